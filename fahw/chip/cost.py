@@ -1,0 +1,162 @@
+"""What one training step costs on a chip: the answer of `fahw simulate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import fsum
+from pathlib import Path
+
+from fahw.chip.area import area_mm2
+from fahw.chip.clock import Timing, time_step
+from fahw.chip.ledger import Row, dynamic_rows, priced, static_rows, total_pj
+from fahw.chip.price import Prices
+from fahw.config.chip import Chip, Form
+from fahw.config.load import load_chip
+from fahw.errors import ConfigError, Problem, suggestion
+from fahw.network import Network, load_model
+from fahw.rules import RULES, Rule
+from fahw.work.records import Placement, Work
+from fahw.work.step import form_of, training_step
+
+SHARED = "shared"
+"""Backpropagation on the chip without its feedback memory: the fair baseline."""
+NONE = "none"
+"""Transport of a rule that moves nothing."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of a training step in steady state. Energies in pJ per step, areas in mm2."""
+
+    chip: str
+    model: str
+    rule: str
+    transport: str
+    form: str
+    batch_size: int
+    clock_mhz: float
+    ledger: tuple[Row, ...]
+    timing: Timing
+    area_mm2: float
+    area_used_mm2: float
+    placements: tuple[Placement, ...]
+    feedback_bits: int
+    transported_bits: int
+    macs: int
+    one_time_pj: float
+    isolated_static_pj: float
+    spilled_bits: int = 0
+
+    @property
+    def cycles(self) -> int:
+        """First start to last end of one isolated step."""
+        return self.timing.cycles
+
+    @property
+    def interval_cycles(self) -> float:
+        """Steady-state cycles between steps."""
+        return self.timing.interval_cycles
+
+    @property
+    def seconds(self) -> float:
+        """Steady-state time of a step."""
+        return self.interval_cycles / self.clock_mhz * 1e-6
+
+    @property
+    def energy_pj(self) -> float:
+        """Energy of a step: the sum of the ledger."""
+        return total_pj(self.ledger)
+
+    @property
+    def static_pj(self) -> float:
+        """The static part of `energy_pj`."""
+        return total_pj(row for row in self.ledger if row.static)
+
+    @property
+    def energy_pj_per_sample(self) -> float:
+        """Energy of a step over its samples."""
+        return self.energy_pj / self.batch_size
+
+    @property
+    def inference_pj_per_sample(self) -> float:
+        """Dynamic energy of the forward phase over its samples."""
+        rows = (row.energy_pj for row in self.ledger if row.phase == "forward")
+        return fsum(rows) / self.batch_size
+
+    @property
+    def power_mw(self) -> float:
+        """Mean power."""
+        return self.energy_pj / self.seconds * 1e-9
+
+    @property
+    def samples_per_second(self) -> float:
+        """Training throughput."""
+        return self.batch_size / self.seconds
+
+    @property
+    def tops_per_watt(self) -> float:
+        """Operations (two per multiply-accumulate) per second and watt, in tera."""
+        return 2 * self.macs / self.energy_pj
+
+    @property
+    def energy_delay_js(self) -> float:
+        """Energy-delay product of a step, joule seconds."""
+        return self.energy_pj * 1e-12 * self.seconds
+
+
+def get_rule(name: str) -> Rule:
+    """The rule of this name. Raises ConfigError with a suggestion."""
+    if name not in RULES:
+        raise ConfigError(Problem("rule", f"no rule '{name}'{suggestion(name, RULES)}; known: {', '.join(RULES)}"))
+    return RULES[name]
+
+
+def simulate(
+    chip: Chip | str | Path,
+    network: Network | str | Path,
+    rule: str = "dfa",
+    batch_size: int = 64,
+    transport: str | None = None,
+) -> Cost:
+    """Cost of a training step of `network` on `chip` under `rule`.
+
+    `transport`: a form that the chip lists (its first where None), or `shared` for the chip without its feedback
+    memory, under its better form. Raises ConfigError where the chip cannot host the rule, with advice.
+    """
+    chip = chip if isinstance(chip, Chip) else load_chip(chip)
+    network = network if isinstance(network, Network) else load_model(network)
+    value = get_rule(rule)
+    if transport == SHARED:
+        return _shared(chip, network, value, batch_size)
+    form = form_of(chip, value, transport)
+    return _cost(chip, network, value, batch_size, form, form or NONE)
+
+
+def _shared(chip: Chip, network: Network, rule: Rule, batch_size: int) -> Cost:
+    derived = chip.without_feedback_memory()
+    costs = [_cost(derived, network, rule, batch_size, form, SHARED) for form in derived.transport]
+    return min(costs, key=lambda cost: cost.energy_pj)
+
+
+def _cost(chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None, transport: str) -> Cost:
+    work = training_step(chip, network, rule, batch_size, form)
+    timing = time_step(work.tasks, chip.tiles_per_task, chip.steps_in_flight)
+    transposable = form == "transposable"
+    prices = Prices(chip)
+    dram_cycles = timing.busy.get("dram", 0)
+    static = static_rows(chip, transposable, timing.interval_cycles, dram_cycles)
+    isolated = total_pj(static_rows(chip, transposable, timing.cycles, dram_cycles))
+    one_time = total_pj(priced(work.one_time, prices, "", ""))
+    return Cost(
+        chip=chip.name, model=network.name, rule=rule.name, transport=transport, form=form or NONE,
+        batch_size=batch_size, clock_mhz=chip.clock_mhz, ledger=(*dynamic_rows(work.tasks, prices), *static),
+        timing=timing, area_mm2=area_mm2(chip, transposable),
+        area_used_mm2=area_mm2(chip, transposable, work.placements), placements=work.placements,
+        feedback_bits=work.feedback_bits, transported_bits=work.transported_bits, macs=work.macs,
+        one_time_pj=one_time, isolated_static_pj=isolated, spilled_bits=_spilled(work),
+    )  # fmt: skip
+
+
+def _spilled(work: Work) -> int:
+    return sum(placement.spilled_bits for placement in work.placements)
+

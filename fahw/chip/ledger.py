@@ -1,0 +1,88 @@
+"""The energy ledger: one row per component, action, tensor, phase and layer; the energy of a step is their sum."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import fsum
+
+from fahw.chip.area import array_leak_mw
+from fahw.chip.price import Prices, memory_leak_mw
+from fahw.config.chip import Chip
+from fahw.technology.operations import Constant
+from fahw.work.records import Count, Task
+
+
+@dataclass(frozen=True)
+class Row:
+    """An energy with its address. `energy_pj` is `count` times `unit_pj`; `price` says where the unit comes from."""
+
+    component: str
+    action: str
+    tensor: str
+    phase: str
+    layer: str
+    count: float
+    unit_pj: float
+    energy_pj: float
+    price: Constant
+
+    @property
+    def static(self) -> bool:
+        """Whether the row is power times time rather than actions."""
+        return self.action == "static"
+
+
+COLUMNS = ("component", "action", "tensor", "phase", "layer", "count", "unit_pj", "energy_pj")
+Address = tuple[str, str, str, str, str]
+
+
+def total_pj(rows: Iterable[Row]) -> float:
+    """Energy of the rows, pJ, correctly rounded."""
+    return fsum(row.energy_pj for row in rows)
+
+
+def dynamic_rows(tasks: Iterable[Task], prices: Prices) -> list[Row]:
+    """Action counts times pJ, one row per address."""
+    return [row for task in tasks for row in priced(task.counts, prices, task.phase, task.layer)]
+
+
+def priced(counts: Iterable[Count], prices: Prices, phase: str, layer: str) -> Iterator[Row]:
+    """Rows of `counts`; actions at one address but of different widths share a row at their mean price."""
+    found: dict[tuple[str, str, str], list[tuple[int, Constant]]] = defaultdict(list)
+    for count in counts:
+        found[count.component, count.action, count.tensor].append((count.count, prices.of(count)))
+    for (component, action, tensor), entries in found.items():
+        number = sum(count for count, _ in entries)
+        price = entries[0][1]
+        values = {constant.value for _, constant in entries}
+        unit = price.value if len(values) == 1 or not number else fsum(n * c.value for n, c in entries) / number
+        yield Row(component, action, tensor, phase, layer, number, unit, number * unit, price)
+
+
+def static_rows(chip: Chip, transposable: bool, cycles: float, dram_cycles: float) -> list[Row]:
+    """Leakage, DRAM background and clock root over `cycles`, during `dram_cycles` of which DRAM moves data."""
+    technology = chip.technology
+    powers: list[tuple[str, Constant]] = []
+    for memory in chip.memories:
+        leak = memory_leak_mw(chip, memory)
+        overhead = chip.transposed_access.leak_overhead if transposable and "weight" in memory.holds else 0.0
+        powers.append((memory.name, Constant(leak.value * (1 + overhead), leak.source, leak.kind, leak.factor)))
+    for array in chip.arrays:
+        leak_mw = array_leak_mw(chip, array.rows, array.cols, array.lanes)
+        powers.append((array.name, Constant(leak_mw, "Aladdin tables, leakage of logic", "leakage", 3.0)))
+    if chip.dram is not None:
+        dram = chip.dram
+        idle_mw = dram.background_mw if dram.powerdown_mw is None else dram.powerdown_mw
+        active = min(1.0, dram_cycles / cycles) if cycles else 0.0
+        mean_mw = dram.background_mw * active + idle_mw * (1 - active)
+        powers.append(("dram", Constant(mean_mw, dram.source or "assumed", "dram", dram.uncertainty)))
+    if technology.clock_root_mw:
+        powers.append(("clock", Constant(technology.clock_root_mw, technology.source or "assumed", "clock", 2.0)))
+    return [_static_row(name, power, chip.clock_mhz, cycles) for name, power in powers]
+
+
+def _static_row(name: str, power: Constant, clock_mhz: float, cycles: float) -> Row:
+    pj_per_cycle = power.value * 1e3 / clock_mhz  # mW / MHz = nJ
+    return Row(name, "static", "", "", "", cycles, pj_per_cycle, cycles * pj_per_cycle, power)

@@ -1,0 +1,117 @@
+"""Price of one action of a component: energy in pJ, its source, and how uncertain it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fahw.config.chip import Array, Chip, Generator, Link, Memory
+from fahw.technology import operations as ops
+from fahw.technology.operations import Constant
+from fahw.technology.sram import ENERGY_FACTOR, LEAKAGE_FACTOR, SOURCE, sram
+from fahw.work.records import Count
+
+
+@dataclass(frozen=True)
+class Prices:
+    """The prices of one chip."""
+
+    chip: Chip
+
+    def of(self, count: Count) -> Constant:
+        """Price of one of the actions that `count` counts, pJ."""
+        price = self._of_component(count)
+        return replace(price, value=price.value * count.factor)
+
+    def _of_component(self, count: Count) -> Constant:
+        chip, name = self.chip, count.component
+        if name == "dram":
+            assert chip.dram is not None
+            value = chip.dram.read_pj_per_bit if count.action == "read" else chip.dram.write_pj_per_bit
+            return Constant(value, chip.dram.source or "assumed", "dram", chip.dram.uncertainty)
+        if name.endswith("_generator"):
+            generator: Generator | None = getattr(chip, name)
+            assert generator is not None
+            return Constant(generator.pj_per_bit, generator.source or "assumed", "generator", generator.uncertainty)
+        for part in (*chip.memories, *chip.links, *chip.arrays):
+            if part.name == name or (isinstance(part, Array) and f"{part.name}.vector" == name):
+                return self._of_part(part, count)
+        raise AssertionError(f"no component {name}")
+
+    def _of_part(self, part: Memory | Link | Array, count: Count) -> Constant:
+        if isinstance(part, Memory):
+            return memory_access(self.chip, part, count.action)
+        if isinstance(part, Link):
+            if count.action == "transpose":
+                write = ops.register_pj(count.widths[0], self.chip.technology.node_nm)
+                return replace(write, value=2 * write.value, source=f"{write.source}, written and read")
+            return link_bit(self.chip, part)
+        if part.name == count.component:
+            return self._processing_element(part, count)
+        return self._vector(count)
+
+    def _processing_element(self, array: Array, count: Count) -> Constant:
+        node, is_float = self.chip.technology.node_nm, self.chip.precision.is_float
+        if count.action == "mac":
+            return ops.mac_pj(count.widths[0], count.widths[1], count.widths[2], node, is_float)
+        if count.action.startswith("shift"):
+            return ops.register_pj(count.widths[0], node)
+        a, b, accumulator, shifted = count.widths
+        active = ops.mac_pj(a, b, accumulator, node, is_float).value + ops.register_pj(shifted + accumulator, node).value
+        clock = self.chip.technology.clock_share
+        if count.action == "clock":
+            return Constant(active * clock, f"{clock:g} of the logic and registers clocked", "clock", ops.LOGIC_FACTOR)
+        value = active * (1 + clock) * array.idle_pe_fraction
+        return Constant(value, f"{array.idle_pe_fraction:g} of an active PE-cycle", "logic", ops.LOGIC_FACTOR)
+
+    def _vector(self, count: Count) -> Constant:
+        clocked = count.action.startswith("clock_")
+        action, widths = count.action.removeprefix("clock_"), count.widths
+        node, is_float = self.chip.technology.node_nm, self.chip.precision.is_float
+        price = {
+            "add": lambda: ops.add_pj(widths[0], node, is_float),
+            "subtract": lambda: ops.add_pj(widths[0], node, is_float),
+            "accumulate": lambda: ops.add_pj(widths[0], node, is_float),
+            "multiply": lambda: ops.multiply_pj(widths[0], widths[-1], node, is_float),
+            "divide": lambda: _divide(widths[0], node, is_float),
+            "compare": lambda: ops.compare_pj(widths[0], node),
+            "shift": lambda: ops.shift_pj(widths[0], node),
+            "table": lambda: ops.table_pj(widths[0], node),
+        }[action]()
+        if clocked:
+            share = self.chip.technology.clock_share
+            return Constant(price.value * share, f"{share:g} of the logic clocked", "clock", ops.LOGIC_FACTOR)
+        return price
+
+
+def _divide(bits: int, node_nm: int, is_float: bool) -> Constant:
+    product = ops.multiply_pj(bits, bits, node_nm, is_float)
+    return replace(product, value=7 * product.value, source=f"{product.source}; a division as 7 multiplications")
+
+
+def memory_access(chip: Chip, memory: Memory, action: str) -> Constant:
+    """Energy of one access of `width_bits`: the file's number, else a bank of the SRAM table."""
+    given = memory.energy
+    if given is not None:
+        value = given.read_pj if action == "read" else given.write_pj
+        return Constant(value, memory.source or "assumed", "sram", given.uncertainty)
+    bank = sram(memory.bank_kib * 1024, memory.width_bits, chip.technology.node_nm, memory.device)
+    value = bank.read_pj if action == "read" else bank.write_pj
+    return Constant(value, SOURCE, "sram", ENERGY_FACTOR)
+
+
+def memory_leak_mw(chip: Chip, memory: Memory) -> Constant:
+    """Static power of a whole memory: the file's number, else its banks by the table."""
+    if memory.energy is not None:
+        return Constant(memory.energy.leak_mw, memory.source or "assumed", "leakage", memory.energy.uncertainty)
+    device = memory.leakage_device or memory.device
+    bank = sram(memory.bank_kib * 1024, memory.width_bits, chip.technology.node_nm, device)
+    value = bank.leak_mw * memory.size_kib / memory.bank_kib
+    return Constant(value, f"{SOURCE}, {device} cells", "leakage", LEAKAGE_FACTOR)
+
+
+def link_bit(chip: Chip, link: Link) -> Constant:
+    """Energy of one bit over a link."""
+    if link.pj_per_bit_mm is not None:
+        return Constant(link.pj_per_bit_mm * link.length_mm, link.source or "assumed", "wire", ops.WIRE_FACTOR)
+    wire = ops.wire_pj_per_bit_mm(chip.technology.node_nm, "lop")
+    return replace(wire, value=wire.value * link.length_mm)

@@ -1,0 +1,1 @@
+"""The user's files: schemas, strict YAML, and every mistake with its place."""

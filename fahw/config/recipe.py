@@ -1,0 +1,81 @@
+"""How a network is trained: data, schedule, learning rate, and the value ranges of the fixed-point tensors."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, model_validator
+
+from fahw.config.precision import Frozen
+from fahw.errors import suggestion
+from fahw.rules import RULES
+
+Positive = Annotated[float, Field(gt=0, strict=False)]
+Fraction = Annotated[float, Field(gt=0, lt=1, strict=False)]
+
+
+class Ranges(Frozen):
+    """Largest magnitudes that fixed-point tensors can hold; each is rounded up to a power of two."""
+
+    weight_headroom: Positive = 4.0
+    """Weights hold up to this many times the bound of their initial draw."""
+    activation: Positive = 8.0
+    """Outputs of weighted layers. Network inputs lie in [0, 1], the output error in [-1, 1]; both are scaled for that."""
+    error: Positive = 0.5
+    """Errors of hidden layers, for a single sample (the batch's 1/N is part of the learning rate)."""
+    velocity_headroom: Positive = 8.0
+    """The velocity holds up to this many times what the gradient can."""
+
+
+class Tuning(Frozen):
+    """What may differ from rule to rule."""
+
+    learning_rate: Positive = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.9
+    feedback_gain: Positive = 1.0
+    """Factor on the magnitude of the rule's own feedback weights."""
+    ranges: Ranges = Ranges()
+
+
+class RuleTuning(Frozen):
+    """Overrides for one rule; what is not given stays as the recipe says."""
+
+    learning_rate: Positive | None = None
+    momentum: Annotated[float, Field(ge=0, lt=1, strict=False)] | None = None
+    feedback_gain: Positive | None = None
+    ranges: Ranges | None = None
+
+
+class Recipe(Tuning):
+    """A training run, rule by rule."""
+
+    model_config = ConfigDict(title="Training recipe")
+
+    data: str = "digits"
+    epochs: Annotated[int, Field(ge=1)] = 20
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    drop_at: tuple[Fraction, ...] = ()
+    """Fractions of the epochs after which the learning rate is multiplied by `drop_factor`."""
+    drop_factor: Annotated[float, Field(gt=0, le=1, strict=False)] = 0.1
+    validation: Fraction = 0.1
+    """Share of the training set that is kept apart to choose the epoch."""
+    rules: dict[str, RuleTuning] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_rules(cls, data: Any) -> Any:
+        rules = data.get("rules") if isinstance(data, dict) else None
+        for name in rules if isinstance(rules, dict) else ():
+            if name not in RULES:
+                raise ValueError(f"rules: no rule '{name}'{suggestion(name, RULES)}; known: {', '.join(RULES)}")
+        return data
+
+    def tuning(self, rule: str) -> Tuning:
+        """The settings that hold for `rule`."""
+        override = self.rules.get(rule, RuleTuning()).model_dump(exclude_none=True)
+        base = {name: getattr(self, name) for name in Tuning.model_fields}
+        return Tuning.model_validate(base | override, strict=False)
+
+    def rate_factor(self, epoch: int) -> float:
+        """Factor on the learning rate in `epoch` (counted from 0)."""
+        return self.drop_factor ** sum(epoch >= round(at * self.epochs) for at in self.drop_at)

@@ -1,0 +1,140 @@
+"""YAML text to plain values, with the place of every key and none of YAML 1.1's surprises.
+
+Scalars follow YAML 1.2's core schema: `1e-12` is a number, `no` and `12:30` are text, `010` is ten. Duplicate keys,
+tags (`!!python/...`) and merge keys are problems, reported together with their places.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fahw.errors import ConfigError, Problem
+
+Key = tuple[str | int, ...]
+_INT = re.compile(r"[-+]?[0-9]+$")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+_WORDS: dict[str, Any] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
+    **dict.fromkeys((".inf", "+.inf", ".Inf", ".INF"), math.inf),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
+}
+_MAX_NODES = 100_000
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map")}
+
+
+@dataclass
+class Document:
+    """A parsed text: its value, where each key and value stands, and what is wrong with the text itself."""
+
+    name: str
+    value: Any = None
+    places: dict[Key, str] = field(default_factory=dict)
+    key_places: dict[Key, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    nodes: int = 0
+
+    def place(self, key: Key, of_key: bool = False) -> str:
+        """`file:line:col` of a value, of its key, or of the nearest enclosing value that is in the file."""
+        if of_key and key in self.key_places:
+            return self.key_places[key]
+        while key and key not in self.places:
+            key = key[:-1]
+        return self.places.get(key, f"{self.name}:1:1")
+
+
+def read(path: Path) -> Document:
+    """Parse a file. Raises ConfigError where it cannot be read or is not YAML at all."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(Problem(str(path), "no such file")) from None
+    except IsADirectoryError:
+        raise ConfigError(Problem(str(path), "is a folder, not a file")) from None
+    except OSError as error:
+        raise ConfigError(Problem(str(path), f"cannot be read: {error.strerror}")) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(Problem(str(path), f"is not UTF-8 text (byte {error.start}): a binary file?")) from None
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str) -> Document:
+    """Parse YAML text; `name` stands for the file in messages. Raises ConfigError for broken YAML."""
+    document = Document(name)
+    try:
+        root = yaml.compose(text, Loader=yaml.BaseLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+        raise ConfigError(Problem(place, f"broken YAML: {error.problem or error.context}")) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(Problem(name, f"broken YAML: {str(error).splitlines()[0]}")) from None
+    if root is None:
+        raise ConfigError(Problem(f"{name}:1:1", "the file is empty"))
+    try:
+        document.value = _value(document, root, (), ())
+    except RecursionError:
+        raise ConfigError(Problem(name, "nested too deeply")) from None
+    return document
+
+
+def scalar(text: str) -> Any:
+    """The value of an unquoted scalar. An integer too long for the interpreter's limit stays text."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.match(text):
+        return int(text) if len(text) < 100 else text
+    if _FLOAT.match(text):
+        return float(text)
+    return text
+
+
+def _place(document: Document, node: yaml.Node) -> str:
+    return f"{document.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+
+
+def _value(document: Document, node: yaml.Node, key: Key, above: tuple[int, ...]) -> Any:
+    place = _place(document, node)
+    document.places.setdefault(key, place)
+    document.nodes += 1
+    if id(node) in above or document.nodes > _MAX_NODES:
+        raise ConfigError(Problem(place, "an alias that contains itself, or more than 100,000 values"))
+    if node.tag not in _PLAIN_TAGS:
+        tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+        document.problems.append(Problem(place, f"tags are not allowed (got {tag})", _dotted(key)))
+        return None
+    above = (*above, id(node))
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(document, node, key, above)
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(document, item, (*key, index), above) for index, item in enumerate(node.value)]
+    return scalar(node.value) if node.style is None else node.value
+
+
+def _mapping(document: Document, node: yaml.MappingNode, key: Key, above: tuple[int, ...]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name_node, value_node in node.value:
+        if not isinstance(name_node, yaml.ScalarNode):
+            document.problems.append(Problem(_place(document, name_node), "a key must be text", _dotted(key)))
+            continue
+        name = name_node.value
+        child = (*key, name)
+        if name in result:
+            message = f"duplicate key '{name}' (first at {document.key_places[child]})"
+            document.problems.append(Problem(_place(document, name_node), message, _dotted(child)))
+            continue
+        document.key_places[child] = _place(document, name_node)
+        result[name] = _value(document, value_node, child, above)
+    return result
+
+
+def _dotted(key: Key) -> str:
+    return ".".join(map(str, key))

@@ -1,0 +1,37 @@
+"""What the user got wrong, said all at once.
+
+A `Problem` is one mistake with its place; `ConfigError` carries every problem of a file. The command line prints it
+and exits with 2; nothing in fahw raises it for a fault of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: `place` is `file:line:col` (or the name of an option), `key` the dotted path in the file."""
+
+    place: str
+    message: str
+    key: str = ""
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.place, self.key, self.message) if part)
+
+
+class ConfigError(Exception):
+    """The input is wrong. `problems` holds every mistake found, in the order of the file."""
+
+    def __init__(self, problems: Problem | Iterable[Problem]) -> None:
+        self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)`, or nothing where no known name is near."""
+    near = get_close_matches(str(name), list(known), n=1, cutoff=0.55)
+    return f" (did you mean '{near[0]}'?)" if near else ""

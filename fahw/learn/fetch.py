@@ -1,0 +1,146 @@
+"""Downloads the files of a known data set: checked, resumed, and never over a good file.
+
+What arrives goes to `NAME.part` beside the file; it takes the file's name only once its checksum is right. A `.part`
+that is left over is continued.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable
+from gzip import GzipFile
+from http.client import HTTPException, HTTPResponse
+from io import BufferedReader
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from fahw.errors import ConfigError, Problem
+from fahw.learn.catalogue import RemoteFile, entry
+from fahw.learn.idx import open_packed
+
+Progress = Callable[[str, int, int], None]
+"""Called with the file's name, the bytes that are here and the bytes that it has (0: not known)."""
+
+_CHUNK_BYTES = 1 << 16
+_TIMEOUT_S = 30.0
+
+
+class _FailedError(Exception):
+    """One address did not yield the file; the next may."""
+
+
+def fetch(name: str, dest: Path, *, base_url: str | None = None, on_progress: Progress | None = None) -> list[Path]:
+    """Download data set `name` into `dest/name` and return its files' paths; none for a set that ships with fahw.
+
+    `base_url`: a folder on another server to use instead of the publisher's. Files that are here and right stay as
+    they are. Raises ConfigError for an unknown name, a server that does not answer or lacks the file, a wrong checksum
+    and a folder that cannot be written.
+    """
+    known = entry(name)
+    folder = Path(dest).expanduser() / known.name
+    urls = known.urls if base_url is None else (base_url,)
+    for url in urls:
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError(Problem(url, "not an http:// or https:// address"))
+    return [_fetch_file(file, folder, urls, on_progress) for file in known.files]
+
+
+def is_right(path: Path, file: RemoteFile) -> bool:
+    """Whether the file is the published one, as it stands or packed anew or unpacked. An unreadable one is not."""
+    try:
+        with path.open("rb") as stream:
+            if _sha256(stream) == file.sha256:
+                return True
+        with open_packed(path) as stream:
+            return bool(file.unpacked_sha256) and _sha256(stream) == file.unpacked_sha256
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def _fetch_file(file: RemoteFile, folder: Path, urls: tuple[str, ...], on_progress: Progress | None) -> Path:
+    """One file from the first address that yields it."""
+    target = folder / file.name
+    if is_right(target, file):
+        return target
+    reasons = []
+    for url in urls:
+        address = f"{url.rstrip('/')}/{file.name}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _download(address, target, file, on_progress)
+            return target
+        except _FailedError as error:
+            reasons.append(f"{address}: {error}")
+        except OSError as error:  # network errors are _FailedError by now: this is the disk
+            raise ConfigError(Problem(str(folder), f"cannot be written ({error.strerror or error})")) from error
+    advice = f"check the connection and try again, or put the file into {folder} yourself"
+    raise ConfigError(Problem(str(target), f"not fetched ({'; '.join(reasons)}); {advice}"))
+
+
+def _download(address: str, target: Path, file: RemoteFile, on_progress: Progress | None) -> None:
+    """Continue the `.part`, or start it; where a continued one turns out wrong, start over once."""
+    part = target.with_name(f"{target.name}.part")
+    resumed = part.is_file() and part.stat().st_size > 0
+    if not (resumed and is_right(part, file)):
+        _transfer(address, part, file.name, on_progress)
+    if not is_right(part, file) and resumed:
+        part.unlink()
+        _transfer(address, part, file.name, on_progress)
+    if not is_right(part, file):
+        with part.open("rb") as stream:
+            found = _sha256(stream)
+        part.unlink()  # else the next try would continue a wrong file
+        raise _FailedError(f"wrong checksum: SHA-256 {found}, expected {file.sha256}")
+    part.replace(target)
+
+
+def _transfer(address: str, part: Path, name: str, on_progress: Progress | None) -> None:
+    """Append to `part` what it lacks, or write it anew where the server cannot continue."""
+    here = part.stat().st_size if part.is_file() else 0
+    with _open(address, here) as response:
+        if response.status != 206:
+            here = 0
+        length = response.headers.get("Content-Length", "")
+        total = here + int(length) if length.isdigit() else 0
+        with part.open("ab" if here else "wb") as out:
+            while chunk := _read(response):
+                out.write(chunk)
+                here += len(chunk)
+                if on_progress:
+                    on_progress(name, here, total)
+    if here < total:
+        raise _FailedError(f"the connection broke after {here} of {total} bytes; another try goes on from there")
+
+
+def _open(address: str, start: int) -> HTTPResponse:
+    """The response from byte `start` on (status 206), or the whole file (200)."""
+    request = Request(address, headers={"User-Agent": "fahw"} | ({"Range": f"bytes={start}-"} if start else {}))
+    try:
+        response: HTTPResponse = urlopen(request, timeout=_TIMEOUT_S)
+    except HTTPError as error:
+        error.close()
+        if error.code == 416 and start:  # nothing after `start`: what is here is not a beginning of that file
+            return _open(address, 0)
+        raise _FailedError(f"the server answers {error.code} {error.reason}") from error
+    except (OSError, HTTPException, ValueError) as error:
+        raise _FailedError(str(getattr(error, "reason", error))) from error
+    if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        response.close()
+        return _open(address, 0)
+    return response
+
+
+def _read(response: HTTPResponse) -> bytes:
+    try:
+        return response.read(_CHUNK_BYTES)
+    except (OSError, HTTPException) as error:
+        raise _FailedError(f"the connection broke ({error}); another try goes on from there") from error
+
+
+def _sha256(stream: GzipFile | BufferedReader) -> str:
+    digest = hashlib.sha256()
+    while chunk := stream.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,92 @@
+"""Closed forms of a systolic array: folds, cycles and operand accesses of one matrix product.
+
+An (M x K) by (K x N) product runs as folds of at most rows x cols. `os` keeps the output in place and streams K; `ws`
+keeps the (K x N) operand and streams M; `is` keeps the (M x K) operand and streams N. Every fold pays its fill and
+drain. Source: the fold schedule of SCALE-Sim (Samajdar et al. 2018), counting true cycles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+DATAFLOWS = ("os", "ws", "is")
+
+
+@dataclass(frozen=True)
+class FoldShape:
+    """`count` folds that use `rows` x `cols` of the array."""
+
+    count: int
+    rows: int
+    cols: int
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A product on an array. `spatial_rows`, `spatial_cols` and `stream` are M, N, K in the dataflow's order."""
+
+    m: int
+    n: int
+    k: int
+    rows: int
+    cols: int
+    dataflow: str
+
+    @property
+    def spans(self) -> tuple[int, int, int]:
+        """What is laid on the rows, on the columns, and streamed."""
+        return {"os": (self.m, self.n, self.k), "ws": (self.k, self.n, self.m), "is": (self.k, self.m, self.n)}[
+            self.dataflow
+        ]
+
+    @property
+    def row_folds(self) -> int:
+        """Folds along the rows."""
+        return ceil(self.spans[0] / self.rows)
+
+    @property
+    def col_folds(self) -> int:
+        """Folds along the columns."""
+        return ceil(self.spans[1] / self.cols)
+
+    @property
+    def folds(self) -> int:
+        """Folds in all."""
+        return self.row_folds * self.col_folds
+
+    @property
+    def fold_cycles(self) -> int:
+        """Cycles of one fold: stream, fill and drain; `ws` and `is` load the operand that stays first."""
+        loading = 0 if self.dataflow == "os" else self.rows
+        return self.spans[2] + loading + self.rows + self.cols - 2
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of the whole product, folds one after the other."""
+        return self.folds * self.fold_cycles
+
+    @property
+    def fold_shapes(self) -> tuple[FoldShape, ...]:
+        """Full folds and the edge ones, by the part of the array that they use."""
+        row_sizes, col_sizes = _parts(self.spans[0], self.rows), _parts(self.spans[1], self.cols)
+        return tuple(FoldShape(nr * nc, r, c) for r, nr in row_sizes for c, nc in col_sizes)
+
+
+def _parts(span: int, size: int) -> tuple[tuple[int, int], ...]:
+    """(used size, number of folds) of the full and the last, partial fold along one axis."""
+    full, rest = divmod(span, size)
+    return tuple((used, count) for used, count in ((size, full), (rest, 1 if rest else 0)) if count)
+
+
+def systolic_cycles(m: int, n: int, k: int, rows: int, cols: int, dataflow: str) -> int:
+    """Cycles of an (m x k) by (k x n) product on a rows x cols array, dataflow "os", "ws" or "is".
+
+    The true count: one more than the index of the last cycle that SCALE-Sim reports.
+    Raises ValueError for sizes below 1 and an unknown dataflow.
+    """
+    if dataflow not in DATAFLOWS:
+        raise ValueError(f"dataflow {dataflow!r} is not one of {', '.join(DATAFLOWS)}")
+    if min(m, n, k, rows, cols) < 1:
+        raise ValueError(f"sizes must be at least 1 (got m={m}, n={n}, k={k}, rows={rows}, cols={cols})")
+    return Mapping(m, n, k, rows, cols, dataflow).cycles

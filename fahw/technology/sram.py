@@ -1,0 +1,89 @@
+"""Energy, leakage and area of an SRAM, from a table of CACTI 7 results.
+
+On a row of the table the result is that row. Between rows: a power law in capacity and word width, fitted per node
+and device type, times the residuals of the nearest rows (inverse-distance weights in log-log space). Outside the
+table: the power law alone. CACTI's own spread between objectives makes every energy uncertain by a factor of two.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fahw.errors import ConfigError, Problem
+
+SOURCE = "CACTI 7.0, one read/write port, 300 K, objective ED^2 (fahw/data/cacti7_sram.csv)"
+ENERGY_FACTOR = 2.0
+"""The true energy lies between the table's divided and multiplied by this. Source: spread of CACTI's objectives."""
+LEAKAGE_FACTOR = 10.0
+"""Assumed: leakage varies by orders of magnitude between cell types and corners."""
+_QUANTITIES = ("read_pj", "write_pj", "leak_mw", "area_mm2")
+_NEIGHBOURS = 6
+_ON_ROW = 1e-9
+
+
+@dataclass(frozen=True)
+class Sram:
+    """One SRAM bank: energy per access of a whole word, static power, area."""
+
+    read_pj: float
+    write_pj: float
+    leak_mw: float
+    area_mm2: float
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Rows of one node and device: log2 of (bytes, bits), the quantities, and the law fitted to their logarithms."""
+
+    points: NDArray[np.float64]
+    values: NDArray[np.float64]
+    law: NDArray[np.float64]
+
+
+@cache
+def sram(size_bytes: float, word_bits: int, node_nm: int, device: str = "lop") -> Sram:
+    """An SRAM of `size_bytes` with words of `word_bits` at a node (65, 45, 32, 22 nm) of type hp, lop or lstp.
+
+    Raises ConfigError for a node or type that the table lacks, and for sizes that are not positive.
+    """
+    table = _tables().get((node_nm, device))
+    if table is None or size_bytes <= 0 or word_bits <= 0:
+        known = ", ".join(f"{node} {kind}" for node, kind in _tables())
+        message = f"no SRAM of {size_bytes} bytes, {word_bits} bits at {node_nm} nm {device}; tables: {known}"
+        raise ConfigError(Problem("sram", message))
+    return Sram(*_values(table, np.log2([size_bytes, word_bits])).tolist())
+
+
+def _values(table: _Table, point: NDArray[np.float64]) -> NDArray[np.float64]:
+    base = np.array([1.0, *point]) @ table.law
+    low, high = table.points.min(axis=0), table.points.max(axis=0)
+    if np.any(point < low - _ON_ROW) or np.any(point > high + _ON_ROW):
+        return np.asarray(np.exp(base))
+    distance = np.abs(table.points - point).sum(axis=1)
+    nearest = np.argsort(distance, kind="stable")[:_NEIGHBOURS]
+    if distance[nearest[0]] < _ON_ROW:
+        return np.asarray(table.values[nearest[0]])
+    logs = np.log(table.values[nearest])
+    weights = distance[nearest] ** -2.0
+    laws = np.column_stack([np.ones(len(nearest)), table.points[nearest]]) @ table.law
+    return np.asarray(np.exp(base + weights @ (logs - laws) / weights.sum()))
+
+
+@cache
+def _tables() -> dict[tuple[int, str], _Table]:
+    text = files("fahw").joinpath("data/cacti7_sram.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
+    tables = {}
+    for node, device in sorted({(int(row["node_nm"]), row["device"]) for row in rows}, reverse=True):
+        chosen = [row for row in rows if (int(row["node_nm"]), row["device"]) == (node, device)]
+        points = np.log2([[float(row["size_bytes"]), float(row["word_bits"])] for row in chosen])
+        values = np.array([[float(row[name]) for name in _QUANTITIES] for row in chosen])
+        law = np.linalg.lstsq(np.column_stack([np.ones(len(points)), points]), np.log(values), rcond=None)[0]
+        tables[node, device] = _Table(points, values, law)
+    return tables

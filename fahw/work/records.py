@@ -1,0 +1,101 @@
+"""The records of a training step: tasks with their action counts, their flows through ports, and their dependencies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+TaskId = tuple[str, str]
+"""(phase, layer)."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """How often a component does an action on a tensor. `widths` (bits) and `factor` decide the price of one action."""
+
+    component: str
+    action: str
+    tensor: str
+    count: int
+    widths: tuple[int, ...] = ()
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Flow:
+    """An amount that passes a part of the chip (a memory's read or write side, a link, vector lanes) at a finite rate."""
+
+    part: str
+    amount: int
+    per_cycle: int
+    latency_cycles: int = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run of identical folds on one part: each fold is loaded, computed and drained.
+
+    `after`: tasks of the same step that must have ended; `after_previous`: tasks of the step before.
+    `payload_bits`: what weight transport moves. `macs`: multiply-accumulates.
+    """
+
+    phase: str
+    layer: str
+    part: str
+    folds: int
+    fold_cycles: int
+    loads: tuple[Flow, ...]
+    drains: tuple[Flow, ...]
+    counts: tuple[Count, ...]
+    after: tuple[TaskId, ...]
+    after_previous: tuple[TaskId, ...] = ()
+    payload_bits: int = 0
+    macs: int = 0
+
+    @property
+    def id(self) -> TaskId:
+        """(phase, layer), unique within a step."""
+        return self.phase, self.layer
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What one memory must hold for a tensor, and how much of it lies in DRAM because it does not fit."""
+
+    memory: str
+    tensor: str
+    bits: int
+    spilled_bits: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """One training step of a network under a rule on a chip."""
+
+    tasks: tuple[Task, ...]
+    placements: tuple[Placement, ...]
+    feedback_bits: int
+    """Stored for the error path."""
+    one_time: tuple[Count, ...]
+    """Writing the rule's own feedback weights, once before training."""
+
+    @property
+    def transported_bits(self) -> int:
+        """Payload of weight transport per step."""
+        return sum(task.payload_bits for task in self.tasks)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates per step."""
+        return sum(task.macs for task in self.tasks)
+
+
+def merge_flows(flows: Iterable[Flow]) -> tuple[Flow, ...]:
+    """Flows through the same part added up."""
+    merged: dict[str, Flow] = {}
+    for flow in flows:
+        old = merged.get(flow.part)
+        amount = flow.amount + (old.amount if old else 0)
+        if amount:
+            merged[flow.part] = Flow(flow.part, amount, flow.per_cycle, flow.latency_cycles)
+    return tuple(merged.values())

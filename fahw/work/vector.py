@@ -1,0 +1,74 @@
+"""Counts of the vector lanes at an array's edge: bias, rounding, activation, pooling, softmax, optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fahw.config.chip import Array, Chip, Tensor
+from fahw.config.precision import Rounding
+from fahw.errors import ConfigError, Problem
+from fahw.network import Layer
+from fahw.work.memory import Traffic
+from fahw.work.records import Count, Flow
+
+ROUNDING_BITS = 8
+"""Random bits of one stochastic rounding."""
+
+
+def lanes(array: Array) -> str:
+    """Name of the vector lanes of `array` in records."""
+    return f"{array.name}.vector"
+
+
+def operations(array: Array, tensor: Tensor, ops: Iterable[tuple[str, int, tuple[int, ...]]]) -> Traffic:
+    """Vector operations (action, count, widths), each with its share of the clock, and the lane-cycles they take."""
+    name, counts, total = lanes(array), [], 0
+    for action, count, widths in ops:
+        if count:
+            counts += [
+                Count(name, action, tensor, count, widths),
+                Count(name, f"clock_{action}", tensor, count, widths),
+            ]
+            total += count
+    flow = Flow(name, total, array.lanes)
+    return Traffic(tuple(counts), drains=(flow,) if total else ())
+
+
+def rounding(chip: Chip, array: Array, tensor: Tensor, values: int, mode: Rounding, bits: int) -> Traffic:
+    """Bring `values` of `bits` into their format: a shift, and where rounding is stochastic an addition of random bits."""
+    ops = [("shift", values, (bits,))]
+    if mode != "stochastic" or chip.precision.is_float:
+        return operations(array, tensor, ops)
+    if chip.rounding_generator is None:
+        message = f"stochastic rounding of {tensor} needs a rounding_generator, or another rounding mode"
+        raise ConfigError(Problem(chip.name, message, "rounding"))
+    random = Count("rounding_generator", "generate", tensor, values * ROUNDING_BITS)
+    return operations(array, tensor, [*ops, ("add", values, (ROUNDING_BITS,))]) + Traffic((random,))
+
+
+def forward_operations(layers: tuple[Layer, ...], samples: int, bits: int) -> list[tuple[str, int, tuple[int, ...]]]:
+    """Operations of the layers without weights on `samples` samples of `bits`-wide activations."""
+    ops: list[tuple[str, int, tuple[int, ...]]] = []
+    for layer in layers:
+        values, area = samples * layer.outputs, layer.kernel[0] * layer.kernel[1]
+        ops += {
+            "relu": [("compare", values, (bits,))],
+            "tanh": [("table", values, (bits,))],
+            "maxpool2d": [("compare", values * (area - 1), (bits,))],
+            "avgpool2d": [("add", values * (area - 1), (bits,)), ("multiply", values, (bits, bits))],
+        }.get(layer.kind, [])
+    return ops
+
+
+def derivative_operations(layers: tuple[Layer, ...], samples: int, bits: int) -> list[tuple[str, int, tuple[int, ...]]]:
+    """Operations of the local derivatives on the way back."""
+    ops: list[tuple[str, int, tuple[int, ...]]] = []
+    for layer in layers:
+        values = samples * layer.outputs
+        ops += {
+            "relu": [("compare", values, (bits,))],
+            "tanh": [("multiply", 2 * values, (bits, bits))],
+            "maxpool2d": [("compare", values, (bits,))],
+            "avgpool2d": [("multiply", values, (bits, bits))],
+        }.get(layer.kind, [])
+    return ops
