@@ -159,4 +159,3 @@ def _cost(chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form 
 
 def _spilled(work: Work) -> int:
     return sum(placement.spilled_bits for placement in work.placements)
-

@@ -56,7 +56,9 @@ class Prices:
         if count.action.startswith("shift"):
             return ops.register_pj(count.widths[0], node)
         a, b, accumulator, shifted = count.widths
-        active = ops.mac_pj(a, b, accumulator, node, is_float).value + ops.register_pj(shifted + accumulator, node).value
+        active = (
+            ops.mac_pj(a, b, accumulator, node, is_float).value + ops.register_pj(shifted + accumulator, node).value
+        )
         clock = self.chip.technology.clock_share
         if count.action == "clock":
             return Constant(active * clock, f"{clock:g} of the logic and registers clocked", "clock", ops.LOGIC_FACTOR)

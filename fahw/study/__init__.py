@@ -1,0 +1,1 @@
+"""Joining what a rule costs with what it learns: trainings that are never lost, comparisons, sweeps, verdicts."""

@@ -46,4 +46,15 @@ def task(chip: Chip, rule: Rule, layer: Layer, form: Form | None, accesses: Acce
     traffic += accesses.write(target, "feedback", [(1, layer.weights)], bits)
     loads, drains = merge_flows(traffic.loads), merge_flows(traffic.drains)
     after = (("update", layer.name), ("error", layer.name))
-    return Task("transport", layer.name, link.name, -(-payload // link.width_bits), 1, loads, drains, traffic.counts, after, payload_bits=payload)
+    return Task(
+        "transport",
+        layer.name,
+        link.name,
+        -(-payload // link.width_bits),
+        1,
+        loads,
+        drains,
+        traffic.counts,
+        after,
+        payload_bits=payload,
+    )

@@ -1,0 +1,263 @@
+"""The command line: one verb, one call into the library. Heavy imports happen inside the verbs.
+
+Exit codes: 0 done, 2 the input is wrong (every mistake is listed, nothing is half-written), 1 fahw failed.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fahw.errors import ConfigError, Problem
+
+app = typer.Typer(
+    name="fahw",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Which learning rule trains a network on a chip for the least energy, and does it learn?",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Data sets.")
+app.add_typer(data_app, name="data")
+
+Chip = Annotated[str, typer.Argument(help="A chip file, or the name of a shipped chip.", metavar="CHIP")]
+Model = Annotated[str, typer.Argument(help="A model file, or the name of a shipped model.", metavar="MODEL")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a key: chip.precision.weight=4, model.recipe.momentum=0."
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", metavar="DIR", envvar="FAHW_DATA", help="Folder of the data files.", show_default=False),
+]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Samples per step; default: the model's recipe.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Default: the model's recipe.")]
+Data = Annotated[str | None, typer.Option("--data", metavar="NAME", help="Data set; default: the model's recipe.")]
+Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Processes; default: one per processor core.")]
+
+
+class Listing(StrEnum):
+    """What `fahw list` knows."""
+
+    RULES = "rules"
+    CHIPS = "chips"
+    MODELS = "models"
+    DATASETS = "datasets"
+    FORMATS = "formats"
+    TECHNOLOGY = "technology"
+
+
+class SchemaName(StrEnum):
+    """What `fahw schema` knows."""
+
+    CHIP = "chip"
+    MODEL = "model"
+    SWEEP = "sweep"
+
+
+@app.command()
+def simulate(
+    chip: Chip,
+    model: Model,
+    rule: Annotated[str, typer.Option("--rule", help="bp, fa, usf, brsf, frsf or dfa.")] = "dfa",
+    transport: Annotated[
+        str | None, typer.Option("--transport", metavar="FORM", help="Form of weight transport.")
+    ] = None,
+    batch_size: BatchSize = None,
+    set_: Set = None,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", metavar="FILE", help="Write a Chrome trace of a step.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Cost of one training step: cycles, energy, area. Nothing is trained."""
+    from fahw.chip.cost import simulate as run
+    from fahw.show import cost_json, cost_text, write_trace
+
+    value, network = _chip_and_model(chip, model, set_)
+    cost = run(value, network, rule, batch_size or network.recipe.batch_size, transport)
+    if trace is not None:
+        write_trace(trace, cost)
+    print(cost_json(cost) if json else cost_text(cost), end="")  # noqa: T201
+
+
+@app.command()
+def train(
+    model: Model,
+    rule: Annotated[str, typer.Option("--rule", help="bp, fa, usf, brsf, frsf or dfa.")] = "bp",
+    chip: Annotated[str | None, typer.Option("--chip", metavar="CHIP", help="Train in this chip's arithmetic.")] = None,
+    data: Data = None,
+    epochs: Epochs = None,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    set_: Set = None,
+    data_dir: DataDir = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Store the result here.")] = None,
+) -> None:
+    """Train a network under a rule. Without a chip: the model file's formats, else fp32."""
+    from fahw.show import epoch_text, train_text
+    from fahw.study.training import store_result
+    from fahw.study.training import train as run
+
+    value, network = _chip_and_model(chip, model, set_)
+    if out is not None:
+        from fahw.study.results import make_folder
+
+        make_folder(out)
+    result = run(
+        network, rule, value, data=data, epochs=epochs, seed=seed, data_dir=data_dir,
+        on_epoch=lambda row: typer.echo(epoch_text(row)),
+    )  # fmt: skip
+    if out is not None:
+        store_result(out, result)
+    typer.echo(train_text(result))
+
+
+@app.command()
+def compare(
+    out: Out,
+    chip: Annotated[str, typer.Argument(help="A chip file, or the name of a shipped chip.")] = "edge_dual",
+    model: Annotated[str, typer.Argument(help="A model file, or the name of a shipped model.")] = "mlp_digits",
+    rules: Annotated[
+        str, typer.Option("--rules", help="Comma-separated; bp is always added.")
+    ] = "bp,fa,usf,brsf,frsf,dfa",
+    data: Data = None,
+    epochs: Epochs = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings per rule.")] = 3,
+    batch_size: BatchSize = None,
+    target: Annotated[float, typer.Option("--target", help="Points below bp's accuracy that count as reached.")] = 1.0,
+    set_: Set = None,
+    data_dir: DataDir = None,
+    jobs: Jobs = None,
+) -> None:
+    """The main job: train and price every rule, and write a report that compares them."""
+    from fahw.show import Progress, compare_text
+    from fahw.study.compare import compare as run
+
+    value, network = _chip_and_model(chip, model, set_)
+    names = [name.strip() for name in rules.split(",") if name.strip()]
+    with Progress("trainings") as progress:
+        comparison = run(
+            value or chip, network, out=out, rules=names, data=data, epochs=epochs, seeds=seeds, batch_size=batch_size,
+            target_points=target, data_dir=data_dir, workers=jobs, on_progress=progress.update,
+        )  # fmt: skip
+    typer.echo(compare_text(comparison), nl=False)
+
+
+@app.command()
+def sweep(
+    file: Annotated[str, typer.Argument(help="A sweep file, or the name of a shipped one.", metavar="SWEEP")],
+    out: Out,
+    jobs: Jobs = None,
+    data_dir: DataDir = None,
+) -> None:
+    """A grid over any keys, rules, chips and seeds; resumes where it stopped."""
+    from fahw.show import Progress, sweep_text
+    from fahw.study.sweep import sweep as run
+
+    with Progress("points") as progress:
+        result = run(file, out=out, workers=jobs, data_dir=data_dir, on_progress=progress.update)
+    typer.echo(sweep_text(result), nl=False)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A folder that compare or sweep wrote.", metavar="DIR")],
+) -> None:
+    """Build the report of a run folder again."""
+    from fahw.report.page import write_report
+
+    typer.echo(f"report: {write_report(folder)}")
+
+
+@app.command()
+def check(files: Annotated[list[Path], typer.Argument(help="Chip, model and sweep files.", metavar="FILE...")]) -> None:
+    """Check files: every mistake with its place."""
+    from fahw.show import check_file
+
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            typer.echo(check_file(file))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+
+
+@app.command(name="list")
+def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
+    """What fahw knows and ships."""
+    from fahw.show import listing
+
+    typer.echo(listing(what.value), nl=False)
+
+
+@app.command()
+def schema(what: Annotated[SchemaName, typer.Argument(help="Whose schema.")]) -> None:
+    """JSON schema of a kind of file, for editors."""
+    from fahw.show import schema_text
+
+    typer.echo(schema_text(what.value), nl=False)
+
+
+@data_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Data set.", metavar="NAME")],
+    data_dir: DataDir = None,
+    base_url: Annotated[str | None, typer.Option("--base-url", help="Fetch from a mirror.")] = None,
+) -> None:
+    """Download a data set, checked by checksum; continues a broken download."""
+    from fahw.learn.data import data_folder
+    from fahw.learn.fetch import fetch as run
+
+    for path in run(name, data_dir or data_folder(name), base_url=base_url):
+        typer.echo(f"ready: {path}")
+
+
+def _chip_and_model(chip: str | None, model: str, texts: list[str] | None) -> tuple[Any, Any]:
+    """Load both, with overrides, and report the mistakes of both at once."""
+    from fahw.config.load import load_chip
+    from fahw.config.validate import override_pairs
+    from fahw.network import load_model
+
+    prefixes = ("chip", "model") if chip is not None else ("model",)
+    overrides = override_pairs(texts or (), prefixes)
+    problems: list[Problem] = []
+    loaded: list[Any] = []
+    jobs: list[tuple[Any, str | None, str]] = [(load_chip, chip, "chip"), (load_model, model, "model")]
+    for load, name, prefix in jobs:
+        try:
+            loaded.append(None if name is None else load(name, overrides.get(prefix)))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return loaded[0], loaded[1]
+
+
+def main() -> None:
+    """Run the command line; wrong input is listed on stderr, exit code 2."""
+    try:
+        app()
+    except ConfigError as error:
+        for problem in error.problems:
+            typer.echo(f"error: {problem}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""The words that send the error back, made from a rule's choices of sign and magnitude.
+
+`Feedback` asks a `Words` source, one per arithmetic, only for what the rule needs: own numbers drawn once or anew, a
+constant, the copy or the sign of the forward words. Nothing here knows a rule's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fahw.config.precision import Precision
+from fahw.learn.formats import Scales, feedback_std, requantise_
+from fahw.network import Layer, Network, Shape, feedback_shape
+from fahw.prng import derive, row_codes, row_seeds
+from fahw.rules import Rule
+
+Draw = Callable[[Layer, int], Tensor]
+"""Own numbers of a layer, shaped as its feedback matrix: signed where the rule's sign is its own, else magnitudes."""
+
+
+class Words(Protocol):
+    """Feedback numbers in one arithmetic."""
+
+    def own(self, layer: Layer, draw: int) -> Tensor:
+        """Draw number `draw` of the layer's own numbers; 0 is the one that is kept."""
+
+    def constant(self, layer: Layer) -> Tensor | None:
+        """The one magnitude of a layer's words; None where it is 1 (the scale holds it)."""
+
+    def sign(self, weight: Tensor) -> Tensor:
+        """-1 where the forward word is below zero, else +1; the caller may change it."""
+
+    def copy(self, layer: Layer, weight: Tensor) -> Tensor:
+        """The forward words in the feedback format."""
+
+
+class Feedback:
+    """One training's feedback matrices; those that are kept are drawn at first use."""
+
+    def __init__(self, rule: Rule, source: Words, own: Draw | None = None) -> None:
+        """`own` replaces the source's own numbers, for tests and imported matrices."""
+        self.rule, self.direct = rule, rule.path == "direct"
+        self._source, self._own = source, own or source.own
+        self._kept: dict[str, Tensor] = {}
+
+    def words(self, layer: Layer, weight: Tensor, draw: int) -> Tensor:
+        """What step `draw` sends the error to the input of `layer` with, given its forward words.
+
+        Shaped as the weight, or (classes, inputs of the layer) for direct rules.
+        """
+        if self.rule.magnitude == "weight":
+            return self._source.copy(layer, weight)
+        magnitude = self._magnitude(layer, draw)
+        if self.rule.sign == "own":
+            assert magnitude is not None, "own signs come with own magnitudes"
+            return magnitude
+        sign = self._source.sign(weight)
+        return sign if magnitude is None else sign.mul_(magnitude)
+
+    def _magnitude(self, layer: Layer, draw: int) -> Tensor | None:
+        if self.rule.magnitude == "constant":
+            return self._source.constant(layer)
+        if self.rule.magnitude == "redrawn":
+            return self._own(layer, draw + 1)
+        if layer.name not in self._kept:
+            self._kept[layer.name] = self._own(layer, 0)
+        return self._kept[layer.name]
+
+
+class IntegerWords:
+    """Feedback words as the chip's generator and memories hold them: int8, or float32 above 8 bits."""
+
+    def __init__(
+        self, network: Network, rule: Rule, precision: Precision, scales: dict[str, Scales], seed: int
+    ) -> None:
+        self._rule, self._bits, self._scales, self._seed = rule, precision.bits("feedback"), scales, seed
+        self._shapes = _shapes(network, rule)
+        self._dtype = word_dtype(max(scales[layer.name].feedback.bits for layer in network.weighted))
+
+    def own(self, layer: Layer, draw: int) -> Tensor:
+        """Codes of the feedback generator, one register per row; odd and symmetric at 4 bits and below."""
+        shape, signed = self._shapes[layer.name], self._rule.sign == "own"
+        bits = self._bits if signed else self._bits - 1
+        if bits == 0:
+            return torch.ones(shape, dtype=self._dtype)
+        seeds = row_seeds(derive(self._seed, "feedback", layer.name), shape[0], draw)
+        codes = row_codes(seeds, int(np.prod(shape[1:])), bits).astype(np.int32)
+        if self._bits <= 4:
+            codes = 2 * codes + (1 - (1 << bits) if signed else 1)
+        elif signed:
+            codes -= 1 << (bits - 1)
+        return torch.from_numpy(codes).to(self._dtype).view(shape)
+
+    def constant(self, layer: Layer) -> Tensor | None:
+        """None: a constant is a shift."""
+        return None
+
+    def sign(self, weight: Tensor) -> Tensor:
+        """The sign bit of the word; zero is plus."""
+        if weight.dtype == torch.int8:
+            return weight.bitwise_right_shift(7).bitwise_or_(1).to(self._dtype)
+        return (weight >= 0).to(self._dtype).mul_(2).sub_(1)
+
+    def copy(self, layer: Layer, weight: Tensor) -> Tensor:
+        """The very words where the widths are equal."""
+        scales = self._scales[layer.name]
+        if scales.feedback == scales.weight and self._bits > 1:
+            return weight
+        if self._bits == 1:
+            return self.sign(weight)
+        shift = scales.weight.bits - self._bits
+        return requantise_(weight.to(torch.float32, copy=True), shift, self._bits, "nearest").to(self._dtype)
+
+
+class FloatWords:
+    """Feedback in floating point: Xavier-uniform numbers, Xavier's standard deviation as the constant."""
+
+    def __init__(self, network: Network, rule: Rule, gain: float, seed: int, dtype: torch.dtype) -> None:
+        self._rule, self._gain, self._seed, self._dtype = rule, gain, seed, dtype
+        self._shapes = _shapes(network, rule)
+        self._std = {layer.name: feedback_std(network, layer, rule) for layer in network.weighted}
+
+    def own(self, layer: Layer, draw: int) -> Tensor:
+        """Uniform in +-gain * sqrt(3) * std, or the magnitudes of that."""
+        generator = torch.Generator().manual_seed(derive(self._seed, "feedback", layer.name, draw))
+        uniform = torch.rand(self._shapes[layer.name], generator=generator, dtype=torch.float64)
+        signed = (2 * uniform - 1) * (self._gain * 3**0.5 * self._std[layer.name])
+        return (signed if self._rule.sign == "own" else signed.abs()).to(self._dtype)
+
+    def constant(self, layer: Layer) -> Tensor | None:
+        """One number."""
+        return torch.tensor(self._gain * layer.xavier_std, dtype=self._dtype)
+
+    def sign(self, weight: Tensor) -> Tensor:
+        """Zero, also minus zero, is plus."""
+        return torch.where(weight < 0, -1.0, 1.0).to(self._dtype)
+
+    def copy(self, layer: Layer, weight: Tensor) -> Tensor:
+        """The weights."""
+        return weight
+
+
+def word_dtype(bits: int) -> torch.dtype:
+    """The tensor type of words as products read them."""
+    return torch.int8 if bits <= 8 else torch.float32
+
+
+def _shapes(network: Network, rule: Rule) -> dict[str, Shape]:
+    direct = rule.path == "direct"
+    return {layer.name: feedback_shape(layer, network.classes, direct) for layer in network.weighted}

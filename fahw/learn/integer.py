@@ -1,0 +1,222 @@
+"""The step in integers, bit for bit what a datapath of the given formats computes.
+
+Words that enter products are int8 tensors (float32 above 8 bits), all else integers carried in float32, or in float64
+where a bound of `formats` says so. Order of the random bytes in a step: outputs of weighted layers first to last,
+errors as they are computed, then layer by layer weight gradient, bias gradient, weight velocity, weight master, bias
+velocity, bias master; each only where its rounding is stochastic.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fahw.config.precision import Precision, Rounding, RoundingModes
+from fahw.learn.feedback import word_dtype
+from fahw.learn.floating import initial_weights
+from fahw.learn.formats import (
+    EXP_BITS, POOL_BITS, Format, Scales, bounds, carrier, draws_random, exp_table, pixel_table, requantise_, saturate_,
+    tanh_table, useful_shift, wrap_,
+)  # fmt: skip
+from fahw.learn.momentum import Momentum
+from fahw.learn.product import Way, product
+from fahw.learn.step import Gradient, Parameters
+from fahw.learn.windows import columns, images_of, rows_of, scatter, spread
+from fahw.network import Layer, Network
+from fahw.prng import Lfsr
+from fahw.rules import Rule
+
+
+class Integer:
+    """`Arithmetic` of one training: `scales` fix every format, `random` is the rounding generator it consumes.
+
+    `way` forces a way to multiply (`product.Way`), for tests.
+    """
+
+    def __init__(
+        self, network: Network, rule: Rule, precision: Precision, rounding: RoundingModes, scales: dict[str, Scales],
+        momentum: float, batch_size: int, random: Lfsr, way: Way | None = None,
+    ) -> None:  # fmt: skip
+        self._precision, self._rounding, self._scales, self._random, self._way = precision, rounding, scales, random, way
+        self._accumulator, self._last = precision.bits("accumulator"), network.weighted[-1].name
+        self._bounds = {
+            layer.name: bounds(network, layer, scales[layer.name], rule, batch_size) for layer in network.weighted
+        }
+        self._tanh = _tanh_tables(network, scales, precision.bits("activation"))
+        self._exp = torch.from_numpy(exp_table(precision.bits("activation"), scales[self._last].output.frac))
+        self._momentum = Momentum(momentum, batch_size, rounding, random)
+        self._operand_type = word_dtype(precision.bits("activation"))
+        self._delta_type = word_dtype(precision.bits("error"))
+
+    def initial(self, layer: Layer, seed: int) -> Parameters:
+        """The draw rounded into the master format."""
+        s = self._scales[layer.name]
+        drawn = torch.from_numpy(initial_weights(layer, seed) * 2.0**s.master.frac)
+        master = saturate_(drawn if s.master.bits == 1 else drawn.round_(), s.master.bits).float()
+        weight = torch.empty_like(master, dtype=word_dtype(s.weight.bits))
+        weight.copy_(requantise_(master.clone(), s.master.frac - s.weight.frac, s.weight.bits, "nearest"))
+        bias = torch.zeros(layer.biases) if layer.bias else None
+        return Parameters(weight, master, torch.zeros_like(master), bias, None if bias is None else bias.clone())
+
+    def encode(self, pixels: NDArray[np.uint8], maximum: int) -> Tensor:
+        """Words of the input format."""
+        table = pixel_table(self._precision.bits("activation"), maximum)
+        return torch.from_numpy(table.astype(np.int8 if self._operand_type == torch.int8 else np.float32)[pixels])
+
+    def operand(self, layer: Layer, x: Tensor) -> Tensor:
+        """Words as products read them."""
+        words = x.to(self._operand_type)
+        return columns(words, layer) if layer.kind == "conv2d" else words
+
+    def weighted(self, layer: Layer, parameters: Parameters, operand: Tensor) -> Tensor:
+        """Product, bias and one rounding into the output format."""
+        s, bound = self._scales[layer.name], self._bounds[layer.name].forward
+        acc_frac = s.input.frac + s.weight.frac
+        shift = useful_shift(bound, acc_frac - s.output.frac)
+        acc = self._accumulate(operand, parameters.weight.flatten(1).t(), bound, shift, self._rounding.activation)
+        if parameters.bias is not None:
+            acc.add_(parameters.bias.to(acc.dtype).mul_(2.0 ** (acc_frac - s.bias.frac)).round_())
+        self._wrap(acc, bound)
+        if layer.kind == "conv2d":
+            acc = images_of(acc, layer)
+        return self._round(acc, shift, s.output, self._rounding.activation)
+
+    def local(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
+        """ReLU and tanh save their output, max pooling where its first maxima lay."""
+        if layer.kind == "flatten":
+            return x.flatten(1), x
+        x = x.float()
+        if layer.kind == "maxpool2d":
+            return F.max_pool2d(x, layer.kernel, layer.stride, layer.padding, return_indices=True)
+        if layer.kind == "avgpool2d":
+            sums = F.avg_pool2d(x, layer.kernel, layer.stride, layer.padding, divisor_override=1)
+            return self._average(layer, sums, self._precision.bits("activation")), x
+        if layer.kind == "relu":
+            y = x.clamp(min=0)
+        else:
+            table = self._tanh[layer.name]
+            y = table[(x + len(table) // 2).long().clamp_(max=len(table) - 1)]
+        return y, y
+
+    def loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+        """Softmax from the exponential table and one integer division, less one-hot."""
+        bits, rows = self._precision.bits("error"), torch.arange(len(labels))
+        below = (logits.amax(1, keepdim=True) - logits).long()
+        powers = self._exp[below.clamp(max=len(self._exp) - 1)]
+        sums = powers.sum(1, keepdim=True)
+        fraction = 8 if bits == 1 else bits - 1
+        error = ((powers << fraction) + sums // 2) // sums
+        error[rows, labels] -= 1 << fraction
+        unit = 2.0 ** -self._scales[self._last].output.frac
+        nats = below[rows, labels].double() * unit + sums[:, 0].double().mul_(2.0**-EXP_BITS).log_()
+        return saturate_(error.float(), bits), float(nats.sum())
+
+    def error(self, layer: Layer, delta: Tensor, feedback: Tensor) -> Tensor:
+        """delta @ B, or its transposed convolution with B, summed in the accumulator and rounded once."""
+        s, bound = self._scales[layer.name], self._bounds[layer.name].error
+        shift = useful_shift(bound, s.delta.frac + s.feedback.frac - s.error.frac)
+        acc = self._accumulate(self._rows(layer, delta), feedback.flatten(1), bound, shift, self._rounding.error)
+        if layer.kind == "conv2d":
+            acc = scatter(acc, layer, len(delta))
+        self._wrap(acc, bound)
+        return self._round(acc, shift, s.error, self._rounding.error)
+
+    def direct_error(self, layer: Layer, output_error: Tensor, feedback: Tensor) -> Tensor:
+        """e @ B."""
+        s, bound = self._scales[layer.name], self._bounds[layer.name].error
+        shift = useful_shift(bound, self._scales[self._last].delta.frac + s.feedback.frac - s.error.frac)
+        words = output_error.to(self._delta_type)
+        acc = self._accumulate(words, feedback, bound, shift, self._rounding.error)
+        self._wrap(acc, bound)
+        return self._round(acc, shift, s.error, self._rounding.error).view(-1, *layer.in_shape)
+
+    def local_error(self, layer: Layer, saved: Tensor, error: Tensor) -> Tensor:
+        """Masks and table derivatives; sums of overlapping windows saturate."""
+        bits = self._precision.bits("error")
+        if layer.kind == "flatten":
+            return error.view(saved.shape)
+        if layer.kind == "relu":
+            return error.mul_(saved.clamp(max=1))
+        if layer.kind == "tanh":
+            return self._tanh_error(saved, error)
+        if layer.kind == "avgpool2d":
+            return _clamp_(spread(self._average(layer, error, bits), layer), bits)
+        below = error.new_zeros((*error.shape[:2], prod(layer.in_shape[1:])))
+        below.scatter_add_(2, saved.flatten(2), error.flatten(2))
+        return _clamp_(below.view(-1, *layer.in_shape), bits)
+
+    def gradient(self, layer: Layer, delta: Tensor, operand: Tensor) -> Gradient:
+        """Accumulators, wrapped: int32 or float."""
+        bound = self._bounds[layer.name]
+        acc = product(self._rows(layer, delta).t(), operand, bound.gradient, self._way)
+        if self._overflows(bound.gradient):
+            acc = self._wrap(self._carried(acc, bound.gradient), bound.gradient)
+        if not layer.bias:
+            return Gradient(acc, None)
+        dims = tuple(d for d in range(delta.dim()) if d != 1)
+        bias = delta.sum(dims, dtype=carrier(bound.bias_gradient))
+        return Gradient(acc, self._wrap(bias, bound.bias_gradient))
+
+    def update(self, layer: Layer, parameters: Parameters, gradient: Gradient, rate: float) -> None:
+        """In place, the forward words too."""
+        bound, most = self._bounds[layer.name], 1 << (self._accumulator - 1)
+        reach = min(bound.gradient, most), min(bound.bias_gradient, most)
+        self._momentum.update(parameters, gradient, self._scales[layer.name], reach, rate)
+
+    def _rows(self, layer: Layer, delta: Tensor) -> Tensor:
+        words = delta.to(self._delta_type)
+        return rows_of(words) if layer.kind == "conv2d" else words
+
+    def _accumulate(self, a: Tensor, b: Tensor, bound: int, shift: int, mode: Rounding) -> Tensor:
+        """The exact product, carried so that it can be rounded."""
+        return self._carried(product(a, b, bound, self._way), bound, shift, mode)
+
+    def _carried(self, acc: Tensor, bound: int, shift: int = 0, mode: Rounding = "nearest") -> Tensor:
+        if acc.dtype == torch.int64:  # may have wrapped already, which the accumulator's own wrapping hides
+            half = 1 << (self._accumulator - 1)
+            acc, bound = ((acc + half) & (2 * half - 1)) - half, min(bound, half)
+        return acc.to(carrier(bound, shift, mode))
+
+    def _overflows(self, bound: int) -> bool:
+        return bound >= 1 << (self._accumulator - 1)
+
+    def _wrap(self, acc: Tensor, bound: int) -> Tensor:
+        return wrap_(acc, self._accumulator) if self._overflows(bound) else acc
+
+    def _round(self, acc: Tensor, shift: int, into: Format, mode: Rounding) -> Tensor:
+        """One rounding, with random bytes in row-major order."""
+        random = None
+        if draws_random(mode, into.bits):
+            random = torch.from_numpy(self._random.take(acc.numel()))
+        return requantise_(acc, shift, into.bits, mode, random).float()
+
+    def _average(self, layer: Layer, sums: Tensor, bits: int) -> Tensor:
+        """Times the 16-bit reciprocal of the window's area."""
+        area = prod(layer.kernel)
+        reciprocal = round((1 << POOL_BITS) / area)
+        bound = area * Format(bits, 0).limit * reciprocal
+        return requantise_(sums.to(carrier(bound)) * reciprocal, POOL_BITS, bits, "nearest").float()
+
+    def _tanh_error(self, output: Tensor, error: Tensor) -> Tensor:
+        e_bits, twice = self._precision.bits("error"), 2 * (self._precision.bits("activation") - 1)
+        h = output.to(carrier(Format(e_bits, 0).limit << twice))
+        return requantise_(error.to(h.dtype) * (2.0**twice - h * h), twice, e_bits, "nearest").float()
+
+
+def _clamp_(sums: Tensor, bits: int) -> Tensor:
+    """Saturate sums of words; one bit keeps its zeros."""
+    return sums.clamp_(-1, 1) if bits == 1 else saturate_(sums, bits)
+
+
+def _tanh_tables(network: Network, scales: dict[str, Scales], bits: int) -> dict[str, Tensor]:
+    tables = {}
+    for layer in network.weighted:
+        for local, frac_bits in zip(network.between(layer), scales[layer.name].local_fracs, strict=True):
+            if local.kind == "tanh":
+                tables[local.name] = torch.from_numpy(tanh_table(bits, frac_bits)).float()
+    return tables

@@ -1,0 +1,250 @@
+"""One call of a weighted layer in autograd's graph: its three products, and where the error comes from and goes to.
+
+`Local` is the node that such a call leaves in the graph. Its gradients of weights and bias are exact; what it hands to
+its input is the rule's: its own error through the feedback weights (layer by layer), or the network's output error
+through them (direct). The layer-to-layer product of a direct rule is not computed.
+
+How the error of the output gets to all layers: every node carries a `Call`, and a call finds those directly below it
+by walking autograd's graph from its input down to the next such nodes. The call that no other found is the output's;
+it runs first in the backward pass and leaves the error with all calls below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import sqrt
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from torch.nn import grad as products_of
+
+from fahw.errors import ConfigError, Problem
+from fahw.prng import derive
+from fahw.rules import Rule
+
+Pair = tuple[int, int]
+
+
+class Network:
+    """Stands for one wrapped network: the layers of one copy share one, so that networks may feed each other."""
+
+
+@dataclass(eq=False)
+class State:
+    """What a wrapped layer knows beside its parameters. `draws` counts its training-mode forward passes; `fixed` is a
+    feedback matrix (or its magnitudes) drawn once; `used` is what the last backward pass used."""
+
+    name: str
+    rule: Rule
+    seed: int
+    network: Network
+    draws: int = 0
+    used: Tensor | None = None
+
+
+class Products(Protocol):
+    """The three products of a weighted layer; `x` has a batch axis and is padded already where the layer pads."""
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor: ...
+
+    def error(self, g: Tensor, feedback: Tensor, x_shape: torch.Size) -> Tensor: ...
+
+    def gradient(self, g: Tensor, x: Tensor, weight_shape: torch.Size) -> Tensor: ...
+
+    def bias_gradient(self, g: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class LinearProducts:
+    """Of a linear layer: x (..., in), weight (out, in), g (..., out)."""
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return functional.linear(x, weight, bias)
+
+    def error(self, g: Tensor, feedback: Tensor, x_shape: torch.Size) -> Tensor:
+        return g @ feedback
+
+    def gradient(self, g: Tensor, x: Tensor, weight_shape: torch.Size) -> Tensor:
+        return g.flatten(0, -2).T @ x.flatten(0, -2)
+
+    def bias_gradient(self, g: Tensor) -> Tensor:
+        return g.flatten(0, -2).sum(0)
+
+
+@dataclass(frozen=True)
+class ConvProducts:
+    """Of a two-dimensional convolution: x (n, in, h, w), weight (out, in / groups, kh, kw), g (n, out, h', w')."""
+
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+    groups: int
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return functional.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def error(self, g: Tensor, feedback: Tensor, x_shape: torch.Size) -> Tensor:
+        options = (self.stride, self.padding, self.dilation, self.groups)
+        out: Tensor = products_of.conv2d_input(x_shape, feedback, g, *options)  # type: ignore[no-untyped-call]
+        return out
+
+    def gradient(self, g: Tensor, x: Tensor, weight_shape: torch.Size) -> Tensor:
+        options = (self.stride, self.padding, self.dilation, self.groups)
+        out: Tensor = products_of.conv2d_weight(x, weight_shape, g, *options)  # type: ignore[no-untyped-call]
+        return out
+
+    def bias_gradient(self, g: Tensor) -> Tensor:
+        return g.sum((0, 2, 3))
+
+
+@dataclass(eq=False)
+class Call:
+    """One use of a layer in one forward pass. `below`: the calls that its input depends on, without others between.
+
+    `fixed` is the layer's own matrix of a direct rule, None until the first backward pass has shown its shape.
+    """
+
+    layer: Wrapped
+    products: Products
+    below: tuple[Call, ...]
+    names: frozenset[str] = field(init=False)
+    consumed: bool = False
+    output: Call | None = None
+    output_error: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        names: frozenset[str] = frozenset().union(*(call.names for call in self.below))
+        if self.state.name in names:
+            message = "is used twice in one forward pass; every use would need feedback weights of its own"
+            raise ConfigError(Problem(f"layer '{self.state.name}'", message))
+        self.names = names | {self.state.name}
+        for call in self.below:
+            call.consumed = True
+
+    @property
+    def state(self) -> State:
+        """The layer's state."""
+        return self.layer.fahw
+
+    @property
+    def reads_weight(self) -> bool:
+        """Whether sending the error down needs the weight. The first layer is a plain one."""
+        return not self.below or self.state.rule.reads_weight
+
+    def feedback(self, weight: Tensor | None, magnitude: Tensor | None) -> Tensor:
+        """The matrix of a layer-by-layer rule, shaped as the weight; noted as used, save the first layer's."""
+        rule = self.state.rule
+        if not self.below or rule.magnitude == "weight":
+            assert weight is not None
+            matrix = weight
+        else:
+            assert magnitude is not None
+            matrix = magnitude if weight is None else torch.where(weight < 0, -magnitude, magnitude)
+        if self.below:  # the optimizer changes the weight in place: keep it as it was used
+            self.state.used = matrix.detach().clone() if matrix is weight else matrix
+        return matrix
+
+    def hand_down(self, error: Tensor) -> None:
+        """Leave the error of the output, (n, ...), with every call that the output depends on."""
+        pending, seen = [self], {self}
+        while pending:
+            call = pending.pop()
+            if call.output is not None and call.output is not self:
+                message = f"and '{self.state.name}' are both outputs; a direct rule has the error of one output only"
+                raise ConfigError(Problem(f"layer '{call.output.state.name}'", message))
+            call.output, call.output_error = self, error
+            fresh = [under for under in call.below if under not in seen]
+            pending += fresh
+            seen.update(fresh)
+
+    def direct_signal(self, shape: torch.Size) -> Tensor:
+        """The output's error through the layer's own matrix, reshaped to the layer's input, `shape` (n, ...)."""
+        error, self.output_error = self.output_error, None
+        place = f"layer '{self.state.name}'"
+        if error is None:
+            raise ConfigError(Problem(place, "the loss does not depend on the network's last weighted layer"))
+        rows = error.flatten(1)
+        if len(rows) != shape[0]:
+            message = f"has a batch of {shape[0]} at its input but {len(rows)} at the network's output"
+            raise ConfigError(Problem(place, message))
+        matrix = self.layer.direct_matrix((rows.shape[1], shape[1:].numel()))
+        self.state.used = matrix
+        return (rows @ matrix.to(rows.dtype)).reshape(shape)
+
+
+class Wrapped(Protocol):
+    """What a call needs of its layer."""
+
+    fahw: State
+
+    def direct_matrix(self, shape: Pair) -> Tensor: ...
+
+
+class Local(Function):
+    """A weighted layer with exact gradients of its parameters.
+
+    Inputs: `tap`, the layer's input where a direct rule sends it the output's error (else None); `x`, the input,
+    padded, and cut off from the graph where there is a tap; weight; bias or None; the magnitude that the feedback
+    weights have (or the matrix itself); the call.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        tap: Tensor | None,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        magnitude: Tensor | None,
+        call: Call,
+    ) -> Tensor:
+        _, sends, learns, *_ = ctx.needs_input_grad
+        ctx.fahw_call = call
+        ctx.shapes = (tap.shape if tap is not None else None, x.shape, weight.shape)
+        ctx.save_for_backward(x if learns else None, weight if sends and call.reads_weight else None, magnitude)
+        return call.products.forward(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        call: Call = ctx.fahw_call
+        x, weight, magnitude = ctx.saved_tensors
+        tapped, sends, learns, biased, *_ = ctx.needs_input_grad
+        tap_shape, x_shape, weight_shape = ctx.shapes
+        if call.state.rule.path == "direct" and not call.consumed:
+            call.hand_down(g)
+        signal = call.direct_signal(tap_shape) if tapped else None
+        # Under autocast the error is narrower than what was saved.
+        down = call.products.error(g, call.feedback(weight, magnitude).to(g.dtype), x_shape) if sends else None
+        d_weight = call.products.gradient(g, x.to(g.dtype), weight_shape) if learns else None
+        return signal, down, d_weight, call.products.bias_gradient(g) if biased else None, None, None
+
+
+def calls_below(x: Tensor, network: Network) -> tuple[Call, ...]:
+    """The calls of this network's layers that `x` depends on with none of them between, by way of autograd's graph."""
+    found: list[Call] = []
+    seen: set[Any] = set()  # holds the nodes alive: their identity is only then stable
+    pending: list[Any] = [x.grad_fn]
+    while pending:
+        node = pending.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        call = getattr(node, "fahw_call", None)
+        if call is not None and call.state.network is network:
+            found.append(call)
+        else:
+            pending += [under for under, _ in node.next_functions]
+    return tuple(found)
+
+
+def xavier_uniform(shape: tuple[int, ...], fans: int, like: Tensor, seed: int, *parts: int | str) -> Tensor:
+    """Uniform numbers within sqrt(6 / fans), the same for the same seed and parts on every device."""
+    generator = torch.Generator().manual_seed(derive(seed, *parts))
+    bound = sqrt(6 / fans)
+    drawn = torch.empty(shape, dtype=torch.float64).uniform_(-bound, bound, generator=generator)
+    return drawn.to(like.device, like.dtype)

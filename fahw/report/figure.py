@@ -1,0 +1,100 @@
+"""What all plots share: colours that colour-blind readers can tell apart, a plain style, and SVG without dates or
+random names, so that the same data give the same bytes."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY, YELLOW, BLACK, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#000000", "#999999"
+CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, GREY)
+PHASE_COLOURS = {
+    "forward": SKY, "error": RED, "gradient": GREEN, "update": ORANGE, "transport": PURPLE, "static": GREY,
+}  # fmt: skip
+_RULE_COLOURS = {"bp": BLACK, "fa": RED, "usf": BLUE, "brsf": SKY, "frsf": GREEN, "dfa": ORANGE}
+_DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
+_MARKERS = "osD^vPX*"
+INK = "#222222"
+WIDTH = 10.0
+_STYLE = {
+    "svg.hashsalt": "fahw", "svg.fonttype": "none", "text.parse_math": False, "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"], "font.size": 9.0, "axes.titlesize": 9.5, "axes.edgecolor": "#666666",
+    "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK, "hatch.linewidth": 0.6,
+    "axes.spines.top": False, "axes.spines.right": False, "grid.color": "#dddddd", "grid.linewidth": 0.6,
+}  # fmt: skip
+
+
+def rule_colour(rule: str, rules: Sequence[str]) -> str:
+    """The colour of a rule; the same on every page for the rules that fahw ships."""
+    return _RULE_COLOURS.get(rule, CYCLE[rules.index(rule) % len(CYCLE)])
+
+
+def dashes(index: int) -> str | tuple[int, tuple[int, ...]]:
+    """Line style number `index`, so that curves differ by more than colour."""
+    return _DASHES[index % len(_DASHES)]
+
+
+def marker(index: int) -> str:
+    """Marker number `index`."""
+    return _MARKERS[index % len(_MARKERS)]
+
+
+def styled() -> matplotlib.RcParams:
+    """The style, for `matplotlib.rc_context`."""
+    return matplotlib.RcParams(_STYLE)
+
+
+def new_figure(height: float, rows: int = 1, columns: int = 1, *, share_y: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure of page width and its axes, row by row. Sizes in inches."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=share_y)
+    return figure, list(grid.flat)
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as SVG text, drawn in the style that is in force."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+
+
+def inline_svg(svg: str, name: str, title: str) -> str:
+    """SVG for a place inside an HTML page: no prolog, names that are unique on the page, a title for screen readers."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r'\b(id|clip-path|xlink:href|href)="(url\(#|#)?([^"]+)"', rf'\1="\2{name}-\3"', body)
+    body = re.sub(r"url\(#(?!" + re.escape(name) + r"-)", f"url(#{name}-", body)
+    body = re.sub(r'\sxmlns(:xlink)?="[^"]*"', "", body).replace("xlink:href", "href")
+    body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
+    body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
+    label = title.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    return body.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+
+
+def stacked_bars(axes: Axes, names: Sequence[str], parts: Iterable[tuple[str, Sequence[float], str, str]]) -> list[float]:
+    """Horizontal stacked bars, the first on top. `parts`: label, one length per bar, colour, hatch. Returns the ends."""
+    ends = [0.0] * len(names)
+    places = range(len(names))
+    for label, lengths, colour, hatch in parts:
+        axes.barh(
+            places, lengths, left=ends, height=0.72, color=colour, hatch=hatch, edgecolor="white", linewidth=0.5, label=label
+        )
+        ends = [end + length for end, length in zip(ends, lengths, strict=True)]
+    axes.set_yticks(list(places), list(names))
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
+    return ends
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int = 6) -> None:
+    """One legend under the whole figure."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)

@@ -1,0 +1,236 @@
+"""What the command line prints: texts from values, and progress with the time left."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import time
+from collections import defaultdict
+from dataclasses import asdict
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fahw.chip.cost import Cost
+from fahw.chip.ledger import COLUMNS
+from fahw.config import load
+from fahw.config.chip import Chip
+from fahw.config.model import Model
+from fahw.config.sweep import Sweep
+from fahw.network import load_model
+from fahw.rules import RULES
+from fahw.technology import operations as ops
+from fahw.technology.sram import sram
+from fahw.units import si
+
+if TYPE_CHECKING:
+    from fahw.learn.train import EpochRow, TrainResult
+    from fahw.study.compare import Comparison
+    from fahw.study.sweep import SweepResult
+
+
+class Progress:
+    """A line on stderr: done, total, what finished last, time left. Quiet lines where stderr is not a terminal."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit, self._start, self._first = unit, time.monotonic(), None
+        self._done_before: int | None = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if sys.stderr.isatty() and self._done_before is not None:
+            sys.stderr.write("\n")
+
+    def update(self, done: int, total: int, what: str) -> None:
+        """Say how far the work is."""
+        if self._done_before is None:
+            self._done_before, self._start = done, time.monotonic()
+        text = f"{done}/{total} {self._unit}{f' ({what})' if what else ''}{self._left(done, total)}"
+        sys.stderr.write(f"\r\x1b[K{text}" if sys.stderr.isatty() else f"{text}\n")
+        sys.stderr.flush()
+
+    def _left(self, done: int, total: int) -> str:
+        fresh = done - (self._done_before or 0)
+        if not fresh or done == total:
+            return ""
+        seconds = ceil((time.monotonic() - self._start) / fresh * (total - done))
+        return f", {seconds // 60} min {seconds % 60:02d} s left"
+
+
+def cost_json(cost: Cost) -> str:
+    """Everything about a cost as JSON."""
+    names = (
+        "chip", "model", "rule", "transport", "form", "batch_size", "cycles", "interval_cycles", "seconds", "energy_pj",
+        "energy_pj_per_sample", "static_pj", "isolated_static_pj", "one_time_pj", "area_mm2", "area_used_mm2",
+        "power_mw", "samples_per_second", "tops_per_watt", "energy_delay_js", "inference_pj_per_sample",
+        "feedback_bits", "transported_bits", "spilled_bits", "macs",
+    )  # fmt: skip
+    value: dict[str, Any] = {name: getattr(cost, name) for name in names}
+    value["busy_cycles"] = dict(sorted(cost.timing.busy.items()))
+    value["stall_cycles"] = {f"{part}: {cause}": n for (part, cause), n in sorted(cost.timing.stalls.items()) if n}
+    value["placements"] = [asdict(placement) for placement in cost.placements]
+    value["ledger"] = [{name: getattr(row, name) for name in COLUMNS} for row in cost.ledger]
+    return json.dumps(value, indent=1) + "\n"
+
+
+def cost_text(cost: Cost) -> str:
+    """A cost for people: the figures, and energy by phase and component."""
+    samples = f"{cost.samples_per_second:,.0f} samples/s"
+    figures = [
+        ("chip, model", f"{cost.chip}, {cost.model}"),
+        ("rule, transport", f"{cost.rule}, {cost.transport}{f' ({cost.form})' if cost.form != cost.transport else ''}"),
+        ("batch size", str(cost.batch_size)),
+        ("cycles of one step", f"{cost.cycles:,}"),
+        ("cycles between steps", f"{cost.interval_cycles:,.1f} ({si(cost.seconds, 's')}, {samples})"),
+        ("energy of a step", f"{si(cost.energy_pj * 1e-12, 'J')}, of which static {si(cost.static_pj * 1e-12, 'J')}"),
+        ("energy of a sample", si(cost.energy_pj_per_sample * 1e-12, "J")),
+        ("inference of a sample", f"{si(cost.inference_pj_per_sample * 1e-12, 'J')} (forward, without static)"),
+        ("power", f"{cost.power_mw:.1f} mW, {cost.tops_per_watt:.2f} TOPS/W"),
+        ("area", f"{cost.area_mm2:.2f} mm2, used {cost.area_used_mm2:.2f} mm2"),
+        ("feedback stored", f"{cost.feedback_bits:,} bits (written once: {si(cost.one_time_pj * 1e-12, 'J')})"),
+        ("transported", f"{cost.transported_bits:,} bits per step"),
+    ]
+    lines = [f"{name:<22} {text}" for name, text in figures]
+    for title, key in (("energy by phase", "phase"), ("energy by component", "component")):
+        lines += ["", title, *_shares(cost, key)]
+    lines += ["", "memories", *_placements(cost)]
+    return "\n".join(lines) + "\n"
+
+
+def _shares(cost: Cost, key: str) -> list[str]:
+    sums: dict[str, float] = defaultdict(float)
+    for row in cost.ledger:
+        sums[getattr(row, key) or "static"] += row.energy_pj
+    ordered = sorted(sums.items(), key=lambda item: -item[1])
+    return [f"  {name:<22} {si(pj * 1e-12, 'J'):>12} {pj / cost.energy_pj:7.1%}" for name, pj in ordered]
+
+
+def _placements(cost: Cost) -> list[str]:
+    lines = []
+    for p in cost.placements:
+        spill = f", {p.spilled_bits / 8192:.1f} KiB of it in DRAM" if p.spilled_bits else ""
+        lines.append(f"  {p.memory:<22} {p.tensor:<12} {p.bits / 8192:9.1f} KiB{spill}")
+    return lines
+
+
+def write_trace(path: Path, cost: Cost) -> None:
+    """One step as a Chrome trace: a track per part, one microsecond per cycle."""
+    parts = list(dict.fromkeys(span.part for span in cost.timing.spans))
+    events: list[dict[str, Any]] = [
+        {"ph": "M", "pid": 1, "tid": i, "name": "thread_name", "args": {"name": part}} for i, part in enumerate(parts)
+    ]
+    events += [
+        {"ph": "X", "pid": 1, "tid": parts.index(s.part), "ts": s.start, "dur": s.end - s.start}
+        | {"name": f"{s.phase} {s.layer}", "cat": s.phase}
+        for s in cost.timing.spans
+    ]
+    text = json.dumps({"traceEvents": events, "otherData": {"unit": "cycles"}}).encode()
+    path.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
+
+
+def epoch_text(row: EpochRow) -> str:
+    """One epoch in a line."""
+    accuracy = f"validation {row.validation_accuracy_pct:6.2f} %, test {row.test_accuracy_pct:6.2f} %"
+    return f"epoch {row.epoch:3d}: loss {row.train_loss:.4f}, {accuracy}"
+
+
+def train_text(result: TrainResult) -> str:
+    """The result of a training."""
+    lines = [f"warning: {warning}" for warning in result.warnings]
+    lines.append(
+        f"{result.rule}, seed {result.seed}: test accuracy {result.test_accuracy_pct:.2f} % "
+        f"at epoch {result.best_epoch}, the best on the validation set"
+    )
+    return "\n".join(lines)
+
+
+def compare_text(comparison: Comparison) -> str:
+    """The comparison as a table, and where the report lies."""
+    lines = [f"{'rule':<6}{'transport':<15}{'accuracy %':>15}{'energy/sample':>16}{'cycles':>12}{'area mm2':>10}"]
+    for line in comparison.lines:
+        accuracy = f"{line.accuracy.mean:.2f} ± {line.accuracy.std:.2f}" if line.accuracy else ""
+        row = f"{line.rule:<6}{line.transport:<15}{accuracy:>15}"
+        if line.cost is None:
+            lines.append(f"{row}  not possible: {line.reason}")
+            continue
+        energy = si(line.cost.energy_pj_per_sample * 1e-12, "J")
+        lines.append(f"{row}{energy:>16}{line.cost.interval_cycles:>12,.0f}{line.cost.area_mm2:>10.2f}")
+    lines += ["", f"report: {comparison.folder / 'report.html'}"]
+    return "\n".join(lines) + "\n"
+
+
+def sweep_text(result: SweepResult) -> str:
+    """How a sweep ended."""
+    done = len(result.points) - len(result.failed)
+    lines = [f"failed: {point.label}: {point.reason}" for point in result.failed]
+    lines.append(f"{done} of {len(result.points)} points; report: {result.folder / 'report.html'}")
+    return "\n".join(lines) + "\n"
+
+
+def check_file(path: Path) -> str:
+    """What a file is, if it is right. Raises ConfigError with every mistake."""
+    kind = load.kind_of(path)
+    if kind == "chip":
+        load.load_chip(path)
+    elif kind == "model":
+        load_model(path)
+    else:
+        from fahw.study.sweep import describe
+
+        return f"{path}: {describe(load.load_sweep(path))}"
+    return f"{path}: a {kind}, correct"
+
+
+def listing(what: str) -> str:
+    """What `fahw list` prints."""
+    rows = {
+        "rules": lambda: [(rule.name, f"{rule.title} ({rule.source})") for rule in RULES.values()],
+        "chips": lambda: [(n, load.load_chip(p).description) for n, p in load.shipped("hwconfigs").items()],
+        "models": lambda: [(n, _model_line(p)) for n, p in load.shipped("models").items()],
+        "datasets": _datasets,
+        "formats": lambda: [
+            ("1 to 16", "fixed point of that many bits with a power-of-two scale; 1 bit holds -1 and +1"),
+            ("fp32", "IEEE single precision, for all tensors alike"),
+            ("rounding", "nearest (ties to even), floor, stochastic (8 bits of the chip's LFSR)"),
+        ],
+        "technology": _technology,
+    }[what]()
+    return "".join(f"{name:<22} {text}\n" for name, text in rows)
+
+
+def _model_line(path: Path) -> str:
+    network = load_model(path)
+    macs = sum(layer.macs for layer in network.layers if layer.weighted)
+    shape = "x".join(map(str, network.input_shape))
+    return f"input {shape}, {network.parameters:,} parameters, {macs:,} MACs per sample, data {network.recipe.data}"
+
+
+def _datasets() -> list[tuple[str, str]]:
+    from fahw.learn.catalogue import DATASETS
+
+    return [(name, f"{entry.title} ({entry.source}; {entry.licence})") for name, entry in DATASETS.items()]
+
+
+def _technology() -> list[tuple[str, str]]:
+    constants = {
+        "mac 8x8+32": ops.mac_pj(8, 8, 32, 45), "mac 1x8+32": ops.mac_pj(1, 8, 32, 45),
+        "mac 16x16+48": ops.mac_pj(16, 16, 48, 45), "mac fp32": ops.mac_pj(32, 32, 32, 45, True),
+        "add 32": ops.add_pj(32, 45), "register bit": ops.register_pj(1, 45), "compare 8": ops.compare_pj(8, 45),
+        "shift 32": ops.shift_pj(32, 45), "wire bit mm": ops.wire_pj_per_bit_mm(45, "lop"),
+    }  # fmt: skip
+    rows = [(name, f"{c.value:8.4f} pJ  x/÷ {c.factor:g}  {c.source}") for name, c in constants.items()]
+    for node in (65, 45, 32, 22):
+        for kib in (8, 64):
+            bank = sram(kib * 1024, 64, node, "lop")
+            text = f"read {bank.read_pj:.2f} pJ, write {bank.write_pj:.2f} pJ, {bank.leak_mw:.3f} mW, {bank.area_mm2:.3f} mm2"
+            rows.append((f"sram {kib} KiB {node} nm", f"{text} (64-bit word, lop; CACTI 7, x/÷ 2)"))
+    return rows
+
+
+def schema_text(what: str) -> str:
+    """The JSON schema of chip, model or sweep files."""
+    schema = {"chip": Chip, "model": Model, "sweep": Sweep}[what]
+    return json.dumps(schema.model_json_schema(by_alias=True), indent=1) + "\n"

@@ -1,0 +1,270 @@
+"""The main job: train every rule with every seed, price it on the chip, and write a run folder with a report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import fahw
+from fahw.chip.cost import NONE, SHARED, Cost, get_rule, simulate
+from fahw.chip.ledger import COLUMNS
+from fahw.config.chip import Chip
+from fahw.config.load import load_chip
+from fahw.errors import ConfigError
+from fahw.learn.data import Dataset, load
+from fahw.learn.train import TrainResult
+from fahw.network import Network, load_model
+from fahw.report.page import write_report
+from fahw.rules import RULES
+from fahw.study import verdict
+from fahw.study.results import content_key, make_folder, write_csv, write_json
+from fahw.study.training import Job, OnProgress, load_result, make_jobs, run_jobs, with_overrides
+
+SUMMARY_COLUMNS = (
+    "rule", "transport", "accuracy_pct_mean", "accuracy_pct_std", "seeds", "cycles_per_step", "interval_cycles",
+    "energy_pj_per_step", "energy_pj_per_sample", "steps_to_target", "energy_to_target_j", "area_mm2", "area_used_mm2",
+    "feedback_bits", "transported_bits_per_step",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the comparison: a rule under one form of transport. `cost` is None where the chip cannot host it."""
+
+    rule: str
+    transport: str
+    cost: Cost | None
+    reason: str
+    results: tuple[TrainResult, ...]
+
+    @property
+    def accuracy(self) -> verdict.Spread | None:
+        """Test accuracy over the seeds, percent."""
+        return verdict.spread([result.test_accuracy_pct for result in self.results])
+
+    def steps_to(self, target_pct: float) -> list[int]:
+        """Steps to the first epoch whose validation accuracy reaches the target, for the seeds that reach it."""
+        return [steps for result in self.results if (steps := _steps_to(result, target_pct)) is not None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found; `folder` holds the same as files."""
+
+    folder: Path
+    target_pct: float
+    lines: tuple[Line, ...]
+
+
+def _steps_to(result: TrainResult, target_pct: float) -> int | None:
+    reached = (row.epoch for row in result.epochs if row.validation_accuracy_pct >= target_pct)
+    epoch = next(reached, None)
+    return None if epoch is None else epoch * result.steps_per_epoch
+
+
+def compare(
+    chip: Chip | str | Path = "edge_dual",
+    model: Network | str | Path = "mlp_digits",
+    *,
+    out: Path,
+    rules: Sequence[str] = tuple(RULES),
+    data: str | None = None,
+    epochs: int | None = None,
+    seeds: int = 3,
+    batch_size: int | None = None,
+    target_points: float = 1.0,
+    data_dir: Path | None = None,
+    workers: int | None = None,
+    on_progress: OnProgress = lambda done, total, what: None,
+) -> Comparison:
+    """Compare rules on a chip: accuracy in its arithmetic, energy, time, area. Backpropagation is always among them.
+
+    Finished (rule, seed) results found in `out` are used as they are. Raises ConfigError for wrong input.
+    """
+    chip = chip if isinstance(chip, Chip) else load_chip(chip)
+    network = model if isinstance(model, Network) else load_model(model)
+    names = list(dict.fromkeys(["bp", *(get_rule(rule).name for rule in rules)]))
+    recipe = with_overrides(network.recipe, data=data, epochs=epochs, batch_size=batch_size)
+    dataset = load(recipe.data, data_dir)
+    jobs = make_jobs(network, recipe, names, chip, range(seeds), dataset, data_dir)
+    costs = [entry for name in names for entry in price_rule(chip, network, name, recipe.batch_size)]
+    if all(cost is None for _, _, cost, _ in costs):
+        raise ConfigError(_problems(chip, network, names, recipe.batch_size))
+    folder = make_folder(Path(out))
+    run_jobs(jobs, folder, workers or os.cpu_count() or 1, on_progress)
+    results = {name: tuple(load_result(folder, job) for job in jobs if job.rule == name) for name in names}
+    lines = tuple(Line(rule, form, cost, reason, results[rule]) for rule, form, cost, reason in costs)
+    target = _target(results["bp"], target_points)
+    comparison = Comparison(folder, target, lines)
+    _write(comparison, chip, network, jobs, dataset)
+    return comparison
+
+
+def price_rule(chip: Chip, network: Network, rule: str, batch_size: int) -> list[tuple[str, str, Cost | None, str]]:
+    """(rule, transport, cost, reason why not) of a rule under each form; bp also on the chip with one weight memory."""
+    forms: list[str] = list(chip.transport) if get_rule(rule).reads_weight else [NONE]
+    if get_rule(rule).magnitude == "weight":
+        forms.append(SHARED)
+    entries: list[tuple[str, str, Cost | None, str]] = []
+    for form in forms:
+        try:
+            cost = simulate(chip, network, rule, batch_size, None if form == NONE else form)
+            entries.append((rule, form, cost, ""))
+        except ConfigError as error:
+            entries.append((rule, form, None, error.problems[0].message))
+    return entries
+
+
+def _problems(chip: Chip, network: Network, rules: Sequence[str], batch_size: int) -> list[Any]:
+    problems = []
+    for rule in rules:
+        try:
+            simulate(chip, network, rule, batch_size)
+        except ConfigError as error:
+            problems += error.problems
+    return list(dict.fromkeys(problems))
+
+
+def _target(results: Sequence[TrainResult], points: float) -> float:
+    """Mean of BP's best validation accuracies, minus `points`, percent."""
+    best = [result.epochs[result.best_epoch - 1].validation_accuracy_pct for result in results]
+    mean = verdict.spread(best)
+    assert mean is not None
+    return mean.mean - points
+
+
+def summary_row(line: Line, target_pct: float) -> dict[str, Any]:
+    """The row of summary.csv; what was not reached or cannot be hosted is empty."""
+    cost, accuracy, steps = line.cost, line.accuracy, verdict.spread(line.steps_to(target_pct))
+    row: dict[str, Any] = {"rule": line.rule, "transport": line.transport, "seeds": len(line.results)}
+    if accuracy:
+        row |= {"accuracy_pct_mean": accuracy.mean, "accuracy_pct_std": accuracy.std}
+    if steps:
+        row["steps_to_target"] = steps.mean
+    if cost is None:
+        return row
+    return row | {
+        "cycles_per_step": cost.cycles, "interval_cycles": cost.interval_cycles, "energy_pj_per_step": cost.energy_pj,
+        "energy_pj_per_sample": cost.energy_pj_per_sample,
+        "energy_to_target_j": steps.mean * cost.energy_pj * 1e-12 if steps else None,
+        "area_mm2": cost.area_mm2, "area_used_mm2": cost.area_used_mm2, "feedback_bits": cost.feedback_bits,
+        "transported_bits_per_step": cost.transported_bits,
+    }  # fmt: skip
+
+
+def _write(comparison: Comparison, chip: Chip, network: Network, jobs: Sequence[Job], dataset: Dataset) -> None:
+    folder, lines = comparison.folder, comparison.lines
+    write_csv(folder / "summary.csv", SUMMARY_COLUMNS, (summary_row(line, comparison.target_pct) for line in lines))
+    ledger = (
+        {"rule": line.rule, "transport": line.transport} | {name: getattr(row, name) for name in COLUMNS}
+        for line in lines
+        if line.cost
+        for row in line.cost.ledger
+    )
+    write_csv(folder / "ledger.csv", ("rule", "transport", *COLUMNS), ledger)
+    _write_epochs(folder, lines)
+    write_json(folder / "manifest.json", _manifest(comparison, chip, network, jobs, dataset))
+    write_json(folder / "details.json", _details(comparison, chip, network, jobs[0].recipe.batch_size))
+    write_report(folder)
+
+
+def _write_epochs(folder: Path, lines: Sequence[Line]) -> None:
+    results = {line.rule: line.results for line in lines}
+    layers = sorted({name for group in results.values() for r in group for row in r.epochs for name in row.angles})
+    rows = (
+        {"rule": rule, "seed": result.seed, "epoch": row.epoch, "train_loss": row.train_loss}
+        | {"validation_accuracy_pct": row.validation_accuracy_pct, "test_accuracy_pct": row.test_accuracy_pct}
+        | {f"angle_deg.{layer}": row.angles.get(layer) for layer in layers}
+        | {f"norm_ratio.{layer}": row.norm_ratios.get(layer) for layer in layers}
+        for rule, group in results.items()
+        for result in group
+        for row in result.epochs
+    )
+    columns = ["rule", "seed", "epoch", "train_loss", "validation_accuracy_pct", "test_accuracy_pct"]
+    columns += [f"{kind}.{layer}" for kind in ("angle_deg", "norm_ratio") for layer in layers]
+    write_csv(folder / "epochs.csv", columns, rows)
+
+
+def _manifest(
+    comparison: Comparison, chip: Chip, network: Network, jobs: Sequence[Job], dataset: Dataset
+) -> dict[str, Any]:
+    inputs = {
+        "chip": chip.model_dump(mode="json", by_alias=True),
+        "model": {
+            "name": network.name,
+            "input": network.input_shape,
+            "layers": [asdict(layer) for layer in network.layers],
+        },
+        "recipe": jobs[0].recipe.model_dump(mode="json"),
+        "data": {"name": dataset.name, "sha256": dataset.content_hash},
+        "rules": list(dict.fromkeys(job.rule for job in jobs)),
+        "seeds": sorted({job.seed for job in jobs}),
+        "trainings": {f"{job.rule}/{job.seed}": job.key for job in jobs},
+    }
+    return {
+        "kind": "compare",
+        "fahw": fahw.__version__,
+        "target_accuracy_pct": comparison.target_pct,
+        "inputs": inputs,
+        "content_hash": content_key(inputs),
+    }
+
+
+def _details(comparison: Comparison, chip: Chip, network: Network, batch_size: int) -> dict[str, Any]:
+    """What the report shows beyond the tables: figures of merit, placements, timelines, verdicts, sources."""
+    lines = comparison.lines
+    baselines = [line for line in lines if line.rule == "bp" and line.cost]
+    if not baselines:
+        return {"lines": [_line_details(line) for line in lines], "verdicts": [], "baseline": None}
+    best = min(baselines, key=lambda line: line.cost.energy_pj if line.cost else 0.0)
+    rivals = [line for line in lines if line.rule != "bp" and line.cost]
+    verdicts = [_verdict(line, best, comparison.target_pct, chip, network, batch_size) for line in rivals]
+    return {
+        "baseline": {"rule": best.rule, "transport": best.transport, "form": best.cost.form if best.cost else ""},
+        "lines": [_line_details(line) for line in lines],
+        "verdicts": verdicts,
+        "read_overhead": chip.transposed_access.read_overhead,
+    }
+
+
+def _line_details(line: Line) -> dict[str, Any]:
+    cost = line.cost
+    base: dict[str, Any] = {"rule": line.rule, "transport": line.transport, "reason": line.reason}
+    base |= {"reached": None, "warnings": sorted({text for result in line.results for text in result.warnings})}
+    if cost is None:
+        return base
+    sources = {(row.price.kind, row.price.source, row.price.factor) for row in cost.ledger}
+    return base | {
+        "form": cost.form, "seconds": cost.seconds, "power_mw": cost.power_mw, "macs": cost.macs,
+        "samples_per_second": cost.samples_per_second, "tops_per_watt": cost.tops_per_watt,
+        "energy_delay_js": cost.energy_delay_js, "inference_pj_per_sample": cost.inference_pj_per_sample,
+        "static_pj": cost.static_pj, "isolated_static_pj": cost.isolated_static_pj, "one_time_pj": cost.one_time_pj,
+        "placements": [asdict(placement) for placement in cost.placements], "spilled_bits": cost.spilled_bits,
+        "spans": [asdict(span) for span in cost.timing.spans], "busy": dict(sorted(cost.timing.busy.items())),
+        "stalls": {f"{part}: {cause}": n for (part, cause), n in sorted(cost.timing.stalls.items()) if n},
+        "sources": [{"kind": k, "source": s, "factor": f} for k, s, f in sorted(sources)],
+    }  # fmt: skip
+
+
+def _verdict(
+    line: Line, best: Line, target_pct: float, chip: Chip, network: Network, batch_size: int
+) -> dict[str, Any]:
+    assert line.cost is not None and best.cost is not None
+    assert line.accuracy is not None and best.accuracy is not None
+    step = verdict.saving(line.cost.ledger, best.cost.ledger)
+    mine, theirs = (verdict.spread(item.steps_to(target_pct)) for item in (line, best))
+    to_target = None
+    if mine and theirs:
+        to_target = verdict.saving(line.cost.ledger, best.cost.ledger, mine.mean, theirs.mean)
+    return {
+        "rule": line.rule, "transport": line.transport,
+        "saving_per_step": asdict(step) | {"winner": step.winner},
+        "saving_to_target": asdict(to_target) | {"winner": to_target.winner} if to_target else None,
+        "seeds_reached": mine.count if mine else 0, "seeds": len(line.results),
+        "accuracy_difference_pct": line.accuracy.mean - best.accuracy.mean,
+        "beyond_noise": verdict.beyond_noise(line.accuracy, best.accuracy),
+        "break_even_overhead_scale": verdict.break_even_overhead(chip, network, batch_size, line.cost.energy_pj),
+    }  # fmt: skip

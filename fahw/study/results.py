@@ -1,0 +1,72 @@
+"""Result folders: written aside and renamed, so that a crash leaves no half-written file, and the same inputs give
+the same bytes (no times, no host names)."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fahw.errors import ConfigError, Problem
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def content_key(value: Any) -> str:
+    """A short name for a content: the first 20 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:20]
+
+
+def make_folder(path: Path) -> Path:
+    """Create an output folder. Raises ConfigError where it cannot be created or written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(Problem(str(path), f"cannot write to this folder: {error.strerror}")) from None
+    return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file aside and rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write canonical JSON."""
+    write_text(path, canonical(value))
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises ConfigError where the file is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(Problem(str(path), "no such file: is this a folder that fahw wrote?")) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(Problem(str(path), f"cannot be read as JSON: {error}")) from None
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Write a table; None becomes an empty cell, floats keep all their digits."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
+    write_text(path, text.getvalue())

@@ -1,0 +1,176 @@
+"""Trainings as jobs: each keyed by everything that its accuracy depends on, run at most once, stored when finished."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fahw.chip.cost import get_rule
+from fahw.config.chip import Chip
+from fahw.config.load import load_chip
+from fahw.config.precision import FP32, Precision, RoundingModes
+from fahw.config.recipe import Recipe
+from fahw.learn.data import Dataset, load
+from fahw.learn.train import EpochRow, TrainResult
+from fahw.learn.train import train as run_training
+from fahw.network import Layer, Network, load_model
+from fahw.study.results import content_key, read_json, write_json
+
+_ARITHMETIC_VERSION = 1
+"""Raised whenever the same inputs train to other numbers, so that stored results are not mistaken for new ones."""
+
+OnProgress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training. Its key covers what accuracy depends on: never the chip's clock, memories or energies."""
+
+    network: Network
+    recipe: Recipe
+    rule: str
+    precision: Precision
+    rounding: RoundingModes
+    seed: int
+    data: str
+    data_hash: str
+    data_dir: Path | None = None
+
+    @property
+    def key(self) -> str:
+        """Name of the result: equal for equal inputs."""
+        recipe = self.recipe.model_dump(exclude={"rules", "data"}) | self.recipe.tuning(self.rule).model_dump()
+        return content_key(
+            {
+                "version": _ARITHMETIC_VERSION,
+                "torch": torch.__version__ if self.precision.is_float else "any",
+                "layers": [asdict(layer) for layer in self.network.layers],
+                "recipe": recipe,
+                "rule": self.rule,
+                "precision": self.precision.model_dump(),
+                "rounding": self.rounding.model_dump(),
+                "seed": self.seed,
+                "data": self.data_hash,
+            }
+        )
+
+
+def make_jobs(
+    network: Network, recipe: Recipe, rules: Sequence[str], chip: Chip | None, seeds: Sequence[int], data: Dataset,
+    data_dir: Path | None = None,
+) -> list[Job]:  # fmt: skip
+    """A job for every rule and seed; formats are the chip's, else the model file's, else fp32."""
+    precision = chip.precision if chip else network.precision or FP32
+    rounding = chip.rounding if chip else RoundingModes()
+    return [
+        Job(network, recipe, rule, precision, rounding, seed, data.name, data.content_hash, data_dir)
+        for rule in rules
+        for seed in seeds
+    ]
+
+
+def run_job(job: Job, on_epoch: Callable[[EpochRow], None] | None = None) -> TrainResult:
+    """Train one job on one torch thread (small networks are many times slower on more)."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return run_training(
+            job.network, job.recipe, get_rule(job.rule), precision=job.precision, rounding=job.rounding, seed=job.seed,
+            dataset=load(job.data, job.data_dir), on_epoch=on_epoch,
+        )  # fmt: skip
+    finally:
+        torch.set_num_threads(threads)
+
+
+def result_path(folder: Path, job: Job) -> Path:
+    """Where the result of `job` lies in a store."""
+    return folder / "runs" / job.key / "result.json"
+
+
+def _store(folder: Path, job: Job) -> str:
+    write_json(result_path(folder, job), asdict(run_job(job)))
+    return job.key
+
+
+def run_jobs(jobs: Sequence[Job], folder: Path, workers: int, on_progress: OnProgress) -> None:
+    """Train what the store does not have yet, on `workers` processes; each result is stored as soon as it is done."""
+    unique = {job.key: job for job in jobs}
+    todo = [job for job in unique.values() if not result_path(folder, job).exists()]
+    done = len(unique) - len(todo)
+    on_progress(done, len(unique), "")
+    for finished in _finished(todo, folder, workers):
+        done += 1
+        on_progress(done, len(unique), f"{finished.rule}, seed {finished.seed}")
+
+
+def _finished(jobs: Sequence[Job], folder: Path, workers: int) -> Iterator[Job]:
+    if min(workers, len(jobs)) <= 1:
+        for job in jobs:
+            _store(folder, job)
+            yield job
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+        waiting: dict[Future[str], Job] = {pool.submit(_store, folder, job): job for job in jobs}
+        try:
+            while waiting:
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    future.result()
+                    yield waiting.pop(future)
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def store_result(folder: Path, result: TrainResult) -> Path:
+    """Store a single training as result.json."""
+    write_json(folder / "result.json", asdict(result))
+    return folder / "result.json"
+
+
+def load_result(folder: Path, job: Job) -> TrainResult:
+    """The stored result of `job`."""
+    return result_from(read_json(result_path(folder, job)))
+
+
+def result_from(value: dict[str, Any]) -> TrainResult:
+    """A result from its JSON form."""
+    epochs = tuple(EpochRow(**row) for row in value["epochs"])
+    return TrainResult(**(value | {"epochs": epochs, "warnings": tuple(value["warnings"])}))
+
+
+def train(
+    network: Network | str | Path,
+    rule: str = "bp",
+    chip: Chip | str | Path | None = None,
+    *,
+    data: str | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    data_dir: Path | None = None,
+    on_epoch: Callable[[EpochRow], None] | None = None,
+) -> TrainResult:
+    """Train a network under a rule, in the chip's arithmetic (without a chip: the model file's formats, else fp32).
+
+    Raises ConfigError for unknown names and for data that do not fit the network.
+    """
+    network = network if isinstance(network, Network) else load_model(network)
+    chip = chip if isinstance(chip, Chip) or chip is None else load_chip(chip)
+    get_rule(rule)
+    recipe = with_overrides(network.recipe, data=data, epochs=epochs)
+    dataset = load(recipe.data, data_dir)
+    return run_job(make_jobs(network, recipe, [rule], chip, [seed], dataset, data_dir)[0], on_epoch)
+
+
+def with_overrides(
+    recipe: Recipe, *, data: str | None = None, epochs: int | None = None, batch_size: int | None = None
+) -> Recipe:
+    """The recipe with what is given in place of its own."""
+    given = {"data": data, "epochs": epochs, "batch_size": batch_size}
+    return recipe.model_copy(update={name: value for name, value in given.items() if value is not None})
