@@ -219,7 +219,7 @@ def fetch(
     from fahw.learn.data import data_folder
     from fahw.learn.fetch import fetch as run
 
-    for path in run(name, data_dir or data_folder(name), base_url=base_url):
+    for path in run(name, data_dir or data_folder(), base_url=base_url):
         typer.echo(f"ready: {path}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod, sqrt
 from pathlib import Path
 from typing import Literal
@@ -106,7 +106,7 @@ class Network:
     name: str
     input_shape: Shape
     layers: tuple[Layer, ...]
-    recipe: Recipe = Recipe()
+    recipe: Recipe = field(default_factory=Recipe)
     precision: Precision | None = None
 
     @property
@@ -158,7 +158,7 @@ def load_model(name: str | Path, overrides: Overrides | None = None) -> Network:
 
 
 def _shape_problems(model: Model, place: Place) -> Iterator[Problem]:
-    layers = []
+    layers: list[Layer] = []
     for index, item in enumerate(_layers(model)):
         if not isinstance(item, Layer):
             yield Problem(place(("layers", index)), item, f"layers.{index}")
@@ -202,15 +202,14 @@ def make_layer(spec: LayerSpec, name: str, shape: Shape) -> Layer:
 
 def _spatial_layer(spec: Conv2dSpec | PoolSpec, name: str, shape: Shape) -> Layer:
     kernel = _pair(spec.kernel)
-    conv = isinstance(spec, Conv2dSpec)
     stride = _pair(spec.stride or kernel)
     padding = _pair(spec.padding) if isinstance(spec, Conv2dSpec) else (0, 0)
     sizes = tuple(spatial(*axis) for axis in zip(shape[1:], kernel, stride, padding, strict=True))
     if min(sizes) < 1:
         message = f"{spec.kind} with kernel {list(kernel)} does not fit its input of {list(shape)}"
         raise ConfigError(Problem(name, message))
-    channels = spec.out if isinstance(spec, Conv2dSpec) else shape[0]
-    return Layer(name, spec.kind, shape, (channels, *sizes), kernel, stride, padding, conv and spec.bias)
+    channels, bias = (spec.out, spec.bias) if isinstance(spec, Conv2dSpec) else (shape[0], False)
+    return Layer(name, spec.kind, shape, (channels, *sizes), kernel, stride, padding, bias)
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

@@ -12,6 +12,8 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from fahw.chip.cost import Cost
 from fahw.chip.ledger import COLUMNS
 from fahw.config import load
@@ -34,7 +36,7 @@ class Progress:
     """A line on stderr: done, total, what finished last, time left. Quiet lines where stderr is not a terminal."""
 
     def __init__(self, unit: str) -> None:
-        self._unit, self._start, self._first = unit, time.monotonic(), None
+        self._unit, self._start = unit, time.monotonic()
         self._done_before: int | None = None
 
     def __enter__(self) -> Progress:
@@ -225,12 +227,14 @@ def _technology() -> list[tuple[str, str]]:
     for node in (65, 45, 32, 22):
         for kib in (8, 64):
             bank = sram(kib * 1024, 64, node, "lop")
-            text = f"read {bank.read_pj:.2f} pJ, write {bank.write_pj:.2f} pJ, {bank.leak_mw:.3f} mW, {bank.area_mm2:.3f} mm2"
-            rows.append((f"sram {kib} KiB {node} nm", f"{text} (64-bit word, lop; CACTI 7, x/÷ 2)"))
+            access = f"read {bank.read_pj:.2f} pJ, write {bank.write_pj:.2f} pJ"
+            text = f"{access}, {bank.leak_mw:.3f} mW, {bank.area_mm2:.3f} mm2 (64-bit word, lop; CACTI 7, x/÷ 2)"
+            rows.append((f"sram {kib} KiB {node} nm", text))
     return rows
 
 
 def schema_text(what: str) -> str:
     """The JSON schema of chip, model or sweep files."""
-    schema = {"chip": Chip, "model": Model, "sweep": Sweep}[what]
+    schemas: dict[str, type[BaseModel]] = {"chip": Chip, "model": Model, "sweep": Sweep}
+    schema = schemas[what]
     return json.dumps(schema.model_json_schema(by_alias=True), indent=1) + "\n"

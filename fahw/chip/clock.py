@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import simpy
@@ -75,7 +76,7 @@ def bursts_of(task: Task, tiles: int) -> list[Burst]:
     edges = [task.folds * i // count for i in range(count + 1)]
     latency = max((flow.latency_cycles for flow in task.loads), default=0)
     bursts = []
-    for ends in zip(edges, edges[1:], strict=False):
+    for ends in pairwise(edges):
         loads = tuple(_cycles(flow, ends, task.folds) for flow in task.loads)
         drains = tuple(_cycles(flow, ends, task.folds) for flow in task.drains)
         bursts.append(Burst(ends[1] - ends[0], loads, latency, task.fold_cycles, drains))

@@ -32,7 +32,8 @@ class Prices:
             generator: Generator | None = getattr(chip, name)
             assert generator is not None
             return Constant(generator.pj_per_bit, generator.source or "assumed", "generator", generator.uncertainty)
-        for part in (*chip.memories, *chip.links, *chip.arrays):
+        parts: tuple[Memory | Link | Array, ...] = (*chip.memories, *chip.links, *chip.arrays)
+        for part in parts:
             if part.name == name or (isinstance(part, Array) and f"{part.name}.vector" == name):
                 return self._of_part(part, count)
         raise AssertionError(f"no component {name}")

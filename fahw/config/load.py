@@ -9,7 +9,7 @@ from typing import TypeAlias, TypeVar
 from pydantic import BaseModel
 
 from fahw.config import yamltext
-from fahw.config.chip import PHASES, Chip
+from fahw.config.chip import PHASES, Array, Chip, Link, Memory
 from fahw.config.model import Model
 from fahw.config.sweep import Sweep
 from fahw.config.validate import validate
@@ -23,7 +23,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def shipped(folder: str) -> dict[str, Path]:
-    """The shipped files of `folder` (`hwconfigs`, `models`, `examples`) by name: from a wheel, else from the checkout."""
+    """The shipped files of `folder` (`hwconfigs`, `models`, `examples`) by name: a wheel's, else the checkout's."""
     inside = _PACKAGE / "shipped" / folder
     root = inside if inside.is_dir() else _PACKAGE.parent / folder
     return {path.stem: path for path in sorted(root.glob("*.yaml"))}
@@ -101,7 +101,11 @@ def chip_problems(chip: Chip, place: Place) -> Iterator[Problem]:
 
 def _unknown_names(chip: Chip, place: Place) -> Iterator[Problem]:
     known = [memory.name for memory in chip.memories]
-    parts = [("arrays", chip.arrays), ("memories", chip.memories), ("links", chip.links)]
+    parts: list[tuple[str, tuple[Array | Memory | Link, ...]]] = [
+        ("arrays", chip.arrays),
+        ("memories", chip.memories),
+        ("links", chip.links),
+    ]
     seen: dict[str, str] = {"dram": "dram", "clock": "clock"}
     for group, items in parts:
         for index, item in enumerate(items):

@@ -26,7 +26,7 @@ class Sweep(Frozen):
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
     train: bool = True
     """False: cost only, nothing is trained."""
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     """Values that hold for the whole sweep, as `chip.precision.error: 8`."""
     grid: dict[str, tuple[Value, ...]] = Field(min_length=1)
     """Axes: `rule`, `chip`, `model`, `batch_size`, or a dotted key such as `chip.precision.weight`."""

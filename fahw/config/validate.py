@@ -116,7 +116,8 @@ def _problem(document: Document, schema: type[BaseModel], overrides: dict[Key, s
     key = _real_key(document.value, (*detail["loc"], "kind") if kind == "union_tag_invalid" else detail["loc"])
     place = document.place(key, of_key=kind == "extra_forbidden")
     for override, text in overrides.items():
-        if override[: len(key)] == key and kind == "extra_forbidden" or key[: len(override)] == override:
+        inside = key[: len(override)] == override
+        if inside or (override[: len(key)] == key and kind == "extra_forbidden"):
             place = text
     return Problem(place, _message(schema, detail), ".".join(map(str, key)))
 
@@ -128,7 +129,7 @@ def _real_key(value: Any, loc: tuple[str | int, ...]) -> Key:
         if (isinstance(value, dict) and step in value) or (
             isinstance(value, list) and isinstance(step, int) and step < len(value)
         ):
-            value = value[step]
+            value = value[step]  # type: ignore[index]
             key.append(step)
         elif isinstance(value, dict) and step == loc[-1]:
             key.append(step)

@@ -116,7 +116,8 @@ def _value(document: Document, node: yaml.Node, key: Key, above: tuple[int, ...]
         return _mapping(document, node, key, above)
     if isinstance(node, yaml.SequenceNode):
         return [_value(document, item, (*key, index), above) for index, item in enumerate(node.value)]
-    return scalar(node.value) if node.style is None else node.value
+    quoted = isinstance(node, yaml.ScalarNode) and node.style is not None
+    return node.value if quoted else scalar(node.value)
 
 
 def _mapping(document: Document, node: yaml.MappingNode, key: Key, above: tuple[int, ...]) -> dict[str, Any]:

@@ -80,7 +80,8 @@ class Integer:
         shift = useful_shift(bound, acc_frac - s.output.frac)
         acc = self._accumulate(operand, parameters.weight.flatten(1).t(), bound, shift, self._rounding.activation)
         if parameters.bias is not None:
-            acc.add_(parameters.bias.to(acc.dtype).mul_(2.0 ** (acc_frac - s.bias.frac)).round_())
+            aligned = parameters.bias.to(acc.dtype) * 2.0 ** (acc_frac - s.bias.frac)
+            acc.add_(aligned.round_())
         self._wrap(acc, bound)
         if layer.kind == "conv2d":
             acc = images_of(acc, layer)

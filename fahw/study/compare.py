@@ -13,7 +13,7 @@ from fahw.chip.cost import NONE, SHARED, Cost, get_rule, simulate
 from fahw.chip.ledger import COLUMNS
 from fahw.config.chip import Chip
 from fahw.config.load import load_chip
-from fahw.errors import ConfigError
+from fahw.errors import ConfigError, Problem
 from fahw.learn.data import Dataset, load
 from fahw.learn.train import TrainResult
 from fahw.network import Network, load_model
@@ -118,8 +118,8 @@ def price_rule(chip: Chip, network: Network, rule: str, batch_size: int) -> list
     return entries
 
 
-def _problems(chip: Chip, network: Network, rules: Sequence[str], batch_size: int) -> list[Any]:
-    problems = []
+def _problems(chip: Chip, network: Network, rules: Sequence[str], batch_size: int) -> list[Problem]:
+    problems: list[Problem] = []
     for rule in rules:
         try:
             simulate(chip, network, rule, batch_size)
@@ -252,8 +252,10 @@ def _line_details(line: Line) -> dict[str, Any]:
 def _verdict(
     line: Line, best: Line, target_pct: float, chip: Chip, network: Network, batch_size: int
 ) -> dict[str, Any]:
-    assert line.cost is not None and best.cost is not None
-    assert line.accuracy is not None and best.accuracy is not None
+    assert line.cost is not None
+    assert best.cost is not None
+    assert line.accuracy is not None
+    assert best.accuracy is not None
     step = verdict.saving(line.cost.ledger, best.cost.ledger)
     mine, theirs = (verdict.spread(item.steps_to(target_pct)) for item in (line, best))
     to_target = None

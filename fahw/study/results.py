@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fahw.errors import ConfigError, Problem
+from fahw.files import write_text
 
 
 def canonical(value: Any) -> str:
@@ -35,17 +36,6 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         raise ConfigError(Problem(str(path), f"cannot write to this folder: {error.strerror}")) from None
     return path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file aside and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
 
 
 def write_json(path: Path, value: Any) -> None:

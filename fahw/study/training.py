@@ -19,7 +19,7 @@ from fahw.config.recipe import Recipe
 from fahw.learn.data import Dataset, load
 from fahw.learn.train import EpochRow, TrainResult
 from fahw.learn.train import train as run_training
-from fahw.network import Layer, Network, load_model
+from fahw.network import Network, load_model
 from fahw.study.results import content_key, read_json, write_json
 
 _ARITHMETIC_VERSION = 1

@@ -23,7 +23,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Flow:
-    """An amount that passes a part of the chip (a memory's read or write side, a link, vector lanes) at a finite rate."""
+    """An amount that passes a part (a memory's read or write side, a link, vector lanes) at a finite rate."""
 
     part: str
     amount: int

@@ -254,7 +254,7 @@ def _error(step: Step, layer: Layer) -> Task:
 
 
 def _add_windows(step: Step, product: Product, array: Array) -> Traffic:
-    """Errors of overlapping windows are added up in memory at accumulator width: a read, an addition and a write each."""
+    """Errors of overlapping windows are added up in memory at accumulator width: read, add and write."""
     values, acc = product.mapping.m * product.mapping.n, step.bits("accumulator")
     memory = step.home("psum", "error")
     traffic = step.accesses.read(memory, "psum", [(1, values)], acc)

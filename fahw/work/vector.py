@@ -14,13 +14,16 @@ from fahw.work.records import Count, Flow
 ROUNDING_BITS = 8
 """Random bits of one stochastic rounding."""
 
+Operation = tuple[str, int, tuple[int, ...]]
+"""(action, count, widths)."""
+
 
 def lanes(array: Array) -> str:
     """Name of the vector lanes of `array` in records."""
     return f"{array.name}.vector"
 
 
-def operations(array: Array, tensor: Tensor, ops: Iterable[tuple[str, int, tuple[int, ...]]]) -> Traffic:
+def operations(array: Array, tensor: Tensor, ops: Iterable[Operation]) -> Traffic:
     """Vector operations (action, count, widths), each with its share of the clock, and the lane-cycles they take."""
     name, counts, total = lanes(array), [], 0
     for action, count, widths in ops:
@@ -35,7 +38,7 @@ def operations(array: Array, tensor: Tensor, ops: Iterable[tuple[str, int, tuple
 
 
 def rounding(chip: Chip, array: Array, tensor: Tensor, values: int, mode: Rounding, bits: int) -> Traffic:
-    """Bring `values` of `bits` into their format: a shift, and where rounding is stochastic an addition of random bits."""
+    """Bring `values` of `bits` into their format: a shift, and for stochastic rounding an addition of random bits."""
     ops = [("shift", values, (bits,))]
     if mode != "stochastic" or chip.precision.is_float:
         return operations(array, tensor, ops)
@@ -46,29 +49,31 @@ def rounding(chip: Chip, array: Array, tensor: Tensor, values: int, mode: Roundi
     return operations(array, tensor, [*ops, ("add", values, (ROUNDING_BITS,))]) + Traffic((random,))
 
 
-def forward_operations(layers: tuple[Layer, ...], samples: int, bits: int) -> list[tuple[str, int, tuple[int, ...]]]:
+def forward_operations(layers: tuple[Layer, ...], samples: int, bits: int) -> list[Operation]:
     """Operations of the layers without weights on `samples` samples of `bits`-wide activations."""
-    ops: list[tuple[str, int, tuple[int, ...]]] = []
+    ops: list[Operation] = []
     for layer in layers:
         values, area = samples * layer.outputs, layer.kernel[0] * layer.kernel[1]
-        ops += {
+        found: dict[str, list[Operation]] = {
             "relu": [("compare", values, (bits,))],
             "tanh": [("table", values, (bits,))],
             "maxpool2d": [("compare", values * (area - 1), (bits,))],
             "avgpool2d": [("add", values * (area - 1), (bits,)), ("multiply", values, (bits, bits))],
-        }.get(layer.kind, [])
+        }
+        ops += found.get(layer.kind, [])
     return ops
 
 
-def derivative_operations(layers: tuple[Layer, ...], samples: int, bits: int) -> list[tuple[str, int, tuple[int, ...]]]:
+def derivative_operations(layers: tuple[Layer, ...], samples: int, bits: int) -> list[Operation]:
     """Operations of the local derivatives on the way back."""
-    ops: list[tuple[str, int, tuple[int, ...]]] = []
+    ops: list[Operation] = []
     for layer in layers:
         values = samples * layer.outputs
-        ops += {
+        found: dict[str, list[Operation]] = {
             "relu": [("compare", values, (bits,))],
             "tanh": [("multiply", 2 * values, (bits, bits))],
             "maxpool2d": [("compare", values, (bits,))],
             "avgpool2d": [("multiply", values, (bits, bits))],
-        }.get(layer.kind, [])
+        }
+        ops += found.get(layer.kind, [])
     return ops
