@@ -37,7 +37,9 @@ DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", metavar="DIR", envvar="FAHW_DATA", help="Folder of the data files.", show_default=False),
 ]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Samples per step; default: the model's recipe.")]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch-size", min=1, help="Samples per step; default: the model's recipe.")
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Default: the model's recipe.")]
 Data = Annotated[str | None, typer.Option("--data", metavar="NAME", help="Data set; default: the model's recipe.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Processes; default: one per processor core.")]

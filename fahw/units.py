@@ -22,7 +22,7 @@ class Scale:
 
     def show(self, value: float) -> str:
         """The value in this unit, without the unit's name."""
-        return fixed(value * self.factor, self.decimals)
+        return fixed(value * self.factor, self.decimals if value else 0)
 
 
 def scale_for(values: Iterable[float], unit: str, digits: int = 4, prefixed: bool = True) -> Scale:
@@ -53,9 +53,9 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def percent_number(share: float) -> str:
-    """A share as a percentage without its sign: one digit after the point, more for shares below 1 %."""
+    """A share in percent, the sign % left off: one digit after the point, more for shares below 1 %."""
     size = abs(share) * 100
-    decimals = 1 if size >= 1 or size < 5e-5 else min(4, _decimals(size, 2))
+    decimals = 1 if size >= 1 or size < 5e-5 else min(4, _decimals(size, 2 if size >= 0.1 else 1))
     return fixed(share * 100, decimals)
 
 

@@ -25,10 +25,10 @@ from fahw.learn.wrap_graph import (
     ConvProducts,
     LinearProducts,
     Local,
-    Network,
     Pair,
     Products,
     State,
+    Wrapping,
     calls_below,
     xavier_uniform,
 )
@@ -136,7 +136,7 @@ def apply_rule(module: M, rule: str, seed: int = 0) -> M:
     if problems:
         raise ConfigError(problems)
     wrapped = copy.deepcopy(module)
-    network = Network()
+    network = Wrapping()
     for name, layer in wrapped.named_modules():
         if type(layer) in _WRAPPED:
             # The class is exchanged, not the object: hooks, settings and the names of the parameters stay.

@@ -29,7 +29,7 @@ from fahw.rules import Rule
 Pair = tuple[int, int]
 
 
-class Network:
+class Wrapping:
     """Stands for one wrapped network: the layers of one copy share one, so that networks may feed each other."""
 
 
@@ -41,7 +41,7 @@ class State:
     name: str
     rule: Rule
     seed: int
-    network: Network
+    network: Wrapping
     draws: int = 0
     used: Tensor | None = None
 
@@ -224,7 +224,7 @@ class Local(Function):
         return signal, down, d_weight, call.products.bias_gradient(g) if biased else None, None, None
 
 
-def calls_below(x: Tensor, network: Network) -> tuple[Call, ...]:
+def calls_below(x: Tensor, network: Wrapping) -> tuple[Call, ...]:
     """The calls of this network's layers that `x` depends on with none of them between, by way of autograd's graph."""
     found: list[Call] = []
     seen: set[Any] = set()  # holds the nodes alive: their identity is only then stable

@@ -10,6 +10,10 @@ from collections.abc import Iterable, Sequence
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from fahw.units import fixed
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, YELLOW, BLACK, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#000000", "#999999"
@@ -76,13 +80,23 @@ def inline_svg(svg: str, name: str, title: str) -> str:
     return body.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
 
-def stacked_bars(axes: Axes, names: Sequence[str], parts: Iterable[tuple[str, Sequence[float], str, str]]) -> list[float]:
-    """Horizontal stacked bars, the first on top. `parts`: label, one length per bar, colour, hatch. Returns the ends."""
+def stacked_bars(
+    axes: Axes, names: Sequence[str], parts: Iterable[tuple[str, Sequence[float], str, str]]
+) -> list[float]:
+    """Horizontal stacked bars, the first on top; returns their ends. `parts`: label, lengths, colour, hatch."""
     ends = [0.0] * len(names)
     places = range(len(names))
     for label, lengths, colour, hatch in parts:
         axes.barh(
-            places, lengths, left=ends, height=0.72, color=colour, hatch=hatch, edgecolor="white", linewidth=0.5, label=label
+            places,
+            lengths,
+            left=ends,
+            height=0.72,
+            color=colour,
+            hatch=hatch,
+            edgecolor="white",
+            linewidth=0.5,
+            label=label,
         )
         ends = [end + length for end, length in zip(ends, lengths, strict=True)]
     axes.set_yticks(list(places), list(names))
@@ -98,3 +112,20 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 6) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def patch_legend(figure: Figure, colours: dict[str, str]) -> None:
+    """A legend of coloured areas under the whole figure."""
+    handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
+
+
+def epoch_axis(axes: Axes) -> None:
+    """Whole epochs on the horizontal axis."""
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+
+
+def grouped_ticks(axes: Axes) -> None:
+    """Digits of the horizontal axis in groups of three."""
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: fixed(value, 0)))

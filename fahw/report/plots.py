@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from fahw.report import figure as fig
 from fahw.report.folder import Entry, Line, Numbers, Run
-from fahw.units import J_PER_PJ, Scale, scale_for
+from fahw.units import J_PER_PJ, Scale, fixed, scale_for
 
 PHASES = ("forward", "error", "gradient", "update", "transport", "static")
 _ANGLE = "angle_deg."
@@ -140,7 +140,7 @@ def learning_curves(run: Run) -> Figure | None:
             _curve(axes, band, fig.rule_colour(rule, list(run.epochs)), fig.dashes(index), rule)
     for axes in (whole, near):
         axes.axhline(run.target_pct, color=fig.INK, linewidth=0.9, linestyle=(0, (1, 1.5)), label="target")
-        axes.set_xlabel("epoch")
+        fig.epoch_axis(axes)
         axes.set_ylabel("validation accuracy [%]")
         axes.grid(True)
     near.set_ylim(min(run.target_pct, *tops) - 3, min(100.5, max(run.target_pct, *tops) + 1))
@@ -208,19 +208,22 @@ def _angle_panel(axes: Axes, run: Run, layer: str) -> None:
     axes.set_ylim(-3, 103)
     axes.set_yticks([0, 30, 45, 60, 90])
     axes.set_title(layer)
-    axes.set_xlabel("epoch")
+    fig.epoch_axis(axes)
     axes.grid(True)
 
 
 def timeline_lines(run: Run) -> list[Line]:
-    """The two steps to set side by side: the best backpropagation, and dfa or else the rule with the least energy."""
-    rivals = [line for line in run.hosted if line.rule != "bp"]
-    rivals.sort(key=lambda line: (line.rule != "dfa", line.numbers["energy_pj_per_step"] or 0.0))
-    return [line for line in (run.baseline, *rivals[:1]) if line is not None and line.details.get("spans")]
+    """The steps to set side by side: the best backpropagation, the best one that moves its weights, and dfa or else
+    the rule with the least energy."""
+    ordered = sorted(run.hosted, key=lambda line: line.numbers["energy_pj_per_step"] or 0.0)
+    moving = [line for line in ordered if line.rule == "bp" and line.numbers["transported_bits_per_step"]]
+    rivals = sorted((line for line in ordered if line.rule != "bp"), key=lambda line: line.rule != "dfa")
+    chosen = [*([run.baseline] if run.baseline else []), *moving[:1], *rivals[:1]]
+    return [line for line in {line.label: line for line in chosen}.values() if line.details.get("spans")]
 
 
 def timeline(run: Run) -> Figure | None:
-    """When each part worked in one isolated step, one rule above the other on the same axis."""
+    """When each part worked in one isolated step, one rule above the other on the same scale."""
     lines = timeline_lines(run)
     if not lines:
         return None
@@ -230,8 +233,8 @@ def timeline(run: Run) -> Figure | None:
     for axes, line, names in zip(panels, lines, tracks, strict=True):
         _timeline_panel(axes, line, names, end)
     panels[-1].set_xlabel("clock cycles from the start of the step")
-    handles = [matplotlib.patches.Patch(color=fig.PHASE_COLOURS[name], label=name) for name in PHASES[:-1]]
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
+    used = {span["phase"] for line in lines for span in line.details["spans"]}
+    fig.patch_legend(figure, {name: fig.PHASE_COLOURS[name] for name in PHASES if name in used})
     return figure
 
 
@@ -254,7 +257,8 @@ def _timeline_panel(axes: Axes, line: Line, tracks: Sequence[str], end: float) -
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     axes.set_axisbelow(True)
-    axes.set_title(f"{line.label}: {line.numbers['cycles_per_step']:,.0f} cycles".replace(",", "\u202f"), loc="left")
+    axes.set_title(f"{line.label}: {fixed(line.numbers['cycles_per_step'] or 0.0, 0)} cycles", loc="left")
+    fig.grouped_ticks(axes)
 
 
 _PLOTS: tuple[tuple[str, str, str, Draw], ...] = (

@@ -20,7 +20,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """`value`: the exact value as written in the run folder; `best`: the best of its column; `span`: columns it fills."""
+    """`value`: the exact value as the run folder has it; `best`: of its column; `span`: how many columns it fills."""
 
     text: str
     value: str = ""
@@ -63,7 +63,8 @@ def records_table(
     if not rows:
         return None
     heads = tuple(columns[i][0] for i in kept)
-    return Table(name, caption, heads, tuple(text_row(*(row[i] or "–" for i in kept)) for row in rows))
+    body = tuple(text_row(*(row[i] or "–" for i in kept)) for row in rows)
+    return Table(name, caption, heads, body, 0 if heads[0].number else 1)
 
 
 def pivot(
@@ -85,5 +86,8 @@ def pivot(
         else:
             merged.append(([label], cells))
     head = tuple(Column(text) for text in heads) + tuple(Column(", ".join(names), number=True) for names, _ in merged)
-    body = tuple(text_row(*row, *(cells.get(row, "–") for _, cells in merged)) for row in rows)
+    body = tuple(
+        text_row(*row, *(cells.get(row, "–") for _, cells in merged), tag="total" if "total" in row else "")
+        for row in rows
+    )
     return Table(name, caption, head, body, len(heads), notes)

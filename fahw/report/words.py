@@ -74,9 +74,14 @@ def _explained(rule: str, transport: str) -> str:
     return f"{rule} ({', '.join(parts)})" if parts else rule
 
 
+def range_number(saving: Saving) -> str:
+    """The range in percent: `4.6 to 11.5`."""
+    return f"{percent_number(saving.low)} to {percent_number(saving.high)}"
+
+
 def saving_range(saving: Saving) -> str:
     """`4.6 to 11.5 %`."""
-    return f"{percent_number(saving.low)} to {percent(saving.high)}"
+    return f"{range_number(saving)} %"
 
 
 def _more(saving: Saving) -> str:
@@ -103,7 +108,7 @@ def energy_sentence(verdicts: Sequence[Verdict], baseline_form: str | None, leas
     best = max(verdicts, key=lambda item: item.step.value)
     name = _explained(best.rule, best.transport)
     if best.step.winner == "rule":
-        text = f"{_sure(best.step, name)} against {bp}, its best form on this chip."
+        text = f"{_sure(best.step, name)} against {bp}, its best form on this chip{_yet(best)}."
         return Sentence(f"Least energy per step: {best.rule}", text)
     if best.step.winner == "baseline":
         text = f"Every other rule costs more than {bp}; the nearest, {name}, costs {_more(best.step)} per step."
@@ -114,6 +119,11 @@ def energy_sentence(verdicts: Sequence[Verdict], baseline_form: str | None, leas
 def _sure(saving: Saving, name: str) -> str:
     value, spread = percent(saving.value), saving_range(saving)
     return f"{name} saves {value} per step ({spread} within the uncertainty of the constants)"
+
+
+def _yet(best: Verdict) -> str:
+    """What the least energy per step is worth if the rule does not learn well enough."""
+    return "" if best.seeds_reached or not best.seeds else ", but does not reach the target accuracy in any seed"
 
 
 def _undecided(best: Verdict, name: str, bp: str, verdicts: Sequence[Verdict]) -> str:
@@ -194,16 +204,23 @@ def accuracy_clause(verdicts: Sequence[Verdict]) -> str:
     if beyond:
         parts.append(f"test accuracy differs from backpropagation's beyond the noise of the seeds for {listed(beyond)}")
     if within:
-        lead = "within it" if beyond else "test accuracy differs from backpropagation's only within the noise of the seeds"
+        lead = (
+            "within it" if beyond else "test accuracy differs from backpropagation's only within the noise of the seeds"
+        )
         parts.append(f"{lead} for {listed(within)}")
     if unknown:
         parts.append(f"with a single seed the noise of the accuracy is unknown for {listed(unknown)}")
     return ", and ".join(parts)
 
 
+def signed(value: float) -> str:
+    """With its sign: `+0.13`."""
+    return f"{'+' if value > 0 else ''}{fixed(value, 2)}"
+
+
 def points(value: float) -> str:
-    """A difference of percentages: `−2.0 points`."""
-    return f"{'+' if value > 0 else ''}{fixed(value, 2)} points"
+    """A difference of percentages: `−2.00 points`."""
+    return f"{signed(value)} points"
 
 
 def winner_word(saving: Saving | None) -> str:
@@ -228,12 +245,15 @@ def break_even_sentence(scale: float | None, read_overhead: float | None) -> str
     if read_overhead == 0:
         return f"{_capital(bp)} is cheaper while its overheads stay below {significant(scale)} times the chip file's."
     limit = percent(scale * read_overhead)
-    return f"{_capital(bp)} is cheaper while its read overhead stays below {limit} (chip file: {percent(read_overhead)})."
+    return (
+        f"{_capital(bp)} is cheaper while its read overhead stays below {limit} (chip file: {100 * read_overhead:g} %)."
+    )
 
 
 def least_words(rule: str, transport: str, energy_pj_per_sample: float) -> str:
     """The least energy without a comparison."""
-    return f"the least energy is that of {line_name(rule, transport)}, {si(energy_pj_per_sample * J_PER_PJ, 'J')} per sample"
+    energy = si(energy_pj_per_sample * J_PER_PJ, "J")
+    return f"the least energy is that of {line_name(rule, transport)}, {energy} per sample"
 
 
 def _capital(text: str) -> str:

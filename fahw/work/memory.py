@@ -67,7 +67,7 @@ def _too_small(chip: Chip, placement: Placement) -> str:
     missing = placement.spilled_bits / 8192
     return (
         f"{placement.tensor} ({placement.bits / 8192:.1f} KiB) does not fit {memory.name} ({memory.size_kib:g} KiB): "
-        f"{missing:.1f} KiB too much and no DRAM to spill to; enlarge the memory, add a dram, or lower the batch or bits"
+        f"{missing:.1f} KiB too much and no DRAM to spill to; enlarge the memory, add a dram, lower the batch or bits"
     )
 
 

@@ -1,0 +1,106 @@
+"""The report of a run folder: one page that needs no network, and its plots as files. Nothing is run for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from fahw.errors import ConfigError, Problem
+from fahw.files import write_text
+from fahw.report import results, setup, usage
+from fahw.report.folder import Run, read_manifest, read_run
+from fahw.report.plots import Plot, draw_all
+from fahw.report.table import Table
+from fahw.units import fixed
+
+Page = tuple[str, list[Plot]]
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` and `plots/*.svg` into a run folder; the same folder gives the same bytes.
+
+    Raises ConfigError where the folder lacks a file or is of a kind that has no report.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    kind = str(manifest.get("kind"))
+    if kind not in _PAGES:
+        message = f"no report for runs of kind '{kind}'; known: {', '.join(_PAGES)}"
+        raise ConfigError(Problem(str(folder / "manifest.json"), message))
+    html, plots = _PAGES[kind](folder)
+    for plot in plots:
+        write_text(folder / "plots" / f"{plot.name}.svg", plot.svg)
+    write_text(folder / "report.html", html)
+    return folder / "report.html"
+
+
+def render(template: str, values: dict[str, Any]) -> str:
+    """A page from one of the templates that lie in fahw/data."""
+    environment = Environment(
+        loader=PackageLoader("fahw", "data"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = (Path(__file__).parent.parent / "data" / "report.css").read_text(encoding="utf-8")
+    return environment.get_template(template).render(values | {"style": style})
+
+
+def compare_page(folder: Path) -> Page:
+    """The page of a comparison."""
+    run = read_run(folder)
+    plots = draw_all(run)
+    return render("report_compare.html", _compare_values(run, plots)), plots
+
+
+def _compare_values(run: Run, plots: list[Plot]) -> dict[str, Any]:
+    chip, model = run.inputs["chip"], run.inputs["model"]
+    return {
+        "title": f"{chip['name']} training {model['name']}",
+        "description": chip.get("description", ""),
+        "facts": _facts(run),
+        "sentences": results.sentences(run),
+        "verdicts": results.verdict_table(run),
+        "break_evens": results.break_evens(run),
+        "figures": [results.energy_table(run), results.space_table(run)],
+        "plots": plots,
+        "usage": usage.usage_tables(run),
+        "chip": setup.chip_tables(run),
+        "training": _present(setup.network_table(run), setup.recipe_table(run)),
+        "recipe": setup.recipe_words(run),
+        "warnings": setup.warnings(run),
+        "sources": setup.sources_table(run),
+        "command": _command(run),
+        "manifest": run.manifest,
+    }
+
+
+def _present(*tables: Table | None) -> list[Table]:
+    return [table for table in tables if table is not None]
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    inputs = run.inputs
+    return [
+        ("chip", f"{inputs['chip']['name']}, {inputs['chip']['clock_mhz']:g} MHz"),
+        ("model", inputs["model"]["name"]),
+        ("data", inputs["data"]["name"]),
+        ("batch size", str(run.batch_size)),
+        ("epochs", str(inputs["recipe"]["epochs"])),
+        ("seeds", str(len(inputs["seeds"]))),
+        ("target", f"{fixed(run.target_pct, 2)} % validation accuracy"),
+    ]
+
+
+def _command(run: Run) -> str:
+    inputs, recipe = run.inputs, run.inputs["recipe"]
+    options = f"--rules {','.join(inputs['rules'])} --data {inputs['data']['name']} --epochs {recipe['epochs']}"
+    names = f"{inputs['chip']['name']} {inputs['model']['name']}"
+    return f"fahw compare {names} {options} --seeds {len(inputs['seeds'])} --out DIR"
+
+
+_PAGES: dict[str, Callable[[Path], Page]] = {"compare": compare_page}

@@ -1,0 +1,237 @@
+"""The tables of what a comparison found: every line's figures, and each rule's verdict against backpropagation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fahw.report import words
+from fahw.report.folder import Line, Run, Verdict
+from fahw.report.table import Cell, Column, Row, Table
+from fahw.units import J_PER_PJ, Scale, fixed, percent_number, scale_for
+
+_NAME_COLUMNS = (
+    Column("rule"),
+    Column("transport", hint="form of weight transport; shared: backpropagation on the chip without a feedback memory"),
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of every line: where it stands, the factor to its base unit, how it is shown, which end is best.
+
+    `shown` makes the text of a figure that is no single number.
+    """
+
+    head: str
+    key: str
+    unit: str = ""
+    factor: float = 1.0
+    prefixed: bool = False
+    digits: int = 4
+    decimals: int | None = None
+    best: str = ""
+    hint: str = ""
+    shown: Callable[[Run, Line], str] | None = None
+
+    def text_of(self, line: Line) -> str:
+        """The exact value as the run folder has it; empty where there is none."""
+        value = line.texts.get(self.key, line.details.get(self.key))
+        return "" if value is None else str(value)
+
+    def value_of(self, line: Line) -> float | None:
+        """The value in the base unit."""
+        text = self.text_of(line)
+        return float(text) * self.factor if text else None
+
+
+def _seeds(run: Run, line: Line) -> str:
+    epochs = run.epochs_to_target(line.rule)
+    return f"{sum(epoch is not None for epoch in epochs)} of {len(epochs)}" if epochs else "–"
+
+
+def _epochs(run: Run, line: Line) -> str:
+    found = sorted(epoch for epoch in run.epochs_to_target(line.rule) if epoch is not None)
+    if not found:
+        return "–"
+    return str(found[0]) if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
+
+
+ENERGY_FIGURES = (
+    Figure("test accuracy", "accuracy_pct_mean", "%", decimals=2, best="most", hint="mean ± standard deviation"),
+    Figure("energy per sample", "energy_pj_per_sample", "J", J_PER_PJ, True, best="least"),
+    Figure("energy per step", "energy_pj_per_step", "J", J_PER_PJ, True),
+    Figure("energy to target", "energy_to_target_j", "J", 1.0, True, best="least"),
+    Figure("steps to target", "steps_to_target", decimals=0, hint="mean over the seeds that reached it"),
+    Figure("epochs to target", "", shown=_epochs, hint="fewest to most over the seeds that reached it"),
+    Figure("seeds that reached it", "", shown=_seeds),
+    Figure("power", "power_mw", "mW"),
+    Figure("energy-delay product", "energy_delay_js", "J·s", 1.0, True, hint="energy × time of a step in steady state"),
+    Figure("efficiency", "tops_per_watt", "TOPS/W", digits=3, hint="two operations per multiply-accumulate"),
+    Figure("inference per sample", "inference_pj_per_sample", "J", J_PER_PJ, True, hint="dynamic, forward phase"),
+)  # fmt: skip
+SPACE_FIGURES = (
+    Figure("cycles per step", "cycles_per_step", decimals=0, hint="one isolated step"),
+    Figure("interval", "interval_cycles", "cycles", decimals=1, hint="steady-state cycles between steps"),
+    Figure("training speed", "samples_per_second", "samples/s", decimals=0),
+    Figure("area", "area_mm2", "mm²", hint="the chip as built"),
+    Figure("area used", "area_used_mm2", "mm²", hint="with every memory fitted to what the rule stores"),
+    Figure("feedback stored", "feedback_bits", "bits", decimals=0, hint="held for the error path"),
+    Figure("moved per step", "transported_bits_per_step", "bits", decimals=0, hint="payload of weight transport"),
+    Figure("static energy", "static_pj", "J", J_PER_PJ, True, hint="per step in steady state; within the energy"),
+    Figure("static, isolated step", "isolated_static_pj", "J", J_PER_PJ, True, hint="were steps not to overlap; apart"),
+    Figure("writing B once", "one_time_pj", "J", J_PER_PJ, True, hint="before training; not within the energy"),
+)  # fmt: skip
+
+
+def energy_table(run: Run) -> Table:
+    """Accuracy and energy of every line."""
+    notes = (
+        "★ best of its column (least energy per sample, best accuracy, least energy to the target), be it "
+        "beyond noise or not. Hover over a number for its exact value.",
+        f"Target: {fixed(run.target_pct, 2)} % validation accuracy. Energy to target = steps to reach it × energy per "
+        "step, over the seeds that reached it.",
+    )
+    return _figures_table("energy", "Accuracy and energy", run, ENERGY_FIGURES, notes)
+
+
+def space_table(run: Run) -> Table:
+    """Time, area, storage and transport of every line."""
+    return _figures_table("space", "Time, area, storage and transport", run, SPACE_FIGURES, ())
+
+
+def _figures_table(name: str, caption: str, run: Run, figures: Sequence[Figure], notes: tuple[str, ...]) -> Table:
+    scales = {figure.key: _scale(figure, run.lines) for figure in figures}
+    bests = {figure.key: _best(figure, run.lines) for figure in figures if figure.best}
+    columns = (*_NAME_COLUMNS, *(_column(figure, scales[figure.key]) for figure in figures))
+    rows = tuple(_row(run, line, figures, scales, bests) for line in run.lines)
+    return Table(name, caption, columns, rows, 2, notes)
+
+
+def _scale(figure: Figure, lines: Sequence[Line]) -> Scale:
+    values = [value for line in lines if (value := figure.value_of(line)) is not None]
+    scale = scale_for(values, figure.unit, figure.digits, figure.prefixed)
+    if figure.decimals is None:
+        return scale
+    whole = all(value.is_integer() for value in values)
+    return Scale(scale.factor, scale.unit, 0 if whole else figure.decimals)
+
+
+def _best(figure: Figure, lines: Sequence[Line]) -> float | None:
+    values = [value for line in lines if line.hosted and (value := figure.value_of(line)) is not None]
+    return (max(values) if figure.best == "most" else min(values)) if values else None
+
+
+def _column(figure: Figure, scale: Scale) -> Column:
+    return Column(figure.head, scale.unit, True, figure.key, figure.hint)
+
+
+def _row(
+    run: Run,
+    line: Line,
+    figures: Sequence[Figure],
+    scales: dict[str, Scale],
+    bests: dict[str, float | None],
+) -> Row:
+    names = (Cell(line.rule), Cell(_transport(line)))
+    cells: list[Cell] = []
+    for figure in figures:
+        if figure.key == "accuracy_pct_mean" or line.hosted:
+            cells.append(_cell(run, line, figure, scales[figure.key], bests.get(figure.key)))
+    if not line.hosted:
+        reason = f"cannot be hosted: {line.details.get('reason') or 'no reason given'}"
+        cells.append(Cell(reason, span=len(figures) - len(cells), muted=True))
+    is_baseline = run.baseline is not None and line is run.baseline
+    return Row((*names, *cells), "baseline" if is_baseline else "" if line.hosted else "absent")
+
+
+def _transport(line: Line) -> str:
+    shown = line.hosted and line.form != line.transport
+    return f"{line.transport} ({line.form})" if shown else line.transport
+
+
+def _cell(run: Run, line: Line, figure: Figure, scale: Scale, best: float | None) -> Cell:
+    if figure.shown:
+        return Cell(figure.shown(run, line))
+    value = figure.value_of(line)
+    if value is None:
+        missed = figure.key == "energy_to_target_j"
+        return Cell(f"not reached ({_seeds(run, line)} seeds)" if missed else "–", muted=True)
+    text = scale.show(value)
+    if figure.key == "accuracy_pct_mean":
+        text += f" ± {fixed(line.numbers['accuracy_pct_std'] or 0.0, 2)}"
+    return Cell(text, figure.text_of(line), best is not None and line.hosted and value == best)
+
+
+_VERDICT_COLUMNS: tuple[tuple[Column, Callable[[Verdict], str]], ...] = (
+    (Column("rule"), lambda item: item.rule),
+    (Column("transport"), lambda item: item.transport),
+    (Column("saving per step", "%", True), lambda item: percent_number(item.step.value)),
+    (Column("its range", "%", True), lambda item: words.range_number(item.step)),
+    (Column("less energy per step"), lambda item: words.winner_word(item.step)),
+    (Column("saving to target", "%", True), lambda item: _to_target(item)),
+    (Column("less energy to target"), lambda item: words.winner_word(item.target)),
+    (Column("accuracy difference", "points", True), lambda item: words.signed(item.accuracy_points)),
+    (Column("noise of the seeds"), lambda item: words.noise_word(item.beyond_noise)),
+)
+
+
+def _to_target(item: Verdict) -> str:
+    if item.target is None:
+        return f"not reached ({item.seeds_reached} of {item.seeds} seeds)"
+    return f"{percent_number(item.target.value)} ({words.range_number(item.target)})"
+
+
+def verdict_table(run: Run) -> Table | None:
+    """A row per rule and transport against the best backpropagation."""
+    if not run.verdicts or run.baseline is None:
+        return None
+    rows = tuple(Row(tuple(Cell(show(item)) for _, show in _VERDICT_COLUMNS)) for item in run.verdicts)
+    notes = (
+        "A saving is 1 − energy ÷ energy of the best backpropagation; negative: the rule costs more. Its range is what "
+        "remains when every kind of constant moves within its uncertainty, alike on both sides; the spread of the "
+        "steps over the seeds is not within it. Undecided: the sign changes within the range.",
+        "Beyond noise: accuracies differ by more than twice the standard error of their difference.",
+    )
+    caption = f"Every rule against {words.baseline_name(run.baseline.form)}"
+    return Table("verdicts", caption, tuple(column for column, _ in _VERDICT_COLUMNS), rows, 2, notes)
+
+
+def break_evens(run: Run) -> list[tuple[str, str]]:
+    """(rules, sentence): at which overhead of transposed access the verdict flips; equal sentences share a line."""
+    found: dict[str, list[str]] = {}
+    for item in run.verdicts:
+        text = words.break_even_sentence(item.break_even_scale, run.read_overhead)
+        found.setdefault(text, []).append(words.line_name(item.rule, item.transport))
+    return [(words.listed(names), text) for text, names in found.items()]
+
+
+def sentences(run: Run) -> list[words.Sentence]:
+    """The verdict for the two goals: least energy per step, and accuracy with least energy to the target."""
+    form = run.baseline.form if run.baseline else None
+    least = min(run.hosted, key=lambda line: line.numbers["energy_pj_per_step"] or 0.0, default=None)
+    least_pj = ""
+    if least is not None:
+        least_pj = words.least_words(least.rule, least.transport, least.numbers["energy_pj_per_sample"] or 0.0)
+    bp = words.baseline_name(form) if form else "backpropagation"
+    reaches = [_reach(run, rule) for rule in dict.fromkeys(line.rule for line in run.lines)]
+    return [
+        words.energy_sentence(run.verdicts, form, least_pj),
+        words.target_sentence(run.target_pct, reaches, _least_to_target(run), run.verdicts, bp),
+    ]
+
+
+def _reach(run: Run, rule: str) -> words.Reach:
+    epochs = run.epochs_to_target(rule)
+    return words.Reach(rule, sum(epoch is not None for epoch in epochs), len(epochs))
+
+
+def _least_to_target(run: Run) -> words.LeastToTarget | None:
+    reached = [line for line in run.hosted if line.numbers["energy_to_target_j"] is not None]
+    if not reached:
+        return None
+    line = min(reached, key=lambda item: item.numbers["energy_to_target_j"] or 0.0)
+    key = (line.rule, line.transport)
+    saving = next((item.target for item in run.verdicts if (item.rule, item.transport) == key), None)
+    energy = line.numbers["energy_to_target_j"] or 0.0
+    return words.LeastToTarget(*key, energy, saving, _reach(run, line.rule))

@@ -1,0 +1,152 @@
+"""The command line: what it prints, and exit code 2 with place and advice for wrong input, nothing half-written."""
+
+import json
+import sys
+
+import pytest
+
+from fahw.cli import main
+
+
+@pytest.fixture
+def fahw(monkeypatch, capsys, tmp_path):
+    """Run a command in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fahw", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        return stop.value.code or 0, out, err
+
+    return run
+
+
+def test_simulate_prints_json_whose_ledger_adds_up(fahw):
+    """`--json` has the promised names, and the energy is the correctly rounded sum of the rows."""
+    from math import fsum
+
+    code, out, _ = fahw("simulate", "edge_dual", "mlp_digits", "--rule", "bp", "--json")
+    value = json.loads(out)
+    assert code == 0
+    assert value["energy_pj"] == fsum(row["energy_pj"] for row in value["ledger"])
+    names = {"chip", "model", "rule", "transport", "batch_size", "cycles", "interval_cycles", "seconds", "area_mm2"}
+    assert names <= value.keys()
+    assert value["transport"] == "copy"
+
+
+def test_simulate_for_people_names_units(fahw):
+    """The plain output says what and in which unit."""
+    code, out, _ = fahw("simulate", "edge_shared", "mlp_digits", "--rule", "dfa")
+    assert code == 0
+    assert "energy of a sample" in out
+    assert "nJ" in out
+    assert "mm2" in out
+
+
+def test_overrides_change_the_cost(fahw):
+    """`--set` reaches the chip: four-bit weights take half the words."""
+    words = []
+    for bits in (8, 4):
+        _, out, _ = fahw(
+            "simulate", "edge_dual", "mlp_mnist", "--rule", "fa", "--json", "--set", f"chip.precision.weight={bits}"
+        )
+        rows = json.loads(out)["ledger"]
+        words.append(sum(r["count"] for r in rows if (r["component"], r["action"]) == ("weight_sram", "write")))
+    assert words[1] == pytest.approx(words[0] / 2, rel=1e-3)
+
+
+def test_trace_is_a_chrome_trace(fahw, tmp_path):
+    """Every span has a track with a name and a duration."""
+    code, _, _ = fahw("simulate", "edge_dual", "mlp_digits", "--trace", "step.json")
+    events = json.loads((tmp_path / "step.json").read_text())["traceEvents"]
+    assert code == 0
+    assert {"forward linear1", "error loss"} <= {event["name"] for event in events if event["ph"] == "X"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["simulate", "edge_dula", "mlp_digits"], ["edge_dula", "did you mean 'edge_dual'?"]),
+        (["simulate", "edge_dual", "mlp_digit"], ["did you mean 'mlp_digits'?"]),
+        (["simulate", "edge_dual", "mlp_digits", "--rule", "dfaa"], ["no rule 'dfaa'", "did you mean 'dfa'?"]),
+        (["simulate", "edge_dual", "mlp_digits", "--rule", "bp", "--transport", "copi"], ["copy, write_through"]),
+        (["simulate", "edge_dual", "mlp_digits", "--batch-size", "0"], ["--batch-size", "x>=1"]),
+        (["simulate", "missing.yaml", "mlp_digits"], ["missing.yaml", "no such file"]),
+        (["simulate", "edge_dual", "mlp_digits", "--set", "chip.precision.weigth=4"], ["did you mean 'weight'?"]),
+        (["simulate", "edge_dual", "mlp_digits", "--set", "chip.precision.weight=40"], ["--set precision.weight=40"]),
+        (["simulate", "edge_dual", "mlp_digits", "--set", "nonsense"], ["key=value"]),
+        (["simulate", "edge_dual", "mlp_digits", "--set", "chp.precision.weight=4"], ["did you mean 'chip'?"]),
+        (["simulate", "edge_dual", "mlp_digits", "--set", "chip.memories.wait.size_kib=4"], ["no item 'wait'"]),
+        (["train", "mlp_digits", "--data", "digitz"], ["digitz", "did you mean 'digits'?"]),
+        (["train", "mlp_mnist", "--data", "digits"], ["digits"]),
+        (["compare", "--rules", "bp,dfb", "--out", "o"], ["no rule 'dfb'"]),
+        (["compare", "--data", "mnizt", "--out", "o"], ["mnizt", "did you mean 'mnist'?"]),
+        (["report", "nowhere"], ["nowhere"]),
+        (["check", "nothing.yaml"], ["nothing.yaml", "no such file"]),
+        (["data", "fetch", "mnizt"], ["did you mean 'mnist'?"]),
+        (["list", "rulez"], ["rulez"]),
+    ],
+)  # fmt: skip
+def test_wrong_input_is_named_with_advice(fahw, tmp_path, arguments, said):
+    """Exit code 2, the mistake and what to do about it, no traceback, no output folder left behind."""
+    code, _, err = fahw(*arguments)
+    assert code == 2
+    for text in said:
+        assert text in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes_of_chip_and_model_are_reported_together(fahw):
+    """A wrong override of each side: both are listed."""
+    settings = ["--set", "chip.clock_mhz=-1", "--set", "model.recipe.epochs=0"]
+    code, _, err = fahw("simulate", "edge_dual", "mlp_digits", *settings)
+    assert code == 2
+    assert "clock_mhz" in err
+    assert "epochs" in err
+
+
+def test_check_lists_every_file_and_mistake(fahw, tmp_path):
+    """Right files are said to be right although another one is wrong; every mistake has its line."""
+    (tmp_path / "good.yaml").write_text("name: m\ninput: [4]\nlayers:\n  - {kind: linear, out: 2}\n")
+    (tmp_path / "bad.yaml").write_text("name: m\ninput: [-4]\nlayers:\n  - {kind: liner, out: 2}\n")
+    code, out, err = fahw("check", "good.yaml", "bad.yaml")
+    assert code == 2
+    assert "good.yaml: a model, correct" in out
+    assert "bad.yaml:2:" in err
+    assert "did you mean 'linear'?" in err
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_training(fahw, tmp_path):
+    """A file where the folder should be: exit 2 at once."""
+    (tmp_path / "file").write_text("")
+    code, _, err = fahw("compare", "--out", "file/out", "--epochs", "1", "--seeds", "1")
+    assert code == 2
+    assert "cannot write" in err
+
+
+def test_a_memory_that_a_phase_needs_and_the_chip_lacks(fahw):
+    """A rule that cannot be hosted exits 2 and says what to add."""
+    code, _, err = fahw("simulate", "edge_dual", "mlp_digits", "--rule", "brsf", "--set", "chip.feedback_generator=")
+    assert code == 2
+    assert "feedback_generator" in err
+
+
+@pytest.mark.parametrize("what", ["rules", "chips", "models", "datasets", "formats", "technology"])
+def test_lists(fahw, what):
+    """Everything that can be listed is, one line each."""
+    code, out, _ = fahw("list", what)
+    assert code == 0
+    assert len(out.splitlines()) >= 2
+
+
+@pytest.mark.parametrize("what", ["chip", "model", "sweep"])
+def test_schemas_are_those_that_ship(fahw, what):
+    """`fahw schema` prints JSON, and the shipped copy that editors use is the same."""
+    from importlib.resources import files
+
+    code, out, _ = fahw("schema", what)
+    assert code == 0
+    assert json.loads(out) == json.loads(files("fahw").joinpath(f"data/schemas/{what}.json").read_text())
