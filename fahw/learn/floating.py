@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as tf
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import grad
@@ -45,17 +45,17 @@ class Floating:
     def weighted(self, layer: Layer, parameters: Parameters, operand: Tensor) -> Tensor:
         """x @ W^T + b, or the convolution."""
         if layer.kind == "conv2d":
-            return F.conv2d(operand, parameters.weight, parameters.bias, layer.stride, layer.padding)
-        return F.linear(operand, parameters.weight, parameters.bias)
+            return tf.conv2d(operand, parameters.weight, parameters.bias, layer.stride, layer.padding)
+        return tf.linear(operand, parameters.weight, parameters.bias)
 
     def local(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
         """ReLU and tanh save their output, max pooling where its maxima lay."""
         if layer.kind == "flatten":
             return x.flatten(1), x
         if layer.kind == "maxpool2d":
-            return F.max_pool2d(x, layer.kernel, layer.stride, layer.padding, return_indices=True)
+            return tf.max_pool2d(x, layer.kernel, layer.stride, layer.padding, return_indices=True)
         if layer.kind == "avgpool2d":
-            return F.avg_pool2d(x, layer.kernel, layer.stride, layer.padding), x
+            return tf.avg_pool2d(x, layer.kernel, layer.stride, layer.padding), x
         y = x.clamp(min=0) if layer.kind == "relu" else torch.tanh(x)
         return y, y
 
@@ -71,7 +71,8 @@ class Floating:
         """delta @ B, or its transposed convolution with B."""
         if layer.kind == "conv2d":
             shape = (len(delta), *layer.in_shape)
-            return grad.conv2d_input(shape, feedback, delta, layer.stride, layer.padding)  # type: ignore[no-untyped-call]
+            below: Tensor = grad.conv2d_input(shape, feedback, delta, layer.stride, layer.padding)  # type: ignore[no-untyped-call]
+            return below
         return delta @ feedback
 
     def direct_error(self, layer: Layer, output_error: Tensor, feedback: Tensor) -> Tensor:
@@ -105,3 +106,15 @@ class Floating:
         if parameters.bias is not None and parameters.bias_velocity is not None and gradient.bias is not None:
             parameters.bias_velocity.mul_(self._momentum).add_(gradient.bias)
             parameters.bias.add_(parameters.bias_velocity, alpha=step)
+
+    def evaluator(self, seed: int) -> Floating:
+        """Itself: nothing is random."""
+        return self
+
+    def unit_ratio(self, layer: Layer) -> float:
+        """1."""
+        return 1.0
+
+    def saturated(self, parameters: dict[str, Parameters]) -> dict[str, float]:
+        """Nothing saturates."""
+        return {}

@@ -222,9 +222,8 @@ def overflow_problems(
         sums = {"forward": worst.forward, "error": worst.error, "gradient": max(worst.gradient, worst.bias_gradient)}
         for phase, reach in sums.items():
             if reach >= 1 << (accumulator - 1) and not (phase == "error" and number == 0):
-                problems.append(
-                    f"{layer.name}: {phase} sums can need {reach.bit_length() + 1} bits, the accumulator has {accumulator}"
-                )
+                need = reach.bit_length() + 1
+                problems.append(f"{layer.name}: {phase} sums can need {need} bits, the accumulator has {accumulator}")
     return tuple(problems)
 
 

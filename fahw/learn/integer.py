@@ -8,11 +8,12 @@ velocity, bias master; each only where its rounding is stochastic.
 
 from __future__ import annotations
 
+from copy import copy
 from math import prod
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as tf
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,8 +21,20 @@ from fahw.config.precision import Precision, Rounding, RoundingModes
 from fahw.learn.feedback import word_dtype
 from fahw.learn.floating import initial_weights
 from fahw.learn.formats import (
-    EXP_BITS, POOL_BITS, Format, Scales, bounds, carrier, draws_random, exp_table, pixel_table, requantise_, saturate_,
-    tanh_table, useful_shift, wrap_,
+    EXP_BITS,
+    POOL_BITS,
+    Format,
+    Scales,
+    bounds,
+    carrier,
+    draws_random,
+    exp_table,
+    pixel_table,
+    requantise_,
+    saturate_,
+    tanh_table,
+    useful_shift,
+    wrap_,
 )  # fmt: skip
 from fahw.learn.momentum import Momentum
 from fahw.learn.product import Way, product
@@ -42,7 +55,8 @@ class Integer:
         self, network: Network, rule: Rule, precision: Precision, rounding: RoundingModes, scales: dict[str, Scales],
         momentum: float, batch_size: int, random: Lfsr, way: Way | None = None,
     ) -> None:  # fmt: skip
-        self._precision, self._rounding, self._scales, self._random, self._way = precision, rounding, scales, random, way
+        self._precision, self._rounding, self._scales = precision, rounding, scales
+        self._random, self._way = random, way
         self._accumulator, self._last = precision.bits("accumulator"), network.weighted[-1].name
         self._bounds = {
             layer.name: bounds(network, layer, scales[layer.name], rule, batch_size) for layer in network.weighted
@@ -93,9 +107,9 @@ class Integer:
             return x.flatten(1), x
         x = x.float()
         if layer.kind == "maxpool2d":
-            return F.max_pool2d(x, layer.kernel, layer.stride, layer.padding, return_indices=True)
+            return tf.max_pool2d(x, layer.kernel, layer.stride, layer.padding, return_indices=True)
         if layer.kind == "avgpool2d":
-            sums = F.avg_pool2d(x, layer.kernel, layer.stride, layer.padding, divisor_override=1)
+            sums = tf.avg_pool2d(x, layer.kernel, layer.stride, layer.padding, divisor_override=1)
             return self._average(layer, sums, self._precision.bits("activation")), x
         if layer.kind == "relu":
             y = x.clamp(min=0)
@@ -169,6 +183,27 @@ class Integer:
         reach = min(bound.gradient, most), min(bound.bias_gradient, most)
         self._momentum.update(parameters, gradient, self._scales[layer.name], reach, rate)
 
+    def evaluator(self, seed: int) -> Integer:
+        """The same formats; its own random bytes where outputs are rounded stochastically."""
+        other = copy(self)
+        if draws_random(self._rounding.activation, self._precision.bits("activation")):
+            other._random = Lfsr(seed)
+        return other
+
+    def unit_ratio(self, layer: Layer) -> float:
+        """By the scales."""
+        s = self._scales[layer.name]
+        return 2.0 ** (s.weight.frac - s.feedback.frac)
+
+    def saturated(self, parameters: dict[str, Parameters]) -> dict[str, float]:
+        """Of weight words, masters and velocities; formats of one bit are left out."""
+        stored: dict[str, list[Tensor]] = {"weight": [], "master": [], "optimizer": []}
+        for p in parameters.values():
+            for kind, tensor in zip(stored, (p.weight, p.master, p.velocity), strict=True):
+                stored[kind].append(tensor.flatten())
+        wide = {kind: torch.cat(parts) for kind, parts in stored.items() if self._precision.bits(kind) > 1}
+        return {kind: _share_at_ends(q, self._precision.bits(kind)) for kind, q in wide.items()}
+
     def _rows(self, layer: Layer, delta: Tensor) -> Tensor:
         words = delta.to(self._delta_type)
         return rows_of(words) if layer.kind == "conv2d" else words
@@ -207,6 +242,11 @@ class Integer:
         e_bits, twice = self._precision.bits("error"), 2 * (self._precision.bits("activation") - 1)
         h = output.to(carrier(Format(e_bits, 0).limit << twice))
         return requantise_(error.to(h.dtype) * (2.0**twice - h * h), twice, e_bits, "nearest").float()
+
+
+def _share_at_ends(q: Tensor, bits: int) -> float:
+    highest = (1 << (bits - 1)) - 1
+    return float(((q == highest) | (q == -highest - 1)).double().mean())
 
 
 def _clamp_(sums: Tensor, bits: int) -> Tensor:

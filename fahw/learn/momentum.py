@@ -12,7 +12,16 @@ from torch import Tensor
 
 from fahw.config.precision import Rounding, RoundingModes
 from fahw.learn.formats import (
-    MU_BITS, Format, Scales, carrier, draws_random, rate_constant, requantise_, round_, saturate_, useful_shift,
+    MU_BITS,
+    Format,
+    Scales,
+    carrier,
+    draws_random,
+    rate_constant,
+    requantise_,
+    round_,
+    saturate_,
+    useful_shift,
 )  # fmt: skip
 from fahw.learn.step import Gradient, Parameters
 from fahw.prng import Lfsr
@@ -93,7 +102,7 @@ class Momentum:
         wanted = (
             draws_random(modes.gradient, f.gradient.bits),
             draws_random(modes.update, f.velocity.bits),
-            draws_random(modes.update, f.master.bits),
+            modes.update == "stochastic",  # what is subtracted from the master is rounded whatever its width
         )
         order = [(0, 0), (1, 0), (0, 1), (0, 2), (1, 1), (1, 2)]
         taken = self._random.take(sum(sizes[tensor] for tensor, kind in order if wanted[kind]))
@@ -108,8 +117,8 @@ class Momentum:
     def _move(self, plan: _Plan, tensors: tuple[Tensor, ...], random: list[Tensor | None]) -> None:
         """`tensors`: gradient accumulator, velocity, master and, for weights, the forward words."""
         scratch = self._buffers(plan.dtype)
-        parts = [x.view(-1).split(_BLOCK) for x in tensors]
-        noise = [() if r is None else r.split(_BLOCK) for r in random]
+        parts = [torch.split(x.view(-1), _BLOCK) for x in tensors]
+        noise = [() if r is None else torch.split(r, _BLOCK) for r in random]
         for number, (acc, velocity, *stored) in enumerate(zip(*parts, strict=True)):
             size = acc.numel()
             g, x, r = (buffer[:size] for buffer in scratch)

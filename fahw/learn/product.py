@@ -7,13 +7,15 @@ each way is tried at first use of every shape and layout on the values that brea
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 Way = Literal["int8", "float32", "float64", "int64"]
+WAYS: tuple[Way, ...] = ("int8", "float32", "float64", "int64")
+"""Fastest first."""
 _BOUNDS: dict[Way, int] = {"int8": 1 << 31, "float32": 1 << 24, "float64": 1 << 53, "int64": 1 << 63}
 _DTYPES: dict[Way, torch.dtype] = {
     "int8": torch.int8, "float32": torch.float32, "float64": torch.float64, "int64": torch.int64,
@@ -26,8 +28,8 @@ def product(a: Tensor, b: Tensor, bound: int, way: Way | None = None) -> Tensor:
     `a`: (m, k), `b`: (k, n), integers in any type; int8 is multiplied fastest. `bound`: at least k * max|a| * max|b|.
     `way` forces one, and raises ValueError where that is not exact.
     """
-    chosen = way or next(w for w in _BOUNDS if _usable(w, a, b, bound))
-    if way is not None and not _usable(way, a, b, bound):
+    chosen = next((w for w in ((way,) if way else WAYS) if _usable(w, a, b, bound)), None)
+    if chosen is None:
         raise ValueError(f"{way} is not exact here: bound {bound}, {a.dtype} x {b.dtype}")
     if chosen == "int8":
         return torch._int_mm(a, b)
@@ -48,13 +50,11 @@ def _layout(x: Tensor) -> tuple[bool]:
 
 
 def _flags() -> tuple[str, bool]:
-    return torch.get_float32_matmul_precision(), torch.backends.mkldnn.enabled
+    return torch.get_float32_matmul_precision(), bool(torch.backends.mkldnn.enabled)
 
 
-@lru_cache(maxsize=None)
-def is_exact(
-    way: Way, m: int, k: int, n: int, a_columns: bool, b_columns: bool, flags: tuple[str, bool]
-) -> bool:
+@cache
+def is_exact(way: Way, m: int, k: int, n: int, a_columns: bool, b_columns: bool, flags: tuple[str, bool]) -> bool:
     """Whether `way` multiplies worst-case matrices of this shape and layout exactly; tried once."""
     top = 128 if way == "int8" else max(1, int(((1 << 24) / k) ** 0.5))
     return all(_agrees(way, a, b) for a, b in _worst_cases(m, k, n, top, a_columns, b_columns))

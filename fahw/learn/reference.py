@@ -259,7 +259,9 @@ def _shift_nearest(acc: Words, shift: int) -> Words:
     shift = min(shift, 60)
     floor = acc >> shift
     rest, half = acc - (floor << shift), 1 << (shift - 1)
-    return floor + ((rest > half) | ((rest == half) & (floor % 2 == 1)))
+    up = (rest > half) | ((rest == half) & (floor % 2 == 1))
+    result: Words = floor + up.astype(np.int64)
+    return result
 
 
 def _range(bits: int) -> tuple[int, int]:

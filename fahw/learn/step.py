@@ -75,6 +75,15 @@ class Arithmetic(Protocol):
     def update(self, layer: Layer, parameters: Parameters, gradient: Gradient, rate: float) -> None:
         """Momentum SGD: velocity = momentum * velocity + gradient, weight -= rate / batch size * velocity."""
 
+    def evaluator(self, seed: int) -> Arithmetic:
+        """The same arithmetic for forward passes outside the training, with a random stream of its own."""
+
+    def unit_ratio(self, layer: Layer) -> float:
+        """Value of one step of the layer's feedback words over one of its weight words."""
+
+    def saturated(self, parameters: dict[str, Parameters]) -> dict[str, float]:
+        """Share of the stored numbers that lie at an end of their range, by kind of tensor; empty if none can."""
+
 
 @dataclass(frozen=True, eq=False)
 class Model:

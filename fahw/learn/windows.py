@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+import torch.nn.functional as tf
 from torch import Tensor
 
 from fahw.network import Layer
@@ -11,7 +11,7 @@ from fahw.network import Layer
 def columns(x: Tensor, layer: Layer) -> Tensor:
     """(n, channels, height, width) to (n * positions, channels * kernel): one row per place of the kernel."""
     (kh, kw), (sh, sw), (ph, pw) = layer.kernel, layer.stride, layer.padding
-    padded = F.pad(x, (pw, pw, ph, ph)) if ph or pw else x
+    padded = tf.pad(x, (pw, pw, ph, ph)) if ph or pw else x
     windows = padded.unfold(2, kh, sh).unfold(3, kw, sw)
     return windows.permute(0, 2, 3, 1, 4, 5).reshape(-1, x.shape[1] * kh * kw)
 
@@ -20,7 +20,7 @@ def scatter(rows: Tensor, layer: Layer, batch: int) -> Tensor:
     """The adjoint of `columns`: float rows summed where their windows lie, (n, channels, height, width)."""
     folded = rows.view(batch, -1, rows.shape[1]).transpose(1, 2)
     height, width = layer.in_shape[1:]
-    return F.fold(folded, (height, width), layer.kernel, padding=layer.padding, stride=layer.stride)
+    return tf.fold(folded, (height, width), layer.kernel, padding=layer.padding, stride=layer.stride)
 
 
 def spread(x: Tensor, layer: Layer) -> Tensor:
@@ -29,7 +29,7 @@ def spread(x: Tensor, layer: Layer) -> Tensor:
     area = layer.kernel[0] * layer.kernel[1]
     rows = x.reshape(batch, channels, 1, -1).expand(-1, -1, area, -1).reshape(batch, channels * area, -1)
     height, width = layer.in_shape[1:]
-    return F.fold(rows, (height, width), layer.kernel, padding=layer.padding, stride=layer.stride)
+    return tf.fold(rows, (height, width), layer.kernel, padding=layer.padding, stride=layer.stride)
 
 
 def rows_of(x: Tensor) -> Tensor:

@@ -54,10 +54,12 @@ def styled() -> matplotlib.RcParams:
     return matplotlib.RcParams(_STYLE)
 
 
-def new_figure(height: float, rows: int = 1, columns: int = 1, *, share_y: bool = False) -> tuple[Figure, list[Axes]]:
+def new_figure(
+    height: float, rows: int = 1, columns: int = 1, height_ratios: Sequence[float] | None = None
+) -> tuple[Figure, list[Axes]]:
     """A figure of page width and its axes, row by row. Sizes in inches."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=share_y)
+    grid = figure.subplots(rows, columns, squeeze=False, height_ratios=height_ratios)
     return figure, list(grid.flat)
 
 

@@ -10,9 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from fahw.errors import ConfigError, Problem
+from fahw.rules import RULES
 
 FILES = ("manifest.json", "summary.csv", "ledger.csv", "epochs.csv", "details.json")
 Numbers = dict[str, float | None]
+
+
+def backpropagates(rule: str) -> bool:
+    """Whether a rule's feedback weights are the forward weights: backpropagation, the side to compare with."""
+    return rule in RULES and RULES[rule].reads_weight and RULES[rule].magnitude == RULES[rule].sign
+
+
+def direct(rule: str) -> bool:
+    """Whether a rule sends the output error straight to every layer."""
+    return rule in RULES and RULES[rule].path == "direct"
 
 
 @dataclass(frozen=True)

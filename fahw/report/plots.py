@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fahw.report import figure as fig
-from fahw.report.folder import Entry, Line, Numbers, Run
+from fahw.report.folder import Entry, Line, Numbers, Run, backpropagates, direct
 from fahw.units import J_PER_PJ, Scale, fixed, scale_for
 
 PHASES = ("forward", "error", "gradient", "update", "transport", "static")
@@ -80,14 +80,25 @@ def _sum(line: Line, key: str, key_of: Callable[[Entry], str]) -> float:
     return fsum(row.energy_pj for row in line.ledger if key_of(row) == key)
 
 
+def _samples_share(line: Line) -> float:
+    """One sample's share of a step."""
+    step = line.numbers["energy_pj_per_step"]
+    return (line.numbers["energy_pj_per_sample"] or 0.0) / step if step else 0.0
+
+
 def _energy_bars(run: Run, parts: Sequence[tuple[str, str, str]], key_of: Callable[[Entry], str]) -> Figure | None:
     if not run.hosted:
         return None
-    per_sample = J_PER_PJ / run.batch_size
-    scale = scale_for([fsum(row.energy_pj for row in line.ledger) * per_sample for line in run.hosted], "J")
+    scale = scale_for([(line.numbers["energy_pj_per_sample"] or 0.0) * J_PER_PJ for line in run.hosted], "J")
     figure, (axes,) = fig.new_figure(1.3 + 0.3 * len(run.hosted) + 0.18 * (len(parts) // 6))
+    factors = [_samples_share(line) * J_PER_PJ * scale.factor for line in run.hosted]
     bars = [
-        (key, [_sum(line, key, key_of) * per_sample * scale.factor for line in run.hosted], colour, hatch)
+        (
+            key,
+            [_sum(line, key, key_of) * factor for line, factor in zip(run.hosted, factors, strict=True)],
+            colour,
+            hatch,
+        )
         for key, colour, hatch in parts
     ]
     ends = fig.stacked_bars(axes, [line.label for line in run.hosted], bars)
@@ -188,8 +199,9 @@ def angles(run: Run) -> Figure | None:
     layers = angle_layers(run)
     if not layers:
         return None
-    columns = min(3, len(layers))
-    figure, panels = fig.new_figure(0.6 + 2.9 * -(-len(layers) // columns), -(-len(layers) // columns), columns)
+    columns = 2 if len(layers) == 4 else min(3, len(layers))
+    rows = -(-len(layers) // columns)
+    figure, panels = fig.new_figure(0.6 + 2.9 * rows, rows, columns)
     for axes, layer in zip(panels, layers, strict=False):
         _angle_panel(axes, run, layer)
     for axes in panels[len(layers) :]:
@@ -213,11 +225,12 @@ def _angle_panel(axes: Axes, run: Run, layer: str) -> None:
 
 
 def timeline_lines(run: Run) -> list[Line]:
-    """The steps to set side by side: the best backpropagation, the best one that moves its weights, and dfa or else
-    the rule with the least energy."""
+    """The steps to set side by side: the best backpropagation, the best one that moves its weights, and a direct
+    rule or else the one with the least energy."""
     ordered = sorted(run.hosted, key=lambda line: line.numbers["energy_pj_per_step"] or 0.0)
-    moving = [line for line in ordered if line.rule == "bp" and line.numbers["transported_bits_per_step"]]
-    rivals = sorted((line for line in ordered if line.rule != "bp"), key=lambda line: line.rule != "dfa")
+    moving = [line for line in ordered if backpropagates(line.rule) and line.numbers["transported_bits_per_step"]]
+    others = [line for line in ordered if not backpropagates(line.rule)]
+    rivals = sorted(others, key=lambda line: not direct(line.rule))
     chosen = [*([run.baseline] if run.baseline else []), *moving[:1], *rivals[:1]]
     return [line for line in {line.label: line for line in chosen}.values() if line.details.get("spans")]
 
@@ -228,7 +241,8 @@ def timeline(run: Run) -> Figure | None:
     if not lines:
         return None
     tracks = [_tracks(line) for line in lines]
-    figure, panels = fig.new_figure(1.4 + sum(0.45 + 0.3 * len(names) for names in tracks), len(lines))
+    ratios = [float(len(names)) for names in tracks]
+    figure, panels = fig.new_figure(1.4 + sum(0.45 + 0.3 * len(names) for names in tracks), len(lines), 1, ratios)
     end = max(span["end"] for line in lines for span in line.details["spans"])
     for axes, line, names in zip(panels, lines, tracks, strict=True):
         _timeline_panel(axes, line, names, end)

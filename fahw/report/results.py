@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fahw.report import words
-from fahw.report.folder import Line, Run, Verdict
+from fahw.report.folder import Line, Run, Verdict, backpropagates
 from fahw.report.table import Cell, Column, Row, Table
 from fahw.units import J_PER_PJ, Scale, fixed, percent_number, scale_for
 
@@ -20,7 +20,7 @@ _NAME_COLUMNS = (
 class Figure:
     """A figure of every line: where it stands, the factor to its base unit, how it is shown, which end is best.
 
-    `shown` makes the text of a figure that is no single number.
+    `shown` makes the text of a figure that is no single number; `target`: it exists only where the target is reached.
     """
 
     head: str
@@ -33,6 +33,7 @@ class Figure:
     best: str = ""
     hint: str = ""
     shown: Callable[[Run, Line], str] | None = None
+    target: bool = False
 
     def text_of(self, line: Line) -> str:
         """The exact value as the run folder has it; empty where there is none."""
@@ -61,10 +62,10 @@ ENERGY_FIGURES = (
     Figure("test accuracy", "accuracy_pct_mean", "%", decimals=2, best="most", hint="mean ± standard deviation"),
     Figure("energy per sample", "energy_pj_per_sample", "J", J_PER_PJ, True, best="least"),
     Figure("energy per step", "energy_pj_per_step", "J", J_PER_PJ, True),
-    Figure("energy to target", "energy_to_target_j", "J", 1.0, True, best="least"),
-    Figure("steps to target", "steps_to_target", decimals=0, hint="mean over the seeds that reached it"),
-    Figure("epochs to target", "", shown=_epochs, hint="fewest to most over the seeds that reached it"),
-    Figure("seeds that reached it", "", shown=_seeds),
+    Figure("energy to target", "energy_to_target_j", "J", 1.0, True, best="least", target=True),
+    Figure("steps to target", "steps_to_target", decimals=0, hint="mean over the seeds that got there", target=True),
+    Figure("epochs to target", "", hint="over the seeds that got there", shown=_epochs, target=True),
+    Figure("seeds there", "", hint="seeds that reached the target", shown=_seeds, target=True),
     Figure("power", "power_mw", "mW"),
     Figure("energy-delay product", "energy_delay_js", "J·s", 1.0, True, hint="energy × time of a step in steady state"),
     Figure("efficiency", "tops_per_watt", "TOPS/W", digits=3, hint="two operations per multiply-accumulate"),
@@ -113,7 +114,7 @@ def _scale(figure: Figure, lines: Sequence[Line]) -> Scale:
     scale = scale_for(values, figure.unit, figure.digits, figure.prefixed)
     if figure.decimals is None:
         return scale
-    whole = all(value.is_integer() for value in values)
+    whole = figure.decimals == 1 and all(value.is_integer() for value in values)
     return Scale(scale.factor, scale.unit, 0 if whole else figure.decimals)
 
 
@@ -134,15 +135,23 @@ def _row(
     bests: dict[str, float | None],
 ) -> Row:
     names = (Cell(line.rule), Cell(_transport(line)))
-    cells: list[Cell] = []
-    for figure in figures:
-        if figure.key == "accuracy_pct_mean" or line.hosted:
-            cells.append(_cell(run, line, figure, scales[figure.key], bests.get(figure.key)))
+    missed = line.hosted and line.numbers["energy_to_target_j"] is None
+    groups = [figure for figure in figures if _standing(figure, line, missed)]
+    cells = [_cell(run, line, figure, scales[figure.key], bests.get(figure.key)) for figure in groups]
+    if missed and any(figure.target for figure in figures):
+        place = next(i for i, figure in enumerate(figures) if figure.target)
+        text = f"not reached ({_seeds(run, line)} seeds)"
+        cells.insert(place, Cell(text, span=sum(figure.target for figure in figures), muted=True))
     if not line.hosted:
         reason = f"cannot be hosted: {line.details.get('reason') or 'no reason given'}"
         cells.append(Cell(reason, span=len(figures) - len(cells), muted=True))
     is_baseline = run.baseline is not None and line is run.baseline
     return Row((*names, *cells), "baseline" if is_baseline else "" if line.hosted else "absent")
+
+
+def _standing(figure: Figure, line: Line, missed: bool) -> bool:
+    """Whether a line has a cell of its own for the figure."""
+    return figure.key == "accuracy_pct_mean" or (line.hosted and not (missed and figure.target))
 
 
 def _transport(line: Line) -> str:
@@ -155,8 +164,7 @@ def _cell(run: Run, line: Line, figure: Figure, scale: Scale, best: float | None
         return Cell(figure.shown(run, line))
     value = figure.value_of(line)
     if value is None:
-        missed = figure.key == "energy_to_target_j"
-        return Cell(f"not reached ({_seeds(run, line)} seeds)" if missed else "–", muted=True)
+        return Cell("–", muted=True)
     text = scale.show(value)
     if figure.key == "accuracy_pct_mean":
         text += f" ± {fixed(line.numbers['accuracy_pct_std'] or 0.0, 2)}"
@@ -168,9 +176,9 @@ _VERDICT_COLUMNS: tuple[tuple[Column, Callable[[Verdict], str]], ...] = (
     (Column("transport"), lambda item: item.transport),
     (Column("saving per step", "%", True), lambda item: percent_number(item.step.value)),
     (Column("its range", "%", True), lambda item: words.range_number(item.step)),
-    (Column("less energy per step"), lambda item: words.winner_word(item.step)),
+    (Column("less energy per step"), lambda item: words.winner_word(item.rule, item.step)),
     (Column("saving to target", "%", True), lambda item: _to_target(item)),
-    (Column("less energy to target"), lambda item: words.winner_word(item.target)),
+    (Column("less energy to target"), lambda item: words.winner_word(item.rule, item.target)),
     (Column("accuracy difference", "points", True), lambda item: words.signed(item.accuracy_points)),
     (Column("noise of the seeds"), lambda item: words.noise_word(item.beyond_noise)),
 )
@@ -233,5 +241,7 @@ def _least_to_target(run: Run) -> words.LeastToTarget | None:
     line = min(reached, key=lambda item: item.numbers["energy_to_target_j"] or 0.0)
     key = (line.rule, line.transport)
     saving = next((item.target for item in run.verdicts if (item.rule, item.transport) == key), None)
+    rivals = [item for item in run.verdicts if item.target] if backpropagates(line.rule) else []
+    runner_up = max(rivals, key=lambda item: item.target.value if item.target else 0.0, default=None)
     energy = line.numbers["energy_to_target_j"] or 0.0
-    return words.LeastToTarget(*key, energy, saving, _reach(run, line.rule))
+    return words.LeastToTarget(*key, energy, saving, _reach(run, line.rule), runner_up)

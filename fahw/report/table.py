@@ -67,6 +67,17 @@ def records_table(
     return Table(name, caption, heads, body, 0 if heads[0].number else 1)
 
 
+def merged_name(names: Sequence[str], every: Sequence[str]) -> str:
+    """A short head for columns `rule form`: `bp, usf copy/write_through` where all of bp's columns are among them."""
+    forms: dict[str, list[str]] = {}
+    for name in names:
+        rule, _, form = name.partition(" ")
+        forms.setdefault(rule, []).append(form)
+    whole = {rule for rule in forms if {n for n in every if n.partition(" ")[0] == rule} <= set(names)}
+    parts = [rule if rule in whole and len(found) > 1 else f"{rule} {'/'.join(found)}" for rule, found in forms.items()]
+    return ", ".join(part.strip() for part in parts)
+
+
 def pivot(
     name: str,
     caption: str,
@@ -78,6 +89,7 @@ def pivot(
     """Rows by `heads`, a column per name; columns with the same cells are merged into one. None without rows."""
     if not rows or not columns:
         return None
+    every = [label for label, _ in columns]
     merged: list[tuple[list[str], Mapping[tuple[str, ...], str]]] = []
     for label, cells in columns:
         twin = next((item for item in merged if item[1] == cells), None)
@@ -85,7 +97,9 @@ def pivot(
             twin[0].append(label)
         else:
             merged.append(([label], cells))
-    head = tuple(Column(text) for text in heads) + tuple(Column(", ".join(names), number=True) for names, _ in merged)
+    head = tuple(Column(text) for text in heads) + tuple(
+        Column(merged_name(names, every), number=True) for names, _ in merged
+    )
     body = tuple(
         text_row(*row, *(cells.get(row, "–") for _, cells in merged), tag="total" if "total" in row else "")
         for row in rows

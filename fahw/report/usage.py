@@ -27,7 +27,8 @@ def _placements(run: Run) -> Table | None:
     names = {memory["name"]: f"{memory['name']} ({_size(memory.get('size_kib'))})" for memory in memories}
     columns = [(line.label, _placed(line, names)) for line in run.hosted]
     order = list(names.values())
-    keys = _keys(columns)
+    many = {key[0] for _, cells in columns for key in cells if len([k for k in cells if k[0] == key[0]]) > 2}
+    keys = [key for key in _keys(columns) if key[1] != _TOTAL or key[0] in many]
     keys.sort(key=lambda key: (order.index(key[0]) if key[0] in order else len(order), key[1] == _TOTAL))
     notes = (
         "KiB that a rule keeps in a memory. Spilled: the part that does not fit and lies in DRAM. A memory as built "
@@ -41,12 +42,13 @@ def _size(kib: float | str | None) -> str:
 
 
 def _placed(line: Line, names: dict[str, str]) -> Keyed:
+    """KiB per memory and tensor, and per memory."""
     found: dict[str, list[tuple[str, int, int]]] = {}
     for item in line.details["placements"]:
         name = names.get(item["memory"], item["memory"])
         found.setdefault(name, []).append((item["tensor"], item["bits"], item["spilled_bits"]))
-    cells = {(name, tensor): _kib(bits, out) for name, items in found.items() for tensor, bits, out in items}
-    sums = {name: (sum(i[1] for i in items), sum(i[2] for i in items)) for name, items in found.items() if items[1:]}
+    cells: Keyed = {(name, tensor): _kib(bits, out) for name, items in found.items() for tensor, bits, out in items}
+    sums = {name: (sum(i[1] for i in items), sum(i[2] for i in items)) for name, items in found.items()}
     return cells | {(name, _TOTAL): _kib(*amounts) for name, amounts in sums.items()}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from fahw.report.folder import Saving, Verdict
+from fahw.report.folder import Saving, Verdict, backpropagates
 from fahw.rules import RULES
 from fahw.units import J_PER_PJ, fixed, percent, percent_number, si, significant
 
@@ -37,13 +37,23 @@ class Reach:
 
 @dataclass(frozen=True)
 class LeastToTarget:
-    """The line that reaches the target with the least energy. `saving` is against the best backpropagation."""
+    """The line that reaches the target with the least energy.
+
+    `saving` is against the best backpropagation; where that itself is the line, `runner_up` is the best other rule.
+    """
 
     rule: str
     transport: str
     energy_j: float
     saving: Saving | None
     reach: Reach
+    runner_up: Verdict | None = None
+
+    @property
+    def decided(self) -> bool:
+        """Whether the uncertain constants leave the order of the best backpropagation and its best rival alone."""
+        rival = self.runner_up.target if self.runner_up else self.saving
+        return rival is None or rival.winner != "undecided"
 
 
 def listed(names: Iterable[str]) -> str:
@@ -151,12 +161,12 @@ def target_sentence(
 
 
 def _target_lead(target_pct: float, least: LeastToTarget | None) -> str:
-    goal = f"Least energy to {fixed(target_pct, 1)} % accuracy"
+    goal = f"Least energy to {fixed(target_pct, 2)} % accuracy"
     if least is None:
         return f"{goal}: not reached"
-    if least.rule != "bp" and least.saving is not None and least.saving.winner != "rule":
+    if not least.decided:
         return f"{goal}: undecided"
-    return f"{goal}: {'backpropagation' if least.rule == 'bp' else least.rule}"
+    return f"{goal}: {'backpropagation' if backpropagates(least.rule) else least.rule}"
 
 
 def reach_clause(target_pct: float, reaches: Sequence[Reach]) -> str:
@@ -182,16 +192,29 @@ def _least_clause(least: LeastToTarget | None, bp: str) -> str:
     if least is None:
         return ""
     energy = si(least.energy_j, "J")
-    text = f"{bp if least.rule == 'bp' else line_name(least.rule, least.transport)} needs the least energy to get there"
+    text = f"{bp if backpropagates(least.rule) else line_name(least.rule, least.transport)} needs the least energy to get there"
     text += f", {energy}"
     if least.reach.reached < least.reach.seeds:
         text += f" (mean of the {least.reach.reached} of {least.reach.seeds} seeds that got there)"
-    saving = least.saving
-    if saving is None or least.rule == "bp":
-        return text
-    if saving.winner == "rule":
-        return f"{text}, {_with_range(saving)} less than {bp}"
-    return f"{text}, but against {bp} that is undecided: {percent(saving.low)} to {percent(saving.high)} saved"
+    return text + _against(least, bp)
+
+
+def _against(least: LeastToTarget, bp: str) -> str:
+    """The least energy to the target against the nearest rival's on the other side."""
+    if least.runner_up and least.runner_up.target:
+        name, saving = line_name(least.runner_up.rule, least.runner_up.transport), least.runner_up.target
+        if least.decided:
+            return f", and the nearest other rule, {name}, needs {_more(saving)}"
+        return f", but against {name} that is undecided: it saves {_wide_range(saving)}"
+    if backpropagates(least.rule) or least.saving is None:
+        return ""
+    if least.decided:
+        return f", {_with_range(least.saving)} less than {bp}"
+    return f", but against {bp} that is undecided: it saves {_wide_range(least.saving)}"
+
+
+def _wide_range(saving: Saving) -> str:
+    return f"{percent(saving.low)} to {percent(saving.high)}"
 
 
 def accuracy_clause(verdicts: Sequence[Verdict]) -> str:
@@ -223,11 +246,11 @@ def points(value: float) -> str:
     return f"{signed(value)} points"
 
 
-def winner_word(saving: Saving | None) -> str:
+def winner_word(rule: str, saving: Saving | None) -> str:
     """Who needs less energy, in a word."""
     if saving is None:
         return "–"
-    return {"rule": "rule", "baseline": "backpropagation"}.get(saving.winner, "undecided")
+    return {"rule": rule, "baseline": "backpropagation"}.get(saving.winner, "undecided")
 
 
 def noise_word(beyond_noise: bool | None) -> str:

@@ -1,0 +1,202 @@
+"""A whole training: epochs of steps, judged on a validation set, the same for every rule and both arithmetics.
+
+    result = train(network, recipe, RULES["dfa"], precision=Precision(), rounding=RoundingModes(), seed=0, dataset=data)
+    result.test_accuracy_pct    # at the epoch that was best on the validation set
+
+Everything random follows from `seed`, except which images are the validation set: those are the same for every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import isfinite, prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fahw.config.precision import Precision, RoundingModes
+from fahw.config.recipe import Recipe, Tuning
+from fahw.errors import ConfigError, Problem
+from fahw.learn.data import Dataset
+from fahw.learn.feedback import Feedback, FloatWords, IntegerWords
+from fahw.learn.floating import Floating
+from fahw.learn.formats import network_scales, overflow_problems
+from fahw.learn.integer import Integer
+from fahw.learn.metrics import alignments
+from fahw.learn.step import Arithmetic, Model, forward, step
+from fahw.network import Network
+from fahw.prng import Lfsr, derive
+from fahw.rules import Rule
+
+_EVALUATION_BATCH = 500
+_LOSS_DIGITS = 6
+_LARGEST_LOSS = 1e9
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """What one epoch (counted from 1) came to.
+
+    `train_loss`: mean cross-entropy over its batches, at most 1e9. `angles`, `norm_ratios`: by layer, at its end; empty
+    for direct rules. `saturated`: share of the stored integers at an end of their range, by kind of tensor.
+    """
+
+    epoch: int
+    train_loss: float
+    validation_accuracy_pct: float
+    test_accuracy_pct: float
+    angles: dict[str, float]
+    norm_ratios: dict[str, float]
+    saturated: dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """One training. `best_epoch` is the first with the best validation accuracy, `test_accuracy_pct` the test accuracy
+    there. `warnings`: accumulators that could overflow."""
+
+    rule: str
+    seed: int
+    steps_per_epoch: int
+    epochs: tuple[EpochRow, ...]
+    best_epoch: int
+    test_accuracy_pct: float
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Encoded images `(n, *input_shape)` and their labels."""
+
+    images: Tensor
+    labels: Tensor
+
+    def batches(self, order: NDArray[np.int64], size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Whole batches in the given order."""
+        for start in range(0, len(order) - size + 1, size):
+            chosen = torch.from_numpy(order[start : start + size])
+            yield self.images[chosen], self.labels[chosen]
+
+
+def train(
+    network: Network, recipe: Recipe, rule: Rule, *, precision: Precision, rounding: RoundingModes, seed: int,
+    dataset: Dataset, epochs: int | None = None, on_epoch: Callable[[EpochRow], None] | None = None,
+) -> TrainResult:  # fmt: skip
+    """Train `network` under `rule`; `epochs` replaces the recipe's. Call on one torch thread: small networks are slower
+    on more.
+
+    Raises ConfigError where data and network do not fit.
+    """
+    if epochs is not None:
+        recipe = recipe.model_copy(update={"epochs": epochs})
+    check_fit(network, recipe, dataset)
+    tuning = recipe.tuning(rule.name)
+    model, warnings = build(network, tuning, rule, precision, rounding, recipe.batch_size, seed)
+    training, validation, test = _parts(model.arithmetic, network, recipe, dataset)
+    steps = len(training.labels) // recipe.batch_size
+    rows: list[EpochRow] = []
+    for epoch in range(1, recipe.epochs + 1):
+        loss = _run_epoch(model, training, recipe, tuning, epoch, seed)
+        evaluator = model.arithmetic.evaluator(derive(seed, "evaluation", epoch))
+        accuracies = [_accuracy_pct(model, evaluator, part) for part in (validation, test)]
+        rows.append(_row(model, epoch, loss, accuracies, epoch * steps - 1))
+        if on_epoch:
+            on_epoch(rows[-1])
+    best = max(rows, key=lambda row: row.validation_accuracy_pct)
+    return TrainResult(rule.name, seed, steps, tuple(rows), best.epoch, best.test_accuracy_pct, warnings)
+
+
+def build(
+    network: Network, tuning: Tuning, rule: Rule, precision: Precision, rounding: RoundingModes, batch_size: int,
+    seed: int,
+) -> tuple[Model, tuple[str, ...]]:  # fmt: skip
+    """A model before its first step, and what could overflow in it."""
+    if precision.is_float:
+        floating = Floating(tuning.momentum, batch_size)
+        words = FloatWords(network, rule, tuning.feedback_gain, seed, torch.float32)
+        parameters = {layer.name: floating.initial(layer, seed) for layer in network.weighted}
+        return Model(network, floating, parameters, Feedback(rule, words)), ()
+    scales = network_scales(network, precision, tuning, rule, batch_size)
+    random = Lfsr(derive(seed, "rounding"))
+    integer = Integer(network, rule, precision, rounding, scales, tuning.momentum, batch_size, random)
+    parameters = {layer.name: integer.initial(layer, seed) for layer in network.weighted}
+    feedback = Feedback(rule, IntegerWords(network, rule, precision, scales, seed))
+    warnings = overflow_problems(network, scales, rule, batch_size, precision.bits("accumulator"))
+    return Model(network, integer, parameters, feedback), warnings
+
+
+def check_fit(network: Network, recipe: Recipe, dataset: Dataset) -> None:
+    """Raise ConfigError unless the images fit the input, the labels the output, and a batch the training set."""
+    problems = []
+    if prod(network.input_shape) != prod(dataset.shape):
+        text = f"takes inputs of shape {network.input_shape}, images of '{dataset.name}' have {dataset.shape}"
+        problems.append(Problem(network.name, text))
+    if dataset.classes > network.classes:
+        text = f"has {network.classes} outputs, '{dataset.name}' has {dataset.classes} classes"
+        problems.append(Problem(network.name, text))
+    images = len(dataset.train_labels) - _validation_size(recipe, dataset)
+    if images < recipe.batch_size:
+        text = f"a batch of {recipe.batch_size} is larger than the {images} training images of '{dataset.name}'"
+        problems.append(Problem(network.name, text))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _validation_size(recipe: Recipe, dataset: Dataset) -> int:
+    return max(1, round(recipe.validation * len(dataset.train_labels)))
+
+
+def _parts(arithmetic: Arithmetic, network: Network, recipe: Recipe, dataset: Dataset) -> list[_Part]:
+    """Training, validation and test set."""
+    generator = np.random.Generator(np.random.PCG64(derive(0, "split")))
+    order = generator.permutation(len(dataset.train_labels))
+    kept = _validation_size(recipe, dataset)
+
+    def part(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> _Part:
+        shaped = images.reshape(-1, *network.input_shape)
+        return _Part(arithmetic.encode(shaped, dataset.maximum), torch.from_numpy(labels.copy()))
+
+    training, validation = order[kept:], order[:kept]
+    return [
+        part(dataset.train_images[training], dataset.train_labels[training]),
+        part(dataset.train_images[validation], dataset.train_labels[validation]),
+        part(dataset.test_images, dataset.test_labels),
+    ]
+
+
+def _run_epoch(model: Model, training: _Part, recipe: Recipe, tuning: Tuning, epoch: int, seed: int) -> float:
+    """Train for an epoch; the mean loss."""
+    generator = np.random.Generator(np.random.PCG64(derive(seed, "order", epoch)))
+    order = generator.permutation(len(training.labels))
+    rate = tuning.learning_rate * recipe.rate_factor(epoch - 1)
+    steps = len(order) // recipe.batch_size
+    draw, total = (epoch - 1) * steps, 0.0
+    for images, labels in training.batches(order, recipe.batch_size):
+        total += step(model, images, labels, rate, draw)
+        draw += 1
+    return total / (steps * recipe.batch_size)
+
+
+def _accuracy_pct(model: Model, arithmetic: Arithmetic, part: _Part) -> float:
+    right = 0
+    size = _EVALUATION_BATCH
+    for images, labels in zip(torch.split(part.images, size), torch.split(part.labels, size), strict=True):
+        logits = forward(model.network, arithmetic, model.parameters, images).logits
+        right += int((logits.argmax(1) == labels).sum())
+    return 100 * right / len(part.labels)
+
+
+def _row(model: Model, epoch: int, loss: float, accuracies: list[float], draw: int) -> EpochRow:
+    found = alignments(model, draw)
+    return EpochRow(
+        epoch=epoch,
+        train_loss=round(min(loss, _LARGEST_LOSS), _LOSS_DIGITS) if isfinite(loss) else _LARGEST_LOSS,
+        validation_accuracy_pct=accuracies[0],
+        test_accuracy_pct=accuracies[1],
+        angles={name: a.angle_deg for name, a in found.items()},
+        norm_ratios={name: a.norm_ratio for name, a in found.items()},
+        saturated=model.arithmetic.saturated(model.parameters),
+    )

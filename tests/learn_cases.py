@@ -1,0 +1,125 @@
+"""Networks and models that the tests of the arithmetic share, built without YAML."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+
+from fahw.config.precision import Precision, RoundingModes
+from fahw.config.recipe import Tuning
+from fahw.learn.feedback import Feedback, FloatWords, IntegerWords
+from fahw.learn.floating import Floating
+from fahw.learn.formats import network_scales
+from fahw.learn.integer import Integer
+from fahw.learn.step import Model
+from fahw.network import Layer, Network, spatial
+from fahw.prng import Lfsr, derive
+
+WINDOWED = ("conv2d", "maxpool2d", "avgpool2d")
+
+
+def chain(input_shape, *specs):
+    """A network from `(kind, {out, kernel, stride, padding, bias})`, shapes derived."""
+    layers, shape = [], tuple(input_shape)
+    for number, (kind, given) in enumerate(specs):
+        kernel, stride, padding = (
+            given.get(k, d) for k, d in (("kernel", (1, 1)), ("stride", (1, 1)), ("padding", (0, 0)))
+        )
+        if kind in WINDOWED:
+            sizes = [spatial(s, k, t, p) for s, k, t, p in zip(shape[1:], kernel, stride, padding, strict=True)]
+            out = (given.get("out", shape[0]), *sizes)
+        elif kind == "linear":
+            out = (given["out"],)
+        else:
+            out = (int(np.prod(shape)),) if kind == "flatten" else shape
+        layers.append(Layer(f"{kind}{number}", kind, shape, out, kernel, stride, padding, given.get("bias", True)))
+        shape = out
+    return Network("case", tuple(input_shape), tuple(layers))
+
+
+def mlp(*sizes, act="relu"):
+    """Linear layers with an activation between them."""
+    specs = []
+    for size in sizes[1:]:
+        specs += [("linear", {"out": size}), (act, {})]
+    return chain((sizes[0],), *specs[:-1])
+
+
+def convolutional(bias=True, pool="maxpool2d", stride=(2, 1), padding=(1, 0), pool_stride=(1, 2)):
+    """conv - relu - pool - conv - tanh - flatten - linear - relu - linear on 2 x 8 x 7."""
+    conv = {"out": 3, "kernel": (3, 2), "stride": stride, "padding": padding, "bias": bias}
+    return chain(
+        (2, 8, 7),
+        ("conv2d", conv),
+        ("relu", {}),
+        (pool, {"kernel": (2, 2), "stride": pool_stride, "padding": (0, 1)}),
+        ("conv2d", {"out": 4, "kernel": (2, 2), "bias": bias}),
+        ("tanh", {}),
+        ("flatten", {}),
+        ("linear", {"out": 6, "bias": bias}),
+        ("relu", {}),
+        ("linear", {"out": 5, "bias": bias}),
+    )
+
+
+def integer_model(network, rule, *, tuning=None, precision=None, rounding=None, batch=4, seed=0, own=None, way=None):
+    """An integer model and its scales."""
+    tuning, precision, rounding = tuning or Tuning(), precision or Precision(), rounding or RoundingModes()
+    scales = network_scales(network, precision, tuning, rule, batch)
+    random = Lfsr(derive(seed, "rounding"))
+    arithmetic = Integer(network, rule, precision, rounding, scales, tuning.momentum, batch, random, way)
+    parameters = {layer.name: arithmetic.initial(layer, seed) for layer in network.weighted}
+    feedback = Feedback(rule, IntegerWords(network, rule, precision, scales, seed), own)
+    return Model(network, arithmetic, parameters, feedback), scales
+
+
+def float_model(network, rule, *, gain=1.0, batch=4, seed=0, own=None, dtype=torch.float64):
+    """A floating model."""
+    arithmetic = Floating(0.9, batch, dtype)
+    parameters = {layer.name: arithmetic.initial(layer, seed) for layer in network.weighted}
+    return Model(network, arithmetic, parameters, Feedback(rule, FloatWords(network, rule, gain, seed, dtype), own))
+
+
+def batch_of(network, count, seed=0):
+    """Random pixels `(count, *input_shape)` and labels."""
+    generator = np.random.default_rng(seed)
+    pixels = generator.integers(0, 256, (count, *network.input_shape), dtype=np.uint8)
+    return pixels, torch.from_numpy(generator.integers(0, network.classes, count))
+
+
+def states(model):
+    """Every stored tensor by layer and name, copied."""
+    return {
+        (layer, name): getattr(p, name).clone()
+        for layer, p in model.parameters.items()
+        for name in ("weight", "master", "velocity", "bias", "bias_velocity")
+        if getattr(p, name) is not None
+    }
+
+
+def same_states(a, b):
+    """Whether two models store equal numbers."""
+    left, right = states(a), states(b)
+    return left.keys() == right.keys() and all(torch.equal(left[k].double(), right[k].double()) for k in left)
+
+
+widths = st.integers(1, 16)
+roundings = st.sampled_from(("nearest", "floor", "stochastic"))
+modes = st.builds(RoundingModes, activation=roundings, error=roundings, gradient=roundings, update=roundings)
+
+
+@st.composite
+def precisions(draw):
+    """Any legal fixed-point widths, narrow accumulators included."""
+    weight = draw(widths)
+    return Precision(
+        weight=weight,
+        feedback=draw(widths),
+        activation=draw(widths),
+        error=draw(widths),
+        gradient=draw(widths),
+        master=draw(st.integers(weight, 16)),
+        optimizer=draw(widths),
+        accumulator=draw(st.sampled_from((8, 12, 16, 20, 24, 32, 40, 48))),
+    )

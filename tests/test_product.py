@@ -1,0 +1,132 @@
+"""Integer products are exact by every way, on every processor, or not taken."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fahw.learn import product as module
+from fahw.learn.product import WAYS, is_exact, product
+
+sizes = st.integers(1, 70)
+
+
+def operands(m, k, n, low, high, dtype, columns, seed):
+    generator = np.random.default_rng(seed)
+    a, b = generator.integers(low, high + 1, (m, k)), generator.integers(low, high + 1, (k, n))
+    if seed % 3 == 0:
+        a[:], b[:] = low, high
+    x, y = torch.from_numpy(a).to(dtype), torch.from_numpy(b).to(dtype)
+    if columns[0]:
+        x = x.t().contiguous().t()
+    if columns[1]:
+        y = y.t().contiguous().t()
+    return a @ b, x, y
+
+
+@settings(max_examples=60)
+@given(sizes, st.integers(1, 600), sizes, st.tuples(st.booleans(), st.booleans()), st.integers(0, 9))
+def test_bytes_multiply_exactly_in_every_layout(m, k, n, columns, seed):
+    expected, a, b = operands(m, k, n, -128, 127, torch.int8, columns, seed)
+
+    assert np.array_equal(product(a, b, k * 2**14).numpy(), expected)
+
+
+@settings(max_examples=40)
+@given(
+    sizes,
+    st.integers(1, 300),
+    sizes,
+    st.integers(1, 16),
+    st.sampled_from((torch.float32, torch.int32)),
+    st.integers(0, 9),
+)
+def test_wider_words_multiply_exactly(m, k, n, bits, dtype, seed):
+    limit = 2 ** (bits - 1)
+    expected, a, b = operands(m, k, n, -limit, limit - 1, dtype, (False, False), seed)
+
+    assert np.array_equal(product(a, b, k * limit * limit).numpy(), expected)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_forced_way_gives_the_same_numbers(way):
+    if way == "int8" and not is_exact("int8", 9, 40, 8, False, False, module._flags()):
+        pytest.skip("this processor multiplies bytes with saturation")
+    expected, a, b = operands(9, 40, 8, -128, 127, torch.int8, (False, False), 1)
+
+    assert np.array_equal(product(a, b, 40 * 2**14, way).numpy(), expected)
+
+
+def test_a_forced_way_that_is_not_exact_is_refused():
+    a = torch.ones(2, 2000)
+
+    with pytest.raises(ValueError, match="float32 is not exact"):
+        product(a, a.t(), 1 << 25, "float32")
+
+
+def test_the_bound_decides_between_float_types():
+    a = torch.ones(2, 4)
+
+    assert product(a, a.t(), (1 << 24) - 1).dtype == torch.float32
+    assert product(a, a.t(), 1 << 24).dtype == torch.float64
+    assert product(a, a.t(), 1 << 53).dtype == torch.int64
+
+
+def test_a_way_that_multiplies_wrongly_is_found_out_and_not_used(monkeypatch):
+    def saturating(a, b):
+        return (a.int() @ b.int()).clamp(-(2**15), 2**15 - 1)
+
+    is_exact.cache_clear()
+    monkeypatch.setattr(torch, "_int_mm", saturating)
+    try:
+        a = torch.full((4, 64), -128, dtype=torch.int8)
+        result = product(a, a.t(), 64 * 2**14)
+    finally:
+        is_exact.cache_clear()
+
+    assert result.dtype == torch.float32
+    assert (result == 64 * 2**14).all()
+
+
+_SCRIPT = """
+import torch
+from fahw.learn.product import product
+torch.set_num_threads(1)
+generator = torch.Generator().manual_seed(0)
+for m, k, n in ((128, 784, 512), (512, 128, 784), (10, 128, 512), (3, 5, 2)):
+    for low in (-128, 127):
+        a = torch.randint(-128, 128, (m, k), generator=generator).to(torch.int8)
+        b = torch.randint(-128, 128, (k, n), generator=generator).to(torch.int8)
+        a[0], b[:, 0] = low, -128
+        expected = a.double() @ b.double()
+        for x in (a, a.t().contiguous().t()):
+            for y in (b, b.t().contiguous().t()):
+                assert torch.equal(product(x, y, k << 14).double(), expected), (m, k, n)
+"""
+
+
+@pytest.mark.parametrize("isa", ["AVX2", "AVX512_CORE", "SSE41"])
+def test_products_stay_exact_on_processors_without_byte_dot_products(isa):
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": isa}
+
+    done = subprocess.run([sys.executable, "-c", _SCRIPT], env=environment, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_lowered_matmul_precision_is_noticed():
+    """The float32 way is tried again under other flags, whatever this processor makes of them."""
+    before = torch.get_float32_matmul_precision()
+    expected, a, b = operands(64, 900, 64, -100, 100, torch.float32, (False, False), 1)
+    try:
+        torch.set_float32_matmul_precision("medium")
+        result = product(a, b, 900 * 10_000)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+    assert np.array_equal(result.numpy(), expected)

@@ -1,0 +1,140 @@
+"""The fast integer step equals the slow one, bit for bit, whatever the formats, the rule and the shapes."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fahw.config.precision import Precision, RoundingModes
+from fahw.config.recipe import Ranges, Tuning
+from fahw.learn.reference import Reference
+from fahw.learn.step import forward, step
+from fahw.rules import RULES
+from tests.learn_cases import batch_of, chain, convolutional, integer_model, mlp, modes, precisions
+
+rules = st.sampled_from(sorted(RULES))
+
+
+def assert_same_training(
+    network, rule, *, tuning=None, precision=None, rounding=None, batch=3, steps=2, rate=0.3, seed=0
+):
+    tuning, precision, rounding = tuning or Tuning(), precision or Precision(), rounding or RoundingModes()
+    model, scales = integer_model(
+        network, rule, tuning=tuning, precision=precision, rounding=rounding, batch=batch, seed=seed
+    )
+    slow = Reference(network, rule, precision, rounding, scales, tuning.momentum, batch, seed)
+    for number in range(steps):
+        pixels, labels = batch_of(network, batch, seed + number)
+        x = model.arithmetic.encode(pixels, 255)
+        step(model, x, labels, rate, number)
+        slow.step(x.numpy().astype(np.int64), labels.numpy(), rate, number)
+    for name, p in model.parameters.items():
+        state = slow.states[name]
+        assert np.array_equal(p.velocity.numpy(), state.velocity), name
+        assert np.array_equal(p.master.numpy(), state.master), name
+        assert np.array_equal(p.weight.numpy(), slow.words(network.layers[_index(network, name)])), name
+        if p.bias is not None and p.bias_velocity is not None:
+            assert np.array_equal(p.bias_velocity.numpy(), state.bias_velocity), name
+            assert np.array_equal(p.bias.numpy(), state.bias), name
+
+
+def _index(network, name):
+    return [layer.name for layer in network.layers].index(name)
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_default_formats_train_alike_for_several_steps(name):
+    assert_same_training(mlp(20, 12, 9, 5), RULES[name], batch=6, steps=5)
+    assert_same_training(convolutional(), RULES[name], batch=2, steps=3)
+
+
+@settings(max_examples=120)
+@given(
+    rule=rules, precision=precisions(), rounding=modes, batch=st.integers(1, 4), act=st.sampled_from(("relu", "tanh"))
+)
+def test_any_widths_and_roundings_train_alike(rule, precision, rounding, batch, act):
+    network = mlp(7, 6, 5, 3, act=act)
+    assert_same_training(network, RULES[rule], precision=precision, rounding=rounding, batch=batch)
+
+
+@settings(max_examples=60)
+@given(
+    rule=rules,
+    precision=precisions(),
+    rounding=modes,
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 2)),
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    pool=st.sampled_from(("maxpool2d", "avgpool2d")),
+    pool_stride=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    bias=st.booleans(),
+    batch=st.integers(1, 2),
+)
+def test_any_convolution_and_pooling_trains_alike(
+    rule, precision, rounding, stride, padding, pool, pool_stride, bias, batch
+):
+    network = convolutional(bias, pool, stride, padding, pool_stride)
+    assert_same_training(network, RULES[rule], precision=precision, rounding=rounding, batch=batch)
+
+
+@settings(max_examples=40)
+@given(
+    rate=st.floats(1e-6, 1e4),
+    momentum=st.floats(0, 0.999),
+    gain=st.floats(0.05, 20),
+    ranges=st.builds(
+        Ranges,
+        weight_headroom=st.floats(0.1, 50),
+        activation=st.floats(0.05, 100),
+        error=st.floats(0.01, 10),
+        velocity_headroom=st.floats(0.1, 100),
+    ),
+    rule=rules,
+    rounding=modes,
+)
+def test_any_rates_and_ranges_train_alike(rate, momentum, gain, ranges, rule, rounding):
+    tuning = Tuning(momentum=momentum, feedback_gain=gain, ranges=ranges)
+    assert_same_training(mlp(7, 6, 5, 3), RULES[rule], tuning=tuning, rounding=rounding, rate=rate)
+
+
+ONE = dict.fromkeys(("weight", "feedback", "activation", "error", "gradient", "master", "optimizer"), 1)
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+@pytest.mark.parametrize("wide", [{}, {"master": 16}, {"master": 16, "gradient": 16, "optimizer": 16}, {"error": 8}])
+def test_one_bit_formats_train_alike(name, wide):
+    rounding = RoundingModes(activation="stochastic", gradient="stochastic")
+
+    assert_same_training(mlp(7, 6, 5, 3), RULES[name], precision=Precision(**(ONE | wide)), rounding=rounding, rate=30)
+    assert_same_training(convolutional(), RULES[name], precision=Precision(**(ONE | wide)), rounding=rounding, rate=30)
+
+
+def test_more_weights_than_an_update_block_train_alike():
+    network = mlp(300, 260, 4)
+
+    assert_same_training(network, RULES["bp"], rounding=RoundingModes(gradient="stochastic"), batch=2)
+
+
+def test_stochastic_outputs_are_drawn_in_the_order_of_the_stored_tensor():
+    """A convolution computes pixel by pixel but stores channel by channel: random bytes follow what is stored."""
+    network = chain((1, 3, 3), ("conv2d", {"out": 2, "kernel": (2, 2)}), ("flatten", {}), ("linear", {"out": 2}))
+    rounding = RoundingModes(activation="stochastic")
+    model, scales = integer_model(network, RULES["bp"], rounding=rounding, batch=2)
+    slow = Reference(network, RULES["bp"], Precision(), rounding, scales, 0.9, 2, 0)
+    pixels, _ = batch_of(network, 2)
+    x = model.arithmetic.encode(pixels, 255)
+
+    fast = forward(network, model.arithmetic, model.parameters, x).logits
+
+    assert np.array_equal(fast.numpy(), slow.forward(x.numpy().astype(np.int64))[1])
+
+
+def test_maximum_pooling_sends_the_error_to_the_first_of_equal_maxima():
+    network = chain((1, 2, 2), ("maxpool2d", {"kernel": (2, 2)}), ("flatten", {}), ("linear", {"out": 2}))
+    model, _ = integer_model(network, RULES["bp"])
+    x = torch.full((1, 1, 2, 2), 5, dtype=torch.int8)
+
+    _, saved = model.arithmetic.local(network.layers[0], x)
+    below = model.arithmetic.local_error(network.layers[0], saved, torch.full((1, 1, 1, 1), 3.0))
+
+    assert below.flatten().tolist() == [3, 0, 0, 0]
