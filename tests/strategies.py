@@ -78,6 +78,8 @@ transport: [copy, write_through]
 transposed_access: {read_overhead: 0.5, write_overhead: 0.1, area_overhead: 0.1, leak_overhead: 0.2, assumed: a test}
 """
 
+GENERATOR = "feedback_generator: {pj_per_bit: 1, bits_per_cycle: 8, area_mm2: 0, assumed: a test}\ntransport:"
+
 MODEL = """\
 name: small
 input: [2, 6, 6]

@@ -23,7 +23,9 @@ rates = st.sampled_from((1, 3, 8, 64))
 def flows(names):
     """Flows through different ports, so that nothing contends."""
     one = [st.builds(Flow, st.just(name), amounts, rates, st.integers(0, 9)) for name in names]
-    return st.lists(st.sampled_from(range(len(names))), unique=True).flatmap(lambda picks: st.tuples(*(one[i] for i in picks)))
+    return st.lists(st.sampled_from(range(len(names))), unique=True).flatmap(
+        lambda picks: st.tuples(*(one[i] for i in picks))
+    )
 
 
 def task(folds=1, fold_cycles=1, loads=(), drains=(), name="t", part="array", after=(), phase="forward", previous=()):
@@ -46,9 +48,7 @@ def test_a_lone_task_takes_what_the_recurrence_says(job, tiles):
 @given(st.lists(tasks, min_size=1, max_size=4), st.integers(1, 6))
 def test_a_chain_takes_the_sum_of_its_tasks(jobs, tiles):
     """Tasks that wait for one another do not overlap and leave no gap."""
-    chain = [
-        replace(job, layer=str(i), after=(("forward", str(i - 1)),) if i else ()) for i, job in enumerate(jobs)
-    ]
+    chain = [replace(job, layer=str(i), after=(("forward", str(i - 1)),) if i else ()) for i, job in enumerate(jobs)]
     assert cycles_of(chain, tiles) == sum(isolated_cycles(job, tiles) for job in jobs)
 
 
@@ -94,7 +94,7 @@ def test_default_bursts_are_within_rounding_of_fold_exact_ones(job, tiles):
     assert abs(exact - default) <= 2 * job.folds + 2
 
 
-# worked by hand: folds, cycles per fold, bits to load per fold at 4 a cycle, latency, bits to drain per fold at 2 a cycle
+# by hand: folds, cycles per fold, bits to load per fold at 4 a cycle, latency, bits to drain per fold at 2 a cycle
 BY_HAND = {
     "computing decides": (4, 10, 8, 0, 6, 2 + 4 * 10 + 3),
     "latency is paid once": (4, 10, 8, 5, 6, 2 + 5 + 4 * 10 + 3),
@@ -205,7 +205,7 @@ def longest_path(jobs, tiles):
     ("name", "rule", "model"), list(itertools.product(SHIPPED_CHIPS, RULE_NAMES, ("mlp_digits", "lenet5")))
 )
 def test_a_step_respects_its_bounds(name, rule, model):
-    """No step is shorter than its longest path of tasks or its busiest part; steady state is no slower than one step."""
+    """No step is shorter than its longest path or its busiest part; steady state is no slower than one step."""
     chip = load_chip(name)
     jobs = step_tasks(chip, load_model(model), rule)
     timing = time_step(jobs, chip.tiles_per_task, chip.steps_in_flight)
@@ -227,7 +227,7 @@ def without_latency(job):
 
 @pytest.mark.parametrize(("rule", "model"), [("bp", "mlp_digits"), ("dfa", "mlp_digits"), ("bp", "lenet5")])
 def test_fold_exact_tasks_are_close_to_the_default(rule, model):
-    """Of a shipped step, simulating every fold changes no array task by 1 %, nor any task where memories answer at once.
+    """Of a shipped step, simulating every fold changes no array task by 1 %, nor any where memories answer at once.
 
     Vector lanes are left out where memories have latency: a fold of theirs is one cycle, and two buffers of one cycle
     expose the latency that a stream of words hides.

@@ -5,6 +5,7 @@ from math import fsum
 
 import pytest
 
+import fahw
 from fahw.chip.cost import simulate
 from fahw.chip.ledger import dynamic_rows, total_pj
 from fahw.chip.price import Prices
@@ -13,7 +14,7 @@ from fahw.errors import ConfigError
 from fahw.network import load_model
 from fahw.rules import RULES
 from fahw.work.step import form_of, training_step
-from tests.strategies import CHIP, RULE_NAMES, SHIPPED_CHIPS, chip_of, network_of, swap
+from tests.strategies import CHIP, GENERATOR, RULE_NAMES, SHIPPED_CHIPS, chip_of, network_of, swap
 
 CASES = [(chip, rule) for chip in SHIPPED_CHIPS for rule in RULE_NAMES]
 WIDTHS = ("weight", "feedback", "activation", "error", "gradient", "master", "optimizer", "accumulator")
@@ -99,15 +100,15 @@ def test_transport_worked_by_hand():
 @pytest.mark.parametrize("name", WIDTHS)
 @pytest.mark.parametrize("rule", ["bp", "brsf", "dfa"])
 def test_energy_grows_with_every_width(name, rule, tmp_path):
-    """At a fixed geometry no format gets cheaper by having more bits; static energy aside, which follows the clock."""
+    """At a fixed geometry no format takes less dynamic energy by having more bits."""
     widths = (8, 16, 32, 48) if name == "accumulator" else (1, 2, 4, 8, 12, 16)
     network, before = network_of(tmp_path), 0.0
-    text = swap(CHIP, "transport:", "feedback_generator: {pj_per_bit: 1, bits_per_cycle: 8, area_mm2: 0, assumed: t}\ntransport:")
+    text = swap(CHIP, "transport:", GENERATOR)
     for bits in widths:
-        chip = chip_of(tmp_path, text, {"precision.master": "16", f"precision.{name}": str(bits)}) if name != "master" else (
-            chip_of(tmp_path, text, {"precision.weight": "1", "precision.master": str(bits)}))  # fmt: skip
-        cost = simulate(chip, network, rule, 8)
-        energy = cost.energy_pj - cost.static_pj
+        others = {"precision.weight": "1"} if name == "master" else {"precision.master": "16"}
+        chip, value = chip_of(tmp_path, text, others | {f"precision.{name}": str(bits)}), RULES[rule]
+        work = training_step(chip, network, value, 8, form_of(chip, value, None))
+        energy = total_pj(dynamic_rows(work.tasks, Prices(chip)))
         assert energy >= before, (bits, energy, before)
         assert bits == widths[0] or energy > 0
         before = energy
@@ -123,7 +124,7 @@ def test_wider_batch_costs_more_but_less_per_sample():
 
 
 def test_static_energy_is_power_times_interval():
-    """Leakage and background rows are power over the steady-state interval; their sum over an isolated step is apart."""
+    """Leakage and background rows are power over the steady-state interval; an isolated step's sum is apart."""
     cost = simulate("edge_dual", "mlp_digits", "fa", 32)
     rows = [row for row in cost.ledger if row.static]
     assert {row.component for row in rows} == {
@@ -132,8 +133,6 @@ def test_static_energy_is_power_times_interval():
     assert all(row.count == cost.interval_cycles for row in rows)
     assert {(row.tensor, row.phase, row.layer) for row in rows} == {("", "", "")}
     leak = next(row for row in rows if row.component == "feedback_sram")
-    import fahw
-
     bank = fahw.sram(64 * 1024, 64, 45, "lstp")
     assert leak.energy_pj == pytest.approx(5 * bank.leak_mw * cost.seconds * 1e9)  # mW x s = 1e9 pJ
     assert cost.isolated_static_pj == pytest.approx(cost.static_pj * cost.cycles / cost.interval_cycles, rel=1e-2)
@@ -142,8 +141,6 @@ def test_static_energy_is_power_times_interval():
 def test_one_time_cost_is_writing_the_rules_own_weights():
     """fa writes B once before training, bp nothing; it is not part of a step."""
     fa, bp = (simulate("edge_dual", "mlp_digits", rule, 32) for rule in ("fa", "bp"))
-    import fahw
-
     words = (8192 + 640) * 8 / 64
     assert fa.one_time_pj == pytest.approx(words * fahw.sram(64 * 1024, 64, 45, "lop").write_pj)
     assert bp.one_time_pj == 0
@@ -163,3 +160,12 @@ def test_a_form_of_transport_for_a_rule_that_moves_nothing_is_checked_too():
     """A form that no chip knows is a mistake under every rule, also where nothing is transported."""
     with pytest.raises(ConfigError, match="no transport"):
         simulate("edge_dual", "mlp_digits", "fa", 8, "carrier_pigeon")
+
+
+def test_processing_elements_are_built_for_the_widest_feedback():
+    """Wider feedback weights need a wider multiplier at the error array: more area and leakage."""
+    areas = [
+        simulate(load_chip("edge_dual", {"precision.feedback": bits}), "mlp_digits", "fa", 8).area_mm2
+        for bits in ("8", "16")
+    ]
+    assert areas[1] > areas[0]

@@ -80,7 +80,7 @@ def test_convolution_geometry_is_torchs(channels, size, out, kernel, stride, pad
 
 @given(st.sampled_from(sorted(POOLS)), pairs, pairs, st.none() | pairs)
 def test_pooling_geometry_is_torchs(kind, size, kernel, stride):
-    """Pooling windows fall as torch's do, the stride being the kernel where it is not given; partial ones are dropped."""
+    """Pooling windows fall as torch's do, the stride being the kernel where not given; partial ones are dropped."""
     spec = PoolSpec(kind=kind, kernel=kernel, stride=stride)
     x = torch.zeros(1, 2, *size)
     if kernel[0] > size[0] or kernel[1] > size[1]:
@@ -142,13 +142,21 @@ def test_feedback_shapes(tmp_path):
 
 
 MISFITS = {
-    "linear on an image": ("  - {kind: flatten}\n  - {kind: linear, out: 5}", "  - @@{kind: linear, out: 5}", "put a flatten"),
-    "convolution on a vector": ("  - {kind: linear, out: 5}", "  - @@{kind: conv2d, out: 5, kernel: 1}", "channels, height"),
+    "linear on an image": (
+        "  - {kind: flatten}\n  - {kind: linear, out: 5}",
+        "  - @@{kind: linear, out: 5}",
+        "put a flatten",
+    ),
+    "convolution on a vector": (
+        "  - {kind: linear, out: 5}",
+        "  - @@{kind: conv2d, out: 5, kernel: 1}",
+        "channels, height",
+    ),
     "pooling on a vector": ("  - {kind: linear, out: 5}", "  - @@{kind: maxpool2d, kernel: 1}", "channels, height"),
     "kernel too large": ("out: 3, kernel: 3}", "out: 3, kernel: 7}", "does not fit its input"),
     "no linear at the end": ("  - {kind: linear, out: 4}\n", "  - @@{kind: tanh}\n", "last layer must be linear"),
     "name twice": ("{kind: linear, out: 4}", "@@{kind: linear, out: 4, name: linear1}", "'linear1' is taken"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("misfit", MISFITS, ids=lambda name: name.replace(" ", "-"))

@@ -176,7 +176,7 @@ def test_row_seeds_are_distinct_and_never_zero():
 
 
 def test_derive_is_stable():
-    """Golden values (BLAKE2b of "seed/part/...", 8 bytes, little end first, as `printf 0 | b2sum -l 64` gives): old runs must stay reproducible."""
+    """Golden values: BLAKE2b of "seed/part/...", 8 bytes, little end first, as `printf 0 | b2sum -l 64` gives them."""
     assert derive(0) == 0x75DFCD439D7D2B84
     assert derive(1, "feedback", "linear2", 3) == 0x1242F18F7BC66982
 
@@ -187,4 +187,7 @@ def test_derive_is_64_bits_and_tells_its_parts_apart(seed, part, number):
     value = derive(seed, part, number)
     assert 0 <= value < 2**64
     assert value == derive(seed, part, number)
-    assert len({value, derive(seed + 1, part, number), derive(seed, part + "x", number), derive(seed, part, number + 1)}) == 4
+    assert (
+        len({value, derive(seed + 1, part, number), derive(seed, part + "x", number), derive(seed, part, number + 1)})
+        == 4
+    )

@@ -110,7 +110,7 @@ def test_one_bit_formats_train_alike(name, wide):
 
 
 def test_more_weights_than_an_update_block_train_alike():
-    network = mlp(300, 260, 4)
+    network = mlp(1100, 260, 4)
 
     assert_same_training(network, RULES["bp"], rounding=RoundingModes(gradient="stochastic"), batch=2)
 

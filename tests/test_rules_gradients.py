@@ -107,16 +107,11 @@ def test_backpropagation_is_autograd_end_to_end():
         assert torch.allclose(ours[name].bias, bias.grad, rtol=TOLERANCE, atol=1e-13)
 
 
-def hidden_gradient(model, x, labels):
-    return gradients(model, x, labels)[model.network.weighted[0].name].weight
-
-
 @pytest.mark.parametrize("rule", sorted(RULES))
 def test_the_error_path_sees_of_the_weights_what_the_rule_says(rule):
-    """The hidden gradient's dependence on W above, with the output error and the masks held: by injection of an
-    output layer whose logits do not move (its weight scaled and its input's influence kept through the loss)."""
+    """Nothing, the signs, or all of it: told by doubling and by negating the weights."""
     network = mlp(6, 5, 4)
-    model, _x, _labels = prepared(network, rule)
+    model, _, _ = prepared(network, rule)
     last = network.weighted[-1]
     weight = model.parameters[last.name].weight
     before = model.feedback.words(last, weight, 0).clone()

@@ -29,11 +29,8 @@ def run(model, steps=4, batch=4, rate=0.2):
 @pytest.mark.parametrize("kind", ["integer", "float"])
 def test_feedback_alignment_with_b_moved_to_w_is_backpropagation(network, kind):
     bp = integer_model(network, RULES["bp"])[0] if kind == "integer" else float_model(network, RULES["bp"])
-    if kind == "integer":  # own words have W's format here
-        fa = integer_model(network, RULES["bp"])[0]
-    else:
-        fa = float_model(network, RULES["fa"])
-    fa = Model(network, fa.arithmetic, fa.parameters, MovedToW(RULES["fa"]))
+    fa = integer_model(network, RULES["bp"])[0] if kind == "integer" else float_model(network, RULES["fa"])
+    fa = Model(network, fa.arithmetic, fa.parameters, MovedToW(RULES["fa"]))  # in integers, in W's format
 
     assert same_states(run(bp), run(fa))
 
@@ -171,7 +168,7 @@ def test_feedback_does_not_depend_on_other_layers():
 def test_copies_of_fewer_bits_are_the_rounded_words():
     network = mlp(10, 8, 7)
     precision = Precision(feedback=4)
-    model, scales = integer_model(network, RULES["bp"], precision=precision)
+    model, _ = integer_model(network, RULES["bp"], precision=precision)
     layer = network.weighted[1]
     weight = model.parameters[layer.name].weight
 

@@ -94,7 +94,7 @@ def test_rows_left_out_are_interpolated(on_rows, seed):
 
 @given(st.integers(1024, 2**23), st.integers(8, 256), nodes, st.sampled_from(("hp", "lop", "lstp")))
 def test_every_size_in_the_table_is_plausible(size_bytes, word_bits, node, device):
-    """Between rows too, energies, leakage and area stay positive and within a factor of the smallest and largest rows."""
+    """Between rows too, energies, leakage and area lie within a factor of the smallest and largest rows."""
     rows = [row for row in table()[1] if (int(row["node_nm"]), row["device"]) == (node, device)]
     given = sram(size_bytes, word_bits, node, device)
     for name in QUANTITIES:
@@ -165,8 +165,15 @@ def test_smaller_nodes_cost_less(a, b, accumulator):
 
 def test_every_constant_says_its_source_and_uncertainty():
     """No number without a source, and its factor is at least one."""
-    constants = [price(8, node) for node in NODES for price in (ops.add_pj, ops.register_pj, ops.compare_pj, ops.shift_pj)]
-    constants += [ops.mac_pj(8, 8, 32, 22), ops.multiply_pj(1, 8, 65), ops.table_pj(8, 45), ops.wire_pj_per_bit_mm(32, "hp")]
+    constants = [
+        price(8, node) for node in NODES for price in (ops.add_pj, ops.register_pj, ops.compare_pj, ops.shift_pj)
+    ]
+    constants += [
+        ops.mac_pj(8, 8, 32, 22),
+        ops.multiply_pj(1, 8, 65),
+        ops.table_pj(8, 45),
+        ops.wire_pj_per_bit_mm(32, "hp"),
+    ]
     for constant in constants:
         assert constant.source
         assert constant.kind in ("logic", "wire")

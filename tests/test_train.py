@@ -21,6 +21,7 @@ RECIPE = Recipe(
     ranges=Ranges(activation=32),
     rules={"fa": RuleTuning(learning_rate=0.02), "dfa": RuleTuning(learning_rate=0.02)},
 )
+"""Enough for backpropagation and its relatives on the toy task; random feedback needs more steps."""
 
 
 def toy(count=400, classes=4, size=4):
@@ -52,7 +53,7 @@ def run(rule="bp", network=None, recipe=RECIPE, precision=None, dataset=TOY, see
 @pytest.mark.parametrize("precision", [Precision(), FP32], ids=["integer", "float"])
 @pytest.mark.parametrize("rule", RULE_NAMES)
 def test_every_rule_learns_an_easy_task(rule, precision):
-    result = run(rule, precision=precision)
+    result = run(rule, mlp(16, 40, 4), precision=precision, epochs=8)
 
     assert result.test_accuracy_pct >= 90
     assert result.epochs[-1].train_loss < result.epochs[0].train_loss
@@ -97,9 +98,9 @@ def test_angles_are_reported_for_layers_that_send_an_error_down():
 
 
 def test_feedback_alignment_turns_the_weights_towards_the_feedback():
-    angles = [row.angles["linear2"] for row in run("fa", epochs=6).epochs]
+    angles = [row.angles["linear2"] for row in run("fa", mlp(16, 40, 4), epochs=12).epochs]
 
-    assert angles[-1] < 85
+    assert angles[-1] < 80
     assert angles[-1] < angles[0]
 
 

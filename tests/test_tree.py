@@ -105,13 +105,15 @@ def test_nothing_is_swallowed_or_drawn_from_a_global_generator(path):
     caught = [node.type for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)]
     assert all(kind is not None and "Exception" not in ast.unparse(kind).split() for kind in caught)
     calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    global_draws = {f"np.random.{name}" for name in ("seed", "rand", "randn", "normal", "choice", "shuffle", "permutation")}
+    global_draws = {
+        f"np.random.{name}" for name in ("seed", "rand", "randn", "normal", "choice", "shuffle", "permutation")
+    }
     assert not calls & (global_draws | {"torch.manual_seed", "random.seed", "random.random"})
     if path.name not in ("cli.py", "show.py"):
         assert "print" not in calls
 
 
-@pytest.mark.parametrize("code", ["import fahw", "import fahw, sys; from fahw.cli import app; app(['--help'], standalone_mode=False)",
+@pytest.mark.parametrize("code", ["import fahw", "from fahw.cli import app; app(['--help'], standalone_mode=False)",
                                   "import fahw; fahw.simulate('edge_dual', 'mlp_digits')"])  # fmt: skip
 def test_light_commands_load_neither_torch_nor_matplotlib(code):
     """Importing fahw, its help and the cost simulation are quick: no torch, no matplotlib."""

@@ -11,12 +11,14 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fahw.config.precision import Precision
+from fahw.learn.codes import fast_codes
 from fahw.learn.formats import Scales, feedback_std, requantise_
 from fahw.network import Layer, Network, Shape, feedback_shape
-from fahw.prng import derive, row_codes, row_seeds
+from fahw.prng import derive, row_seeds
 from fahw.rules import Rule
 
 Draw = Callable[[Layer, int], Tensor]
@@ -89,12 +91,13 @@ class IntegerWords:
         if bits == 0:
             return torch.ones(shape, dtype=self._dtype)
         seeds = row_seeds(derive(self._seed, "feedback", layer.name), shape[0], draw)
-        codes = row_codes(seeds, int(np.prod(shape[1:])), bits).astype(np.int32)
+        codes: NDArray[np.integer] = fast_codes(seeds, int(np.prod(shape[1:])), bits)
         if self._bits <= 4:
-            codes = 2 * codes + (1 - (1 << bits) if signed else 1)
+            codes = 2 * codes.astype(np.int32) + (1 - (1 << bits) if signed else 1)
         elif signed:
-            codes -= 1 << (bits - 1)
-        return torch.from_numpy(codes).to(self._dtype).view(shape)
+            codes = codes.astype(np.int32) - (1 << (bits - 1))
+        words = codes.astype(np.int8 if self._dtype == torch.int8 else np.float32)
+        return torch.from_numpy(words).view(shape)
 
     def constant(self, layer: Layer) -> Tensor | None:
         """None: a constant is a shift."""

@@ -26,7 +26,7 @@ from fahw.learn.formats import (
 from fahw.learn.step import Gradient, Parameters
 from fahw.prng import Lfsr
 
-_BLOCK = 1 << 16
+_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True)

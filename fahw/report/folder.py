@@ -18,7 +18,7 @@ Numbers = dict[str, float | None]
 
 def backpropagates(rule: str) -> bool:
     """Whether a rule's feedback weights are the forward weights: backpropagation, the side to compare with."""
-    return rule in RULES and RULES[rule].reads_weight and RULES[rule].magnitude == RULES[rule].sign
+    return rule in RULES and RULES[rule].magnitude == "weight"
 
 
 def direct(rule: str) -> bool:

@@ -13,6 +13,7 @@ from fahw.files import write_text
 from fahw.report import results, setup, usage
 from fahw.report.folder import Run, read_manifest, read_run
 from fahw.report.plots import Plot, draw_all
+from fahw.report.sweep_page import sweep_values
 from fahw.report.table import Table
 from fahw.units import fixed
 
@@ -55,6 +56,12 @@ def compare_page(folder: Path) -> Page:
     run = read_run(folder)
     plots = draw_all(run)
     return render("report_compare.html", _compare_values(run, plots)), plots
+
+
+def sweep_page(folder: Path) -> Page:
+    """The page of a sweep."""
+    values, plots = sweep_values(folder, read_manifest(folder))
+    return render("report_sweep.html", values), plots
 
 
 def _compare_values(run: Run, plots: list[Plot]) -> dict[str, Any]:
@@ -103,4 +110,4 @@ def _command(run: Run) -> str:
     return f"fahw compare {names} {options} --seeds {len(inputs['seeds'])} --out DIR"
 
 
-_PAGES: dict[str, Callable[[Path], Page]] = {"compare": compare_page}
+_PAGES: dict[str, Callable[[Path], Page]] = {"compare": compare_page, "sweep": sweep_page}

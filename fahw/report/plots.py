@@ -154,7 +154,7 @@ def learning_curves(run: Run) -> Figure | None:
         fig.epoch_axis(axes)
         axes.set_ylabel("validation accuracy [%]")
         axes.grid(True)
-    near.set_ylim(min(run.target_pct, *tops) - 3, min(100.5, max(run.target_pct, *tops) + 1))
+    near.set_ylim(max(min(run.target_pct, *tops) - 3, run.target_pct - 10), min(100.5, max(run.target_pct, *tops) + 1))
     near.set_title("around the target")
     whole.set_title("whole range")
     fig.legend_below(figure, whole, 8)

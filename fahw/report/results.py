@@ -140,7 +140,7 @@ def _row(
     cells = [_cell(run, line, figure, scales[figure.key], bests.get(figure.key)) for figure in groups]
     if missed and any(figure.target for figure in figures):
         place = next(i for i, figure in enumerate(figures) if figure.target)
-        text = f"not reached ({_seeds(run, line)} seeds)"
+        text = f"not reached ({words.of_seeds(0, len(run.epochs_to_target(line.rule)))})"
         cells.insert(place, Cell(text, span=sum(figure.target for figure in figures), muted=True))
     if not line.hosted:
         reason = f"cannot be hosted: {line.details.get('reason') or 'no reason given'}"
@@ -186,7 +186,7 @@ _VERDICT_COLUMNS: tuple[tuple[Column, Callable[[Verdict], str]], ...] = (
 
 def _to_target(item: Verdict) -> str:
     if item.target is None:
-        return f"not reached ({item.seeds_reached} of {item.seeds} seeds)"
+        return f"not reached ({words.of_seeds(item.seeds_reached, item.seeds)})"
     return f"{percent_number(item.target.value)} ({words.range_number(item.target)})"
 
 

@@ -62,6 +62,11 @@ def listed(names: Iterable[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
 
 
+def of_seeds(reached: int, seeds: int) -> str:
+    """`2 of 3 seeds`."""
+    return f"{reached} of {seeds} seed{'' if seeds == 1 else 's'}"
+
+
 def baseline_name(form: str) -> str:
     """Backpropagation under the form of transport that was simulated."""
     return _BP_FORMS.get(form, f"backpropagation ({form})")
@@ -178,7 +183,7 @@ def reach_clause(target_pct: float, reaches: Sequence[Reach]) -> str:
         return f"No rule reaches {goal} in any seed"
     ordered = sorted(found, key=lambda item: -item.reached / item.seeds)
     groups = [
-        f"{listed(item.rule for item in group)} in {key[0]} of {key[1]} seeds"
+        f"{listed(item.rule for item in group)} in {of_seeds(*key)}"
         for key, items in groupby(ordered, key=lambda item: (item.reached, item.seeds))
         if (group := list(items))
     ]
@@ -191,11 +196,10 @@ def reach_clause(target_pct: float, reaches: Sequence[Reach]) -> str:
 def _least_clause(least: LeastToTarget | None, bp: str) -> str:
     if least is None:
         return ""
-    energy = si(least.energy_j, "J")
-    text = f"{bp if backpropagates(least.rule) else line_name(least.rule, least.transport)} needs the least energy to get there"
-    text += f", {energy}"
+    name = bp if backpropagates(least.rule) else line_name(least.rule, least.transport)
+    text = f"{name} needs the least energy to get there, {si(least.energy_j, 'J')}"
     if least.reach.reached < least.reach.seeds:
-        text += f" (mean of the {least.reach.reached} of {least.reach.seeds} seeds that got there)"
+        text += f" (mean of the {of_seeds(least.reach.reached, least.reach.seeds)} that got there)"
     return text + _against(least, bp)
 
 
