@@ -249,7 +249,7 @@ def _chip_and_model(chip: str | None, model: str, texts: list[str] | None) -> tu
 def main() -> None:
     """Run the command line; wrong input is listed on stderr, exit code 2."""
     try:
-        app()
+        app(prog_name="fahw")
     except ConfigError as error:
         for problem in error.problems:
             typer.echo(f"error: {problem}", err=True)

@@ -69,3 +69,6 @@ RULES: dict[str, Rule] = {
         Rule("dfa", "Direct feedback alignment", "direct", "own", "own", "Nøkland 2016"),
     )
 }
+
+BACKPROPAGATION = RULES["bp"]
+"""The rule that all others are measured against."""

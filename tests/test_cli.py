@@ -72,7 +72,7 @@ def test_trace_is_a_chrome_trace(fahw, tmp_path):
         (["simulate", "edge_dual", "mlp_digit"], ["did you mean 'mlp_digits'?"]),
         (["simulate", "edge_dual", "mlp_digits", "--rule", "dfaa"], ["no rule 'dfaa'", "did you mean 'dfa'?"]),
         (["simulate", "edge_dual", "mlp_digits", "--rule", "bp", "--transport", "copi"], ["copy, write_through"]),
-        (["simulate", "edge_dual", "mlp_digits", "--batch-size", "0"], ["--batch-size", "x>=1"]),
+        (["simulate", "edge_dual", "mlp_digits", "--batch-size", "0"], ["--batch-size", "greater than or equal to 1"]),
         (["simulate", "missing.yaml", "mlp_digits"], ["missing.yaml", "no such file"]),
         (["simulate", "edge_dual", "mlp_digits", "--set", "chip.precision.weigth=4"], ["did you mean 'weight'?"]),
         (["simulate", "edge_dual", "mlp_digits", "--set", "chip.precision.weight=40"], ["--set precision.weight=40"]),

@@ -185,6 +185,15 @@ def test_busy_and_stalls_add_up():
     assert all(cycles >= 0 for cycles in timing.stalls.values())
 
 
+def test_a_step_that_cannot_end_is_an_error():
+    """Tasks that wait for each other, or a part that waits for itself, must not count as a step of zero cycles."""
+    circle = [task(name="a", after=[("forward", "b")]), task(name="b", after=[("forward", "a")])]
+    own_port = [task(5, 1, drains=[Flow("array", 50, 1)])]
+    for jobs in (circle, own_port):
+        with pytest.raises((AssertionError, RuntimeError)):
+            time_step(jobs, 4, 1)
+
+
 # whole training steps
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import grad
 
 from fahw.learn.step import Gradient, Parameters
-from fahw.learn.windows import spread
+from fahw.learn.windows import spread, transposed
 from fahw.network import Layer
 from fahw.prng import derive
 
@@ -70,9 +70,7 @@ class Floating:
     def error(self, layer: Layer, delta: Tensor, feedback: Tensor) -> Tensor:
         """delta @ B, or its transposed convolution with B."""
         if layer.kind == "conv2d":
-            shape = (len(delta), *layer.in_shape)
-            below: Tensor = grad.conv2d_input(shape, feedback, delta, layer.stride, layer.padding)  # type: ignore[no-untyped-call]
-            return below
+            return transposed(delta, feedback, layer)
         return delta @ feedback
 
     def direct_error(self, layer: Layer, output_error: Tensor, feedback: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ from fahw.learn.formats import (
 from fahw.learn.momentum import Momentum
 from fahw.learn.product import Way, product
 from fahw.learn.step import Gradient, Parameters
-from fahw.learn.windows import columns, images_of, rows_of, scatter, spread
+from fahw.learn.windows import columns, images_of, rows_of, scatter, spread, transposed, transposed_is_exact
 from fahw.network import Layer, Network
 from fahw.prng import Lfsr
 from fahw.rules import Rule
@@ -135,9 +135,11 @@ class Integer:
         """delta @ B, or its transposed convolution with B, summed in the accumulator and rounded once."""
         s, bound = self._scales[layer.name], self._bounds[layer.name].error
         shift = useful_shift(bound, s.delta.frac + s.feedback.frac - s.error.frac)
-        acc = self._accumulate(self._rows(layer, delta), feedback.flatten(1), bound, shift, self._rounding.error)
-        if layer.kind == "conv2d":
-            acc = scatter(acc, layer, len(delta))
+        if layer.kind == "conv2d" and self._way is None and transposed_is_exact(layer, len(delta), bound):
+            acc = transposed(delta, feedback.float(), layer).to(carrier(bound, shift, self._rounding.error))
+        else:
+            acc = self._accumulate(self._rows(layer, delta), feedback.flatten(1), bound, shift, self._rounding.error)
+            acc = scatter(acc, layer, len(delta)) if layer.kind == "conv2d" else acc
         self._wrap(acc, bound)
         return self._round(acc, shift, s.error, self._rounding.error)
 

@@ -36,21 +36,24 @@ def product(a: Tensor, b: Tensor, bound: int, way: Way | None = None) -> Tensor:
     return torch.mm(a.to(_DTYPES[chosen]), b.to(_DTYPES[chosen]))
 
 
+def matmul_flags() -> tuple[str, bool]:
+    """The global settings that decide how PyTorch multiplies floats."""
+    return torch.get_float32_matmul_precision(), bool(torch.backends.mkldnn.enabled)
+
+
 def _usable(way: Way, a: Tensor, b: Tensor, bound: int) -> bool:
     if way == "int64":
         return True
     if bound >= _BOUNDS[way] or (way == "int8" and not a.dtype == b.dtype == torch.int8):
         return False
-    return way == "float64" or is_exact(way, a.shape[0], a.shape[1], b.shape[1], *_layout(a), *_layout(b), _flags())
+    return way == "float64" or is_exact(
+        way, a.shape[0], a.shape[1], b.shape[1], *_layout(a), *_layout(b), matmul_flags()
+    )
 
 
 def _layout(x: Tensor) -> tuple[bool]:
     """Whether the matrix is stored by columns."""
     return (x.stride(0) == 1 and x.shape[0] > 1,)
-
-
-def _flags() -> tuple[str, bool]:
-    return torch.get_float32_matmul_precision(), bool(torch.backends.mkldnn.enabled)
 
 
 @cache

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+import torch
 import torch.nn.functional as tf
 from torch import Tensor
+from torch.nn import grad
 
+from fahw.learn.product import matmul_flags
 from fahw.network import Layer
 
 
@@ -41,3 +46,33 @@ def images_of(rows: Tensor, layer: Layer) -> Tensor:
     """The inverse of `rows_of` for the layer's output, contiguous."""
     channels, height, width = layer.out_shape
     return rows.view(-1, height, width, channels).permute(0, 3, 1, 2).contiguous()
+
+
+def transposed(x: Tensor, kernel: Tensor, layer: Layer) -> Tensor:
+    """What a convolution's output error sends to its input: (n, *in_shape) from (n, *out_shape) and floats W or B."""
+    shape = (len(x), *layer.in_shape)
+    below: Tensor = grad.conv2d_input(shape, kernel, x, layer.stride, layer.padding)  # type: ignore[no-untyped-call]
+    return below
+
+
+def transposed_is_exact(layer: Layer, batch: int, bound: int) -> bool:
+    """Whether `transposed` in float32 is exact on integers whose sums stay within `bound`; tried once per shape."""
+    return bound < 1 << 24 and _tried(layer, batch, matmul_flags())
+
+
+@cache
+def _tried(layer: Layer, batch: int, flags: tuple[str, bool]) -> bool:
+    terms = layer.weights // layer.in_shape[0]
+    top = max(1, int(((1 << 24) / terms) ** 0.5) - 1)
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(shape: tuple[int, ...]) -> Tensor:
+        values = torch.randint(-top, top + 1, shape, generator=generator)
+        return torch.where(torch.rand(shape, generator=generator) < 0.5, values.sign() * top, values)
+
+    x, kernel = noise((batch, *layer.out_shape)), noise(layer.weight_shape)
+    pairs = [(x, kernel), (x.abs().clamp(min=top), -kernel.abs().clamp(min=top))]
+    return all(
+        torch.equal(transposed(a.float(), b.float(), layer).double(), transposed(a.double(), b.double(), layer))
+        for a, b in pairs
+    )

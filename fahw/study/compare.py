@@ -18,7 +18,7 @@ from fahw.learn.data import Dataset, load
 from fahw.learn.train import TrainResult
 from fahw.network import Network, load_model
 from fahw.report.page import write_report
-from fahw.rules import RULES
+from fahw.rules import BACKPROPAGATION, RULES
 from fahw.study import verdict
 from fahw.study.results import content_key, make_folder, write_csv, write_json
 from fahw.study.training import Job, OnProgress, load_result, make_jobs, run_jobs, with_overrides
@@ -86,7 +86,7 @@ def compare(
     """
     chip = chip if isinstance(chip, Chip) else load_chip(chip)
     network = model if isinstance(model, Network) else load_model(model)
-    names = list(dict.fromkeys(["bp", *(get_rule(rule).name for rule in rules)]))
+    names = list(dict.fromkeys([BACKPROPAGATION.name, *(get_rule(rule).name for rule in rules)]))
     recipe = with_overrides(network.recipe, data=data, epochs=epochs, batch_size=batch_size)
     dataset = load(recipe.data, data_dir)
     jobs = make_jobs(network, recipe, names, chip, range(seeds), dataset, data_dir)
@@ -97,7 +97,7 @@ def compare(
     run_jobs(jobs, folder, workers or os.cpu_count() or 1, on_progress)
     results = {name: tuple(load_result(folder, job) for job in jobs if job.rule == name) for name in names}
     lines = tuple(Line(rule, form, cost, reason, results[rule]) for rule, form, cost, reason in costs)
-    target = _target(results["bp"], target_points)
+    target = _target(results[BACKPROPAGATION.name], target_points)
     comparison = Comparison(folder, target, lines)
     _write(comparison, chip, network, jobs, dataset)
     return comparison
@@ -216,11 +216,11 @@ def _manifest(
 def _details(comparison: Comparison, chip: Chip, network: Network, batch_size: int) -> dict[str, Any]:
     """What the report shows beyond the tables: figures of merit, placements, timelines, verdicts, sources."""
     lines = comparison.lines
-    baselines = [line for line in lines if line.rule == "bp" and line.cost]
+    baselines = [line for line in lines if line.rule == BACKPROPAGATION.name and line.cost]
     if not baselines:
         return {"lines": [_line_details(line) for line in lines], "verdicts": [], "baseline": None}
     best = min(baselines, key=lambda line: line.cost.energy_pj if line.cost else 0.0)
-    rivals = [line for line in lines if line.rule != "bp" and line.cost]
+    rivals = [line for line in lines if line.rule != BACKPROPAGATION.name and line.cost]
     verdicts = [_verdict(line, best, comparison.target_pct, chip, network, batch_size) for line in rivals]
     return {
         "baseline": {"rule": best.rule, "transport": best.transport, "form": best.cost.form if best.cost else ""},

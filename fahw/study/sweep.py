@@ -6,6 +6,7 @@ differ only in what accuracy does not depend on share one training.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -164,7 +165,8 @@ def _overrides(settings: dict[str, Any], prefix: str) -> dict[str, str]:
 
 
 def _yaml(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    """A value as YAML text. JSON is YAML, also for lists and mappings."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _write(spec: Sweep, result: SweepResult) -> None:
