@@ -17,6 +17,7 @@ from fahw.errors import ConfigError, Problem
 Kind = Literal["linear", "conv2d", "maxpool2d", "avgpool2d", "flatten", "relu", "tanh"]
 Shape = tuple[int, ...]
 WEIGHTED: frozenset[str] = frozenset({"linear", "conv2d"})
+_TAKEN = ("input", "loss")
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,9 @@ def _shape_problems(model: Model, place: Place) -> Iterator[Problem]:
         if not isinstance(item, Layer):
             yield Problem(place(("layers", index)), item, f"layers.{index}")
             return
+        if item.name in _TAKEN:
+            message = f"no layer can be called '{item.name}': reports use it for what belongs to no layer"
+            yield Problem(place(("layers", index)), message, f"layers.{index}.name")
         if item.name in {layer.name for layer in layers}:
             yield Problem(place(("layers", index)), f"the name '{item.name}' is taken", f"layers.{index}.name")
         layers.append(item)

@@ -169,3 +169,9 @@ def test_a_larger_range_costs_fraction_bits():
     )
 
     assert narrow["linear0"].output.frac - wide["linear0"].output.frac == 2
+
+
+def test_logits_hold_four_times_the_range_of_hidden_outputs():
+    scales = network_scales(mlp(8, 4, 2), Precision(), Tuning(ranges=Ranges(activation=8)), RULES["bp"], 4)
+
+    assert (scales["linear0"].output.frac, scales["linear2"].output.frac) == (4, 2)

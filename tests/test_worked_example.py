@@ -62,16 +62,16 @@ def test_the_sums_under_the_tables_are_right():
     rows, sums = hand_rows()
     for address, total in sums.items():
         assert sum(pj for key, (_, _, pj) in rows.items() if key[3:] == address) == pytest.approx(total, abs=1e-4)
-    assert sum(sums.values()) == pytest.approx(2201.07264, abs=1e-4)
+    assert sum(sums.values()) == pytest.approx(2226.82304, abs=1e-4)
 
 
-@pytest.mark.parametrize(("rule", "energy_pj"), [("bp", 2201.07264), ("dfa", 2165.40864)])
+@pytest.mark.parametrize(("rule", "energy_pj"), [("bp", 2226.82304), ("dfa", 2191.15904)])
 def test_totals_and_cycles(rule, energy_pj):
     """The totals that the text works out by hand."""
     assert f"| {energy_pj:.5f} |" in (DOCS / "model.md").read_text()
     cost = simulated(rule)
     assert cost.energy_pj == pytest.approx(energy_pj, abs=1e-6)
-    assert (cost.cycles, cost.interval_cycles) == (58, 56)
+    assert (cost.cycles, cost.interval_cycles) == (59, 57)
 
 
 def test_spans_of_the_tasks():
@@ -79,9 +79,9 @@ def test_spans_of_the_tasks():
     spans = {(s.phase, s.layer): (s.start, s.end) for s in simulated("bp", "copy").timing.spans}
     assert spans == {
         ("forward", "input"): (0, 2), ("forward", "linear1"): (2, 16), ("forward", "linear2"): (16, 23),
-        ("error", "loss"): (23, 26), ("error", "linear2"): (26, 36), ("gradient", "linear2"): (26, 37),
-        ("update", "linear2"): (37, 40), ("transport", "linear2"): (40, 48), ("gradient", "linear1"): (36, 54),
-        ("update", "linear1"): (54, 58),
+        ("error", "loss"): (23, 26), ("error", "linear2"): (26, 36), ("gradient", "linear2"): (26, 38),
+        ("update", "linear2"): (38, 41), ("transport", "linear2"): (41, 49), ("gradient", "linear1"): (37, 55),
+        ("update", "linear1"): (55, 59),
     }  # fmt: skip
 
 

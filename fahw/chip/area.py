@@ -45,4 +45,8 @@ def array_leak_mw(chip: Chip, rows: int, cols: int, lanes: int) -> float:
 def pe_bits(chip: Chip) -> tuple[int, int, int]:
     """Widths that a processing element is built for: the widest operands, and the accumulator."""
     bits = chip.precision.bits
-    return max(bits("activation"), bits("error")), max(bits("weight"), bits("activation")), bits("accumulator")
+    return (
+        max(bits("activation"), bits("error")),
+        max(bits("weight"), bits("feedback"), bits("activation")),
+        bits("accumulator"),
+    )

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from itertools import pairwise
+from math import ceil
 from typing import Any
 
 import simpy
@@ -20,6 +22,7 @@ from fahw.work.records import Flow, Task, TaskId
 
 _PHASE_ORDER = {"error": 0, "gradient": 1, "update": 2, "transport": 3, "forward": 4}
 _BUFFERS = 2
+_AFTER_ALL = 2  # SimPy's own events have priority 0 or 1
 _WARM_UP, _STEPS, _LONGEST_PERIOD = 4, 12, 4
 Process = Generator[simpy.Event, Any, None]
 Priority = tuple[int, int, int]
@@ -85,7 +88,7 @@ def bursts_of(task: Task, tiles: int) -> list[Burst]:
 
 def _cycles(flow: Flow, ends: tuple[int, int], folds: int) -> tuple[str, int]:
     amount = flow.amount * ends[1] // folds - flow.amount * ends[0] // folds
-    return flow.part, -(-amount // flow.per_cycle)
+    return flow.part, ceil(amount / flow.per_cycle)
 
 
 def isolated_cycles(task: Task, tiles: int) -> int:
@@ -131,12 +134,55 @@ class _Progress:
         self.drained = events["drained"]
 
 
+class _Late(simpy.Event):
+    """An event of the present cycle that happens after everything else in it."""
+
+    def __init__(self, env: simpy.Environment, callback: Callable[[simpy.Event], None]) -> None:
+        super().__init__(env)
+        self.callbacks.append(callback)
+        self._ok, self._value = True, None
+        env.schedule(self, priority=_AFTER_ALL)  # type: ignore[arg-type]
+
+
+class _Part:
+    """Something that serves one at a time. Who is served is decided at the end of a cycle, among all who then wait."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        self._env, self._free, self._deciding = env, True, False
+        self._queue: list[tuple[Priority, int, simpy.Event]] = []
+        self._count = 0
+
+    def request(self, priority: Priority) -> simpy.Event:
+        """An event that happens when the part is given to the caller, who must `release` it."""
+        granted = self._env.event()
+        self._count += 1
+        heappush(self._queue, (priority, self._count, granted))
+        self._decide_later()
+        return granted
+
+    def release(self) -> None:
+        """Give the part back."""
+        self._free = True
+        self._decide_later()
+
+    def _decide_later(self) -> None:
+        if not self._deciding:
+            self._deciding = True
+            _Late(self._env, self._decide)
+
+    def _decide(self, _: simpy.Event) -> None:
+        self._deciding = False
+        if self._free and self._queue:
+            self._free = False
+            heappop(self._queue)[2].succeed()
+
+
 class _Run:
     """A simulation of consecutive steps. After construction: `ends` of the steps, `busy`, `stalls`, `spans`."""
 
     def __init__(self, tasks: Sequence[Task], tiles: int, steps: int, in_flight: int) -> None:
         self.env = simpy.Environment()
-        self.parts: dict[str, simpy.PriorityResource] = {}
+        self.parts: dict[str, _Part] = {}
         self.busy: dict[str, int] = defaultdict(int)
         self.stalls: dict[tuple[str, str], int] = defaultdict(int)
         self.spans: list[Span] = []
@@ -155,6 +201,8 @@ class _Run:
                     waits.append(finished[step - in_flight])
                 self.env.process(self._task(step, task, waits, done[step][task.id]))
         self.env.run()
+        if not all(event.processed for event in finished):
+            raise RuntimeError("the tasks of a step wait for each other")
 
     def _note_end(self, step: int) -> Callable[[simpy.Event], None]:
         def note(_: simpy.Event) -> None:
@@ -162,9 +210,9 @@ class _Run:
 
         return note
 
-    def _part(self, name: str) -> simpy.PriorityResource:
+    def _part(self, name: str) -> _Part:
         if name not in self.parts:
-            self.parts[name] = simpy.PriorityResource(self.env)
+            self.parts[name] = _Part(self.env)
         return self.parts[name]
 
     def _task(self, step: int, task: Task, waits: Iterable[simpy.Event], done: simpy.Event) -> Process:
@@ -172,12 +220,12 @@ class _Run:
         priority = (step, _PHASE_ORDER[task.phase], self._order[task.id])
         bursts = self._bursts[task.id]
         events = _Progress(self.env, len(bursts))
-        with self._part(task.part).request(priority=priority) as request:  # type: ignore[arg-type]
-            yield request
-            start = int(self.env.now)
-            self.env.process(self._load(bursts, events, priority))
-            self.env.process(self._drain(bursts, events, priority))
-            yield from self._compute(task.part, bursts, events)
+        yield self._part(task.part).request(priority)
+        start = int(self.env.now)
+        self.env.process(self._load(bursts, events, priority))
+        self.env.process(self._drain(bursts, events, priority))
+        yield from self._compute(task.part, bursts, events)
+        self._part(task.part).release()
         yield events.drained[-1]
         self.spans.append(Span(task.part, task.phase, task.layer, start, int(self.env.now)))
         done.succeed()
@@ -229,9 +277,9 @@ class _Run:
         return first, self.env.process(self._hold(first, burst.first(cycles), port, cycles, priority))
 
     def _hold(self, first: simpy.Event, first_cycles: int, port: str, cycles: int, priority: Priority) -> Process:
-        with self._part(port).request(priority=priority) as request:  # type: ignore[arg-type]
-            yield request
-            yield self.env.timeout(first_cycles)
-            first.succeed()
-            yield self.env.timeout(cycles - first_cycles)
-            self.busy[port] += cycles
+        yield self._part(port).request(priority)
+        yield self.env.timeout(first_cycles)
+        first.succeed()
+        yield self.env.timeout(cycles - first_cycles)
+        self._part(port).release()
+        self.busy[port] += cycles

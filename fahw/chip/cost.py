@@ -16,12 +16,10 @@ from fahw.errors import ConfigError, Problem, suggestion
 from fahw.network import Network, load_model
 from fahw.rules import RULES, Rule
 from fahw.work.records import Placement, Work
-from fahw.work.step import form_of, training_step
+from fahw.work.step import NONE, form_of, training_step
 
 SHARED = "shared"
 """Backpropagation on the chip without its feedback memory: the fair baseline."""
-NONE = "none"
-"""Transport of a rule that moves nothing."""
 
 
 @dataclass(frozen=True)

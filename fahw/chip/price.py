@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fahw.config.chip import Array, Chip, Generator, Link, Memory
+from fahw.config.chip import GENERATORS, Array, Chip, Generator, Link, Memory
 from fahw.technology import operations as ops
 from fahw.technology.operations import Constant
 from fahw.technology.sram import ENERGY_FACTOR, LEAKAGE_FACTOR, SOURCE, sram
@@ -20,7 +20,10 @@ class Prices:
     def of(self, count: Count) -> Constant:
         """Price of one of the actions that `count` counts, pJ."""
         price = self._of_component(count)
-        return replace(price, value=price.value * count.factor)
+        factor = count.factor
+        if price.kind in ("logic", "clock"):
+            factor *= (self.chip.technology.vdd_v / ops.VDD_V) ** 2
+        return replace(price, value=price.value * factor)
 
     def _of_component(self, count: Count) -> Constant:
         chip, name = self.chip, count.component
@@ -28,7 +31,7 @@ class Prices:
             assert chip.dram is not None
             value = chip.dram.read_pj_per_bit if count.action == "read" else chip.dram.write_pj_per_bit
             return Constant(value, chip.dram.source or "assumed", "dram", chip.dram.uncertainty)
-        if name.endswith("_generator"):
+        if name in GENERATORS:
             generator: Generator | None = getattr(chip, name)
             assert generator is not None
             return Constant(generator.pj_per_bit, generator.source or "assumed", "generator", generator.uncertainty)

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from fahw.config.precision import Frozen, Precision, RoundingModes
 
 Phase = Literal["forward", "error", "gradient", "update", "transport"]
+GENERATORS = ("feedback_generator", "rounding_generator")
 PHASES: tuple[Phase, ...] = ("forward", "error", "gradient", "update", "transport")
 Dataflow = Literal["os", "ws", "is"]
 Tensor = Literal[
@@ -20,10 +21,10 @@ Form = Literal["copy", "write_through", "transposable", "accumulate"]
 Device = Literal["hp", "lop", "lstp"]
 Node = Literal[22, 32, 45, 65]
 
-Positive = Annotated[float, Field(gt=0, strict=False)]
-NotNegative = Annotated[float, Field(ge=0, strict=False)]
-Fraction = Annotated[float, Field(ge=0, le=1, strict=False)]
-Factor = Annotated[float, Field(ge=1, strict=False)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Factor = Annotated[float, Field(ge=1)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
@@ -136,8 +137,8 @@ class Technology(Sourced):
     """Process of the logic, the wires and the SRAM estimates."""
 
     node_nm: Node
-    vdd_v: Positive
-    temp_c: float = Field(default=27.0, strict=False)
+    vdd_v: Annotated[float, Field(ge=0.3, le=1.5)] = 0.9
+    """Supply of the logic. Published operation energies are at 0.9 V; others go with the square of the voltage."""
     clock_share: NotNegative = 0.35
     """Energy of the clock tree, relative to that of the logic and registers that it drives."""
     clock_root_mw: NotNegative = 0.0
@@ -163,7 +164,7 @@ class Chip(Frozen):
     name: Name
     description: str = ""
     technology: Technology
-    clock_mhz: Positive
+    clock_mhz: Annotated[float, Field(ge=1e-3, le=1e5)]
     precision: Precision = Precision()
     rounding: RoundingModes = RoundingModes()
     arrays: tuple[Array, ...] = Field(min_length=1)

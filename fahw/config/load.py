@@ -9,7 +9,7 @@ from typing import TypeAlias, TypeVar
 from pydantic import BaseModel
 
 from fahw.config import yamltext
-from fahw.config.chip import PHASES, Array, Chip, Link, Memory
+from fahw.config.chip import GENERATORS, PHASES, Array, Chip, Link, Memory
 from fahw.config.model import Model
 from fahw.config.sweep import Sweep
 from fahw.config.validate import validate
@@ -32,7 +32,7 @@ def shipped(folder: str) -> dict[str, Path]:
 def find(name: str | Path, folder: str, what: str) -> Path:
     """A path as it is; else the shipped file of that name. Raises ConfigError with a suggestion."""
     path, files = Path(name), shipped(folder)
-    if str(name) in files and not path.exists():
+    if str(name) in files and not path.is_file():
         return files[str(name)]
     if path.suffix or len(path.parts) > 1 or path.exists():
         return path
@@ -82,7 +82,7 @@ def _load(path: Path, schema: type[Schema], overrides: Overrides | None, check: 
 def chip_problems(chip: Chip, place: Place) -> Iterator[Problem]:
     """What the schema cannot see: names that must be unique or known, homes, phases and forms of transport."""
     yield from _unknown_names(chip, place)
-    for tensor in {tensor for memory in chip.memories for tensor in memory.holds}:
+    for tensor in dict.fromkeys(tensor for memory in chip.memories for tensor in memory.holds):
         homes = [index for index, memory in enumerate(chip.memories) if tensor in memory.holds]
         if len(homes) > 1:
             names = ", ".join(chip.memories[index].name for index in homes)
@@ -106,7 +106,7 @@ def _unknown_names(chip: Chip, place: Place) -> Iterator[Problem]:
         ("memories", chip.memories),
         ("links", chip.links),
     ]
-    seen: dict[str, str] = {"dram": "dram", "clock": "clock"}
+    seen = dict.fromkeys(("dram", "clock", "io", *GENERATORS), "a part that every chip has")
     for group, items in parts:
         for index, item in enumerate(items):
             if item.name in seen:

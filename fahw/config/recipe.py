@@ -10,8 +10,8 @@ from fahw.config.precision import Frozen
 from fahw.errors import suggestion
 from fahw.rules import RULES
 
-Positive = Annotated[float, Field(gt=0, strict=False)]
-Fraction = Annotated[float, Field(gt=0, lt=1, strict=False)]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Ranges(Frozen):
@@ -31,7 +31,7 @@ class Tuning(Frozen):
     """What may differ from rule to rule."""
 
     learning_rate: Positive = 0.1
-    momentum: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.9
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     feedback_gain: Positive = 1.0
     """Factor on the magnitude of the rule's own feedback weights."""
     ranges: Ranges = Ranges()
@@ -41,7 +41,7 @@ class RuleTuning(Frozen):
     """Overrides for one rule; what is not given stays as the recipe says."""
 
     learning_rate: Positive | None = None
-    momentum: Annotated[float, Field(ge=0, lt=1, strict=False)] | None = None
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     feedback_gain: Positive | None = None
     ranges: Ranges | None = None
 
@@ -56,7 +56,7 @@ class Recipe(Tuning):
     batch_size: Annotated[int, Field(ge=1)] = 32
     drop_at: tuple[Fraction, ...] = ()
     """Fractions of the epochs after which the learning rate is multiplied by `drop_factor`."""
-    drop_factor: Annotated[float, Field(gt=0, le=1, strict=False)] = 0.1
+    drop_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     validation: Fraction = 0.1
     """Share of the training set that is kept apart to choose the epoch."""
     rules: dict[str, RuleTuning] = Field(default_factory=dict)

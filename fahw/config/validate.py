@@ -31,8 +31,9 @@ def validate(document: Document, schema: type[Schema], overrides: Mapping[str, s
     try:
         value = schema.model_validate(_tuples(document.value))
     except ValidationError as error:
-        details = [detail for detail in error.errors() if detail["type"] != "too_short" or not detail["input"]]
-        problems += [_problem(document, schema, places, detail) for detail in details]
+        found = [_problem(document, schema, places, detail) for detail in _worth_saying(error.errors())]
+        told = {problem.key for problem in problems if problem.key} | _placed(problems)
+        problems += [problem for problem in found if problem.key not in told and problem.place not in told]
         raise ConfigError(_unique(problems)) from None
     if problems:
         raise ConfigError(_unique(problems))
@@ -58,6 +59,26 @@ def override_pairs(texts: Iterable[str], prefixes: tuple[str, ...]) -> dict[str,
     if problems:
         raise ConfigError(problems)
     return result
+
+
+def _worth_saying(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without what only follows from another mistake: a list short of its wrong items, a choice beside a bound."""
+    kept = []
+    for detail in details:
+        here = detail["loc"]
+        others = [other for other in details if other is not detail and other["loc"][: len(here) - 1] == here[:-1]]
+        short = detail["type"] == "too_short" and bool(detail["input"])
+        beside = detail["type"] == "literal_error" and any(
+            len(other["loc"]) == len(here) and other["input"] == detail["input"] and other["type"] != "literal_error"
+            for other in others
+        )
+        if not short and not beside:
+            kept.append(detail)
+    return kept
+
+
+def _placed(problems: list[Problem]) -> set[str]:
+    return {problem.place for problem in problems if problem.place.count(":") >= 2}
 
 
 def _override(data: dict[str, Any], dotted: str, text: str, problems: list[Problem]) -> Key | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,6 @@ _WORDS: dict[str, Any] = {
     **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
 }
 _MAX_NODES = 100_000
-_PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map")}
 
 
 @dataclass
@@ -71,18 +71,26 @@ def parse(text: str, name: str) -> Document:
     document = Document(name)
     try:
         root = yaml.compose(text, Loader=yaml.BaseLoader)
+        tags = list(_tags(text, name))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         raise ConfigError(Problem(place, f"broken YAML: {error.problem or error.context}")) from None
     except yaml.YAMLError as error:
         raise ConfigError(Problem(name, f"broken YAML: {str(error).splitlines()[0]}")) from None
+    except RecursionError:
+        raise ConfigError(Problem(name, "nested too deeply")) from None
     if root is None:
         raise ConfigError(Problem(f"{name}:1:1", "the file is empty"))
     try:
         document.value = _value(document, root, (), ())
     except RecursionError:
         raise ConfigError(Problem(name, "nested too deeply")) from None
+    keys = {place: key for key, place in document.places.items()}
+    problems = [
+        Problem(place, f"tags are not allowed (got {tag})", _dotted(keys.get(place, ()))) for place, tag in tags
+    ]
+    document.problems = problems + document.problems
     return document
 
 
@@ -97,6 +105,15 @@ def scalar(text: str) -> Any:
     return text
 
 
+def _tags(text: str, name: str) -> Iterator[tuple[str, str]]:
+    """Place of every tag: `!!python/...` must not be obeyed, and `!!str 10` would not be."""
+    for token in yaml.scan(text, Loader=yaml.BaseLoader):
+        if isinstance(token, yaml.TagToken):
+            handle, suffix = token.value
+            mark = token.start_mark
+            yield f"{name}:{mark.line + 1}:{mark.column + 1}", f"{handle or ''}{suffix}"
+
+
 def _place(document: Document, node: yaml.Node) -> str:
     return f"{document.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
 
@@ -107,10 +124,6 @@ def _value(document: Document, node: yaml.Node, key: Key, above: tuple[int, ...]
     document.nodes += 1
     if id(node) in above or document.nodes > _MAX_NODES:
         raise ConfigError(Problem(place, "an alias that contains itself, or more than 100,000 values"))
-    if node.tag not in _PLAIN_TAGS:
-        tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-        document.problems.append(Problem(place, f"tags are not allowed (got {tag})", _dotted(key)))
-        return None
     above = (*above, id(node))
     if isinstance(node, yaml.MappingNode):
         return _mapping(document, node, key, above)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import fahw
-from fahw.chip.cost import NONE, SHARED, Cost, get_rule, simulate
+from fahw.chip.cost import SHARED, Cost, get_rule, simulate
 from fahw.chip.ledger import COLUMNS
 from fahw.config.chip import Chip
 from fahw.config.load import load_chip
@@ -22,6 +22,7 @@ from fahw.rules import BACKPROPAGATION, RULES
 from fahw.study import verdict
 from fahw.study.results import content_key, make_folder, write_csv, write_json
 from fahw.study.training import Job, OnProgress, load_result, make_jobs, run_jobs, with_overrides
+from fahw.work.step import NONE
 
 SUMMARY_COLUMNS = (
     "rule", "transport", "accuracy_pct_mean", "accuracy_pct_std", "seeds", "cycles_per_step", "interval_cycles",

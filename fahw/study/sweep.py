@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import fahw
-from fahw.chip.cost import NONE, Cost, get_rule, simulate
+from fahw.chip.cost import Cost, get_rule, simulate
 from fahw.config.chip import Chip
 from fahw.config.load import load_chip, load_sweep
 from fahw.config.recipe import Recipe
@@ -27,6 +27,7 @@ from fahw.report.page import write_report
 from fahw.study.compare import SUMMARY_COLUMNS, Line, summary_row
 from fahw.study.results import content_key, make_folder, write_csv, write_json
 from fahw.study.training import Job, OnProgress, load_result, make_jobs, result_path, run_jobs, with_overrides
+from fahw.work.step import NONE
 
 PLAIN_AXES = ("rule", "chip", "model", "batch_size", "transport")
 _MOST_POINTS = 100_000

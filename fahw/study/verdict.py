@@ -73,7 +73,8 @@ def break_even_overhead(chip: Chip, network: Network, batch_size: int, rule_pj: 
     """
     derived = chip.without_feedback_memory()
     at_0, at_1 = (
-        simulate(_scaled(derived, scale), network, BACKPROPAGATION.name, batch_size, "transposable").energy_pj for scale in (0.0, 1.0)
+        simulate(_scaled(derived, scale), network, BACKPROPAGATION.name, batch_size, "transposable").energy_pj
+        for scale in (0.0, 1.0)
     )
     return (rule_pj - at_0) / (at_1 - at_0) if at_1 > at_0 else None
 

@@ -22,6 +22,9 @@ _WIRE_PJ_PER_MM = {
 }  # fmt: skip
 _ACTIVITY = 0.5  # transitions per transported bit: random data toggle every other cycle
 
+VDD_V = 0.9
+"""Supply that the energies below hold for; switching energy goes with its square."""
+
 LOGIC_FACTOR = 1.5
 """Assumed: arithmetic energies of published tables differ by about this factor (speed and voltage targets)."""
 WIRE_FACTOR = 2.0

@@ -1,8 +1,9 @@
 """Energy, leakage and area of an SRAM, from a table of CACTI 7 results.
 
-On a row of the table the result is that row. Between rows: a power law in capacity and word width, fitted per node
-and device type, times the residuals of the nearest rows (inverse-distance weights in log-log space). Outside the
-table: the power law alone. CACTI's own spread between objectives makes every energy uncertain by a factor of two.
+On a row of the table the result is that row. Between rows: a law that is quadratic in the logarithms of capacity and
+word width, fitted per node and device type, times the residuals of the nearest rows (inverse-distance weights in
+log-log space). Outside the table: a power law (linear in the logarithms), which extrapolates better. CACTI's own
+spread between objectives makes every energy uncertain by a factor of two.
 """
 
 from __future__ import annotations
@@ -39,11 +40,12 @@ class Sram:
 
 @dataclass(frozen=True)
 class _Table:
-    """Rows of one node and device: log2 of (bytes, bits), the quantities, and the law fitted to their logarithms."""
+    """Rows of one node and device: log2 of (bytes, bits), the quantities, and the laws fitted to their logarithms."""
 
     points: NDArray[np.float64]
     values: NDArray[np.float64]
-    law: NDArray[np.float64]
+    power_law: NDArray[np.float64]
+    curved_law: NDArray[np.float64]
 
 
 @cache
@@ -61,18 +63,24 @@ def sram(size_bytes: float, word_bits: int, node_nm: int, device: str = "lop") -
 
 
 def _values(table: _Table, point: NDArray[np.float64]) -> NDArray[np.float64]:
-    base = np.array([1.0, *point]) @ table.law
     low, high = table.points.min(axis=0), table.points.max(axis=0)
     if np.any(point < low - _ON_ROW) or np.any(point > high + _ON_ROW):
-        return np.asarray(np.exp(base))
-    distance = np.abs(table.points - point).sum(axis=1)
+        return np.asarray(np.exp((_terms(point[None], curved=False) @ table.power_law)[0]))
+    distance = np.hypot(*(table.points - point).T)
     nearest = np.argsort(distance, kind="stable")[:_NEIGHBOURS]
     if distance[nearest[0]] < _ON_ROW:
         return np.asarray(table.values[nearest[0]])
-    logs = np.log(table.values[nearest])
     weights = distance[nearest] ** -2.0
-    laws = np.column_stack([np.ones(len(nearest)), table.points[nearest]]) @ table.law
-    return np.asarray(np.exp(base + weights @ (logs - laws) / weights.sum()))
+    residuals = np.log(table.values[nearest]) - _terms(table.points[nearest], curved=True) @ table.curved_law
+    law = (_terms(point[None], curved=True) @ table.curved_law)[0]
+    return np.asarray(np.exp(law + weights @ residuals / weights.sum()))
+
+
+def _terms(points: NDArray[np.float64], curved: bool) -> NDArray[np.float64]:
+    """Terms of a law at `points` (n, 2): 1, x, y and, if curved, x^2, x y, y^2."""
+    x, y = points.T
+    linear = [np.ones(len(points)), x, y]
+    return np.column_stack([*linear, x * x, x * y, y * y] if curved else linear)
 
 
 @cache
@@ -84,6 +92,6 @@ def _tables() -> dict[tuple[int, str], _Table]:
         chosen = [row for row in rows if (int(row["node_nm"]), row["device"]) == (node, device)]
         points = np.log2([[float(row["size_bytes"]), float(row["word_bits"])] for row in chosen])
         values = np.array([[float(row[name]) for name in _QUANTITIES] for row in chosen])
-        law = np.linalg.lstsq(np.column_stack([np.ones(len(points)), points]), np.log(values), rcond=None)[0]
-        tables[node, device] = _Table(points, values, law)
+        laws = [np.linalg.lstsq(_terms(points, curved), np.log(values), rcond=None)[0] for curved in (False, True)]
+        tables[node, device] = _Table(points, values, *laws)
     return tables

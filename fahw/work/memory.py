@@ -78,42 +78,47 @@ class Accesses:
         self._chip = chip
         self._spilled = {p.tensor: (p.spilled_bits, p.bits) for p in placements}
 
-    def read(self, memory: Memory, tensor: Tensor, bursts: Iterable[Burst], bits: int, factor: float = 1.0) -> Traffic:
-        """Read bursts of `bits`-wide values; `factor` raises the energy of an access (transposed reading)."""
-        return self._access("read", memory, tensor, tuple(bursts), bits, factor)
+    def read(
+        self, memory: Memory, tensor: Tensor, bursts: Iterable[Burst], bits: int, factor: float = 1.0,
+        stored: Tensor | None = None,
+    ) -> Traffic:  # fmt: skip
+        """Read bursts of `bits`-wide values; `factor` raises the energy of an access (transposed reading).
+
+        `stored`: the tensor that lies there, where it is read as another one.
+        """
+        return self._access("read", memory, (tensor, stored or tensor), tuple(bursts), bits, factor)
 
     def write(self, memory: Memory, tensor: Tensor, bursts: Iterable[Burst], bits: int, factor: float = 1.0) -> Traffic:
         """Write bursts of `bits`-wide values."""
-        return self._access("write", memory, tensor, tuple(bursts), bits, factor)
+        return self._access("write", memory, (tensor, tensor), tuple(bursts), bits, factor)
 
     def dram(self, action: str, tensor: Tensor, bits: int) -> Traffic:
         """Stream `bits` from (`read`) or to (`write`) DRAM."""
         dram = self._chip.dram
         if dram is None or not bits:
             return Traffic()
-        per_cycle = max(1, int(dram.gbyte_per_s * 8e3 / self._chip.clock_mhz))
+        per_cycle = dram.gbyte_per_s * 8e3 / self._chip.clock_mhz
         flow = Flow("dram", bits, per_cycle, dram.latency_cycles)
         counts = (Count("dram", action, tensor, bits),)
         return Traffic(counts, loads=(flow,)) if action == "read" else Traffic(counts, drains=(flow,))
 
     def _access(
-        self, action: str, memory: Memory, tensor: Tensor, bursts: tuple[Burst, ...], bits: int, factor: float
-    ) -> Traffic:
+        self, action: str, memory: Memory, tensors: tuple[Tensor, Tensor], bursts: tuple[Burst, ...], bits: int,
+        factor: float,
+    ) -> Traffic:  # fmt: skip
+        tensor, stored = tensors
         words = sum(times * -(-values * bits // memory.width_bits) for times, values in bursts)
         if not words:
             return Traffic()
         traffic = self._words(action, memory, tensor, words, factor)
-        spilled, total = self._spilled.get(tensor, (0, 1))
+        spilled, total = self._spilled.get(stored, (0, 1))
         if not spilled:
             return traffic
         payload = sum(times * values for times, values in bursts) * bits
         staged = -(-words * spilled // total)
         other = "write" if action == "read" else "read"
-        return (
-            traffic
-            + self._words(other, memory, tensor, staged, 1.0)
-            + self.dram(action, tensor, -(-payload * spilled // total))
-        )
+        traffic += self._words(other, memory, tensor, staged, 1.0)
+        return traffic + self.dram(action, tensor, -(-payload * spilled // total))
 
     def _words(self, action: str, memory: Memory, tensor: Tensor, words: int, factor: float) -> Traffic:
         counts = (Count(memory.name, action, tensor, words, factor=factor),)

@@ -41,7 +41,7 @@ def tensor_bits(chip: Chip, network: Network, rule: Rule, batch_size: int) -> di
     """Bits that each tensor occupies, activations and masks once per step in flight; psum is added by the caller."""
     precision, layers = chip.precision, network.weighted
     weights, biases = sum(layer.weights for layer in layers), sum(layer.biases for layer in layers)
-    local = [network.between(layer) for layer in layers]
+    local = [network.between(layer) for layer in layers[1:]]  # no error goes below the first layer
     samples = batch_size * chip.steps_in_flight
     activations = sum(layer.inputs for layer in layers) + network.classes + sum(map(saved_values, local))
     feedback = sum(feedback_values(network, rule, layer) for layer in layers)

@@ -30,6 +30,8 @@ class Stream:
     tensor: Tensor
     bits: int
     factor: float = 1.0
+    stored: Tensor | None = None
+    """What lies in the memory, where it differs from the tensor that the read counts as (W read for the error)."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _operand_bursts(mapping: Mapping) -> tuple[list[Burst], list[Burst]]:
 def _reads(operand: Operand, bursts: Sequence[Burst], accesses: Accesses) -> Traffic:
     traffic = Traffic()
     for stream in operand.streams:
-        traffic += accesses.read(stream.memory, stream.tensor, bursts, stream.bits, stream.factor)
+        traffic += accesses.read(stream.memory, stream.tensor, bursts, stream.bits, stream.factor, stream.stored)
     if operand.generated_bits:
         bits = sum(times * values for times, values in bursts) * operand.generated_bits
         traffic += Traffic((Count("feedback_generator", "generate", "feedback", bits),))

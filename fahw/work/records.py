@@ -27,7 +27,7 @@ class Flow:
 
     part: str
     amount: int
-    per_cycle: int
+    per_cycle: float
     latency_cycles: int = 0
 
 

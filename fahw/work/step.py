@@ -9,10 +9,10 @@ Under a direct rule every error(l) waits for the loss alone.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import prod
+from math import ceil, prod
 
 from fahw.config.chip import Array, Chip, Form, Memory, Phase, Tensor
-from fahw.errors import ConfigError, Problem
+from fahw.errors import ConfigError, Problem, suggestion
 from fahw.network import Layer, Network
 from fahw.rules import Rule
 from fahw.systolic import Mapping
@@ -22,6 +22,11 @@ from fahw.work.product import Operand, Product, Stream, partial_sum_bursts, prod
 from fahw.work.records import Count, Task, TaskId, Work, merge_flows
 
 LOSS, INPUT = "loss", "input"
+"""Layer names of the tasks that belong to no layer."""
+IO = "io"
+"""The part that brings samples in."""
+NONE = "none"
+"""Transport of a rule that moves nothing."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +62,12 @@ class Step:
 
 def form_of(chip: Chip, rule: Rule, transport_form: str | None) -> Form | None:
     """The form of transport for a rule: the chip's first where none is asked for, None where the rule moves nothing."""
-    if not rule.reads_weight:
-        return None
-    if transport_form is None:
-        return chip.transport[0]
-    for form in chip.transport:
-        if form == transport_form:
-            return form
-    message = f"no transport '{transport_form}' on this chip; its forms: {', '.join(chip.transport)}"
-    raise ConfigError(Problem(chip.name, message, "transport"))
+    form = next((form for form in chip.transport if transport_form in (None, form)), None)
+    if form is None and (rule.reads_weight or transport_form != NONE):
+        advice = suggestion(str(transport_form), chip.transport)
+        message = f"no transport '{transport_form}' on this chip{advice}; its forms: {', '.join(chip.transport)}"
+        raise ConfigError(Problem(chip.name, message, "transport"))
+    return form if rule.reads_weight else None
 
 
 def training_step(chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None) -> Work:
@@ -114,18 +116,21 @@ def _vector_task(phase: str, layer: str, array: Array, traffic: Traffic, after: 
     """A task of the vector lanes alone: a fold is one lane-cycle."""
     name = vector.lanes(array)
     loads, drains = merge_flows(traffic.loads), merge_flows(traffic.drains)
-    cycles = sum(-(-flow.amount // flow.per_cycle) for flow in drains if flow.part == name)
+    cycles = sum(ceil(flow.amount / flow.per_cycle) for flow in drains if flow.part == name)
     drains = tuple(flow for flow in drains if flow.part != name)
     return Task(phase, layer, name, cycles, 1, loads, drains, traffic.counts, tuple(after))
 
 
 def _input(step: Step) -> Task:
-    """Bring a batch of samples and labels on chip."""
+    """Bring a batch of samples and labels on chip, through the layers without weights that come first, if any."""
     values = step.batch_size * prod(step.network.input_shape)
-    memory = step.home("activation", "forward")
-    traffic = step.accesses.dram("read", "io", values * step.bits("activation") + step.batch_size * 8)
-    traffic += step.accesses.write(memory, "activation", [(1, values)], step.bits("activation"))
-    return _task(step, "forward", INPUT, "io", (step.batch_size, 0), traffic, [])
+    memory, first = step.home("activation", "forward"), step.network.weighted[0]
+    bits = step.bits("activation")
+    traffic = step.accesses.dram("read", "io", values * bits + step.batch_size * 8)
+    ops = vector.forward_operations(step.network.between(first), step.batch_size, bits)
+    traffic += vector.operations(step.array("forward"), "activation", ops)
+    traffic += step.accesses.write(memory, "activation", [(1, step.batch_size * first.inputs)], bits)
+    return _task(step, "forward", INPUT, IO, (step.batch_size, 0), traffic, [])
 
 
 def _local_above(step: Step, layer: Layer) -> tuple[Layer, ...]:
@@ -211,7 +216,7 @@ def feedback_operand(step: Step) -> Operand:
     streams = []
     if rule.reads_weight and chip.error_reaches_weights:
         overhead = 1 + chip.transposed_access.read_overhead if step.transposable else 1.0
-        streams.append(Stream(step.home("weight", "error"), "feedback", step.bits("weight"), overhead))
+        streams.append(Stream(step.home("weight", "error"), "feedback", step.bits("weight"), overhead, "weight"))
     parts = [rule.kept_bits(bits)]
     if _separate(step):
         parts.append(rule.transported_bits(bits))
