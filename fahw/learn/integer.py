@@ -4,6 +4,10 @@ Words that enter products are int8 tensors (float32 above 8 bits), all else inte
 where a bound of `formats` says so. Order of the random bytes in a step: outputs of weighted layers first to last,
 errors as they are computed, then layer by layer weight gradient, bias gradient, weight velocity, weight master, bias
 velocity, bias master; each only where its rounding is stochastic.
+
+One-bit formats: rounding into one takes the sign and no random byte, but what is subtracted from a master is rounded
+(and consumes bytes) whatever the master's width. An error of one bit is 0 where a mask or a pooling window left none.
+The derivative of a one-bit tanh is 0, and the average of one-bit words is their sum's sign, so neither is of use.
 """
 
 from __future__ import annotations

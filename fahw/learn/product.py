@@ -36,9 +36,13 @@ def product(a: Tensor, b: Tensor, bound: int, way: Way | None = None) -> Tensor:
     return torch.mm(a.to(_DTYPES[chosen]), b.to(_DTYPES[chosen]))
 
 
-def matmul_flags() -> tuple[str, bool]:
-    """The global settings that decide how PyTorch multiplies floats."""
-    return torch.get_float32_matmul_precision(), bool(torch.backends.mkldnn.enabled)
+def matmul_flags() -> tuple[str, ...]:
+    """The global settings that decide how PyTorch multiplies floats on the processor."""
+    mkldnn = torch.backends.mkldnn
+    if not hasattr(mkldnn, "matmul"):  # before torch 2.9
+        return str(mkldnn.enabled), torch.get_float32_matmul_precision()
+    places = (torch.backends, mkldnn, mkldnn.matmul, getattr(mkldnn, "conv", None))
+    return str(mkldnn.enabled), *(str(getattr(place, "fp32_precision", "")) for place in places)
 
 
 def _usable(way: Way, a: Tensor, b: Tensor, bound: int) -> bool:
@@ -57,27 +61,41 @@ def _layout(x: Tensor) -> tuple[bool]:
 
 
 @cache
-def is_exact(way: Way, m: int, k: int, n: int, a_columns: bool, b_columns: bool, flags: tuple[str, bool]) -> bool:
+def is_exact(way: Way, m: int, k: int, n: int, a_columns: bool, b_columns: bool, flags: tuple[str, ...]) -> bool:
     """Whether `way` multiplies worst-case matrices of this shape and layout exactly; tried once."""
-    top = 128 if way == "int8" else max(1, int(((1 << 24) / k) ** 0.5))
-    return all(_agrees(way, a, b) for a, b in _worst_cases(m, k, n, top, a_columns, b_columns))
+    return all(
+        _agrees(way, _stored(a, a_columns), _stored(b, b_columns))
+        for tops in ([(128, 128)] if way == "int8" else float32_magnitudes(k))
+        for a, b in worst_cases((m, k), (k, n), tops)
+    )
 
 
-def _worst_cases(m: int, k: int, n: int, top: int, a_columns: bool, b_columns: bool) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of float64 matrices in the given layouts: all lowest, highest by lowest, and mixed extremes and noise."""
-    generator = torch.Generator().manual_seed(m * 1_000_003 + k * 1009 + n)
-    low, high = -top, top - 1
+def float32_magnitudes(terms: int) -> list[tuple[int, int]]:
+    """Magnitudes of two factors that just keep a sum of `terms` products exact: even, and as uneven as can be."""
+    most = max(1, ((1 << 24) - 1) // terms)
+    even = max(1, int(most**0.5))
+    return [(even, even), (most, 1), (1, most)]
 
-    def noise(rows: int, columns: int) -> Tensor:
-        values = torch.randint(low, high + 1, (rows, columns), generator=generator, dtype=torch.float64)
-        extreme = torch.randint(0, 3, (rows, columns), generator=generator)
-        return torch.where(extreme == 0, float(low), torch.where(extreme == 1, float(high), values))
 
-    full = [torch.full((m, k), float(v), dtype=torch.float64) for v in (low, high)]
-    other = [torch.full((k, n), float(v), dtype=torch.float64) for v in (low, high)]
-    pairs = [(full[0], other[0]), (full[1], other[0]), (full[0], other[1]), (full[1], other[1])]
-    pairs.append((noise(m, k), noise(k, n)))
-    return [(_stored(a, a_columns), _stored(b, b_columns)) for a, b in pairs]
+def worst_cases(
+    a_shape: tuple[int, ...], b_shape: tuple[int, ...], tops: tuple[int, int]
+) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of float64 tensors: all lowest and highest, and a mixture of the extremes and noise."""
+    generator = torch.Generator().manual_seed(sum(a_shape) + 1009 * sum(b_shape))
+
+    def noise(shape: tuple[int, ...], top: int) -> Tensor:
+        values = torch.randint(-top, top + (top == 1), shape, generator=generator, dtype=torch.float64)
+        extreme = torch.randint(0, 3, shape, generator=generator)
+        high = float(max(1, top - 1))
+        return torch.where(extreme == 0, -float(top), torch.where(extreme == 1, high, values))
+
+    ends = [(-float(top), float(max(1, top - 1))) for top in tops]
+    full = [
+        (torch.full(a_shape, x, dtype=torch.float64), torch.full(b_shape, y, dtype=torch.float64))
+        for x in ends[0]
+        for y in ends[1]
+    ]
+    return [*full, (noise(a_shape, tops[0]), noise(b_shape, tops[1]))]
 
 
 def _stored(x: Tensor, columns: bool) -> Tensor:

@@ -9,7 +9,7 @@ import torch.nn.functional as tf
 from torch import Tensor
 from torch.nn import grad
 
-from fahw.learn.product import matmul_flags
+from fahw.learn.product import float32_magnitudes, matmul_flags, worst_cases
 from fahw.network import Layer
 
 
@@ -61,18 +61,11 @@ def transposed_is_exact(layer: Layer, batch: int, bound: int) -> bool:
 
 
 @cache
-def _tried(layer: Layer, batch: int, flags: tuple[str, bool]) -> bool:
+def _tried(layer: Layer, batch: int, flags: tuple[str, ...]) -> bool:
     terms = layer.weights // layer.in_shape[0]
-    top = max(1, int(((1 << 24) / terms) ** 0.5) - 1)
-    generator = torch.Generator().manual_seed(0)
-
-    def noise(shape: tuple[int, ...]) -> Tensor:
-        values = torch.randint(-top, top + 1, shape, generator=generator)
-        return torch.where(torch.rand(shape, generator=generator) < 0.5, values.sign() * top, values)
-
-    x, kernel = noise((batch, *layer.out_shape)), noise(layer.weight_shape)
-    pairs = [(x, kernel), (x.abs().clamp(min=top), -kernel.abs().clamp(min=top))]
-    return all(
-        torch.equal(transposed(a.float(), b.float(), layer).double(), transposed(a.double(), b.double(), layer))
-        for a, b in pairs
-    )
+    pairs = [
+        pair
+        for tops in float32_magnitudes(terms)
+        for pair in worst_cases((batch, *layer.out_shape), layer.weight_shape, tops)
+    ]
+    return all(torch.equal(transposed(a.float(), b.float(), layer).double(), transposed(a, b, layer)) for a, b in pairs)
