@@ -118,24 +118,25 @@ def row_seeds(seed: int, rows: int, draw: int = 0) -> NDArray[np.uint32]:
     return np.where(x == 0, np.uint32(0x6D2B79F5), x)
 
 
+def field_bits(bits: int) -> int:
+    """Bits of a register's word that a code of `bits` (1 to 16) bits is the low end of: 1, 2, 4, 8 or 16."""
+    return 1 << (bits - 1).bit_length()
+
+
 def row_codes(seeds: NDArray[np.uint32], columns: int, bits: int) -> NDArray[np.uint16]:
     """Feedback codes of `bits` (1 to 16) bits each, shape `(rows, columns)`.
 
-    A row's register is a 32-bit xorshift (13, 17, 5), which is linear over GF(2) like any LFSR; every step yields
-    32 // bits codes, lowest bits first. Source: Marsaglia 2003.
+    A row's register is a 32-bit xorshift (13, 17, 5), which is linear over GF(2) like any LFSR. Every step yields a
+    word of 32 / `field_bits` fields, lowest first; a code is the low end of its field. Source: Marsaglia 2003.
     """
-    per_word = 32 // bits
-    steps = -(-columns // per_word)
-    words = np.empty((steps, len(seeds)), np.uint32)
-    x, shifted = seeds.copy(), np.empty_like(seeds)
-    for step in range(steps):
-        for shift, amount in ((np.left_shift, 13), (np.right_shift, 17), (np.left_shift, 5)):
-            shift(x, np.uint32(amount), out=shifted)
-            np.bitwise_xor(x, shifted, out=x)
-        words[step] = x
-    if bits in (8, 16):
-        fields = np.ascontiguousarray(words.T).astype("<u4", copy=False).view("<u2" if bits == 16 else np.uint8)
-        return fields[:, :columns].astype(np.uint16)
-    offsets = (np.arange(per_word, dtype=np.uint32) * np.uint32(bits))[None, None, :]
+    width = field_bits(bits)
+    words = np.empty((-(-columns * width // 32), len(seeds)), np.uint32)
+    x = seeds.copy()
+    for word in words:
+        x ^= x << np.uint32(13)
+        x ^= x >> np.uint32(17)
+        x ^= x << np.uint32(5)
+        word[:] = x
+    offsets = np.arange(0, 32, width, dtype=np.uint32)
     fields = (words.T[:, :, None] >> offsets) & np.uint32((1 << bits) - 1)
     return fields.reshape(len(seeds), -1)[:, :columns].astype(np.uint16)

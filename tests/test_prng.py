@@ -110,13 +110,14 @@ def test_seeds_give_unrelated_streams():
 
 
 def slow_codes(seed, columns, bits):
-    """Marsaglia's xorshift32 (13, 17, 5) in plain integers; 32 // bits codes per step, lowest bits first."""
+    """Marsaglia's xorshift32 (13, 17, 5) in plain integers; a code is the low end of a field of 1 to 16 bits."""
     x, codes = int(seed), []
     while len(codes) < columns:
         x ^= (x << 13) & MASK
         x ^= x >> 17
         x ^= (x << 5) & MASK
-        codes += [(x >> (bits * i)) & ((1 << bits) - 1) for i in range(32 // bits)]
+        width = next(w for w in (1, 2, 4, 8, 16) if w >= bits)
+        codes += [(x >> (width * i)) & ((1 << bits) - 1) for i in range(32 // width)]
     return codes[:columns]
 
 

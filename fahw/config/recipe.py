@@ -21,6 +21,8 @@ class Ranges(Frozen):
     """Weights hold up to this many times the bound of their initial draw."""
     activation: Positive = 8.0
     """Outputs of weighted layers. (Inputs lie in [0, 1] and the output error in [-1, 1], and are scaled for that.)"""
+    logit_headroom: Positive = 4.0
+    """Logits hold this many times what other outputs do: where they saturate, the error cannot vanish."""
     error: Positive = 0.5
     """Errors of hidden layers, for a single sample (the batch's 1/N is part of the learning rate)."""
     velocity_headroom: Positive = 8.0

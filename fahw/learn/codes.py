@@ -11,28 +11,35 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-_PIECES = 8
+from fahw.prng import field_bits
+
+_PIECES = 16  # a power of two
 _SHIFTS = ((np.left_shift, np.uint32(13)), (np.right_shift, np.uint32(17)), (np.left_shift, np.uint32(5)))
 
 
-def fast_codes(seeds: NDArray[np.uint32], columns: int, bits: int) -> NDArray[np.uint16]:
+def fast_codes(seeds: NDArray[np.uint32], columns: int, bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """What `row_codes` yields, shape `(rows, columns)`; uint8 up to 8 bits, else uint16."""
-    per_word = 32 // bits
-    steps = -(-columns // (per_word * _PIECES))
+    width = field_bits(bits)
+    steps = -(-columns * width // (32 * _PIECES))
     x = _starts(seeds, steps)
-    words = np.empty((steps, *x.shape), np.uint32)
+    words = np.empty((steps, *x.shape), "<u4")
     shifted = np.empty_like(x)
     for step in range(steps):
         _advance(x, shifted)
         words[step] = x
-    rows = np.ascontiguousarray(words.transpose(1, 2, 0)).reshape(len(seeds), -1)
-    fields = np.empty((*rows.shape, per_word), np.uint8 if bits <= 8 else np.uint16)
-    field = np.empty_like(rows)
-    for number in range(per_word):
-        np.right_shift(rows, np.uint32(bits * number), out=field)
-        np.bitwise_and(field, np.uint32((1 << bits) - 1), out=field)
-        fields[:, :, number] = field
-    return fields.reshape(len(seeds), -1)[:, :columns]
+    rows = np.ascontiguousarray(words.transpose(2, 1, 0)).reshape(len(seeds), -1)
+    if width < 8:
+        return _small_fields(rows, width, bits)[:, :columns]
+    fields = rows.view(np.uint8 if width == 8 else "<u2")[:, :columns]
+    return fields if bits == width else fields & fields.dtype.type((1 << bits) - 1)
+
+
+def _small_fields(rows: NDArray[np.uint32], width: int, bits: int) -> NDArray[np.uint8]:
+    """Fields of less than a byte, lowest first."""
+    fields = np.empty((*rows.shape, 32 // width), np.uint8)
+    for number in range(32 // width):
+        fields[:, :, number] = (rows >> np.uint32(width * number)) & np.uint32((1 << bits) - 1)
+    return fields.reshape(len(rows), -1)
 
 
 def _advance(x: NDArray[np.uint32], scratch: NDArray[np.uint32]) -> None:
@@ -43,15 +50,17 @@ def _advance(x: NDArray[np.uint32], scratch: NDArray[np.uint32]) -> None:
 
 
 def _starts(seeds: NDArray[np.uint32], steps: int) -> NDArray[np.uint32]:
-    """Register values before each piece, shape `(rows, pieces)`."""
-    x = np.empty((len(seeds), _PIECES), np.uint32)
-    x[:, 0] = seeds
-    tables = _jump_tables(steps)
-    for piece in range(1, _PIECES):
-        before = x[:, piece - 1]
-        x[:, piece] = tables[0][before & 255]
+    """Register values before each piece, shape `(pieces, rows)`: the pieces that are known jump ahead together."""
+    x = np.empty((_PIECES, len(seeds)), np.uint32)
+    x[0], known = seeds, 1
+    while known < _PIECES:
+        tables = _jump_tables(steps * known)
+        before = x[:known]
+        after = x[known : 2 * known]
+        np.take(tables[0], before & 255, out=after)
         for byte in (1, 2, 3):
-            x[:, piece] ^= tables[byte][(before >> np.uint32(8 * byte)) & 255]
+            after ^= tables[byte][(before >> np.uint32(8 * byte)) & 255]
+        known *= 2
     return x
 
 

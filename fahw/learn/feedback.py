@@ -96,6 +96,8 @@ class IntegerWords:
             codes = 2 * codes.astype(np.int32) + (1 - (1 << bits) if signed else 1)
         elif signed:
             codes = codes.astype(np.int32) - (1 << (bits - 1))
+        if codes.dtype == np.uint8 and self._dtype == torch.int8:  # magnitudes of up to 7 bits
+            return torch.from_numpy(np.ascontiguousarray(codes).view(np.int8)).view(shape)
         words = codes.astype(np.int8 if self._dtype == torch.int8 else np.float32)
         return torch.from_numpy(words).view(shape)
 

@@ -36,9 +36,6 @@ EXP_BITS = 15
 """Fraction bits of the softmax table."""
 BIAS_RANGE = 2.0
 """Largest bias that a master of any width holds."""
-LOGIT_HEADROOM = 4.0
-"""Logits hold this many times the range of hidden outputs: where they saturate, the error cannot vanish and training
-runs away (seen within 30 steps on MNIST at a range of 8), while hidden outputs need the fraction bits."""
 
 FLOAT32_EXACT, FLOAT64_EXACT = 1 << 24, 1 << 53
 
@@ -164,7 +161,7 @@ def _layer_scales(
         master=Format(bits("master"), frac(bits("master"), largest)),
         bias=Format(bits("master"), frac(bits("master"), BIAS_RANGE)),
         output=Format(
-            bits("activation"), frac(bits("activation"), ranges.activation * (LOGIT_HEADROOM if last else 1))
+            bits("activation"), frac(bits("activation"), ranges.activation * (ranges.logit_headroom if last else 1))
         ),
         delta=delta,
         error=error,
