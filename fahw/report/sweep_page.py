@@ -59,11 +59,18 @@ def points_table(points: Sequence[Record]) -> Table:
 
 def front_table(points: Sequence[Record]) -> Table | None:
     """The points that nothing beats, the least energy first; None where nothing was trained."""
-    front = [point for point in points if point["on_front"] == "1"]
-    front.sort(key=lambda point: float(point["energy_pj_per_sample"]))
+    front = _front(points)
     if not front:
         return None
-    return Table("front", "The front", _heads(points), tuple(map(_row, front)), len(_axes(points)))
+    rows = tuple(Row((Cell(str(number)), *_row(point).cells)) for number, point in enumerate(front, 1))
+    heads = (Column("no.", number=True, hint="number in the plot"), *_heads(points))
+    return Table("front", "The front", heads, rows, len(_axes(points)) + 1)
+
+
+def _front(points: Sequence[Record]) -> list[Record]:
+    """The points that nothing beats, the least energy first."""
+    front = [point for point in points if point["on_front"] == "1"]
+    return sorted(front, key=lambda point: float(point["energy_pj_per_sample"]))
 
 
 def _axes(points: Sequence[Record]) -> list[str]:
@@ -71,7 +78,8 @@ def _axes(points: Sequence[Record]) -> list[str]:
 
 
 def _heads(points: Sequence[Record]) -> tuple[Column, ...]:
-    return (*(Column(name.removeprefix(_AXIS)) for name in _axes(points)), *(column for _, column in _COLUMNS))
+    names = [name.removeprefix(_AXIS).removeprefix("chip.").removeprefix("model.") for name in _axes(points)]
+    return (*map(Column, names), *(column for _, column in _COLUMNS))
 
 
 def _row(point: Record) -> Row:
@@ -99,7 +107,7 @@ def draw_plots(points: Sequence[Record]) -> list[Plot]:
     plots = []
     with matplotlib.rc_context(fig.styled()):
         if trained:
-            caption = "Test accuracy against energy per sample. The line joins the points that nothing beats."
+            caption = "The line joins the points that nothing beats; they are numbered as in the table."
             plots.append(Plot("front", "Accuracy against energy", caption, fig.to_svg(_front_figure(trained))))
         if trained and _WEIGHT in trained[0] and _FEEDBACK in trained[0]:
             caption = "Mean test accuracy in percent over the seeds and the other axes, if any."
@@ -119,10 +127,9 @@ def _front_figure(points: Sequence[Record]) -> Figure:
         mine = [point for point in points if _rule(point) == rule]
         colour = fig.rule_colour(rule, rules)
         axes.scatter(*_places(mine), color=colour, marker=fig.marker(index), s=32, label=rule, zorder=3)
-    front = sorted((p for p in points if p["on_front"] == "1"), key=lambda p: float(p["energy_pj_per_sample"]))
+    front = _front(points)
     axes.plot(*_places(front), color=fig.GREY, linewidth=1.2, zorder=2)
-    for point in front:
-        _name(axes, point)
+    _number(axes, front)
     axes.set_xlabel("energy per sample [nJ]")
     axes.set_ylabel("test accuracy [%]")
     axes.grid()
@@ -136,10 +143,14 @@ def _places(points: Sequence[Record]) -> tuple[list[float], list[float]]:
     return energies, [float(point["accuracy_pct_mean"]) for point in points]
 
 
-def _name(axes: Axes, point: Record) -> None:
-    (x,), (y,) = _places([point])
-    values = [f"{name.rpartition('.')[2]} {point[name]}" for name in _axes([point]) if name != "axis.rule"]
-    axes.annotate(", ".join([_rule(point), *values]), (x, y), textcoords="offset points", xytext=(5, 5), fontsize=7)
+def _number(axes: Axes, front: Sequence[Record]) -> None:
+    """The numbers of the front's table, those of one place together."""
+    numbers: dict[tuple[float, float], list[str]] = {}
+    for number, point in enumerate(front, 1):
+        (x,), (y,) = _places([point])
+        numbers.setdefault((x, y), []).append(str(number))
+    for place, found in numbers.items():
+        axes.annotate(", ".join(found), place, textcoords="offset points", xytext=(4, 6), fontsize=8)
 
 
 def _bits_figure(points: Sequence[Record]) -> Figure:
@@ -158,13 +169,15 @@ def _bits_figure(points: Sequence[Record]) -> Figure:
 
 def _heat_map(axes: Axes, points: Sequence[Record], widths: list[list[int]]) -> None:
     grid = [[_mean(points, weight, feedback) for feedback in widths[1]] for weight in widths[0]]
-    axes.imshow(grid, cmap="cividis", vmin=0, vmax=100, origin="lower", aspect="auto")
+    axes.pcolormesh(grid, cmap="cividis", vmin=0, vmax=100, edgecolors="white", linewidth=1.0)
     for y, line in enumerate(grid):
         for x, value in enumerate(line):
             if value == value:  # not a NaN: the point was trained
-                axes.text(x, y, f"{value:.1f}", ha="center", va="center", color="white" if value < 55 else "black")
-    axes.set_xticks(range(len(widths[1])), list(map(str, widths[1])))
-    axes.set_yticks(range(len(widths[0])), list(map(str, widths[0])))
+                axes.text(
+                    x + 0.5, y + 0.5, f"{value:.1f}", ha="center", va="center", color="white" if value < 55 else "black"
+                )
+    axes.set_xticks([x + 0.5 for x in range(len(widths[1]))], list(map(str, widths[1])))
+    axes.set_yticks([y + 0.5 for y in range(len(widths[0]))], list(map(str, widths[0])))
     axes.set_xlabel("feedback bits")
     axes.set_ylabel("weight bits")
 
