@@ -104,18 +104,14 @@ def train(
 ) -> None:
     """Train a network under a rule. Without a chip: the model file's formats, else fp32."""
     from fahw.show import epoch_text, train_text
-    from fahw.study.training import store_result
-    from fahw.study.training import train as run
+    from fahw.study.results import make_folder
+    from fahw.study.training import make_job, run_job, store_result
 
     value, network = _chip_and_model(chip, model, set_)
+    job = make_job(network, rule, value, data=data, epochs=epochs, seed=seed, data_dir=data_dir)
     if out is not None:
-        from fahw.study.results import make_folder
-
         make_folder(out)
-    result = run(
-        network, rule, value, data=data, epochs=epochs, seed=seed, data_dir=data_dir,
-        on_epoch=lambda row: typer.echo(epoch_text(row)),
-    )  # fmt: skip
+    result = run_job(job, lambda row: typer.echo(epoch_text(row)))
     if out is not None:
         store_result(out, result)
     typer.echo(train_text(result))
@@ -131,7 +127,7 @@ def compare(
     ] = "bp,fa,usf,brsf,frsf,dfa",
     data: Data = None,
     epochs: Epochs = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings per rule.")] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Trainings per rule.")] = 3,
     batch_size: BatchSize = None,
     target: Annotated[float, typer.Option("--target", help="Points below bp's accuracy that count as reached.")] = 1.0,
     set_: Set = None,
@@ -163,7 +159,7 @@ def sweep(
     from fahw.show import Progress, sweep_text
     from fahw.study.sweep import sweep as run
 
-    with Progress("points") as progress:
+    with Progress("trainings") as progress:
         result = run(file, out=out, workers=jobs, data_dir=data_dir, on_progress=progress.update)
     typer.echo(sweep_text(result), nl=False)
     if result.failed:
@@ -254,6 +250,9 @@ def main() -> None:
         for problem in error.problems:
             typer.echo(f"error: {problem}", err=True)
         sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on where it stopped", err=True)
+        sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:

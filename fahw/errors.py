@@ -31,7 +31,13 @@ class ConfigError(Exception):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+def whole(name: str, value: object, low: int, high: int) -> None:
+    """Raise ConfigError unless `value` is a whole number from `low` to `high`."""
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ConfigError(Problem(name, f"must be a whole number from {low} to {high:,} (got {value!r})"))
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)`, or nothing where no known name is near."""
-    near = get_close_matches(str(name), list(known), n=1, cutoff=0.55)
+    near = get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.55)
     return f" (did you mean '{near[0]}'?)" if near else ""

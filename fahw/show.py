@@ -20,6 +20,7 @@ from fahw.config import load
 from fahw.config.chip import Chip
 from fahw.config.model import Model
 from fahw.config.sweep import Sweep
+from fahw.errors import ConfigError, Problem
 from fahw.network import load_model
 from fahw.rules import RULES
 from fahw.technology import operations as ops
@@ -86,7 +87,7 @@ def cost_text(cost: Cost) -> str:
         ("rule, transport", f"{cost.rule}, {cost.transport}{f' ({cost.form})' if cost.form != cost.transport else ''}"),
         ("batch size", str(cost.batch_size)),
         ("cycles of one step", f"{cost.cycles:,}"),
-        ("cycles between steps", f"{cost.interval_cycles:,.1f} ({si(cost.seconds, 's')}, {samples})"),
+        ("cycles between steps", f"{cost.interval_cycles:,.0f} ({si(cost.seconds, 's')}, {samples})"),
         ("energy of a step", f"{si(cost.energy_pj * 1e-12, 'J')}, of which static {si(cost.static_pj * 1e-12, 'J')}"),
         ("energy of a sample", si(cost.energy_pj_per_sample * 1e-12, "J")),
         ("inference of a sample", f"{si(cost.inference_pj_per_sample * 1e-12, 'J')} (forward, without static)"),
@@ -130,7 +131,10 @@ def write_trace(path: Path, cost: Cost) -> None:
         for s in cost.timing.spans
     ]
     text = json.dumps({"traceEvents": events, "otherData": {"unit": "cycles"}}).encode()
-    path.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
+    try:
+        path.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
+    except OSError as error:
+        raise ConfigError(Problem(f"--trace {path}", f"cannot be written: {error.strerror}")) from None
 
 
 def epoch_text(row: EpochRow) -> str:
@@ -174,6 +178,9 @@ def sweep_text(result: SweepResult) -> str:
 
 def check_file(path: Path) -> str:
     """What a file is, if it is right. Raises ConfigError with every mistake."""
+    for folder in ("hwconfigs", "models", "examples"):
+        if not path.exists() and str(path) in load.shipped(folder):
+            path = load.shipped(folder)[str(path)]
     kind = load.kind_of(path)
     if kind == "chip":
         load.load_chip(path)

@@ -87,6 +87,8 @@ def systolic_cycles(m: int, n: int, k: int, rows: int, cols: int, dataflow: str)
     """
     if dataflow not in DATAFLOWS:
         raise ValueError(f"dataflow {dataflow!r} is not one of {', '.join(DATAFLOWS)}")
+    if not all(isinstance(size, int) for size in (m, n, k, rows, cols)):
+        raise ValueError(f"sizes must be whole numbers (got m={m}, n={n}, k={k}, rows={rows}, cols={cols})")
     if min(m, n, k, rows, cols) < 1:
         raise ValueError(f"sizes must be at least 1 (got m={m}, n={n}, k={k}, rows={rows}, cols={cols})")
     return Mapping(m, n, k, rows, cols, dataflow).cycles

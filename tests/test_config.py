@@ -50,7 +50,7 @@ CHIP_MISTAKES = {
     "quoted number": ("clock_mhz: 100", 'clock_mhz: @@"100"', "clock_mhz", "valid number"),
     "switch for a number": ("clock_mhz: 100", "clock_mhz: @@true", "clock_mhz", "valid number"),
     "number for a name": ("name: fwd", "name: @@7", "arrays.0.name", "valid string"),
-    "negative": ("size_kib: 64", "size_kib: @@-64", "memories.0.size_kib", "greater than 0"),
+    "negative": ("size_kib: 64", "size_kib: @@-64", "memories.0.size_kib", "greater than or equal to"),
     "zero": ("rows: 4", "rows: @@0", "arrays.0.rows", "greater than or equal to 1"),
     "not a number": ("clock_mhz: 100", "clock_mhz: @@.nan", "clock_mhz", "finite"),
     "infinite": ("length_mm: 1", "length_mm: @@.inf", "links.0.length_mm", "finite"),
@@ -345,7 +345,7 @@ def test_set_replaces_values_and_items_by_name_and_number(tmp_path):
         ("clock_mhz", "", "valid number"),
         ("clock_mhz", "[1", "broken YAML"),
         ("clock_mhz", "!!python/none x", "tags are not allowed"),
-        ("arrays", "3", "valid tuple"),
+        ("arrays", "3", "valid list"),
         ("", "3", "unknown key"),
     ],
 )
@@ -354,7 +354,7 @@ def test_wrong_overrides(key, text, message, tmp_path):
     found = problems_of(lambda: chip_of(tmp_path, overrides={key: text}))
     matching = [problem for problem in found if re.search(message, problem.message)]
     assert matching, found
-    assert matching[0].place.startswith(f"--set {key}={text}"), found
+    assert matching[0].place.startswith(f"--set chip.{key}={text}"), found
 
 
 def test_override_pairs():
@@ -379,7 +379,7 @@ MODEL_MISTAKES = {
     "empty layers": (MODEL[MODEL.index("layers:") :], "layers: @@[]\n", "at least 1 item"),
     "four-dimensional input": ("input: [2, 6, 6]", "input: @@[2, 6, 6, 6]", "at most 3"),
     "unknown rule": ("input: [2, 6, 6]", "input: [2, 6, 6]\nrecipe: {rules: {bq: {}}}", "no rule 'bq'"),
-    "rate of zero": ("input: [2, 6, 6]", "input: [2, 6, 6]\nrecipe: {learning_rate: @@0}", "greater than 0"),
+    "rate of zero": ("input: [2, 6, 6]", "input: [2, 6, 6]\nrecipe: {learning_rate: @@0}", "greater than or equal to"),
     "momentum of one": ("input: [2, 6, 6]", "input: [2, 6, 6]\nrecipe: {momentum: @@1}", "less than 1"),
     "drop after the end": ("input: [2, 6, 6]", "input: [2, 6, 6]\nrecipe: {drop_at: [0.5, @@1.5]}", "less than 1"),
     "reserved name input": ("out: 5}", "out: 5, name: @@input}", "input"),

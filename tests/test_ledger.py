@@ -152,7 +152,7 @@ def test_unknown_names_are_user_errors():
         simulate("edge_dual", "mlp_digits", "bpp")
     with pytest.raises(ConfigError, match="no transport 'transposable' on this chip; its forms: copy, write_through"):
         simulate("edge_dual", "mlp_digits", "bp", 8, "transposable")
-    with pytest.raises(ConfigError, match="at least 1"):
+    with pytest.raises(ConfigError, match="from 1 to"):
         simulate("edge_dual", "mlp_digits", "bp", 0)
 
 

@@ -73,7 +73,10 @@ def test_a_rule_that_saves_is_named_with_its_range_and_the_baseline_with_its_for
 
 
 def test_a_rule_that_saves_but_does_not_learn_enough_is_not_praised() -> None:
-    assert "does not reach the target accuracy in any seed" in words.energy_sentence([verdict("dfa", WIN)], "copy").text
+    assert (
+        "does not reach the target accuracy in any seed within"
+        in words.energy_sentence([verdict("dfa", WIN)], "copy").text
+    )
 
 
 def test_backpropagation_wins_where_every_rule_costs_more() -> None:
@@ -143,7 +146,10 @@ def test_energy_to_the_target_can_be_undecided(rule: str) -> None:
 def test_a_target_that_nobody_reaches_gets_no_number() -> None:
     sentence = words.target_sentence(99, [words.Reach("bp", 0, 2)], None, [], "backpropagation")
     assert sentence.lead.endswith("not reached")
-    assert sentence.text == "No rule reaches the target of 99.00 % validation accuracy in any seed."
+    assert (
+        sentence.text
+        == "No rule reaches the target of 99.00 % validation accuracy in any seed within the epochs trained."
+    )
 
 
 def test_accuracy_beyond_within_and_unknown() -> None:

@@ -65,7 +65,7 @@ def test_a_point_that_cannot_be_hosted_is_recorded(tmp_path):
         ({"rule": ("bp", "dfb")}, "no rule 'dfb'"),
         ({"chip.precision.weigth": (8,)}, "did you mean 'weight'?"),
         ({"chip.precision.weight": (8, 99)}, "weight=99"),
-        ({"batch_size": (0,)}, "at least 1"),
+        ({"batch_size": (0,)}, "from 1 to"),
         ({"chip": ("edge_dula",)}, "did you mean 'edge_dual'?"),
     ],
 )

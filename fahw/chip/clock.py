@@ -23,7 +23,7 @@ from fahw.work.records import Flow, Task, TaskId
 _PHASE_ORDER = {"error": 0, "gradient": 1, "update": 2, "transport": 3, "forward": 4}
 _BUFFERS = 2
 _AFTER_ALL = 2  # SimPy's own events have priority 0 or 1
-_WARM_UP, _STEPS, _LONGEST_PERIOD = 4, 12, 4
+_WARM_UP, _STEPS, _LONGEST_PERIOD = 2, 7, 2
 Process = Generator[simpy.Event, Any, None]
 Priority = tuple[int, int, int]
 
@@ -188,6 +188,10 @@ class _Run:
         self.spans: list[Span] = []
         self._bursts = {task.id: bursts_of(task, tiles) for task in tasks}
         self._order = {task.id: i for i, task in enumerate(tasks)}
+        ports = {flow.part for task in tasks for flow in (*task.loads, *task.drains)}
+        self._shared = ports & {
+            task.part for task in tasks
+        }  # vector lanes: they drain products and run tasks of their own
         done: list[dict[TaskId, simpy.Event]] = [{task.id: self.env.event() for task in tasks} for _ in range(steps)]
         finished = [simpy.AllOf(self.env, events.values()) for events in done]
         self.ends = [0] * steps
@@ -224,7 +228,7 @@ class _Run:
         start = int(self.env.now)
         self.env.process(self._load(bursts, events, priority))
         self.env.process(self._drain(bursts, events, priority))
-        yield from self._compute(task.part, bursts, events)
+        yield from self._compute(task.part, bursts, events, priority)
         self._part(task.part).release()
         yield events.drained[-1]
         self.spans.append(Span(task.part, task.phase, task.layer, start, int(self.env.now)))
@@ -240,8 +244,11 @@ class _Run:
             yield simpy.AllOf(self.env, [last for _, last in transfers])
             progress.loaded[i].succeed(self.env.now + burst.latency)
 
-    def _compute(self, part: str, bursts: list[Burst], progress: _Progress) -> Process:
+    def _compute(self, part: str, bursts: list[Burst], progress: _Progress, priority: Priority) -> Process:
         for i, burst in enumerate(bursts):
+            if i and part in self._shared:
+                self._part(part).release()
+                yield self._part(part).request(priority)
             since = self.env.now
             yield from self._until((yield progress.first_loaded[i]))
             self.stalls[part, "load"] += int(self.env.now - since)

@@ -12,7 +12,7 @@ from fahw.chip.ledger import Row, dynamic_rows, priced, static_rows, total_pj
 from fahw.chip.price import Prices
 from fahw.config.chip import Chip, Form
 from fahw.config.load import load_chip
-from fahw.errors import ConfigError, Problem, suggestion
+from fahw.errors import ConfigError, Problem, suggestion, whole
 from fahw.network import Network, load_model
 from fahw.rules import RULES, Rule
 from fahw.work.records import Placement, Work
@@ -124,6 +124,10 @@ def simulate(
     chip = chip if isinstance(chip, Chip) else load_chip(chip)
     network = network if isinstance(network, Network) else load_model(network)
     value = get_rule(rule)
+    whole("batch_size", batch_size, 1, 10_000_000)
+    if transport == SHARED and value.magnitude != "weight":
+        message = f"'{SHARED}' is the baseline of backpropagation; forms for {rule}: {', '.join(chip.transport)}"
+        raise ConfigError(Problem("transport", message))
     if transport == SHARED:
         return _shared(chip, network, value, batch_size)
     form = form_of(chip, value, transport)

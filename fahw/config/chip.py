@@ -21,11 +21,11 @@ Form = Literal["copy", "write_through", "transposable", "accumulate"]
 Device = Literal["hp", "lop", "lstp"]
 Node = Literal[22, 32, 45, 65]
 
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(ge=1e-9, le=1e9)]
+NotNegative = Annotated[float, Field(ge=0, le=1e9)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Factor = Annotated[float, Field(ge=1)]
-Count = Annotated[int, Field(ge=1)]
+Factor = Annotated[float, Field(ge=1, le=1e6)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
@@ -84,7 +84,7 @@ class Memory(Sourced):
     """Bits of one access."""
     read_bits_per_cycle: Count
     write_bits_per_cycle: Count
-    latency_cycles: Annotated[int, Field(ge=0)] = 1
+    latency_cycles: Annotated[int, Field(ge=0, le=1_000_000)] = 1
     shared_port: bool = False
     """Reads and writes wait for each other (one port and one bank); otherwise they meet in different banks."""
     device: Device = "lop"
@@ -120,7 +120,7 @@ class Dram(Sourced):
     """Static power while data move (active standby), and always where `powerdown_mw` is not given."""
     powerdown_mw: NotNegative | None = None
     """Static power between bursts, where the controller powers the device down."""
-    latency_cycles: Annotated[int, Field(ge=0)] = 20
+    latency_cycles: Annotated[int, Field(ge=0, le=1_000_000)] = 20
     uncertainty: Factor = 1.6
 
 
@@ -178,7 +178,7 @@ class Chip(Frozen):
     transport: tuple[Form, ...] = Field(min_length=1)
     """Forms of weight transport that the chip can do; the first is the default."""
     transposed_access: TransposedAccess
-    tiles_per_task: Annotated[int, Field(ge=1, le=1_000_000)] = 4
+    tiles_per_task: Annotated[int, Field(ge=1, le=1_000_000)] = 32
     """Bursts into which the engine splits a task at most."""
     steps_in_flight: Annotated[int, Field(ge=1, le=16)] = 2
     """Training steps that may overlap, each with its own activations."""

@@ -32,10 +32,13 @@ def shipped(folder: str) -> dict[str, Path]:
 def find(name: str | Path, folder: str, what: str) -> Path:
     """A path as it is; else the shipped file of that name. Raises ConfigError with a suggestion."""
     path, files = Path(name), shipped(folder)
-    if str(name) in files and not path.is_file():
-        return files[str(name)]
-    if path.suffix or len(path.parts) > 1 or path.exists():
-        return path
+    try:
+        if str(name) in files and not path.is_file():
+            return files[str(name)]
+        if path.suffix or len(path.parts) > 1 or path.exists():
+            return path
+    except (OSError, ValueError) as error:
+        raise ConfigError(Problem(str(name)[:60], f"cannot be a file: {error}")) from None
     known = ", ".join(files)
     raise ConfigError(Problem(str(name), f"no {what} of this name{suggestion(str(name), files)}; shipped: {known}"))
 
@@ -72,7 +75,7 @@ def kind_of(path: Path) -> str:
 
 def _load(path: Path, schema: type[Schema], overrides: Overrides | None, check: Check[Schema]) -> Schema:
     document = yamltext.read(path)
-    value = validate(document, schema, overrides)
+    value = validate(document, schema, overrides, schema.__name__.lower())
     problems = list(check(value, document.place))
     if problems:
         raise ConfigError(problems)

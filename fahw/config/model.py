@@ -9,9 +9,11 @@ from pydantic import ConfigDict, Field
 from fahw.config.precision import Frozen, Precision
 from fahw.config.recipe import Recipe
 
-Size = Annotated[int, Field(ge=1)]
-Pair = Size | tuple[Size, Size]
-Padding = Annotated[int, Field(ge=0)] | tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+Size = Annotated[int, Field(ge=1, le=10_000_000)]
+Span = Annotated[int, Field(ge=1, le=10_000)]
+Pair = Span | tuple[Span, Span]
+Pad = Annotated[int, Field(ge=0, le=10_000)]
+Padding = Pad | tuple[Pad, Pad]
 
 
 class Named(Frozen):
@@ -67,7 +69,7 @@ class Model(Frozen):
     source: str | None = None
     input: tuple[Size, ...] = Field(min_length=1, max_length=3)
     """Shape of one sample: `[features]` or `[channels, height, width]`."""
-    layers: tuple[LayerSpec, ...] = Field(min_length=1)
+    layers: tuple[LayerSpec, ...] = Field(min_length=1, max_length=2000)
     precision: Precision | None = None
     """Formats for training without a chip; a chip's own formats win."""
     recipe: Recipe = Recipe()

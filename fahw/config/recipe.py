@@ -10,7 +10,8 @@ from fahw.config.precision import Frozen
 from fahw.errors import suggestion
 from fahw.rules import RULES
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(ge=2**-32, le=2**32)]
+Rate = Annotated[float, Field(ge=1e-9, le=1e3)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -32,7 +33,7 @@ class Ranges(Frozen):
 class Tuning(Frozen):
     """What may differ from rule to rule."""
 
-    learning_rate: Positive = 0.1
+    learning_rate: Rate = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     feedback_gain: Positive = 1.0
     """Factor on the magnitude of the rule's own feedback weights."""
@@ -42,7 +43,7 @@ class Tuning(Frozen):
 class RuleTuning(Frozen):
     """Overrides for one rule; what is not given stays as the recipe says."""
 
-    learning_rate: Positive | None = None
+    learning_rate: Rate | None = None
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     feedback_gain: Positive | None = None
     ranges: Ranges | None = None
@@ -54,8 +55,8 @@ class Recipe(Tuning):
     model_config = ConfigDict(title="Training recipe")
 
     data: str = "digits"
-    epochs: Annotated[int, Field(ge=1)] = 20
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    batch_size: Annotated[int, Field(ge=1, le=10_000_000)] = 32
     drop_at: tuple[Fraction, ...] = ()
     """Fractions of the epochs after which the learning rate is multiplied by `drop_factor`."""
     drop_factor: Annotated[float, Field(gt=0, le=1)] = 0.1

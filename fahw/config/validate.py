@@ -15,8 +15,12 @@ from fahw.errors import ConfigError, Problem, suggestion
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
-def validate(document: Document, schema: type[Schema], overrides: Mapping[str, str] | None = None) -> Schema:
+def validate(
+    document: Document, schema: type[Schema], overrides: Mapping[str, str] | None = None, prefix: str = ""
+) -> Schema:
     """The value that the document describes, `overrides` (dotted key: YAML text) applied first.
+
+    `prefix` is what the user put before an overridden key, for messages.
 
     Raises ConfigError with all problems: those of the text, of the overrides and of the schema.
     """
@@ -25,9 +29,10 @@ def validate(document: Document, schema: type[Schema], overrides: Mapping[str, s
         raise ConfigError([*problems, Problem(document.place(()), "expected keys and values at the top of the file")])
     places = {}
     for dotted, text in (overrides or {}).items():
-        key = _override(document.value, dotted, text, problems)
+        place = f"--set {prefix}.{dotted}={text}" if prefix else f"--set {dotted}={text}"
+        key = _override(document.value, dotted, text, place, problems)
         if key is not None:
-            places[key] = f"--set {dotted}={text}"
+            places[key] = place
     try:
         value = schema.model_validate(_tuples(document.value))
     except ValidationError as error:
@@ -54,6 +59,8 @@ def override_pairs(texts: Iterable[str], prefixes: tuple[str, ...]) -> dict[str,
         elif prefix not in result:
             known = ", ".join(f"{known}." for known in prefixes)
             problems.append(Problem(f"--set {text}", f"keys start with {known}{suggestion(prefix, prefixes)}"))
+        elif key in result[prefix]:
+            problems.append(Problem(f"--set {text}", f"{name.strip()} is set twice"))
         else:
             result[prefix][key] = value.strip()
     if problems:
@@ -81,9 +88,8 @@ def _placed(problems: list[Problem]) -> set[str]:
     return {problem.place for problem in problems if problem.place.count(":") >= 2}
 
 
-def _override(data: dict[str, Any], dotted: str, text: str, problems: list[Problem]) -> Key | None:
+def _override(data: dict[str, Any], dotted: str, text: str, place: str, problems: list[Problem]) -> Key | None:
     """Put the value into `data` in place; items of a list are named by their `name` or their number."""
-    place = f"--set {dotted}={text}"
     value = None
     try:
         parsed = parse(text, place)
@@ -174,7 +180,7 @@ def _message(schema: type[BaseModel], detail: ErrorDetails) -> str:
         names = str(allowed.get("expected", allowed.get("expected_tags", "")))
         options = [name.strip("' ") for name in names.replace(" or ", ", ").split(",")]
         return f"must be one of {', '.join(options)} (got {got}){suggestion(str(wrong), options)}"
-    return f"{message[0].lower()}{message[1:]} (got {got})"
+    return f"{message[0].lower()}{message[1:]} (got {got})".replace("tuple", "list")
 
 
 def _short(value: Any) -> str:

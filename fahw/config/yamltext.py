@@ -29,6 +29,7 @@ _WORDS: dict[str, Any] = {
     **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
 }
 _MAX_NODES = 100_000
+_MOST_BYTES = 10_000_000
 
 
 @dataclass
@@ -54,6 +55,10 @@ class Document:
 def read(path: Path) -> Document:
     """Parse a file. Raises ConfigError where it cannot be read or is not YAML at all."""
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ConfigError(Problem(str(path), "is not a regular file"))
+        if path.is_file() and path.stat().st_size > _MOST_BYTES:
+            raise ConfigError(Problem(str(path), f"is larger than {_MOST_BYTES:,} bytes: not a file for fahw"))
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(Problem(str(path), "no such file")) from None

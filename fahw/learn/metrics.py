@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import atan2, degrees
+from math import atan2, degrees, isfinite
 from typing import NamedTuple
 
 from torch import Tensor
@@ -18,7 +18,7 @@ class Alignment(NamedTuple):
 
 
 def alignment(feedback: Tensor, weight: Tensor, unit_ratio: float = 1.0) -> Alignment | None:
-    """Of one layer; None where the shapes differ (direct rules) or a matrix is all zero.
+    """Of one layer; None where the shapes differ (direct rules) or a matrix is all zero or not finite.
 
     `unit_ratio`: value of one step of `feedback` over one of `weight`.
     """
@@ -26,7 +26,7 @@ def alignment(feedback: Tensor, weight: Tensor, unit_ratio: float = 1.0) -> Alig
         return None
     b, w = feedback.double(), weight.double()
     norms = float(b.norm()), float(w.norm())
-    if 0 in norms:
+    if 0 in norms or not all(map(isfinite, norms)):
         return None
     b, w = b / norms[0], w / norms[1]
     angle = 2 * atan2(float((b - w).norm()), float((b + w).norm()))  # accurate near 0 too, unlike the arc cosine

@@ -34,6 +34,8 @@ from fahw.rules import Rule
 _EVALUATION_BATCH = 500
 _LOSS_DIGITS = 6
 _LARGEST_LOSS = 1e9
+_MOST_PARAMETERS = 200_000_000
+_MOST_VALUES = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -137,9 +139,17 @@ def check_fit(network: Network, recipe: Recipe, dataset: Dataset) -> None:
     if dataset.classes > network.classes:
         text = f"has {network.classes} outputs, '{dataset.name}' has {dataset.classes} classes"
         problems.append(Problem(network.name, text))
+    if network.parameters > _MOST_PARAMETERS:
+        text = f"has {network.parameters:,} parameters; at most {_MOST_PARAMETERS:,} can be trained here"
+        problems.append(Problem(network.name, text))
+    values = recipe.batch_size * max(layer.outputs for layer in network.layers)
+    if values > _MOST_VALUES:
+        text = f"a batch needs {values:,} values at the output of one layer; at most {_MOST_VALUES:,} can be held here"
+        problems.append(Problem(network.name, text))
     images = len(dataset.train_labels) - _validation_size(recipe, dataset)
     if images < recipe.batch_size:
-        text = f"a batch of {recipe.batch_size} is larger than the {images} training images of '{dataset.name}'"
+        text = f"a batch of {recipe.batch_size} (recipe.batch_size) is larger than the {images} training images"
+        text += f" that recipe.validation leaves of '{dataset.name}'"
         problems.append(Problem(network.name, text))
     if problems:
         raise ConfigError(problems)

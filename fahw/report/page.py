@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,11 @@ def write_report(folder: Path) -> Path:
     if kind not in _PAGES:
         message = f"no report for runs of kind '{kind}'; known: {', '.join(_PAGES)}"
         raise ConfigError(Problem(str(folder / "manifest.json"), message))
-    html, plots = _PAGES[kind](folder)
+    try:
+        html, plots = _PAGES[kind](folder)
+    except (KeyError, IndexError, TypeError, ValueError, csv.Error) as error:
+        message = f"the files of this folder are damaged or do not fit together ({type(error).__name__}: {error})"
+        raise ConfigError(Problem(str(folder), message)) from None
     for plot in plots:
         write_text(folder / "plots" / f"{plot.name}.svg", plot.svg)
     write_text(folder / "report.html", html)

@@ -299,7 +299,7 @@ _PLOTS: tuple[tuple[str, str, str, Draw], ...] = (
         "learning_curves",
         "Learning curves",
         "Validation accuracy: mean over the seeds, band of one standard deviation. Energy to the target counts the "
-        "steps until a seed's own curve first touches the dotted line.",
+        "steps to the end of the first epoch that lies on or above the dotted line.",
         learning_curves,
     ),
     (

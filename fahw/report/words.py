@@ -138,7 +138,9 @@ def _sure(saving: Saving, name: str) -> str:
 
 def _yet(best: Verdict) -> str:
     """What the least energy per step is worth if the rule does not learn well enough."""
-    return "" if best.seeds_reached or not best.seeds else ", but does not reach the target accuracy in any seed"
+    if best.seeds_reached or not best.seeds:
+        return ""
+    return ", but does not reach the target accuracy in any seed within the epochs trained"
 
 
 def _undecided(best: Verdict, name: str, bp: str, verdicts: Sequence[Verdict]) -> str:
@@ -180,7 +182,7 @@ def reach_clause(target_pct: float, reaches: Sequence[Reach]) -> str:
     found = [item for item in reaches if item.reached]
     missed = [item for item in reaches if not item.reached and item.seeds]
     if not found:
-        return f"No rule reaches {goal} in any seed"
+        return f"No rule reaches {goal} in any seed within the epochs trained"
     ordered = sorted(found, key=lambda item: -item.reached / item.seeds)
     groups = [
         f"{listed(item.rule for item in group)} in {of_seeds(*key)}"

@@ -13,9 +13,9 @@ from fahw.chip.cost import SHARED, Cost, get_rule, simulate
 from fahw.chip.ledger import COLUMNS
 from fahw.config.chip import Chip
 from fahw.config.load import load_chip
-from fahw.errors import ConfigError, Problem
+from fahw.errors import ConfigError, Problem, whole
 from fahw.learn.data import Dataset, load
-from fahw.learn.train import TrainResult
+from fahw.learn.train import TrainResult, check_fit
 from fahw.network import Network, load_model
 from fahw.report.page import write_report
 from fahw.rules import BACKPROPAGATION, RULES
@@ -87,9 +87,13 @@ def compare(
     """
     chip = chip if isinstance(chip, Chip) else load_chip(chip)
     network = model if isinstance(model, Network) else load_model(model)
-    names = list(dict.fromkeys([BACKPROPAGATION.name, *(get_rule(rule).name for rule in rules)]))
+    names = list(dict.fromkeys([BACKPROPAGATION.name, *_rule_names(rules)]))
+    whole("seeds", seeds, 1, 1000)
+    if not 0 <= target_points <= 100:
+        raise ConfigError(Problem("target", f"must be 0 to 100 points below backpropagation (got {target_points})"))
     recipe = with_overrides(network.recipe, data=data, epochs=epochs, batch_size=batch_size)
     dataset = load(recipe.data, data_dir)
+    check_fit(network, recipe, dataset)
     jobs = make_jobs(network, recipe, names, chip, range(seeds), dataset, data_dir)
     costs = [entry for name in names for entry in price_rule(chip, network, name, recipe.batch_size)]
     if all(cost is None for _, _, cost, _ in costs):
@@ -102,6 +106,22 @@ def compare(
     comparison = Comparison(folder, target, lines)
     _write(comparison, chip, network, jobs, dataset)
     return comparison
+
+
+def _rule_names(rules: Sequence[str]) -> list[str]:
+    """Names of known rules, at least one. Raises ConfigError with every unknown one."""
+    if isinstance(rules, str) or not rules:
+        raise ConfigError(Problem("rules", f"name at least one rule of {', '.join(RULES)} (got {rules!r})"))
+    names: list[str] = []
+    problems: list[Problem] = []
+    for rule in rules:
+        try:
+            names.append(get_rule(rule).name)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return names
 
 
 def price_rule(chip: Chip, network: Network, rule: str, batch_size: int) -> list[tuple[str, str, Cost | None, str]]:
@@ -222,7 +242,8 @@ def _details(comparison: Comparison, chip: Chip, network: Network, batch_size: i
         return {"lines": [_line_details(line) for line in lines], "verdicts": [], "baseline": None}
     best = min(baselines, key=lambda line: line.cost.energy_pj if line.cost else 0.0)
     rivals = [line for line in lines if line.rule != BACKPROPAGATION.name and line.cost]
-    verdicts = [_verdict(line, best, comparison.target_pct, chip, network, batch_size) for line in rivals]
+    overhead = verdict.transposed_overhead(chip, network, batch_size)
+    verdicts = [_verdict(line, best, comparison.target_pct, overhead) for line in rivals]
     return {
         "baseline": {"rule": best.rule, "transport": best.transport, "form": best.cost.form if best.cost else ""},
         "lines": [_line_details(line) for line in lines],
@@ -250,9 +271,7 @@ def _line_details(line: Line) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _verdict(
-    line: Line, best: Line, target_pct: float, chip: Chip, network: Network, batch_size: int
-) -> dict[str, Any]:
+def _verdict(line: Line, best: Line, target_pct: float, overhead: verdict.Overhead) -> dict[str, Any]:
     assert line.cost is not None
     assert best.cost is not None
     assert line.accuracy is not None
@@ -269,5 +288,5 @@ def _verdict(
         "seeds_reached": mine.count if mine else 0, "seeds": len(line.results),
         "accuracy_difference_pct": line.accuracy.mean - best.accuracy.mean,
         "beyond_noise": verdict.beyond_noise(line.accuracy, best.accuracy),
-        "break_even_overhead_scale": verdict.break_even_overhead(chip, network, batch_size, line.cost.energy_pj),
+        "break_even_overhead_scale": overhead.break_even(line.cost.energy_pj),
     }  # fmt: skip

@@ -28,6 +28,8 @@ def content_key(value: Any) -> str:
 
 def make_folder(path: Path) -> Path:
     """Create an output folder. Raises ConfigError where it cannot be created or written."""
+    if path == Path():
+        raise ConfigError(Problem("--out", "name a folder of its own for the results"))
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".probe-{os.getpid()}"
@@ -43,10 +45,14 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, canonical(value))
 
 
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not a number that fahw writes")
+
+
 def read_json(path: Path) -> Any:
     """Read JSON. Raises ConfigError where the file is missing or broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except FileNotFoundError:
         raise ConfigError(Problem(str(path), "no such file: is this a folder that fahw wrote?")) from None
     except (OSError, ValueError) as error:

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import fahw
-from fahw.chip.cost import Cost, get_rule, simulate
+from fahw.chip.cost import SHARED, Cost, get_rule, simulate
 from fahw.config.chip import Chip
 from fahw.config.load import load_chip, load_sweep
 from fahw.config.recipe import Recipe
 from fahw.config.sweep import Sweep
 from fahw.errors import ConfigError, Problem, suggestion
+from fahw.learn.catalogue import entry
 from fahw.learn.data import Dataset, load
+from fahw.learn.train import check_fit
 from fahw.network import Network, load_model
 from fahw.report.page import write_report
 from fahw.study.compare import SUMMARY_COLUMNS, Line, summary_row
@@ -29,6 +31,7 @@ from fahw.study.results import content_key, make_folder, write_csv, write_json
 from fahw.study.training import Job, OnProgress, load_result, make_jobs, result_path, run_jobs, with_overrides
 from fahw.work.step import NONE
 
+FORMS = ("copy", "write_through", "transposable", "accumulate", SHARED, NONE)
 PLAIN_AXES = ("rule", "chip", "model", "batch_size", "transport")
 _MOST_POINTS = 100_000
 
@@ -79,7 +82,7 @@ def sweep(
     A point that the chip cannot host is recorded with its reason. Raises ConfigError for a wrong sweep.
     """
     value = spec if isinstance(spec, Sweep) else load_sweep(spec)
-    points = expand(value, data_dir)
+    points = _expand_file(value, spec, data_dir)
     folder = make_folder(Path(out))
     if value.train:
         jobs = [job for point in points if not point.reason for job in point.jobs]
@@ -89,11 +92,21 @@ def sweep(
     return result
 
 
+def _expand_file(value: Sweep, spec: Sweep | str | Path, data_dir: Path | None) -> list[Point]:
+    """`expand`, its problems placed in the sweep's file where there is one."""
+    try:
+        return expand(value, data_dir)
+    except ConfigError as error:
+        if isinstance(spec, Sweep):
+            raise
+        raise ConfigError(Problem(str(spec), str(problem)) for problem in error.problems) from None
+
+
 def describe(spec: Sweep) -> str:
     """What a sweep will do, in one line. Raises ConfigError where it is wrong."""
-    points = expand(spec, None, with_data=False)
-    trained = len({job.key for point in points for job in point.jobs}) if spec.train else 0
-    return f"a sweep of {len(points)} points, {trained} trainings"
+    count = len(expand(spec, None, with_data=False))
+    work = f"at most {count * spec.seeds} trainings" if spec.train else "cost only"
+    return f"a sweep of {count} points, {work}"
 
 
 def expand(spec: Sweep, data_dir: Path | None, with_data: bool = True) -> list[Point]:
@@ -129,6 +142,10 @@ def _axis_problems(spec: Sweep) -> Iterator[Problem]:
     for key, values in spec.grid.items():
         if not values:
             yield Problem(f"grid.{key}", "the axis is empty")
+        for form in values if key == "transport" else ():
+            if form not in FORMS:
+                advice = suggestion(str(form), FORMS)
+                yield Problem(f"grid.{key}", f"no transport {form!r}{advice}; known: {', '.join(FORMS)}")
 
 
 def _point(
@@ -139,15 +156,14 @@ def _point(
     network = load_model(str(settings.get("model", spec.model)), _overrides(settings, "model"))
     rule = get_rule(str(settings.get("rule", "bp"))).name
     batch_size = settings.get("batch_size")
-    if batch_size is not None and (not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1):
-        raise ConfigError(Problem("grid.batch_size", f"must be a whole number of at least 1 (got {batch_size!r})"))
     recipe = with_overrides(network.recipe, data=spec.data, epochs=spec.epochs, batch_size=batch_size)
+    entry(recipe.data)  # a wrong name is wrong even where nothing is trained
     jobs: tuple[Job, ...] = ()
     if spec.train and with_data:
-        dataset = (
-            data.setdefault(recipe.data, load(recipe.data, data_dir)) if recipe.data not in data else data[recipe.data]
-        )
-        jobs = tuple(make_jobs(network, recipe, [rule], chip, range(spec.seeds), dataset, data_dir))
+        if recipe.data not in data:
+            data[recipe.data] = load(recipe.data, data_dir)
+        check_fit(network, recipe, data[recipe.data])
+        jobs = tuple(make_jobs(network, recipe, [rule], chip, range(spec.seeds), data[recipe.data], data_dir))
     transport = settings.get("transport")
     cost, reason = _price(chip, network, rule, recipe.batch_size, transport)
     return Point(values, chip, network, recipe, rule, transport, jobs, cost, reason)
@@ -167,7 +183,7 @@ def _overrides(settings: dict[str, Any], prefix: str) -> dict[str, str]:
 
 def _yaml(value: Any) -> str:
     """A value as YAML text. JSON is YAML, also for lists and mappings."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) and not set(value) & set(":#{}[],&*!|>'\"%@`") else json.dumps(value)
 
 
 def _write(spec: Sweep, result: SweepResult) -> None:

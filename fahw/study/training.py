@@ -7,23 +7,26 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from fahw.chip.cost import get_rule
 from fahw.config.chip import Chip
 from fahw.config.load import load_chip
 from fahw.config.precision import FP32, Precision, RoundingModes
 from fahw.config.recipe import Recipe
+from fahw.errors import ConfigError, Problem, whole
 from fahw.learn.data import Dataset, load
-from fahw.learn.train import EpochRow, TrainResult
+from fahw.learn.train import EpochRow, TrainResult, check_fit
 from fahw.learn.train import train as run_training
 from fahw.network import Network, load_model
 from fahw.study.results import content_key, read_json, write_json
 
 _ARITHMETIC_VERSION = 1
 """Raised whenever the same inputs train to other numbers, so that stored results are not mistaken for new ones."""
+
+_RESULT: TypeAdapter[TrainResult] = TypeAdapter(TrainResult)
 
 OnProgress = Callable[[int, int, str], None]
 
@@ -101,7 +104,7 @@ def _store(folder: Path, job: Job) -> str:
 def run_jobs(jobs: Sequence[Job], folder: Path, workers: int, on_progress: OnProgress) -> None:
     """Train what the store does not have yet, on `workers` processes; each result is stored as soon as it is done."""
     unique = {job.key: job for job in jobs}
-    todo = [job for job in unique.values() if not result_path(folder, job).exists()]
+    todo = [job for job in unique.values() if not _finished_before(folder, job)]
     done = len(unique) - len(todo)
     on_progress(done, len(unique), "")
     for finished in _finished(todo, folder, workers):
@@ -135,14 +138,28 @@ def store_result(folder: Path, result: TrainResult) -> Path:
 
 
 def load_result(folder: Path, job: Job) -> TrainResult:
-    """The stored result of `job`."""
-    return result_from(read_json(result_path(folder, job)))
+    """The stored result of `job`. Raises ConfigError where it is missing or damaged."""
+    path = result_path(folder, job)
+    try:
+        result = _RESULT.validate_python(read_json(path))
+    except ValidationError as error:
+        raise ConfigError(Problem(str(path), f"not a result of a training: {error.errors()[0]['msg']}")) from None
+    if (result.rule, result.seed) != (job.rule, job.seed) or not 1 <= result.best_epoch <= len(result.epochs):
+        raise ConfigError(Problem(str(path), "the result of another training"))
+    return result
 
 
-def result_from(value: dict[str, Any]) -> TrainResult:
-    """A result from its JSON form."""
-    epochs = tuple(EpochRow(**row) for row in value["epochs"])
-    return TrainResult(**(value | {"epochs": epochs, "warnings": tuple(value["warnings"])}))
+def _finished_before(folder: Path, job: Job) -> bool:
+    """Whether the store has the result; a damaged one is set aside and trained again."""
+    path = result_path(folder, job)
+    if not path.exists():
+        return False
+    try:
+        load_result(folder, job)
+    except ConfigError:
+        path.replace(path.with_name("damaged.json"))
+        return False
+    return True
 
 
 def train(
@@ -160,17 +177,29 @@ def train(
 
     Raises ConfigError for unknown names and for data that do not fit the network.
     """
+    return run_job(make_job(network, rule, chip, data=data, epochs=epochs, seed=seed, data_dir=data_dir), on_epoch)
+
+
+def make_job(
+    network: Network | str | Path, rule: str, chip: Chip | str | Path | None, *, data: str | None, epochs: int | None,
+    seed: int, data_dir: Path | None,
+) -> Job:  # fmt: skip
+    """The job of one training, everything checked that can be wrong before it starts."""
     network = network if isinstance(network, Network) else load_model(network)
     chip = chip if isinstance(chip, Chip) or chip is None else load_chip(chip)
-    get_rule(rule)
     recipe = with_overrides(network.recipe, data=data, epochs=epochs)
+    whole("seed", seed, 0, 2**63)
     dataset = load(recipe.data, data_dir)
-    return run_job(make_jobs(network, recipe, [rule], chip, [seed], dataset, data_dir)[0], on_epoch)
+    check_fit(network, recipe, dataset)
+    return make_jobs(network, recipe, [get_rule(rule).name], chip, [seed], dataset, data_dir)[0]
 
 
 def with_overrides(
     recipe: Recipe, *, data: str | None = None, epochs: int | None = None, batch_size: int | None = None
 ) -> Recipe:
     """The recipe with what is given in place of its own."""
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if value is not None:
+            whole(name, value, 1, 10_000_000)
     given = {"data": data, "epochs": epochs, "batch_size": batch_size}
     return recipe.model_copy(update={name: value for name, value in given.items() if value is not None})

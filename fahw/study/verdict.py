@@ -65,18 +65,36 @@ def _at_corners(rows: Sequence[Row]) -> np.ndarray:
     return np.asarray(ends[np.arange(len(KINDS)), corners].sum(axis=1))
 
 
-def break_even_overhead(chip: Chip, network: Network, batch_size: int, rule_pj: float) -> float | None:
-    """Scale of the overheads of transposed access at which backpropagation costs `rule_pj` per step.
+@dataclass(frozen=True)
+class Overhead:
+    """Energy of a step of backpropagation on one transposable memory, linear in the scale of that memory's overheads.
 
-    1 stands for the overheads of the chip file; below the result backpropagation on one transposable memory is
-    cheaper. Energy is linear in the scale, so two simulations decide. None where the chip file's overheads are 0.
+    Scale 0 is a memory that reads both ways for free, 1 the chip file's.
     """
+
+    at_0_pj: float
+    at_1_pj: float
+
+    def break_even(self, rule_pj: float) -> float | None:
+        """Scale at which backpropagation costs `rule_pj`; below it it is cheaper. None where the overheads are 0."""
+        slope = self.at_1_pj - self.at_0_pj
+        return (rule_pj - self.at_0_pj) / slope if slope > 0 else None
+
+
+def transposed_overhead(chip: Chip, network: Network, batch_size: int) -> Overhead:
+    """The two ends of the line, simulated on the chip without its feedback memory."""
     derived = chip.without_feedback_memory()
-    at_0, at_1 = (
-        simulate(_scaled(derived, scale), network, BACKPROPAGATION.name, batch_size, "transposable").energy_pj
-        for scale in (0.0, 1.0)
+    return Overhead(
+        *(
+            simulate(_scaled(derived, scale), network, BACKPROPAGATION.name, batch_size, "transposable").energy_pj
+            for scale in (0.0, 1.0)
+        )
     )
-    return (rule_pj - at_0) / (at_1 - at_0) if at_1 > at_0 else None
+
+
+def break_even_overhead(chip: Chip, network: Network, batch_size: int, rule_pj: float) -> float | None:
+    """Scale of the overheads of transposed access at which backpropagation costs `rule_pj` per step."""
+    return transposed_overhead(chip, network, batch_size).break_even(rule_pj)
 
 
 def _scaled(chip: Chip, scale: float) -> Chip:

@@ -55,7 +55,7 @@ def sram(size_bytes: float, word_bits: int, node_nm: int, device: str = "lop") -
     Raises ConfigError for a node or type that the table lacks, and for sizes that are not positive.
     """
     table = _tables().get((node_nm, device))
-    if table is None or size_bytes <= 0 or word_bits <= 0:
+    if table is None or not (0 < size_bytes <= 1e15 and 0 < word_bits <= 1_000_000):
         known = ", ".join(f"{node} {kind}" for node, kind in _tables())
         message = f"no SRAM of {size_bytes} bytes, {word_bits} bits at {node_nm} nm {device}; tables: {known}"
         raise ConfigError(Problem("sram", message))

@@ -84,9 +84,11 @@ def training_step(chip: Chip, network: Network, rule: Rule, batch_size: int, for
     step = replace(step, accesses=Accesses(chip, placements))
     layers = network.weighted
     tasks = [_input(step), *(_forward(step, layer) for layer in layers), _loss(step)]
-    tasks += [_error(step, layer) for layer in reversed(layers[1:])]
-    tasks += [_gradient(step, layer) for layer in reversed(layers)]
-    tasks += [_update(step, layer) for layer in reversed(layers)]
+    # Where errors do not wait for each other, the first layers go first: the next step's forward waits for them.
+    order = layers if rule.path == "direct" else layers[::-1]
+    tasks += [_error(step, layer) for layer in order if layer != layers[0]]
+    tasks += [_gradient(step, layer) for layer in order]
+    tasks += [_update(step, layer) for layer in order]
     if _separate(step):
         tasks += [transport.task(step.chip, rule, layer, form, step.accesses) for layer in reversed(layers[1:])]
     return Work(tuple(tasks), placements, bits["feedback"], _one_time(step, bits["feedback"]))
