@@ -161,7 +161,7 @@ def test_a_diverged_training_is_reported_in_finite_numbers():
 
     rows = run(recipe=wild, precision=FP32).epochs
 
-    assert rows[-1].train_loss == 1e9
+    assert rows[-1].train_loss > 100
     assert all(isfinite(x) for row in rows for x in (row.train_loss, *row.angles.values(), *row.norm_ratios.values()))
 
 
