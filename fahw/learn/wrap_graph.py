@@ -30,8 +30,10 @@ from fahw.prng import derive
 from fahw.rules import Rule
 
 Pair = tuple[int, int]
-Operand = Tensor | torch.Size
-"""A tensor, or the shape of one that is not needed."""
+Layout = tuple[torch.Size, tuple[int, ...]]
+"""Shape and strides of a tensor."""
+Operand = Tensor | Layout
+"""A tensor, or the layout of one that is not needed."""
 Parts = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
@@ -96,7 +98,8 @@ class ConvProducts:
 
     def backward(self, g: Tensor, x: Operand, feedback: Operand, biased: bool) -> Parts:
         wanted = [isinstance(feedback, Tensor), isinstance(x, Tensor), biased]
-        x, weight = (y if isinstance(y, Tensor) else g.new_empty(1).expand(y) for y in (x, feedback))
+        # Strides too: from them torch concludes the memory format, and copies what has another.
+        x, weight = (y if isinstance(y, Tensor) else g.new_empty_strided(*y) for y in (x, feedback))
         options = (self.stride, self.padding, self.dilation, False, (0, 0), self.groups)
         parts: Parts = torch.ops.aten.convolution_backward(g, x, weight, [g.shape[1]], *options, wanted)
         return parts
@@ -183,8 +186,9 @@ class Call:
             pending += fresh
             seen.update(fresh)
 
-    def direct_signal(self, shape: torch.Size, padded: torch.Size, out: torch.Size) -> Tensor:
-        """The output's error through the layer's own matrix, as an error at the layer's input, `shape` (n, ...)."""
+    def direct_signal(self, layout: Layout, padded: torch.Size, out: torch.Size) -> Tensor:
+        """The output's error through the layer's own matrix, as an error at the layer's input, (n, ...)."""
+        shape, strides = layout
         error, self.output_error = self.output_error, None
         place = f"layer '{self.state.name}'"
         if error is None:
@@ -201,7 +205,7 @@ class Call:
             below = self.products.tiled(rows, words, padded, out)
             signal = below if self.unpad is None else self.unpad(below)
         else:
-            signal = (rows @ words).reshape(shape)
+            signal = _through(rows, words, shape, strides)
         if self.inbox is not None:
             self.inbox.append(signal)
         return signal
@@ -236,7 +240,8 @@ class Local(Function):
         _, sends, learns, *_ = ctx.needs_input_grad
         ctx.set_materialize_grads(False)
         ctx.fahw_call = call
-        ctx.shapes = (tap.shape if tap is not None else None, x.shape, weight.shape)
+        ctx.tap_layout = (tap.shape, tap.stride()) if tap is not None else None
+        ctx.layouts = ((x.shape, x.stride()), (weight.shape, weight.stride()))
         ctx.save_for_backward(x if learns else None, weight if sends and call.reads_weight else None, magnitude)
         return call.products.forward(x, weight, bias)
 
@@ -252,7 +257,7 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     call: Call = ctx.fahw_call
     x, weight, magnitude = ctx.saved_tensors
     tapped, sends, learns, biased, follows, _ = ctx.needs_input_grad
-    tap_shape, x_shape, weight_shape = ctx.shapes
+    x_layout, weight_layout = ctx.layouts
     rule = call.state.rule
     if rule.path == "direct" and not call.consumed:
         call.hand_down(_signal(rule, g))
@@ -261,10 +266,10 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     if call.below and not call.sends:
         tapped = sends = False
     learns, biased = learns and call.learns, biased and call.learns
-    signal = call.direct_signal(tap_shape, x_shape, g.shape) if tapped else None
+    signal = call.direct_signal(ctx.tap_layout, x_layout[0], g.shape) if tapped else None
     # Under autocast the error is narrower than what was saved.
-    feedback = call.feedback(weight, magnitude).to(g.dtype) if sends else weight_shape
-    parts = call.products.backward(g, x.to(g.dtype) if learns else x_shape, feedback, biased)
+    feedback = call.feedback(weight, magnitude).to(g.dtype) if sends else weight_layout
+    parts = call.products.backward(g, x.to(g.dtype) if learns else x_layout, feedback, biased)
     return signal, *parts, parts[1] if follows else None, None
 
 
@@ -277,6 +282,15 @@ def _signal(rule: Rule, error: Tensor) -> Tensor:
     if rule.signal == "targets":
         return (error < 0).to(error.dtype).mul_(unit)
     return ternary(error, unit) if rule.signal == "ternary" else error
+
+
+def _through(rows: Tensor, words: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
+    """rows @ words as `shape`. Where the channels of an image lie innermost, so do the signal's: to turn the words is
+    cheaper than to turn what comes out, or to let every layer below mix two memory formats."""
+    if len(shape) != 4 or strides[1] != 1 or shape[1] == 1:
+        return (rows @ words).reshape(shape)
+    turned = words.view(-1, *shape[1:]).permute(0, 2, 3, 1).flatten(1)
+    return (rows @ turned).view(-1, *shape[2:], shape[1]).permute(0, 3, 1, 2)
 
 
 _refusing = once_differentiable(_backward)
