@@ -19,12 +19,15 @@ from fahw.learn.descent import Descent
 from fahw.learn.feedback import word_dtype
 from fahw.learn.floating import NORM_EPS, NORM_MOMENTUM
 from fahw.learn.formats import draws_random, round_, saturate_
+from fahw.learn.product import product
 from fahw.learn.step import Gradient, Parameters
 from fahw.network import Layer, Network
 from fahw.prng import Lfsr
 
 _BLOCK = 1 << 17
 """Values that are worked on at a time."""
+_CHANNELS = 16
+"""Channels whose products with each other cost less than the products of each with itself alone would."""
 
 
 class Norms:
@@ -52,43 +55,40 @@ class Norms:
         p, unit = parameters, 2.0 ** -self._fracs[layer.sources[0]]
         assert p.statistics is not None
         assert p.bias is not None
-        mean, inverse = p.statistics[0] / unit, _inverse_deviation(p.statistics[1])
+        if of_batch:
+            mean, variance = _moments(x)
+            inverse = _inverse_deviation(variance * (unit * unit))
+            self._kept[layer.name] = mean, inverse
+            if follow:
+                _follow(p.statistics, mean * unit, variance * (unit * unit), x[0].numel())
+        else:
+            mean, inverse = p.statistics[0] / unit, _inverse_deviation(p.statistics[1])
         out = torch.empty(x.shape, dtype=word_dtype(self._bits[0]))
-        variances = torch.empty_like(mean)
         for part in _channels(x):
             q = self._wide(0, x[part])
-            if of_batch:
-                mean[part], variances[part] = _moments(q)
-                inverse[part] = _inverse_deviation(variances[part] * (unit * unit))
             gain = p.weight[part] * inverse[part]
             a = gain * (unit * 2.0 ** self._fracs[layer.name])
             b = (p.bias[part] - gain * (mean[part] * unit)) * 2.0 ** self._fracs[layer.name]
             out[part].copy_(_words_(q.mul_(_wide(a, q)).add_(_wide(b, q)), self._bits[0], self._modes[0], random))
-        if of_batch:
-            self._kept[layer.name] = mean, inverse
-            if follow:
-                _follow(p.statistics, mean * unit, variances * (unit * unit), x[0].numel())
         return out
 
     def backward(
         self, layer: Layer, parameters: Parameters, x: Tensor, error: Tensor, random: Lfsr
     ) -> tuple[Tensor, Gradient]:
         """The error before the norm, and the gradient sums of scale and shift."""
-        means, inverses = self._kept[layer.name]
+        mean, inverse = self._kept[layer.name]
         unit, count = 2.0 ** -self._fracs[layer.sources[0]], x[0].numel()
+        total = _sums(error)
+        along = (_dots(error, x) - mean * total) * (inverse * unit)
+        gain = parameters.weight * inverse
+        slope = gain * (inverse * unit) * (along / count)
+        start = slope * mean - gain * (total / count)
         below = torch.empty(x.shape, dtype=word_dtype(self._bits[1]))
-        alongs, totals = torch.empty_like(means), torch.empty_like(means)
         for part in _channels(x):
-            e, q, mean, inverse = self._wide(1, error[part]), self._wide(0, x[part]), means[part], inverses[part]
-            total = e.flatten(1).sum(1)
-            along = (_dots(e, q) - mean * total) * (inverse * unit)
-            gain = parameters.weight[part] * inverse
-            slope = gain * (inverse * unit) * (along / count)
-            start = slope * mean - gain * (total / count)
-            exact = e.mul_(_wide(gain, q)).sub_(q.mul_(_wide(slope, q))).add_(_wide(start, q))
+            e, q = self._wide(1, error[part]), self._wide(0, x[part])
+            exact = e.mul_(_wide(gain[part], q)).sub_(q.mul_(_wide(slope[part], q))).add_(_wide(start[part], q))
             below[part].copy_(_words_(exact, self._bits[1], self._modes[1], random))
-            alongs[part], totals[part] = along, total
-        return below, Gradient(alongs * self._error_unit, totals * self._error_unit)
+        return below, Gradient(along * self._error_unit, total * self._error_unit)
 
     def _wide(self, number: int, words: Tensor) -> Tensor:
         """Words in float64, in scratch memory: fresh memory costs more than a pass over it."""
@@ -108,11 +108,11 @@ class Norms:
                 value.sub_(along * self._descent.factor(rate))
 
 
-def _moments(q: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of every channel, from exact sums."""
-    count = q[0].numel()
-    mean = q.flatten(1).sum(1) / count
-    return mean, (_dots(q, q) / count - mean * mean).clamp_(min=0)
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of every channel of words, from exact sums."""
+    count = x[0].numel()
+    mean = _sums(x) / count
+    return mean, (_dots(x, x) / count - mean * mean).clamp_(min=0)
 
 
 def _channels(x: Tensor) -> Iterator[slice]:
@@ -121,9 +121,24 @@ def _channels(x: Tensor) -> Iterator[slice]:
     return (slice(at, at + size) for at in range(0, len(x), size))
 
 
+def _sums(x: Tensor) -> Tensor:
+    """Of every channel's words, exact."""
+    rows = x.flatten(1)
+    if x.dtype == torch.int8:
+        ones = torch.ones(rows.shape[1], 1, dtype=torch.int8)
+        return product(rows, ones, rows.shape[1] << 7).view(-1).double()
+    return rows.sum(1, dtype=torch.float64)
+
+
 def _dots(x: Tensor, y: Tensor) -> Tensor:
-    """Sums of the products of every channel's values: integers, so that no order of adding changes them."""
-    return torch.bmm(x.view(len(x), 1, -1), y.view(len(y), -1, 1)).view(-1)
+    """Sums of the products of every channel's words: integers, so that no order of adding changes them."""
+    rows, others = x.flatten(1), y.flatten(1)
+    if x.dtype == y.dtype == torch.int8:  # each channel by all of a few, of which one is wanted, and yet faster
+        bound = rows.shape[1] << 14
+        parts = zip(rows.split(_CHANNELS), others.split(_CHANNELS), strict=True)
+        return torch.cat([product(a, b.t(), bound).diagonal() for a, b in parts]).double()
+    parts = zip(rows.split(1), others.split(1), strict=True)
+    return torch.cat([a.double() @ b.double().t() for a, b in parts]).view(-1)
 
 
 def _inverse_deviation(variance: Tensor) -> Tensor:

@@ -72,6 +72,8 @@ def _plainly_stored(x: Tensor) -> Tensor:
     rows, columns = x.shape
     if x.stride() == (columns, 1) or (x.stride() == (1, rows) and 1 not in (rows, columns)):
         return x
+    if x.stride(0) == 1 and 1 not in (rows, columns):  # columns with gaps: to turn them would take many times as long
+        return x.t().contiguous().t()
     return x.contiguous().as_strided((rows, columns), (columns, 1))
 
 

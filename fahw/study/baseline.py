@@ -183,8 +183,9 @@ def _sensitivity_of(rule: str, points: Sequence[Point], found: Pairs) -> list[di
         if mine[:, at].any() or theirs[:, at].any():
             rows.append(_effect("constants", kind, dict(zip(("divided", "multiplied"), ends, strict=True))))
     for name in dict.fromkeys(name for point in points for name in point.values):
-        values = [str(points[found.numbers[index]].values[name]) for index in chosen]
-        groups = {value: [s for v, s in zip(values, shares, strict=True) if v == value] for value in values}
+        groups: dict[str, list[float]] = {}
+        for index, share in zip(chosen, shares, strict=True):
+            groups.setdefault(str(points[found.numbers[index]].values[name]), []).append(share)
         if name not in _AXES and len(groups) > 1:
             rows.append(_effect("axis", name, {value: float(np.mean(group)) for value, group in groups.items()}))
     rows.sort(key=lambda row: row["saving_low"] - row["saving_high"])
