@@ -14,9 +14,12 @@ from typing import Annotated, Any
 import typer
 
 from fahw.errors import ConfigError, Problem
+from fahw.rules import RULES
 
 _WRONG_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 """What the system says of a path that cannot be one: the user's mistake, wherever it shows."""
+
+_RULES = f"{', '.join(RULES)}."
 
 app = typer.Typer(
     name="fahw",
@@ -85,7 +88,7 @@ class SchemaName(StrEnum):
 def simulate(
     chip: Chip,
     model: Model,
-    rule: Annotated[str, typer.Option("--rule", help="bp, fa, usf, brsf, frsf or dfa.")] = "dfa",
+    rule: Annotated[str, typer.Option("--rule", help=_RULES)] = "dfa",
     transport: Annotated[
         str | None, typer.Option("--transport", metavar="FORM", help="Form of weight transport.")
     ] = None,
@@ -123,7 +126,7 @@ def simulate(
 @app.command()
 def train(
     model: Model,
-    rule: Annotated[str, typer.Option("--rule", help="bp, fa, usf, brsf, frsf or dfa.")] = "bp",
+    rule: Annotated[str, typer.Option("--rule", help=_RULES)] = "bp",
     chip: Annotated[str | None, typer.Option("--chip", metavar="CHIP", help="Train in this chip's arithmetic.")] = None,
     data: Data = None,
     epochs: Epochs = None,
@@ -221,7 +224,7 @@ def sweep(
 def export_vectors(
     chip: Chip,
     model: Model,
-    rule: Annotated[str, typer.Option("--rule", help="bp, fa, usf, brsf, frsf or dfa.")],
+    rule: Annotated[str, typer.Option("--rule", help=_RULES)],
     out: Out,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps, from the first.")] = 1,
     data: Data = None,

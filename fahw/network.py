@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -12,9 +12,9 @@ from fahw.config.load import Overrides, Place, load_model_file
 from fahw.config.model import DirectFeedback, DirectResidual, LayerSpec, Model
 from fahw.config.partial import UnknownPart
 from fahw.config.precision import Precision
-from fahw.config.recipe import Recipe
+from fahw.config.recipe import Recipe, RuleTuning
 from fahw.errors import ConfigError, Problem, suggestion
-from fahw.layers import INPUT, NORMS, Kind, Layer, Shape, make_layer, spatial
+from fahw.layers import INPUT, NORMS, WEIGHTED, Kind, Layer, Shape, make_layer, spatial
 from fahw.rules import Rule
 
 __all__ = [
@@ -273,9 +273,22 @@ def _shape_problems(model: Model, place: Place) -> Iterator[Problem]:
     for index, name in enumerate(names[:-1]):
         if name not in read and name not in names[:index]:
             yield Problem(place(("layers", index)), f"no layer reads '{name}': leave it out or name it in a 'from'")
+    weighted = [name for name, spec in zip(names, model.layers, strict=True) if spec.kind in WEIGHTED]
+    for path, ranges in _layer_ranges(model.recipe):
+        for name in (name for name in ranges if name not in weighted):
+            message = f"no layer with weights is called '{name}'{suggestion(name, weighted)}; they are"
+            yield Problem(place((*path, name)), f"{message} {', '.join(weighted)}", ".".join((*path, name)))
     if model.layers[-1].kind != "linear":
         message = f"the last layer must be linear, one output per class (got {model.layers[-1].kind})"
         yield Problem(place(("layers", len(items) - 1)), message)
+
+
+def _layer_ranges(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], Iterable[str]]]:
+    """Where a recipe names layers, and which."""
+    yield ("recipe", "layer_ranges"), recipe.layer_ranges
+    for rule, tuning in recipe.rules.items():
+        if isinstance(tuning, RuleTuning):  # not where a mistake left it as it was read
+            yield ("recipe", "rules", rule, "layer_ranges"), tuning.layer_ranges or ()
 
 
 def _names(model: Model) -> list[str]:

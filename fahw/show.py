@@ -227,7 +227,9 @@ def compare_text(comparison: Comparison) -> str:
     wide = _name_width(line.rule for line in comparison.lines)
     lines = [f"{'rule':<{wide}}{'transport':<15}{'accuracy %':>15}{'energy/sample':>16}{'cycles':>12}{'area mm2':>10}"]
     for line in comparison.lines:
-        accuracy = f"{line.accuracy.mean:.2f} ± {line.accuracy.std:.2f}" if line.accuracy else ""
+        accuracy = f"{line.accuracy.mean:.2f}" if line.accuracy else ""
+        if line.accuracy and line.accuracy.count > 1:
+            accuracy += f" ± {line.accuracy.std:.2f}"
         row = f"{line.rule:<{wide}}{line.transport:<15}{accuracy:>15}"
         if line.cost is None:
             lines.append(f"{row}  not possible: {line.reason}")

@@ -509,6 +509,11 @@ MODEL_MISTAKES = {
     "rate of zero": ("input: [2, 6, 6]", "input: [2, 6, 6]\nrecipe: {learning_rate: @@0}", "greater than or equal to"),
     "momentum of one": ("input: [2, 6, 6]", "input: [2, 6, 6]\nrecipe: {momentum: @@1}", "less than 1"),
     "drop after the end": ("input: [2, 6, 6]", "input: [2, 6, 6]\nrecipe: {drop_at: [0.5, @@1.5]}", "less than 1"),
+    "ranges of a layer without weights": (
+        "input: [2, 6, 6]",
+        "input: [2, 6, 6]\nrecipe: {rules: {dfa: {layer_ranges: {@@relu1: {activation: 4}}}}}",
+        "no layer with weights is called 'relu1'",
+    ),
     "reserved name input": ("out: 5}", "out: 5, name: @@input}", "input"),
     "reserved name loss": ("out: 5}", "out: 5, name: @@loss}", "loss"),
 }  # fmt: skip

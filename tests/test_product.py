@@ -52,6 +52,22 @@ def test_wider_words_multiply_exactly(m, k, n, bits, dtype, seed):
     assert np.array_equal(product(a, b, k * limit * limit).numpy(), expected)
 
 
+@pytest.mark.parametrize("turned", [(False, True), (True, False), (True, True), (False, False)])
+def test_parts_of_larger_matrices_multiply_exactly(turned):
+    _, a, b = operands(20, 90, 24, -128, 127, torch.int8, turned, 2)
+    part = slice(7, 61)
+
+    found = product(a[3:, part], b[part, 5:], 54 * 2**14)
+
+    assert np.array_equal(found.numpy(), a[3:, part].numpy().astype(int) @ b[part, 5:].numpy().astype(int))
+
+
+def test_sums_of_bytes_that_32_bits_cannot_hold_are_exact():
+    a = torch.full((3, 1 << 17), -128, dtype=torch.int8)
+
+    assert product(a, a.t(), 1 << 31).tolist() == [[float(1 << 31)] * 3] * 3
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_every_forced_way_gives_the_same_numbers(way):
     if way == "int8" and not is_exact("int8", 9, 40, 8, False, False):

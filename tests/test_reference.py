@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fahw.config.precision import Precision, RoundingModes
-from fahw.config.recipe import Ranges, Tuning
+from fahw.config.recipe import LayerRanges, Ranges, Tuning
 from fahw.learn import update
+from fahw.learn.formats import Format, network_scales
 from fahw.learn.reference import Reference
 from fahw.learn.step import forward, step
 from fahw.rules import RULES
@@ -107,6 +108,37 @@ def test_any_convolution_and_pooling_trains_alike(
 def test_any_rates_and_ranges_train_alike(rate, momentum, gain, ranges, rule, rounding):
     tuning = Tuning(momentum=momentum, feedback_gain=gain, ranges=ranges)
     assert_same_training(mlp(7, 6, 5, 3), RULES[rule], tuning=tuning, rounding=rounding, rate=rate)
+
+
+@settings(max_examples=40)
+@given(
+    rule=rules,
+    numbers=st.lists(st.tuples(*[st.floats(0.1, 60)] * 2), min_size=30, max_size=30),
+    way=st.sampled_from(("shortcut", "projection")),
+)
+def test_layers_with_ranges_of_their_own_train_alike(rule, numbers, way):
+    """What meets in an add comes in other formats then."""
+    network = everything(way)
+    keys = ("weight_headroom", "activation")
+    own = {
+        layer.name: LayerRanges(**dict(zip(keys, values, strict=True)))
+        for layer, values in zip(network.weighted, numbers, strict=False)
+    }
+    assert_same_training(network, RULES[rule], tuning=Tuning(layer_ranges=own), batch=2)
+
+
+def test_a_layer_s_own_ranges_take_the_place_of_the_network_s():
+    network = mlp(7, 6, 5, 3)
+    first, second, _ = network.weighted
+    tuning = Tuning(ranges=Ranges(activation=8), layer_ranges={second.name: LayerRanges(activation=32)})
+
+    scales = network_scales(network, Precision(), tuning, RULES["bp"], 4)
+
+    assert scales[first.name].output == Format(8, 4)
+    assert scales[second.name].output == Format(8, 2)
+    assert (
+        scales[second.name].weight == network_scales(network, Precision(), Tuning(), RULES["bp"], 4)[second.name].weight
+    )
 
 
 @pytest.mark.parametrize("way", ["shortcut", "projection"])

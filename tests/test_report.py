@@ -297,6 +297,14 @@ def test_shown_numbers_have_units_and_marks(folder: Path) -> None:
     assert "energy per sample [nJ]" in plain(page)
 
 
+def test_one_seed_has_no_spread(folder: Path) -> None:
+    (folder / "summary.csv").write_text(SUMMARY.replace("91.0,0.25,2,", "91.0,0.0,1,"))
+    page = write_report(folder).read_text()
+    shown = [plain(row) for row in table_rows(page, "energy")]
+    assert "91.00 " in shown[3]
+    assert ["±" in row for row in shown] == [True, True, True, False]
+
+
 def test_a_rule_that_cannot_be_hosted_keeps_its_row_and_its_reason(folder: Path) -> None:
     page = write_report(folder).read_text()
     row = table_rows(page, "energy")[2]

@@ -131,6 +131,21 @@ def closed_form(net: nn.Module, x: Tensor, y: Tensor, rule: str, feedback: dict[
     return out
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_the_memory_format_of_images_changes_no_gradient(rule: str) -> None:
+    x, y = batch((2, 8, 12))
+    plain, turned = apply_rule(cnn(), rule, seed=3), apply_rule(cnn(), rule, seed=3)
+    turned.load_state_dict(plain.state_dict())
+    turned.to(memory_format=torch.channels_last)
+
+    fn.cross_entropy(plain(x), y).backward()
+    fn.cross_entropy(turned(x.contiguous(memory_format=torch.channels_last)), y).backward()
+
+    for one, other in zip(plain.parameters(), turned.parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None)
+        assert one.grad is None or close(other.grad, one.grad)
+
+
 @pytest.mark.parametrize("rule", COMPARED)
 @pytest.mark.parametrize("kind", NETS)
 def test_gradients_equal_the_closed_form(kind: str, rule: str) -> None:

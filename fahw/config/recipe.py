@@ -51,6 +51,14 @@ class Ranges(Frozen):
     """The velocity holds up to this many times what the gradient can."""
 
 
+class LayerRanges(Frozen):
+    """Ranges of one weighted layer; what is not given is as `ranges` has it."""
+
+    weight_headroom: Positive | None = None
+    activation: Positive | None = None
+    """Its outputs."""
+
+
 class Tuning(Frozen):
     """What may differ from rule to rule."""
 
@@ -68,6 +76,13 @@ class Tuning(Frozen):
     feedback_gain: Positive = 1.0
     """Factor on the magnitude of the rule's own feedback weights."""
     ranges: Ranges = Ranges()
+    layer_ranges: dict[str, LayerRanges] = Field(default_factory=dict)
+    """By the name of the layer, where one range does not fit all."""
+
+    def ranges_of(self, layer: str) -> Ranges:
+        """What holds for one layer."""
+        own = self.layer_ranges.get(layer, LayerRanges()).model_dump(exclude_none=True)
+        return self.ranges.model_copy(update=own)
 
 
 class RuleTuning(Frozen):
@@ -81,6 +96,7 @@ class RuleTuning(Frozen):
     clip: Positive | None = None
     feedback_gain: Positive | None = None
     ranges: Ranges | None = None
+    layer_ranges: dict[str, LayerRanges] | None = None
 
 
 class Augment(Frozen):

@@ -21,7 +21,7 @@ from fahw.config.numbers import Fixed, Float, Number
 from fahw.config.precision import Precision, Rounding, RoundingModes
 from fahw.config.recipe import Tuning
 from fahw.layers import INPUT, NORMS
-from fahw.learn.descent import Descent, root
+from fahw.learn.descent import Descent, Real
 from fahw.learn.floating import Floating, initial_weights, norm_parameters
 from fahw.learn.formats import MU_BITS, Scales, rate_constant, value_fracs
 from fahw.learn.images import Pixels
@@ -289,26 +289,17 @@ class _Tensors:
         return self.layer, named if self.is_bias else tensor
 
 
-class _Rounding:
+class _Rounding(Real):
     """`Unit` of an optimizer in emulation: what it keeps is rounded, unless it is a unit declared float."""
 
     def __init__(self, arithmetic: Emulated, moved: _Tensors, frac: int) -> None:
+        super().__init__(arithmetic.descent)
         self._arithmetic, self._moved, self._frac = arithmetic, moved, frac
-        descent = arithmetic.descent
-        self.momentum = descent.momentum if descent.optimizer.is_float else arithmetic.momentum
-        self.second_moment, self._batch_size = descent.second_moment, descent.batch_size
+        if not arithmetic.descent.optimizer.is_float:
+            self.momentum = arithmetic.momentum
 
     def blend(self, state: Tensor, gradient: Tensor, keep: bool = False) -> Tensor:
         return self._arithmetic.blended(self._moved, state * self.momentum + gradient, self._frac)
-
-    def sign(self, gradient: Tensor) -> Tensor:
-        return gradient.sign()
-
-    def real(self, gradient: Tensor) -> Tensor:
-        return gradient / self._batch_size
-
-    def root(self, x: Tensor) -> Tensor:
-        return root(x)
 
 
 def emulation_dtype(precision: Precision) -> torch.dtype:

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from fahw.errors import ConfigError, Problem
+from fahw.files import write_bytes
 from fahw.learn.catalogue import Entry, RemoteFile, entry
 from fahw.learn.idx import open_packed
 
@@ -208,26 +209,13 @@ def _unpack(known: Entry, archive: Path) -> list[Path]:
         with tarfile.open(archive) as packed:
             for member in packed if todo else ():
                 if member.name in todo and member.isfile() and (stream := packed.extractfile(member)):
-                    _write_whole(todo.pop(member.name), stream.read())
+                    write_bytes(todo.pop(member.name), stream.read())
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ConfigError(Problem(str(archive), f"cannot be unpacked ({reason})")) from error
     if todo:
         raise ConfigError(Problem(str(archive), f"{', '.join(todo)} not in it"))
     return list(targets.values())
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _sha256(stream: GzipFile | BufferedReader) -> str:

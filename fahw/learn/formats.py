@@ -170,7 +170,7 @@ def _layer_scales(
     network: Network, layer: Layer, precision: Precision, tuning: Tuning, rule: Rule, batch_size: int,
     input_frac: int, last: bool,
 ) -> Scales:  # fmt: skip
-    ranges, bits, number = tuning.ranges, precision.bits, precision.number
+    ranges, bits, number = tuning.ranges_of(layer.name), precision.bits, precision.number
     largest = ranges.weight_headroom * layer.xavier_bound
     wide = frac_of(number("weight"), largest)
     weight = Format(bits("weight"), wide)

@@ -160,8 +160,7 @@ class Integer:
         if layer.kind == "relu":
             y = x.clamp(min=0)
         elif layer.kind == "hardtanh":
-            one = self._one(layer)
-            y = x.clamp(-one, one)
+            y = x.float().clamp(-self._one(layer), self._one(layer)).to(x.dtype)  # 1 may be no word
         else:
             table = self._tables[layer.name]
             y = table[(x.long() + len(table) // 2).clamp_(max=len(table) - 1)]
@@ -222,7 +221,7 @@ class Integer:
         if layer.kind == "relu":
             return error.mul_(saved.clamp(max=1).to(error.dtype))
         if layer.kind == "hardtanh":
-            return error * (saved.abs() < self._one(layer)).to(error.dtype)
+            return error * (saved.float().abs() < self._one(layer)).to(error.dtype)
         if layer.kind in ("tanh", "sigmoid"):
             return self._table_error(layer, saved, error)
         if layer.kind == "dropout":

@@ -134,11 +134,9 @@ def _dots(x: Tensor, y: Tensor) -> Tensor:
     """Sums of the products of every channel's words: integers, so that no order of adding changes them."""
     rows, others = x.flatten(1), y.flatten(1)
     if x.dtype == y.dtype == torch.int8:  # each channel by all of a few, of which one is wanted, and yet faster
-        bound = rows.shape[1] << 14
-        parts = zip(rows.split(_CHANNELS), others.split(_CHANNELS), strict=True)
-        return torch.cat([product(a, b.t(), bound).diagonal() for a, b in parts]).double()
-    parts = zip(rows.split(1), others.split(1), strict=True)
-    return torch.cat([a.double() @ b.double().t() for a, b in parts]).view(-1)
+        bound, parts = rows.shape[1] << 14, [slice(at, at + _CHANNELS) for at in range(0, len(rows), _CHANNELS)]
+        return torch.cat([product(rows[part], others[part].t(), bound).diagonal() for part in parts]).double()
+    return torch.stack([torch.dot(a.double(), b.double()) for a, b in zip(rows, others, strict=True)])
 
 
 def _inverse_deviation(variance: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ from fahw.learn.wrap_graph import (
     Wrapping,
     calls_below,
     inbox_of,
+    layout_of,
     xavier_uniform,
 )
 from fahw.rules import MIRROR_RATE, MIRROR_SAMPLES, RULES, Rule
@@ -130,7 +131,7 @@ class _Wrapped(nn.Module):
         shape = (samples, *(padded.shape[1:] if conv else padded.shape[-1:]))
         noise = torch.randint(2, shape, generator=self.fahw.generator("mirror")).to(weight.device, weight.dtype) * 2 - 1
         answer = products.forward(noise, weight, None)
-        _, estimate, _ = products.backward(answer, noise, weight.shape, False)
+        _, estimate, _ = products.backward(answer, noise, layout_of(weight), False)
         assert estimate is not None
         estimate /= answer.numel() // answer.shape[1]
         # A new tensor: another forward pass may wait for its backward pass with the old one.
@@ -197,11 +198,11 @@ def apply_rule(
     convolutions, through a kernel, tiled over the image ("tiled"). Where several layers share an input, their signals
     add up; what comes back to it through a shortcut is dropped (`dfa_residual` "blocked") or added ("biotorch").
 
-    `kp`: feedback weights are parameters too, named `LAYER.fahw_feedback`, whose gradient is the weight's: give both to
-    the same optimizer, with a weight decay. `wm`: they move in every forward pass in training mode, and are a part of
-    the state dict. `tdfa` and `drtp` take the loss for a mean over the batch, and `drtp` the classes where its gradient
-    is negative for the targets, as they are under a cross-entropy. Layers that do not learn (`last`, `frozen_conv`)
-    keep `.grad` None.
+    `kp`: feedback weights are parameters too, named `LAYER.fahw_feedback`, whose gradient is the weight's (None in the
+    first layer, which sends no error): give both to the same optimizer, with a weight decay. `wm`: they move in every
+    forward pass in training mode, and are a part of the state dict. `tdfa` and `drtp` take the loss for a mean over the
+    batch, and `drtp` the classes where its gradient is negative for the targets, as they are under a cross-entropy.
+    Layers that do not learn (`last`, `frozen_conv`) keep `.grad` None.
 
     Raises ConfigError for an unknown rule or option and for what cannot be taken, with its place in the module; in the
     forward or backward pass for what only shows there.

@@ -37,6 +37,11 @@ Operand = Tensor | Layout
 Parts = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
+def layout_of(x: Tensor) -> Layout:
+    """Of a tensor."""
+    return x.shape, x.stride()
+
+
 class Wrapping:
     """Stands for one wrapped network: the layers of one copy share one, so that networks may feed each other."""
 
@@ -240,8 +245,8 @@ class Local(Function):
         _, sends, learns, *_ = ctx.needs_input_grad
         ctx.set_materialize_grads(False)
         ctx.fahw_call = call
-        ctx.tap_layout = (tap.shape, tap.stride()) if tap is not None else None
-        ctx.layouts = ((x.shape, x.stride()), (weight.shape, weight.stride()))
+        ctx.tap_layout = None if tap is None else layout_of(tap)
+        ctx.layouts = layout_of(x), layout_of(weight)
         ctx.save_for_backward(x if learns else None, weight if sends and call.reads_weight else None, magnitude)
         return call.products.forward(x, weight, bias)
 

@@ -166,7 +166,7 @@ def _cell(run: Run, line: Line, figure: Figure, scale: Scale, best: float | None
     if value is None:
         return Cell("–", muted=True)
     text = scale.show(value)
-    if figure.key == "accuracy_pct_mean":
+    if figure.key == "accuracy_pct_mean" and (line.numbers["seeds"] or 0) > 1:
         text += f" ± {fixed(line.numbers['accuracy_pct_std'] or 0.0, 2)}"
     return Cell(text, figure.text_of(line), best is not None and line.hosted and value == best)
 
