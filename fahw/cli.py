@@ -62,7 +62,12 @@ TraceWindow = Annotated[
 Plots = Annotated[
     Path | None, typer.Option("--plots", metavar="DIR", help="Write timeline, energy map and rooflines (SVG, CSV).")
 ]
-Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Processes; default: one per processor core.")]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", min=1, help="Processes; default: one per processor core, on CUDA one trains.")
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="Where to train: cpu, cuda or cuda:N. Integers: the same bits.")
+]
 
 
 class Listing(StrEnum):
@@ -133,13 +138,10 @@ def train(
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     set_: Set = None,
     data_dir: DataDir = None,
+    device: Device = "cpu",
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            help="Store the result here, and go on from there where a long training was stopped.",
-        ),
+        typer.Option("--out", metavar="DIR", help="Store the result; go on from there where a training was stopped."),
     ] = None,
 ) -> None:
     """Train a network under a rule. Without a chip: the model file's formats, else fp32."""
@@ -148,10 +150,8 @@ def train(
     from fahw.study.training import make_job, run_job, store_result
 
     value, network = _chip_and_model(chip, model, set_)
-    job = make_job(network, rule, value, data=data, epochs=epochs, seed=seed, data_dir=data_dir)
-    if out is not None:
-        make_folder(out)
-    unfinished = out / "unfinished.pt" if out is not None else None
+    job = make_job(network, rule, value, data=data, epochs=epochs, seed=seed, data_dir=data_dir, device=device)
+    unfinished = make_folder(out) / "unfinished.pt" if out is not None else None
     result = run_job(job, lambda row: typer.echo(epoch_text(row)), unfinished)
     if out is not None:
         store_result(out, result)
@@ -173,6 +173,7 @@ def compare(
     target: Annotated[float, typer.Option("--target", help="Points below bp's accuracy that count as reached.")] = 1.0,
     set_: Set = None,
     data_dir: DataDir = None,
+    device: Device = "cpu",
     jobs: Jobs = None,
 ) -> None:
     """The main job: train and price every rule, and write a report that compares them."""
@@ -184,7 +185,7 @@ def compare(
     with Progress("trainings") as progress:
         comparison = run(
             value or chip, network, out=out, rules=names, data=data, epochs=epochs, seeds=seeds, batch_size=batch_size,
-            target_points=target, data_dir=data_dir, workers=jobs, on_progress=progress.update,
+            target_points=target, data_dir=data_dir, workers=jobs, device=device, on_progress=progress.update,
         )  # fmt: skip
     typer.echo(compare_text(comparison), nl=False)
 
@@ -200,6 +201,7 @@ def sweep(
         Path | None, typer.Option("--store", metavar="DIR", help="Results that sweeps share; default: --out.")
     ] = None,
     data_dir: DataDir = None,
+    device: Device = "cpu",
 ) -> None:
     """Points over any keys, rules, chips and seeds; resumes where it stopped."""
     from fahw.show import Progress, sweep_text
@@ -212,8 +214,8 @@ def sweep(
         Progress("trainings") as progress,
     ):
         result = run(
-            file, out=out, store=store, workers=jobs, executor=pool, data_dir=data_dir, on_progress=progress.update,
-            on_priced=priced.update,
+            file, out=out, store=store, workers=jobs, executor=pool, data_dir=data_dir, device=device,
+            on_progress=progress.update, on_priced=priced.update,
         )  # fmt: skip
     typer.echo(sweep_text(result), nl=False)
     if result.failed:
@@ -255,6 +257,7 @@ def attack(
     images: Annotated[int, typer.Option("--images", min=1, help="Test images to attack.")] = 1000,
     set_: Set = None,
     data_dir: DataDir = None,
+    device: Device = "cpu",
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Write robustness.csv here.")] = None,
 ) -> None:
     """Train, then attack with adversarial images (FGSM, PGD, transfer): accuracy over epsilon."""
@@ -265,7 +268,7 @@ def attack(
     names = [name.strip() for name in rules.split(",") if name.strip()]
     found = run(
         network, names, value, data=data, epochs=epochs, seed=seed, epsilons=numbers("--epsilons", epsilons),
-        images=images, data_dir=data_dir, out=out, on_progress=lambda text: typer.echo(text, err=True),
+        images=images, data_dir=data_dir, device=device, out=out, on_progress=lambda text: typer.echo(text, err=True),
     )  # fmt: skip
     typer.echo(attack_text(found), nl=False)
 

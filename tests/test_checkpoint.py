@@ -16,9 +16,10 @@ import torch
 from fahw.config.load import load_chip
 from fahw.config.precision import FP32, Precision, RoundingModes
 from fahw.files import write_bytes
-from fahw.learn.checkpoint import Checkpoint, _Plain
+from fahw.learn.checkpoint import Checkpoint, _plain
 from fahw.learn.data import load
 from fahw.learn.delays import Delays
+from fahw.learn.device import CPU
 from fahw.learn.train import build, fit
 from fahw.network import load_model
 from fahw.rules import RULES
@@ -99,12 +100,12 @@ def test_a_checkpoint_names_nothing_that_could_run(thing):
     torch.save(thing, buffer, pickle_protocol=4)
     buffer.seek(0)
     if thing is getattr:  # pickles name bound methods by it: what stands for it knows fahw's objects alone
-        found = torch.load(buffer, weights_only=False, pickle_module=_Plain)
+        found = torch.load(buffer, weights_only=False, pickle_module=_plain(CPU))
         with pytest.raises(pickle.UnpicklingError):
             found("text", "join")
         return
     with pytest.raises(pickle.UnpicklingError, match="not data"):
-        torch.load(buffer, weights_only=False, pickle_module=_Plain)
+        torch.load(buffer, weights_only=False, pickle_module=_plain(CPU))
 
 
 def test_short_trainings_write_none(tmp_path):

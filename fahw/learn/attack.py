@@ -56,7 +56,7 @@ def pgd(
 ) -> Tensor:
     """Steps of 2.5 epsilon / `steps` along the signs from a random start, kept within `epsilon` of `x` and [0, 1]."""
     low, high = (x - epsilon).clamp(min=0), (x + epsilon).clamp(max=1)
-    found = x + epsilon * (2 * torch.rand(x.shape, generator=generator) - 1)
+    found = x + epsilon * (2 * torch.rand(x.shape, generator=generator).to(x.device) - 1)
     found = torch.minimum(torch.maximum(found, low), high)
     for _ in range(steps):
         found = found + _PGD_REACH * epsilon / steps * input_gradient(plain, found, labels).sign()
@@ -75,7 +75,7 @@ def robustness(
     `evaluation_seed`: of the random bits of its forward passes (`Arithmetic.evaluator`). Epsilon 0 is clean accuracy.
     """
     plain = plain_copy(model)
-    x = plain.arithmetic.encode(images.pixels, images.maximum)
+    x = plain.arithmetic.encode(images.pixels, images.maximum).to(images.labels.device)
     attacks: list[tuple[str, Model, Attack]] = [
         ("fgsm", plain, fgsm), ("pgd", plain, pgd), ("transfer", plain_copy(surrogate), pgd)
     ]  # fmt: skip
@@ -95,6 +95,7 @@ def _right(model: Model, evaluator: Arithmetic, x: Tensor, labels: Tensor, maxim
     """How many images in [0, 1] the model names rightly. They are finer than its pixels, as if from the same camera
     with more levels; unchanged ones are encoded to the very same words."""
     levels = maximum * (_MOST_LEVELS // maximum)
-    pixels = np.rint(x.double().numpy() * levels).astype(np.uint16)
-    logits = forward(model.network, evaluator, model.parameters, evaluator.encode(pixels, levels)).logits
+    pixels = np.rint(x.double().cpu().numpy() * levels).astype(np.uint16)
+    words = evaluator.encode(pixels, levels).to(x.device)
+    logits = forward(model.network, evaluator, model.parameters, words).logits
     return int((logits.argmax(1) == labels).sum())

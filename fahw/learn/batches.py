@@ -18,6 +18,7 @@ from fahw.config.recipe import Recipe
 from fahw.errors import Problem
 from fahw.learn.augment import Augmenter
 from fahw.learn.data import Dataset
+from fahw.learn.device import CPU
 from fahw.learn.images import Images, Pixels
 from fahw.learn.step import Arithmetic
 from fahw.network import Network
@@ -29,7 +30,8 @@ _MOST_HELD = 1 << 26
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """A batch of images before they are encoded, `(n, *input_shape)`, and their labels."""
+    """A batch of images before they are encoded, `(n, *input_shape)`, and their labels, on the device that is to
+    compute."""
 
     pixels: Pixels
     labels: Tensor
@@ -37,13 +39,14 @@ class Probe:
 
 
 class Part:
-    """The images at `rows` of `images`, encoded by `arithmetic` as `(n, *shape)`, and their labels."""
+    """The images at `rows` of `images`, encoded by `arithmetic` as `(n, *shape)`, and their labels, on the device."""
 
     def __init__(
         self, arithmetic: Arithmetic, images: Pixels | Images, labels: NDArray[np.int64], rows: NDArray[np.int64],
-        shape: tuple[int, ...], maximum: int,
+        shape: tuple[int, ...], maximum: int, device: torch.device = CPU,
     ) -> None:  # fmt: skip
-        self.labels = torch.from_numpy(labels[rows])
+        self._device = device
+        self.labels = torch.from_numpy(labels[rows]).to(device)
         self._arithmetic, self._images, self._rows = arithmetic, images, rows
         self._shape, self._maximum = shape, maximum
         self._held = self._encoded(images[rows]) if len(rows) * prod(shape) <= _MOST_HELD else None
@@ -54,7 +57,7 @@ class Part:
         """Whole batches in the given order."""
         for start in range(0, len(order) - size + 1, size):
             chosen = order[start : start + size]
-            yield self._inputs(chosen, augmenter), self.labels[torch.from_numpy(chosen)]
+            yield self._inputs(chosen, augmenter), self.labels[self._index(chosen)]
 
     def in_order(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Everything, unchanged; the last batch may be smaller."""
@@ -73,12 +76,15 @@ class Part:
 
     def _inputs(self, chosen: NDArray[np.int64], augmenter: Augmenter | None) -> Tensor:
         if self._held is not None and augmenter is None:
-            return self._held[torch.from_numpy(chosen)]
+            return self._held[self._index(chosen)]
         images = self._images[self._rows[chosen]]
         return self._encoded(augmenter(images, chosen) if augmenter else images)
 
+    def _index(self, chosen: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(chosen).to(self._device)
+
     def _encoded(self, images: Pixels) -> Tensor:
-        return self._arithmetic.encode(images.reshape(-1, *self._shape), self._maximum)
+        return self._arithmetic.encode(images.reshape(-1, *self._shape), self._maximum).to(self._device)
 
 
 def validation_size(recipe: Recipe, dataset: Dataset) -> int:
@@ -86,7 +92,9 @@ def validation_size(recipe: Recipe, dataset: Dataset) -> int:
     return max(1, round(recipe.validation * len(dataset.train_labels)))
 
 
-def split(arithmetic: Arithmetic, network: Network, recipe: Recipe, dataset: Dataset) -> list[Part]:
+def split(
+    arithmetic: Arithmetic, network: Network, recipe: Recipe, dataset: Dataset, device: torch.device = CPU
+) -> list[Part]:
     """Training, validation and test part: the same for every seed, without an image in common."""
     generator = np.random.Generator(np.random.PCG64(derive(0, "split")))
     order = generator.permutation(len(dataset.train_labels))
@@ -94,7 +102,7 @@ def split(arithmetic: Arithmetic, network: Network, recipe: Recipe, dataset: Dat
     train = (dataset.train_images, dataset.train_labels)
     test = (dataset.test_images, dataset.test_labels)
     parts = [(*train, order[kept:]), (*train, order[:kept]), (*test, np.arange(len(dataset.test_labels)))]
-    return [Part(arithmetic, *part, network.input_shape, dataset.maximum) for part in parts]
+    return [Part(arithmetic, *part, network.input_shape, dataset.maximum, device) for part in parts]
 
 
 def augment_problems(recipe: Recipe, dataset: Dataset) -> list[Problem]:

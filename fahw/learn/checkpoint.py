@@ -21,6 +21,7 @@ import torch
 
 import fahw
 from fahw.files import write_bytes
+from fahw.learn.device import CPU
 
 SAVE_EVERY_S = 30.0
 """Seconds between two checkpoints at least: shorter trainings write none."""
@@ -40,8 +41,8 @@ class Checkpoint:
         self._path, self._every_s, self._saved = path, every_s, time.monotonic()
         self._identity = f"{identity} {torch.__version__} {_code()}"
 
-    def load(self) -> Any:
-        """What was saved last; None where there is nothing to go on from."""
+    def load(self, device: torch.device = CPU) -> Any:
+        """What was saved last, by a training on any device; None where there is nothing to go on from."""
         try:
             content = self._path.read_bytes()
         except OSError:
@@ -50,7 +51,7 @@ class Checkpoint:
             return None
         stream = io.BytesIO(content[_DIGEST:])
         try:
-            identity, state = torch.load(stream, weights_only=False, pickle_module=_Plain)
+            identity, state = torch.load(stream, device, _plain(device), weights_only=False)
         except pickle.UnpicklingError:
             return None
         return state if identity == self._identity else None
@@ -79,10 +80,14 @@ def _attribute(thing: object, name: str) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
+    device = CPU
+
     def find_class(self, module: str, name: str) -> Any:
         """A class of fahw, a type of tensors, or what rebuilds an array."""
         if (module, name) == ("builtins", "getattr"):
             return _attribute
+        if (module, name) == ("torch", "device"):  # the one that it is read onto, whichever it was
+            return lambda *_: self.device
         if (module, name) in _REBUILD:
             return super().find_class(module, name)
         found = super().find_class(module, name) if module.partition(".")[0] in ("fahw", "torch") else None
@@ -93,7 +98,10 @@ class _Unpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"a checkpoint names {module}.{name}, which is not data")
 
 
-_Plain = SimpleNamespace(Unpickler=_Unpickler, __name__="checkpoint")
+def _plain(device: torch.device) -> Any:
+    """What `torch.load` takes for the module `pickle`."""
+    reader = type("_Placed", (_Unpickler,), {"device": device})
+    return SimpleNamespace(Unpickler=reader, __name__="checkpoint")
 
 
 @cache

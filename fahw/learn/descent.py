@@ -93,7 +93,8 @@ class Real:
         return gradient.sign()
 
     def real(self, gradient: Tensor) -> Tensor:
-        return gradient / self._batch_size
+        size = torch.full((), self._batch_size, dtype=gradient.dtype, device=gradient.device)
+        return gradient / size  # CUDA multiplies by the reciprocal of what is a mere number
 
     def root(self, x: Tensor) -> Tensor:
         return root(x)
@@ -101,7 +102,7 @@ class Real:
 
 def root(x: Tensor) -> Tensor:
     """By numpy, whose root is correctly rounded; torch's may be the last bit off."""
-    return torch.from_numpy(np.sqrt(x.numpy()))
+    return torch.from_numpy(np.sqrt(x.cpu().numpy())).to(x.device)
 
 
 def direction_format(optimizer: Optimizer, gradient: Format, velocity: Format) -> Format:

@@ -184,7 +184,8 @@ class Emulated(Floating):
         descent, form = self._descent, self._precision.number("master")
         g = self._into("gradient", slope, fracs[0], self._modes.gradient, moved.channel, moved.place("gradient"))
         if descent.clip is not None:
-            most = float(self._into("gradient", g.new_tensor(descent.clip * descent.batch_size), fracs[0]))
+            clip = torch.tensor(descent.clip * descent.batch_size, dtype=g.dtype)
+            most = float(self._into("gradient", clip, fracs[0]))
             g = g.clamp(-most, most)
         unit = _Rounding(self, moved, fracs[1])
         direction, new = descent.optimizer.direct(unit, g, moved.states, step)
@@ -266,7 +267,7 @@ class Emulated(Floating):
         return rounded
 
     def _noise(self, x: Tensor, form: Number, mode: Rounding) -> Noise | None:
-        return noise(self._lfsr, x.shape, self._modes.random_bits) if draws(form, mode) else None
+        return noise(self._lfsr, x.shape, self._modes.random_bits, x.device) if draws(form, mode) else None
 
 
 @dataclass(frozen=True, eq=False)

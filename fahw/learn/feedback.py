@@ -17,6 +17,7 @@ from torch import Tensor
 from fahw.config.precision import Precision
 from fahw.errors import ConfigError, Problem
 from fahw.learn.codes import fast_codes
+from fahw.learn.device import CPU
 from fahw.learn.formats import Scales, feedback_std, requantise_
 from fahw.network import Layer, Network, Shape, feedback_shape
 from fahw.prng import derive, row_seeds
@@ -62,13 +63,15 @@ class Feedback:
     """One training's feedback matrices; those that are kept are drawn at first use."""
 
     def __init__(
-        self, rule: Rule, source: Words, own: Draw | None = None, period: int = 1, weight_decay: float = 0.0
+        self, rule: Rule, source: Words, own: Draw | None = None, period: int = 1, weight_decay: float = 0.0,
+        device: torch.device = CPU,
     ) -> None:  # fmt: skip
         """`own` replaces the source's own numbers, for tests and imported matrices. `period`: steps between two
         transports of the forward words; between them the words are those of the last one. `weight_decay`: the
-        recipe's, which feedback weights that learn by W's steps have too."""
+        recipe's, which feedback weights that learn by W's steps have too. `device`: where the words go; they are drawn
+        on the processor."""
         self.rule, self.direct = rule, rule.path == "direct"
-        self._source, self._own, self._period = source, own or source.own, period
+        self._source, self._own, self._period, self._device = source, own or source.own, period, device
         self.weight_decay = weight_decay
         self._kept: dict[str, Tensor] = {}
         self._moved: dict[str, tuple[int, Tensor]] = {}
@@ -90,7 +93,7 @@ class Feedback:
 
     def noise(self, layer: Layer, draw: int) -> Tensor:
         """What step `draw` mirrors the layer's weights with, `(samples, *input shape)`."""
-        return self._source.noise(layer, draw)
+        return self._source.noise(layer, draw).to(self._device)
 
     def _last_moved(self, layer: Layer, weight: Tensor, transport: int) -> Tensor:
         """The forward words as transport number `transport` found them; the first one is before the first step."""
@@ -102,13 +105,13 @@ class Feedback:
         if self.rule.magnitude == "constant":
             return self._source.constant(layer)
         if self.rule.magnitude == "redrawn":
-            return self._own(layer, draw + 1)
+            return self._own(layer, draw + 1).to(self._device)
         return self.kept(layer)
 
     def kept(self, layer: Layer) -> Tensor:
         """The layer's own numbers themselves: who learns changes them in place."""
         if layer.name not in self._kept:
-            self._kept[layer.name] = self._own(layer, 0)
+            self._kept[layer.name] = self._own(layer, 0).to(self._device)
         return self._kept[layer.name]
 
 

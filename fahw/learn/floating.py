@@ -16,6 +16,7 @@ from torch.nn import grad
 from fahw.config.recipe import Tuning
 from fahw.layers import NORMS, Pair
 from fahw.learn.descent import Descent
+from fahw.learn.device import random_bytes
 from fahw.learn.images import Pixels
 from fahw.learn.signals import pruned, ternary
 from fahw.learn.step import Gradient, Parameters
@@ -126,7 +127,7 @@ class Floating:
     def loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
         """Softmax - one-hot."""
         log_p = logits.log_softmax(1)
-        rows = torch.arange(len(labels))
+        rows = torch.arange(len(labels), device=logits.device)
         error = log_p.exp()
         error[rows, labels] -= 1
         return error, -float(log_p[rows, labels].sum())
@@ -150,7 +151,7 @@ class Floating:
     def direct_error(self, layer: Layer, signal: Tensor, feedback: Tensor) -> Tensor:
         """e @ B, or the tiled e through the kernel B; the rows of B that labels name."""
         if feedback.dim() == 4:
-            tiles = layer_tiling(layer)
+            tiles = layer_tiling(layer, feedback.device)
             sums = tiles.sums(feedback)
             below = tiles.spread(_through(signal, sums.flatten(1)).view(-1, *sums.shape[1:]))
             return below if layer.padding_mode == "zeros" else unpadded(below, layer, 2)
@@ -234,7 +235,7 @@ class Floating:
         if not self._training:
             return x.new_ones(())
         threshold = drop_threshold(layer)
-        kept = torch.from_numpy(self._random.take(x.numel()) >= threshold).view(x.shape)
+        kept = (random_bytes(self._random, x.numel(), x.device) >= threshold).view(x.shape)
         return kept.to(x.dtype).mul_(256 / (256 - threshold))
 
 

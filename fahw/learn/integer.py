@@ -29,6 +29,7 @@ from fahw.config.recipe import Tuning
 from fahw.layers import NORMS
 from fahw.learn import layer_products
 from fahw.learn.descent import Descent
+from fahw.learn.device import CPU, random_bytes
 from fahw.learn.feedback import word_dtype
 from fahw.learn.floating import drop_factor, drop_threshold, initial_weights, norm_parameters, shortcut_channels
 from fahw.learn.formats import (
@@ -76,6 +77,7 @@ class Integer:
     def __init__(
         self, network: Network, rule: Rule, precision: Precision, rounding: RoundingModes, scales: dict[str, Scales],
         momentum: float, batch_size: int, random: Lfsr, way: Way | None = None, tuning: Tuning | None = None,
+        device: torch.device = CPU,
     ) -> None:  # fmt: skip
         self._rule, self._precision, self._rounding, self._scales = rule, precision, rounding, scales
         self._random, self._way = random, way
@@ -84,7 +86,7 @@ class Integer:
             layer.name: bounds(network, layer, scales[layer.name], rule, batch_size) for layer in network.weighted
         }
         self._fracs = value_fracs(network, precision, scales)
-        self._tables = activation_tables(network, self._fracs, precision.bits("activation"))
+        self._tables = activation_tables(network, self._fracs, precision.bits("activation"), device)
         self._descent = Descent.of(tuning or Tuning(momentum=momentum), batch_size)
         frac = scales[self._last].error.frac
         self._norms = Norms(network, self._fracs, frac, precision, rounding, self._descent)
@@ -136,7 +138,7 @@ class Integer:
         acc = self._carried(acc, bound, shift, self._rounding.activation)
         if parameters.bias is not None:
             aligned = (parameters.bias.to(acc.dtype) * 2.0 ** (acc_frac - s.bias.frac)).round_()
-            acc.add_(aligned.unsqueeze_(1))
+            acc.add_(aligned.unsqueeze(1))
         words = self._words(
             self._wrap(acc, bound), shift, s.output, self._rounding.activation, (layer.name, "activation")
         )
@@ -203,7 +205,7 @@ class Integer:
         bound, frac = self._bounds[layer.name].error, signal_frac(self._rule, self._scales[self._last].delta.frac)
         if feedback.dim() == 2:
             return self._sent_down(layer, product(feedback.t(), signal, bound, self._way), frac)
-        tiles = layer_tiling(layer)
+        tiles = layer_tiling(layer, feedback.device)
         sums = tiles.sums(feedback.double())
         acc = product(sums.flatten(1).t(), signal, bound, self._way)
         acc = tiles.spread(acc.view(*sums.shape[1:], -1), 1)
@@ -211,7 +213,8 @@ class Integer:
 
     def pruned(self, layer: Layer, error: Tensor, rule: Rule, draw: int) -> Tensor:
         """With one random byte per word, in the order of memory."""
-        return pruned_words(error, rule, self._random.take(error.numel()), Format(self._precision.bits("error"), 0))
+        random = random_bytes(self._random, error.numel(), error.device)
+        return pruned_words(error, rule, random, Format(self._precision.bits("error"), 0))
 
     def local_error(self, layer: Layer, saved: Tensor, error: Tensor) -> Tensor:
         """Masks and table derivatives; sums of overlapping windows saturate."""
@@ -260,7 +263,7 @@ class Integer:
             acc = self._accumulated(rows, operand.t(), bound.gradient)
         if not layer.bias:
             return Gradient(acc, None)
-        ones = self._ones(rows.shape[1], rows.dtype)
+        ones = self._ones(rows)
         return Gradient(acc, self._accumulated(rows, ones, bound.bias_gradient).view(-1))
 
     def update(self, parameters: dict[str, Parameters], gradients: dict[str, Gradient], rate: float, step: int) -> None:
@@ -323,11 +326,12 @@ class Integer:
         acc = product(a, b, bound, self._way)
         return self._wrap(self._carried(acc, bound), bound) if self._overflows(bound) else acc
 
-    def _ones(self, count: int, dtype: torch.dtype) -> Tensor:
-        """A column that sums the rows of what is multiplied by it."""
-        if (count, dtype) not in self._columns:
-            self._columns[count, dtype] = torch.ones(count, 1, dtype=dtype)
-        return self._columns[count, dtype]
+    def _ones(self, rows: Tensor) -> Tensor:
+        """A column that sums the rows."""
+        key = rows.shape[1], rows.dtype
+        if key not in self._columns:
+            self._columns[key] = torch.ones(key[0], 1, dtype=key[1], device=rows.device)
+        return self._columns[key]
 
     def _carried(self, acc: Tensor, bound: int, shift: int = 0, mode: Rounding = "nearest") -> Tensor:
         if acc.dtype == torch.int64:  # may have wrapped already, which the accumulator's own wrapping hides
@@ -348,7 +352,7 @@ class Integer:
         exact = acc * 2.0**-shift if self._tally and place else None
         random = None
         if draws_random(mode, into.bits):
-            random = torch.from_numpy(self._random.take(acc.numel()))
+            random = random_bytes(self._random, acc.numel(), acc.device)
         words = requantise_(acc, shift, into.bits, mode, random).to(word_dtype(into.bits))
         if exact is not None and self._tally and place:
             self._tally.rounded(*place, exact, words, fixed(into.bits))
@@ -377,7 +381,7 @@ class Integer:
         if not self._training:
             return x, x
         threshold = drop_threshold(layer)
-        kept = torch.from_numpy(self._random.take(x.numel()) >= threshold).view(x.shape)
+        kept = (random_bytes(self._random, x.numel(), x.device) >= threshold).view(x.shape)
         factor = kept.float().mul_(drop_factor(threshold))
         return self._scaled(x, factor, self._precision.bits("activation")), factor
 

@@ -86,7 +86,7 @@ def _summed(model: Model, probe: Sequence[Probe], draw: int) -> dict[str, Tensor
     """Weight gradients over all batches, shaped as the weights."""
     sums: dict[str, Tensor] = {}
     for batch in probe:
-        images = model.arithmetic.encode(batch.pixels, batch.maximum)
+        images = model.arithmetic.encode(batch.pixels, batch.maximum).to(batch.labels.device)
         found = gradients(model, images, batch.labels, draw)
         for name in (layer.name for layer in model.network.weighted if layer.name in found):
             weight = found[name].weight.double().reshape(model.parameters[name].weight.shape)

@@ -16,6 +16,7 @@ from torch import Tensor
 from fahw.config.precision import Precision, Rounding, RoundingModes
 from fahw.layers import NORMS
 from fahw.learn.descent import Descent
+from fahw.learn.device import random_bytes
 from fahw.learn.feedback import word_dtype
 from fahw.learn.floating import NORM_EPS, NORM_MOMENTUM
 from fahw.learn.formats import draws_random, round_, saturate_
@@ -63,7 +64,7 @@ class Norms:
                 _follow(p.statistics, mean * unit, variance * (unit * unit), x[0].numel())
         else:
             mean, inverse = p.statistics[0] / unit, _inverse_deviation(p.statistics[1])
-        out = torch.empty(x.shape, dtype=word_dtype(self._bits[0]))
+        out = torch.empty(x.shape, dtype=word_dtype(self._bits[0]), device=x.device)
         for part in _channels(x):
             q = self._wide(0, x[part])
             gain = p.weight[part] * inverse[part]
@@ -77,13 +78,13 @@ class Norms:
     ) -> tuple[Tensor, Gradient]:
         """The error before the norm, and the gradient sums of scale and shift."""
         mean, inverse = self._kept[layer.name]
-        unit, count = 2.0 ** -self._fracs[layer.sources[0]], x[0].numel()
+        unit, count = 2.0 ** -self._fracs[layer.sources[0]], _count(x)
         total = _sums(error)
         along = (_dots(error, x) - mean * total) * (inverse * unit)
         gain = parameters.weight * inverse
         slope = gain * (inverse * unit) * (along / count)
         start = slope * mean - gain * (total / count)
-        below = torch.empty(x.shape, dtype=word_dtype(self._bits[1]))
+        below = torch.empty(x.shape, dtype=word_dtype(self._bits[1]), device=x.device)
         for part in _channels(x):
             e, q = self._wide(1, error[part]), self._wide(0, x[part])
             exact = e.mul_(_wide(gain[part], q)).sub_(q.mul_(_wide(slope[part], q))).add_(_wide(start[part], q))
@@ -94,7 +95,7 @@ class Norms:
         """Words in float64, in scratch memory: fresh memory costs more than a pass over it."""
         size = words.numel()
         if len(self._scratch) < 2 or len(self._scratch[number]) < size:
-            self._scratch = [torch.empty(size, dtype=torch.float64) for _ in range(2)]
+            self._scratch = [torch.empty(size, dtype=torch.float64, device=words.device) for _ in range(2)]
         return self._scratch[number][:size].view(words.shape).copy_(words)
 
     def update(self, parameters: dict[str, Parameters], gradients: dict[str, Gradient], rate: float, step: int) -> None:
@@ -110,9 +111,14 @@ class Norms:
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of every channel of words, from exact sums."""
-    count = x[0].numel()
+    count = _count(x)
     mean = _sums(x) / count
     return mean, (_dots(x, x) / count - mean * mean).clamp_(min=0)
+
+
+def _count(x: Tensor) -> Tensor:
+    """Of every channel's words; a tensor, as by a number CUDA does not divide: it multiplies by the reciprocal."""
+    return torch.full((), x[0].numel(), dtype=torch.float64, device=x.device)
 
 
 def _channels(x: Tensor) -> Iterator[slice]:
@@ -125,7 +131,7 @@ def _sums(x: Tensor) -> Tensor:
     """Of every channel's words, exact."""
     rows = x.flatten(1)
     if x.dtype == torch.int8:
-        ones = torch.ones(rows.shape[1], 1, dtype=torch.int8)
+        ones = torch.ones(rows.shape[1], 1, dtype=torch.int8, device=x.device)
         return product(rows, ones, rows.shape[1] << 7).view(-1).double()
     return rows.sum(1, dtype=torch.float64)
 
@@ -141,7 +147,7 @@ def _dots(x: Tensor, y: Tensor) -> Tensor:
 
 def _inverse_deviation(variance: Tensor) -> Tensor:
     """By numpy, whose root is correctly rounded; torch's may be the last bit off."""
-    return torch.from_numpy(1 / np.sqrt(variance.numpy() + NORM_EPS))
+    return torch.from_numpy(1 / np.sqrt(variance.cpu().numpy() + NORM_EPS)).to(variance.device)
 
 
 def _follow(statistics: Tensor, mean: Tensor, variance: Tensor, count: int) -> None:
@@ -158,6 +164,6 @@ def _words_(values: Tensor, bits: int, mode: Rounding, random: Lfsr) -> Tensor:
     if bits > 1:
         noise = None
         if draws_random(mode, bits):
-            noise = torch.from_numpy(random.take(values.numel())).to(values.dtype).view(values.shape)
+            noise = random_bytes(random, values.numel(), values.device).to(values.dtype).view(values.shape)
         round_(values, mode, noise)
     return saturate_(values, bits)

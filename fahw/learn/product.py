@@ -1,4 +1,4 @@
-"""Exact products of integer matrices, by the fastest way that is exact on this processor.
+"""Exact products of integer matrices, by the fastest way that is exact on the device.
 
 `torch._int_mm` is five times as fast as float32 but wrong where oneDNN adds 8-bit products with saturation in 16 bits
 (processors without VNNI), and leaves its result unset for some strides of matrices with a single row or column;
@@ -13,6 +13,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+
+from fahw.learn.device import CPU
 
 Way = Literal["int8", "float32", "float64", "int64"]
 WAYS: tuple[Way, ...] = ("int8", "float32", "float64", "int64")
@@ -44,15 +46,17 @@ def product(a: Tensor, b: Tensor, bound: int, way: Way | None = None) -> Tensor:
         raise ValueError(f"{way} is not exact here: bound {bound}, {a.dtype} x {b.dtype}")
     if chosen == "int8":
         return torch._int_mm(a, b)
+    if chosen == "int64":  # the processor's: CUDA multiplies no int64
+        return torch.mm(a.cpu().long(), b.cpu().long()).to(a.device)
     return torch.mm(a.to(_DTYPES[chosen]), b.to(_DTYPES[chosen]))
 
 
 def matmul_flags() -> tuple[str, ...]:
-    """The global settings that decide how PyTorch multiplies floats on the processor."""
+    """The global settings that decide how PyTorch multiplies floats."""
     mkldnn = torch.backends.mkldnn
     if not hasattr(mkldnn, "matmul"):  # before torch 2.9
         return str(mkldnn.enabled), torch.get_float32_matmul_precision()
-    places = (torch.backends, mkldnn, mkldnn.matmul, getattr(mkldnn, "conv", None))
+    places = (torch.backends, mkldnn, mkldnn.matmul, getattr(mkldnn, "conv", None), torch.backends.cuda.matmul)
     return str(mkldnn.enabled), *(str(getattr(place, "fp32_precision", "")) for place in places)
 
 
@@ -63,7 +67,7 @@ def _usable(way: Way, a: Tensor, b: Tensor, bound: int) -> bool:
         return False
     return way == "float64" or is_exact(
         way, a.shape[0], a.shape[1], b.shape[1], _by_columns(a), _by_columns(b),
-        matmul_flags() if way == "float32" else (),
+        matmul_flags() if way == "float32" else (), a.device,
     )  # fmt: skip
 
 
@@ -82,14 +86,17 @@ def _by_columns(x: Tensor) -> bool:
 
 
 @cache
-def is_exact(way: Way, m: int, k: int, n: int, a_columns: bool, b_columns: bool, flags: tuple[str, ...] = ()) -> bool:
-    """Whether `way` multiplies worst-case matrices of this shape and layout exactly; tried once.
+def is_exact(
+    way: Way, m: int, k: int, n: int, a_columns: bool, b_columns: bool, flags: tuple[str, ...] = (),
+    device: torch.device = CPU,
+) -> bool:  # fmt: skip
+    """Whether `way` multiplies worst-case matrices of this shape and layout exactly on the device; tried once.
 
     For a longer side a shorter one with the same tail is tried.
     """
     m, k, n = _trial_size(m, _MOST_SUMS), _trial_size(k, _LONGEST_SUM), _trial_size(n, _MOST_SUMS)
     return all(
-        _agrees(way, _stored(a, a_columns), _stored(b, b_columns))
+        _agrees(way, _stored(a, a_columns), _stored(b, b_columns), device)
         for tops in ([(128, 128)] if way == "int8" else float32_magnitudes(k))
         for a, b in worst_cases((m, k), (k, n), tops)
     )
@@ -131,10 +138,10 @@ def _stored(x: Tensor, by_columns: bool) -> Tensor:
     return x.t().contiguous().t() if by_columns else x
 
 
-def _agrees(way: Way, a: Tensor, b: Tensor) -> bool:
-    x, y = a.to(_DTYPES[way]), b.to(_DTYPES[way])
+def _agrees(way: Way, a: Tensor, b: Tensor, device: torch.device) -> bool:
+    x, y = a.to(device, _DTYPES[way]), b.to(device, _DTYPES[way])
     try:
         result = torch._int_mm(x, y) if way == "int8" else torch.mm(x, y)
-    except (RuntimeError, AttributeError):  # not built for this processor, or no such shape
+    except (RuntimeError, AttributeError):  # not built for this device, or no such shape
         return False
-    return torch.equal(result.double(), a @ b)
+    return torch.equal(result.double().cpu(), a @ b)

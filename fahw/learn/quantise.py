@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fahw.config.numbers import Fixed, Float, Number
 from fahw.config.precision import Rounding
+from fahw.learn.device import CPU
 from fahw.prng import Lfsr
 
 _NATIVE = {
@@ -40,11 +42,11 @@ class Noise:
     bits: int
 
 
-def noise(random: Lfsr, shape: torch.Size, bits: int) -> Noise:
+def noise(random: Lfsr, shape: torch.Size, bits: int, device: torch.device = CPU) -> Noise:
     """Fresh draws in the order of memory: the top `bits` of a byte, or of two bytes, the first of them the lower."""
     taken = random.take(shape.numel() * (1 if bits <= 8 else 2))
-    words = taken if bits <= 8 else taken.view("<u2")
-    return Noise(torch.from_numpy(words >> ((8 if bits <= 8 else 16) - bits)).view(shape), bits)
+    words = taken if bits <= 8 else taken.view("<u2").astype(np.int32)
+    return Noise(torch.from_numpy(words >> ((8 if bits <= 8 else 16) - bits)).view(shape).to(device), bits)
 
 
 def draws(form: Number, mode: Rounding) -> bool:

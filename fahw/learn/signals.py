@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from math import log2, pi, sqrt
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fahw.learn.formats import Format
@@ -37,14 +35,14 @@ def ternary(error: Tensor, unit: float = 1.0) -> Tensor:
     return error.sign().mul_(kept).mul_(TERNARY_UNIT * unit)
 
 
-def pruned_words(error: Tensor, rule: Rule, random: NDArray[np.uint8], form: Format) -> Tensor:
+def pruned_words(error: Tensor, rule: Rule, random: Tensor, form: Format) -> Tensor:
     """As `pruned`, on words: the threshold is a word, its factor has 8 fraction bits, a chance is a byte."""
     size = error.to(torch.int32).abs_()
     factor, total, count = pruning_factor(rule), int(size.sum()), int(size.count_nonzero())
     if not count:
         return error
     threshold = min((2 * total * factor + (count << 8)) // (count << 9), max(1, form.limit - 1))
-    up = (size << 8) > torch.from_numpy(random).view(error.shape).to(torch.int32) * threshold
+    up = (size << 8) > random.view(error.shape).to(torch.int32) * threshold
     return torch.where(size >= threshold, error, error.sign() * (up * threshold).to(error.dtype))
 
 

@@ -8,10 +8,11 @@ knows numbers only through an `Arithmetic`, which also chooses the order of the 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from fahw.layers import INPUT, NORMS
@@ -44,6 +45,15 @@ class Parameters:
     statistics: Tensor | None = None
     square: Tensor | None = None
     bias_square: Tensor | None = None
+
+
+def placed(p: Parameters, device: torch.device) -> Parameters:
+    """On the device; what is one tensor stays one."""
+    moved, there = replace(p), dict[int, Tensor]()
+    for name in (each.name for each in fields(p)):
+        x = getattr(p, name)
+        setattr(moved, name, None if x is None else there.setdefault(id(x), x.to(device)))
+    return moved
 
 
 class Gradient(NamedTuple):

@@ -18,7 +18,7 @@ def softmax_error(logits: Tensor, labels: Tensor, bits: int, frac: int, into: Fo
     `into`, not saturated; one bit, which keeps only the sign, is yielded with 8 fraction bits.
     """
     table, rows = exp_table(bits, frac), np.arange(len(labels))
-    z, truth = logits.numpy().astype(np.int64), labels.numpy()
+    z, truth = logits.cpu().numpy().astype(np.int64), labels.cpu().numpy()
     below = z.max(0) - z
     powers = table[np.minimum(below, len(table) - 1)]
     sums = powers.sum(0)
@@ -26,14 +26,14 @@ def softmax_error(logits: Tensor, labels: Tensor, bits: int, frac: int, into: Fo
     error = ((powers << fraction) + sums // 2) // sums
     error[truth, rows] -= 1 << fraction
     nats = below[truth, rows] * 2.0**-frac + np.log(sums * 2.0**-EXP_BITS)
-    return torch.from_numpy(error), float(nats.sum())
+    return torch.from_numpy(error).to(logits.device), float(nats.sum())
 
 
-def activation_tables(network: Network, fracs: dict[str, int], bits: int) -> dict[str, Tensor]:
-    """By layer: a word for every word that it can read."""
+def activation_tables(network: Network, fracs: dict[str, int], bits: int, device: torch.device) -> dict[str, Tensor]:
+    """By layer: a word for every word that it can read, on the device."""
     makers = {"tanh": tanh_table, "sigmoid": sigmoid_table}
     return {
-        layer.name: torch.from_numpy(makers[layer.kind](bits, fracs[layer.sources[0]])).to(word_dtype(bits))
+        layer.name: torch.from_numpy(makers[layer.kind](bits, fracs[layer.sources[0]])).to(device, word_dtype(bits))
         for layer in network.layers
         if layer.kind in makers
     }

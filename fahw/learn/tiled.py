@@ -15,6 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from fahw.learn.device import CPU
 from fahw.network import Layer
 
 
@@ -50,10 +51,11 @@ class Tiling:
 
 
 @lru_cache(maxsize=512)
-def tiling(height: Axis, width: Axis) -> Tiling:
+def tiling(height: Axis, width: Axis, device: torch.device = CPU) -> Tiling:
     """Of an image."""
     (rows, row_of), (columns, column_of) = _classes(height), _classes(width)
-    return Tiling(_indicator(rows, height.kernel), _indicator(columns, width.kernel), row_of, column_of)
+    parts = _indicator(rows, height.kernel), _indicator(columns, width.kernel), row_of, column_of
+    return Tiling(*(part.to(device) for part in parts))
 
 
 def _classes(axis: Axis) -> tuple[list[tuple[int, ...]], Tensor]:
@@ -85,9 +87,9 @@ def axes(
     return Axis(*height), Axis(*width)
 
 
-def layer_tiling(layer: Layer) -> Tiling:
+def layer_tiling(layer: Layer, device: torch.device) -> Tiling:
     """Of a convolution's image, padded already where that is not with zeros."""
     zeros = layer.padding_mode == "zeros"
     inside = layer.in_shape if zeros else [s + 2 * p for s, p in zip(layer.in_shape[1:], layer.padding, strict=True)]
     padding = layer.padding if zeros else (0, 0)
-    return tiling(*axes(inside, layer.out_shape, layer.kernel, layer.stride, padding, layer.dilation))
+    return tiling(*axes(inside, layer.out_shape, layer.kernel, layer.stride, padding, layer.dilation), device)

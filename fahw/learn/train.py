@@ -27,6 +27,7 @@ from fahw.learn.checkpoint import Checkpoint
 from fahw.learn.data import Dataset
 from fahw.learn.delays import IN_TIME, Delays, Pending
 from fahw.learn.descent import float_underflows, underflows
+from fahw.learn.device import CPU
 from fahw.learn.emulated import Emulated
 from fahw.learn.emulated_words import EmulatedWords
 from fahw.learn.feedback import Feedback, FloatWords, IntegerWords, Words, check_trained
@@ -36,7 +37,7 @@ from fahw.learn.formats import RANDOM_BITS, network_scales, overflow_problems
 from fahw.learn.integer import Integer
 from fahw.learn.metrics import alignments, gradient_angles
 from fahw.learn.observe import Observer
-from fahw.learn.step import Arithmetic, Model, forward
+from fahw.learn.step import Arithmetic, Model, forward, placed
 from fahw.learn.tally import Lost
 from fahw.network import Network, untrainable
 from fahw.prng import Lfsr, derive
@@ -90,24 +91,24 @@ class TrainResult:
 def train(
     network: Network, recipe: Recipe, rule: Rule, *, precision: Precision, rounding: RoundingModes, seed: int,
     dataset: Dataset, epochs: int | None = None, on_epoch: Callable[[EpochRow], None] | None = None,
-    delays: Delays = IN_TIME, checkpoint: Checkpoint | None = None,
+    delays: Delays = IN_TIME, checkpoint: Checkpoint | None = None, device: torch.device = CPU,
 ) -> TrainResult:  # fmt: skip
     """Train `network` under `rule`; `epochs` replaces the recipe's. With `delays` the error meets weights as the last
     transport found them, and updates come late. A `checkpoint` is gone on from, kept up to date and at last removed.
-    Call on one torch thread: small networks are slower on more.
+    Call within `settled`: small networks are slower on more threads than one.
 
     Raises ConfigError where data and network do not fit.
     """
     return fit(
         network, recipe, rule, precision=precision, rounding=rounding, seed=seed, dataset=dataset, epochs=epochs,
-        on_epoch=on_epoch, delays=delays, checkpoint=checkpoint,
+        on_epoch=on_epoch, delays=delays, checkpoint=checkpoint, device=device,
     )[1]  # fmt: skip
 
 
 def fit(
     network: Network, recipe: Recipe, rule: Rule, *, precision: Precision, rounding: RoundingModes, seed: int,
     dataset: Dataset, epochs: int | None = None, on_epoch: Callable[[EpochRow], None] | None = None,
-    delays: Delays = IN_TIME, checkpoint: Checkpoint | None = None,
+    delays: Delays = IN_TIME, checkpoint: Checkpoint | None = None, device: torch.device = CPU,
 ) -> tuple[Model, TrainResult]:  # fmt: skip
     """As `train`, with the model as the last epoch leaves it."""
     if epochs is not None:
@@ -115,11 +116,11 @@ def fit(
     check_fit(network, recipe, dataset)
     check_rates(network, recipe, [rule], precision, rounding)
     tuning = recipe.tuning(rule.name)
-    model, warnings = build(network, tuning, rule, precision, rounding, recipe.batch_size, seed, delays)
-    training, validation, test = split(model.arithmetic, network, recipe, dataset)
+    model, warnings = build(network, tuning, rule, precision, rounding, recipe.batch_size, seed, delays, device)
+    training, validation, test = split(model.arithmetic, network, recipe, dataset, device)
     steps, probe = len(training.labels) // recipe.batch_size, training.probe(recipe.batch_size, _PROBE_IMAGES)
     rows: list[EpochRow] = []
-    if checkpoint and (saved := checkpoint.load()):
+    if checkpoint and (saved := checkpoint.load(device)):
         model, rows = saved
         for row in rows if on_epoch else ():
             on_epoch(row)  # type: ignore[misc]
@@ -147,20 +148,20 @@ def fit(
 
 def build(
     network: Network, tuning: Tuning, rule: Rule, precision: Precision, rounding: RoundingModes, batch_size: int,
-    seed: int, delays: Delays = IN_TIME,
+    seed: int, delays: Delays = IN_TIME, device: torch.device = CPU,
 ) -> tuple[Model, tuple[str, ...]]:  # fmt: skip
     """A model before its first step, and what could overflow in it. Raises ConfigError where the formats have no
     arithmetic for the rule."""
     check_trained([rule], precision)
-    arithmetic, words, warnings = _numbers(network, tuning, rule, precision, rounding, batch_size, seed)
-    parameters = {layer.name: arithmetic.initial(layer, seed) for layer in network.trained}
-    feedback = Feedback(rule, words, period=delays.transport_period, weight_decay=tuning.weight_decay)
+    arithmetic, words, warnings = _numbers(network, tuning, rule, precision, rounding, batch_size, seed, device)
+    parameters = {layer.name: placed(arithmetic.initial(layer, seed), device) for layer in network.trained}
+    feedback = Feedback(rule, words, None, delays.transport_period, tuning.weight_decay, device)
     return Model(network, arithmetic, parameters, feedback, Pending(delays.update_delay)), warnings
 
 
 def _numbers(
     network: Network, tuning: Tuning, rule: Rule, precision: Precision, rounding: RoundingModes, batch_size: int,
-    seed: int,
+    seed: int, device: torch.device,
 ) -> tuple[Arithmetic, Words, tuple[str, ...]]:  # fmt: skip
     """The arithmetic of the formats, the source of its feedback words, and what could overflow."""
     if precision.is_float:
@@ -174,7 +175,9 @@ def _numbers(
         emulated = Emulated(network, precision, rounding, scales, tuning, batch_size, random, seed)
         feedback = EmulatedWords(network, rule, precision, scales, tuning.feedback_gain, seed)
         return emulated, feedback, tuple(f"{problem} (training does not wrap it)" for problem in warnings)
-    integer = Integer(network, rule, precision, rounding, scales, tuning.momentum, batch_size, random, tuning=tuning)
+    integer = Integer(
+        network, rule, precision, rounding, scales, tuning.momentum, batch_size, random, None, tuning, device
+    )
     return integer, IntegerWords(network, rule, precision, scales, seed), warnings
 
 

@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import is_
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fahw.config.numbers import fixed
 from fahw.config.precision import Rounding, RoundingModes
 from fahw.learn.descent import Descent, clip_word, direction_format, root
+from fahw.learn.device import random_bytes
 from fahw.learn.feedback import word_dtype
 from fahw.learn.formats import (
     MU_BITS,
@@ -180,7 +179,7 @@ class Update:
 
     def real(self, block: _Block, g: Tensor) -> Tensor:
         """Mean gradients of the batch in float32."""
-        x = torch.empty(len(g), dtype=torch.float32)
+        x = torch.empty(len(g), dtype=torch.float32, device=g.device)
         for piece in block.pieces:
             x[piece.place].copy_(g[piece.place]).mul_(gradient_unit(piece.formats.gradient, self.descent))
         return x
@@ -226,9 +225,9 @@ class Update:
             modes.update == "stochastic" and self.descent.weight_decay > 0,
             modes.update == "stochastic",  # what is subtracted from the master is rounded whatever its width
         )
-        taken = self._random.take(size * sum(wanted))
+        taken = random_bytes(self._random, size * sum(wanted), self._blocks[0].master.device)
         starts = [size * sum(wanted[:kind]) for kind in range(len(wanted))]
-        return [_slice(taken, start, size) if w else None for w, start in zip(wanted, starts, strict=True)]
+        return [taken[start : start + size] if w else None for w, start in zip(wanted, starts, strict=True)]
 
     def _noise(self, block: _Block, random: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         return None if random is None else self._buffer(2, block, dtype).copy_(random)
@@ -236,7 +235,8 @@ class Update:
     def _buffer(self, number: int, block: _Block, dtype: torch.dtype) -> Tensor:
         """Scratch of the block's size."""
         if (dtype, number) not in self._scratch:
-            self._scratch[dtype, number] = torch.empty(max(len(b.master) for b in self._blocks), dtype=dtype)
+            size = max(len(b.master) for b in self._blocks)
+            self._scratch[dtype, number] = block.master.new_empty(size, dtype=dtype)
         return self._scratch[dtype, number][: len(block.master)]
 
     def _plan(self, block: _Block, rate: float) -> _Constants:
@@ -269,9 +269,10 @@ class Update:
         ):
             return
         size = sum(p.master.numel() + (0 if p.bias is None else p.bias.numel()) for p in parameters.values())
-        velocity, master = torch.empty(size), torch.empty(size)
-        square = torch.empty(size) if self.descent.optimizer.states > 1 else None
-        words = torch.zeros(size, dtype=word_dtype(self._bits[3]))
+        like = next(iter(parameters.values())).master
+        velocity, master = like.new_empty(size), like.new_empty(size)
+        square = like.new_empty(size) if self.descent.optimizer.states > 1 else None
+        words = like.new_zeros(size, dtype=word_dtype(self._bits[3]))
         spans, start = [], 0
         for name, p in parameters.items():
             end = start + p.master.numel()
@@ -364,7 +365,3 @@ def _moved(x: Tensor, into: Tensor) -> Tensor:
     view = into.view(x.shape)
     view.copy_(x)
     return view
-
-
-def _slice(taken: NDArray[np.uint8], start: int, size: int) -> Tensor:
-    return torch.from_numpy(taken[start : start + size])

@@ -57,7 +57,7 @@ def largest(x: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
         )
     first, *others = cells(padded, layer)
     best = first.contiguous()
-    place = torch.zeros(best.shape, dtype=torch.int8 if prod(layer.kernel) <= 128 else torch.int16)
+    place = torch.zeros_like(best, dtype=torch.int8 if prod(layer.kernel) <= 128 else torch.int16)
     for number, cell in enumerate(others, 1):
         better = cell.gt(best).view(torch.int8).to(place.dtype)
         torch.maximum(place, better.mul_(number), out=place)
@@ -102,13 +102,13 @@ def spread(x: Tensor, layer: Layer) -> Tensor:
 
 def padded(x: Tensor, layer: Layer, axis: int) -> Tensor:
     """Images, rows at `axis` and columns behind it, padded in the layer's mode with their own pixels."""
-    rows, columns = pad_sources(layer)
+    rows, columns = pad_sources(layer, x.device)
     return x.index_select(axis, rows).index_select(axis + 1, columns)
 
 
 def unpadded(x: Tensor, layer: Layer, axis: int) -> Tensor:
     """The adjoint of `padded`: every pixel of the padding is added to the one that it copies."""
-    for dim, sources, size in zip((axis, axis + 1), pad_sources(layer), layer.in_shape[1:], strict=True):
+    for dim, sources, size in zip((axis, axis + 1), pad_sources(layer, x.device), layer.in_shape[1:], strict=True):
         shape = list(x.shape)
         shape[dim] = size
         x = x.new_zeros(shape).index_add_(dim, sources, x)
@@ -116,11 +116,11 @@ def unpadded(x: Tensor, layer: Layer, axis: int) -> Tensor:
 
 
 @cache
-def pad_sources(layer: Layer) -> tuple[Tensor, Tensor]:
+def pad_sources(layer: Layer, device: torch.device) -> tuple[Tensor, Tensor]:
     """Which row and which column of the image each of the padded one copies."""
     found = []
     for size, pad in zip(layer.in_shape[1:], layer.padding, strict=True):
-        at = torch.arange(-pad, size + pad)
+        at = torch.arange(-pad, size + pad, device=device)
         if layer.padding_mode == "reflect":
             at = torch.where(at < 0, -at, torch.where(at >= size, 2 * (size - 1) - at, at))
         found.append(at % size if layer.padding_mode == "circular" else at.clamp(0, size - 1))

@@ -111,7 +111,8 @@ class ConvProducts:
 
     def tiled(self, rows: Tensor, kernel: Tensor, x_shape: torch.Size, out_shape: torch.Size) -> Tensor:
         """The error rows (n, outputs), tiled over the output's pixels, sent down through (outputs, in, kh, kw)."""
-        tiles = tiling(*axes(x_shape, out_shape, kernel.shape[2:], self.stride, self.padding, self.dilation))
+        sides = axes(x_shape, out_shape, kernel.shape[2:], self.stride, self.padding, self.dilation)
+        tiles = tiling(*sides, kernel.device)
         sums = tiles.sums(kernel)
         return tiles.spread((rows @ sums.flatten(1)).view(len(rows), *sums.shape[1:]))
 

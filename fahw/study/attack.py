@@ -17,6 +17,7 @@ from fahw.learn.attack import RobustnessRow, robustness
 from fahw.learn.batches import Probe
 from fahw.learn.data import Dataset, load
 from fahw.learn.delays import IN_TIME
+from fahw.learn.device import device_of, settled
 from fahw.learn.step import Model
 from fahw.learn.train import fit
 from fahw.network import Network
@@ -59,28 +60,26 @@ def attack(
     epsilons: Sequence[float] = EPSILONS,
     images: int = 1000,
     data_dir: Path | None = None,
+    device: str = "cpu",
     out: Path | None = None,
     on_progress: Callable[[str], None] = lambda text: None,
 ) -> tuple[Robustness, ...]:
     """Train `network` under each rule, and once more in float under backpropagation from another seed; then attack.
 
     `images` of the test set are used, the same ones for every rule and seed. `out`: folder for `robustness.csv`.
+    `device`: cpu, cuda or cuda:N, of the trainings and the attacks.
     Raises ConfigError for wrong input, before anything trains.
     """
     _check(rules, epsilons, images)
     jobs = [
-        make_job(network, rule, chip, data=data, epochs=epochs, seed=seed, data_dir=data_dir)
+        make_job(network, rule, chip, data=data, epochs=epochs, seed=seed, data_dir=data_dir, device=device)
         for rule in dict.fromkeys(rules)
     ]
     if out is not None:
         make_folder(out)
     dataset = load(jobs[0].data, data_dir, jobs[0].recipe.image_size)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with settled(device_of(device)):
         found = _attack_all(jobs, dataset, sorted(set(epsilons)), images, on_progress)
-    finally:
-        torch.set_num_threads(threads)
     if out is not None:
         write_csv(out / "robustness.csv", COLUMNS, _table(found))
     return found
@@ -123,7 +122,7 @@ def _attack_all(
 def _trained(job: Job, dataset: Dataset) -> Model:
     return fit(
         job.network, job.recipe, get_rule(job.rule), precision=job.precision, rounding=job.rounding, seed=job.seed,
-        dataset=dataset, delays=job.delays,
+        dataset=dataset, delays=job.delays, device=device_of(job.device),
     )[0]  # fmt: skip
 
 
@@ -134,7 +133,8 @@ def _chosen(job: Job, dataset: Dataset, images: int) -> Probe:
         generator = np.random.Generator(np.random.PCG64(derive(0, "attacked images")))
         rows = np.sort(generator.permutation(len(rows))[:images])
     pixels = dataset.test_images[rows].reshape(-1, *job.network.input_shape)
-    return Probe(pixels, torch.from_numpy(dataset.test_labels[rows]), dataset.maximum)
+    labels = torch.from_numpy(dataset.test_labels[rows]).to(device_of(job.device))
+    return Probe(pixels, labels, dataset.maximum)
 
 
 def _table(found: Sequence[Robustness]) -> list[dict[str, object]]:

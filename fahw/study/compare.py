@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from fahw.config.load import load_chip
 from fahw.config.recipe import Recipe
 from fahw.errors import ConfigError, Problem, a_kind, real, whole
 from fahw.learn.data import Dataset, load
+from fahw.learn.device import device_of
 from fahw.learn.findings import findings
 from fahw.learn.train import EpochRow, TrainResult, check_fit
 from fahw.network import Network, load_model
@@ -26,7 +27,7 @@ from fahw.report.page import write_report
 from fahw.report.priced import details_of, roofline_rows
 from fahw.rules import BACKPROPAGATION, COMPARED, RULES
 from fahw.study import verdict
-from fahw.study.overrides import check_folder, with_overrides
+from fahw.study.overrides import check_folder, trainers, with_overrides
 from fahw.study.results import SUMMARY_COLUMNS, content_key, make_folder, write_csv, write_json
 from fahw.study.training import Job, OnProgress, load_result, make_jobs, run_jobs
 from fahw.work.step import NONE
@@ -84,24 +85,24 @@ def compare(
     target_points: float = 1.0,
     data_dir: Path | None = None,
     workers: int | None = None,
+    device: str = "cpu",
     on_progress: OnProgress = lambda done, total, what: None,
 ) -> Comparison:
     """Compare rules on a chip: accuracy in its arithmetic, energy, time, area. Backpropagation is always among them.
 
-    Finished (rule, seed) results found in `out` are used as they are. Raises ConfigError for wrong input.
+    Finished (rule, seed) results found in `out` are used as they are. `device`: cpu, cuda or cuda:N, of the trainings;
+    `workers`: processes, one per core where None, and one alone on CUDA. Raises ConfigError for wrong input.
     """
     chip = chip if isinstance(chip, Chip) else load_chip(chip)
     network = model if isinstance(model, Network) else load_model(model)
     names = list(dict.fromkeys([BACKPROPAGATION.name, *_rule_names(rules)]))
-    processes = os.cpu_count() or 1 if workers is None else workers
-    _check(out, data_dir, processes, seeds, target_points)
+    processes = trainers(device, workers)
+    _check(out, data_dir, processes, device, seeds, target_points)
     recipe = with_overrides(network.recipe, data=data, epochs=epochs, batch_size=batch_size)
     dataset = load(recipe.data, data_dir, recipe.image_size)
     check_fit(network, recipe, dataset)
-    jobs = make_jobs(network, recipe, names, chip, range(seeds), dataset, data_dir)
-    fresh = make_jobs(
-        network, recipe, [BACKPROPAGATION.name], chip.without_feedback_memory(), range(seeds), dataset, data_dir
-    )
+    made = partial(make_jobs, network, recipe, seeds=range(seeds), data=dataset, data_dir=data_dir, device=device)
+    jobs, fresh = made(names, chip), made([BACKPROPAGATION.name], chip.without_feedback_memory())
     _check_hosted(chip, network, names, recipe.batch_size)
     folder = make_folder(Path(out))
     run_jobs([*jobs, *fresh], folder, processes, on_progress)
@@ -113,10 +114,11 @@ def compare(
     return comparison
 
 
-def _check(out: Path | str, data_dir: Path | None, workers: int, seeds: int, target_points: float) -> None:
+def _check(out: Path | str, data_dir: Path | None, workers: int, device: str, seeds: int, target_points: float) -> None:
     a_kind("out", out, (str, Path), "the path of a folder")
     check_folder("data_dir", data_dir)
     whole("workers", workers, 1, 10_000)
+    device_of(device)
     whole("seeds", seeds, 1, 1000)
     real("target", target_points, 0, 100)
 

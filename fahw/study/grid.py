@@ -68,10 +68,10 @@ def setups(spec: Sweep, place: Place, data_dir: Path | None, with_data: bool = T
     return Plan(tuple(maker.all_of(points.points)), points.skipped)
 
 
-def checked(spec: Sweep, place: Place, data_dir: Path | None, with_data: bool = True) -> Maker:
+def checked(spec: Sweep, place: Place, data_dir: Path | None, with_data: bool = True, device: str = "cpu") -> Maker:
     """What makes the points of a sweep. Raises ConfigError with every wrong axis and value; what each value does alone
     is looked at, so that a wrong one among thousands is said at once."""
-    maker = Maker(spec, place, data_dir, with_data and spec.train)
+    maker = Maker(spec, place, data_dir, with_data and spec.train, device)
     maker.problems += sweep_problems(spec, place)
     maker.problems += _wrong_forms(spec, place)
     if maker.problems:
@@ -106,8 +106,9 @@ class _NetworkFacts:
 class Maker:
     """Makes points; keeps what they share, and the problems that it meets."""
 
-    def __init__(self, spec: Sweep, place: Place, data_dir: Path | None, with_data: bool) -> None:
+    def __init__(self, spec: Sweep, place: Place, data_dir: Path | None, with_data: bool, device: str) -> None:
         self._spec, self._place, self._data_dir, self._with_data = spec, place, data_dir, with_data
+        self._device = device
         self._made: dict[Any, Any] = {}
         self.problems: list[Problem] = []
 
@@ -216,7 +217,9 @@ class Maker:
             return None
         return self._once(
             ("jobs", id(recipe), rule, chip.formats, seeds), (),
-            lambda: tuple(make_jobs(network, recipe, [rule], chip.packed.unpack(), seeds, data, self._data_dir)),
+            lambda: tuple(
+                make_jobs(network, recipe, [rule], chip.packed.unpack(), seeds, data, self._data_dir, self._device)
+            ),
         )  # fmt: skip
 
     def _once(self, key: Any, where: Key | None, make: Callable[[], T]) -> T | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import NoneType
 
+from fahw.config.device import check_device
 from fahw.config.recipe import Recipe
 from fahw.errors import a_kind, whole
 
@@ -12,6 +14,15 @@ from fahw.errors import a_kind, whole
 def check_folder(name: str, path: object) -> None:
     """Raise ConfigError unless `path` is the path of a folder, or None."""
     a_kind(name, path, (str, Path, NoneType), "the path of a folder")
+
+
+def trainers(device: str, workers: int | None) -> int:
+    """Processes that train: as many as are wanted, else one per core of the processor, and one on a CUDA device, whose
+    memory they would share. Raises ConfigError where `device` is no device."""
+    check_device(device)
+    if workers is not None:
+        return workers
+    return os.cpu_count() or 1 if device == "cpu" else 1
 
 
 def with_overrides(

@@ -62,6 +62,8 @@ class Work:
     store: Store
     folder: Path
     workers: int
+    trainers: int
+    """Processes that price, and those that train."""
     executor: Executor | None
     on_progress: OnProgress
     on_priced: OnProgress
@@ -124,7 +126,7 @@ class Work:
         if time.monotonic() > self.next_save:
             self.save()
         jobs = [job for point in points if not point.reason for job in point.jobs]
-        failed = run_all(jobs, self.store, self.workers, self.on_progress, self.executor, stored)
+        failed = run_all(jobs, self.store, self.trainers, self.on_progress, self.executor, stored)
         self.faults |= {key: outcome.reason for key, outcome in failed.items()}
 
     def _finish(self, points: Sequence[Point]) -> None:

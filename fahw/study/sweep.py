@@ -6,7 +6,6 @@ cost. A sweep that was stopped, however, goes on where it stopped, with the same
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from fahw.config.sweep import Sweep
 from fahw.config.validate import Place
 from fahw.errors import ConfigError, Problem, a_kind, whole
 from fahw.study.grid import Setup, checked, own_place
-from fahw.study.overrides import check_folder
+from fahw.study.overrides import check_folder, trainers
 from fahw.study.points import Choice, Points, points_of
 from fahw.study.pricing import OnProgress
 from fahw.study.rounds import Point, Work
@@ -50,6 +49,7 @@ def sweep(
     workers: int | None = None,
     executor: Executor | None = None,
     data_dir: Path | None = None,
+    device: str = "cpu",
     on_progress: OnProgress = lambda done, total, what: None,
     on_priced: OnProgress = lambda done, total, what: None,
 ) -> SweepResult:
@@ -58,20 +58,21 @@ def sweep(
     `store`: where results are kept, `out` where None; sweeps may share one. `executor`: any executor of
     `concurrent.futures` whose workers have fahw; `workers` processes of this machine where None. A point that the chip
     cannot host, or that fails, is recorded with its reason. `on_priced` hears of points priced, `on_progress` of
-    trainings. Raises ConfigError for a wrong sweep, OSError where nothing more can be stored.
+    trainings, which run on `device`: cpu, cuda or cuda:N (one at a time on CUDA where `workers` is None). Raises
+    ConfigError for a wrong sweep, OSError where nothing more can be stored.
     """
     a_kind("sweep", spec, (Sweep, str, Path), "a Sweep or the path of a sweep file")
     _check(out, store, data_dir, executor)
-    processes = os.cpu_count() or 1 if workers is None else workers
+    processes, training = trainers("cpu", workers), trainers(device, workers)
     whole("workers", processes, 1, 10_000)
     value, place = (spec, own_place(spec)) if isinstance(spec, Sweep) else load_placed_sweep(spec)
-    maker = checked(value, place, data_dir)
+    _check_device(value, device, executor)
+    maker = checked(value, place, data_dir, device=device)
     source = Search(value, place) if value.search else Given(points_of(value, place))
     made = maker.all_of(source.ask())
-    folder = Path(out)
-    kept = Store(Path(store) if store is not None else folder)
+    folder, kept = Path(out), Store(Path(out if store is None else store))
     folder.mkdir(parents=True, exist_ok=True)
-    work = Work(value, kept, folder, processes, executor, on_progress, on_priced)
+    work = Work(value, kept, folder, processes, training, executor, on_progress, on_priced)
     try:
         while made:
             source.tell(work.run(made))
@@ -80,6 +81,15 @@ def sweep(
         work.save()
         kept.close()
     return SweepResult(folder, work.points, source.skipped)
+
+
+def _check_device(spec: Sweep, device: str, executor: Executor | None) -> None:
+    """Raise ConfigError where trainings of this machine cannot run on `device`; an executor's workers see for
+    themselves."""
+    if spec.train and executor is None:
+        from fahw.learn.device import device_of  # loads torch, which a sweep of costs does without
+
+        device_of(device)
 
 
 class Given:

@@ -25,6 +25,7 @@ from fahw.errors import ConfigError, Problem, whole
 from fahw.learn.checkpoint import Checkpoint
 from fahw.learn.data import Dataset, load
 from fahw.learn.delays import IN_TIME, Delays
+from fahw.learn.device import device_of, settled
 from fahw.learn.feedback import check_trained
 from fahw.learn.formats import RANDOM_BITS
 from fahw.learn.train import EpochRow, TrainResult, check_fit, check_rates
@@ -58,6 +59,8 @@ class Job:
     data_hash: str
     data_dir: Path | None = None
     delays: Delays = IN_TIME
+    device: str = "cpu"
+    """Integers train to the same bits on any; what floats train to depends on its kind."""
 
     @cached_property
     def key(self) -> str:
@@ -72,22 +75,31 @@ class Job:
     def inputs(self) -> dict[str, Any]:
         """What the result depends on."""
         recipe = self.recipe.model_dump(exclude={"rules", "data"}) | self.recipe.tuning(self.rule).model_dump()
-        return {
-            "version": _ARITHMETIC_VERSION,
-            "torch": "any" if self._in_integers else torch.__version__,
-            "layers": [asdict(layer) for layer in self.network.layers],
-            "recipe": recipe,
-            "rule": self.rule,
-            "precision": self.precision.model_dump(),
-            "rounding": self.rounding.model_dump(),
-            "seed": self.seed,
-            "data": self.data_hash,
-        } | ({} if self.delays == IN_TIME else asdict(self.delays))
+        return (
+            {
+                "version": _ARITHMETIC_VERSION,
+                "torch": "any" if self._in_integers else torch.__version__,
+                "layers": [asdict(layer) for layer in self.network.layers],
+                "recipe": recipe,
+                "rule": self.rule,
+                "precision": self.precision.model_dump(),
+                "rounding": self.rounding.model_dump(),
+                "seed": self.seed,
+                "data": self.data_hash,
+            }
+            | ({} if self.delays == IN_TIME else asdict(self.delays))
+            | self._kind_of_device
+        )
+
+    @property
+    def _kind_of_device(self) -> dict[str, str]:
+        kind = self.device.partition(":")[0]
+        return {} if self._in_integers or kind == "cpu" else {"device": kind}
 
 
 def make_jobs(
     network: Network, recipe: Recipe, rules: Sequence[str], chip: Chip | None, seeds: Sequence[int], data: Dataset,
-    data_dir: Path | None = None,
+    data_dir: Path | None = None, device: str = "cpu",
 ) -> list[Job]:  # fmt: skip
     """A job for every rule and seed; formats are the chip's, else the model file's, else fp32.
 
@@ -102,8 +114,9 @@ def make_jobs(
     check_trained((get_rule(rule) for rule in rules), precision)
     rounding = chip.rounding if chip else RoundingModes()
     check_rates(network, recipe, map(get_rule, rules), precision, rounding)
+    source = data.name, data.content_hash, data_dir
     return [
-        Job(network, recipe, rule, precision, rounding, seed, data.name, data.content_hash, data_dir, delays[rule])
+        Job(network, recipe, rule, precision, rounding, seed, *source, delays[rule], device)
         for rule in rules
         for seed in seeds
     ]
@@ -139,17 +152,13 @@ def run_job(
 def train_on(
     job: Job, data: Dataset, on_epoch: Callable[[EpochRow], None] | None = None, checkpoint: Checkpoint | None = None
 ) -> TrainResult:
-    """Train one job on `data`, on one torch thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    """Train one job on `data`, on one torch thread. Raises ConfigError where its device is not here."""
+    device = device_of(job.device)
+    with settled(device):
         return run_training(
             job.network, job.recipe, get_rule(job.rule), precision=job.precision, rounding=job.rounding, seed=job.seed,
-            dataset=data, on_epoch=on_epoch, delays=job.delays,
-            checkpoint=checkpoint,
+            dataset=data, on_epoch=on_epoch, delays=job.delays, checkpoint=checkpoint, device=device,
         )  # fmt: skip
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _data_of(job: Job) -> Dataset:
@@ -189,7 +198,7 @@ def _run_task(task: _Task) -> TrainResult:
 
 def _keep(store: Store, job: Job, result: TrainResult) -> None:
     versions = {"fahw": fahw.__version__, "torch": torch.__version__, "numpy": numpy.__version__}
-    manifest = {"key": job.key, "inputs": job.inputs, "data": job.data, "versions": versions}
+    manifest = {"key": job.key, "inputs": job.inputs, "data": job.data, "device": job.device, "versions": versions}
     store.add_run(job.key, asdict(result), manifest)
 
 
@@ -280,17 +289,19 @@ def train(
     seed: int = 0,
     data_dir: Path | None = None,
     on_epoch: Callable[[EpochRow], None] | None = None,
+    device: str = "cpu",
 ) -> TrainResult:
     """Train a network under a rule, in the chip's arithmetic (without a chip: the model file's formats, else fp32).
 
-    Raises ConfigError for unknown names and for data that do not fit the network.
+    `device`: cpu, cuda or cuda:N. Raises ConfigError for unknown names and for data that do not fit the network.
     """
-    return run_job(make_job(network, rule, chip, data=data, epochs=epochs, seed=seed, data_dir=data_dir), on_epoch)
+    job = make_job(network, rule, chip, data=data, epochs=epochs, seed=seed, data_dir=data_dir, device=device)
+    return run_job(job, on_epoch)
 
 
 def make_job(
     network: Network | str | Path, rule: str, chip: Chip | str | Path | None, *, data: str | None, epochs: int | None,
-    seed: int, data_dir: Path | None,
+    seed: int, data_dir: Path | None, device: str = "cpu",
 ) -> Job:  # fmt: skip
     """The job of one training, everything checked that can be wrong before it starts."""
     network = network if isinstance(network, Network) else load_model(network)
@@ -298,7 +309,8 @@ def make_job(
     recipe = with_overrides(network.recipe, data=data, epochs=epochs)
     whole("seed", seed, 0, 2**63)
     check_folder("data_dir", data_dir)
+    device_of(device)
     untrainable(network)
     dataset = load(recipe.data, data_dir, recipe.image_size)
     check_fit(network, recipe, dataset)
-    return make_jobs(network, recipe, [get_rule(rule).name], chip, [seed], dataset, data_dir)[0]
+    return make_jobs(network, recipe, [get_rule(rule).name], chip, [seed], dataset, data_dir, device)[0]

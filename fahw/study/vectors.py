@@ -35,6 +35,7 @@ from fahw.errors import ConfigError, Problem, a_kind, whole
 from fahw.files import write_text
 from fahw.learn.batches import split
 from fahw.learn.data import load
+from fahw.learn.device import CPU, settled
 from fahw.learn.feedback import Feedback, IntegerWords
 from fahw.learn.formats import (
     EXP_BITS,
@@ -166,12 +167,8 @@ class _Run:
 
     def train(self, steps: int) -> None:
         """Run the steps; every tensor becomes a file."""
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with settled(CPU):
             self._train(steps)
-        finally:
-            torch.set_num_threads(threads)
 
     def _train(self, steps: int) -> None:
         job, network, arithmetic = self._job, self._network, self._arithmetic
