@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from torch import nn
 
 import fahw
 from fahw.config.load import load_chip
@@ -212,6 +213,34 @@ def test_the_verbs_train_on_the_device_that_they_are_given(monkeypatch, tmp_path
         found = figures("cuda:1", tmp_path / "there")
     assert set(given) == {"cuda:1"}
     assert found == figures("cpu", tmp_path / "here")
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_module_under_a_rule_is_moved_like_any_other(rule):
+    """`apply_rule`: feedback that is drawn before or after the module moves is the same."""
+    net = nn.Sequential(
+        nn.Conv2d(2, 6, 3, padding=1, padding_mode="circular"), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3, 2),
+        nn.ReLU(), nn.Flatten(), nn.Linear(54, 8), nn.ReLU(), nn.Linear(8, 4),
+    )  # fmt: skip
+    pixels, labels = torch.randn(6, 2, 8, 8), torch.arange(6) % 4
+    here, there = (fahw.apply_rule(net, rule, seed=1, dfa_feedback="tiled") for _ in range(2))
+
+    def gradients(module, x, labels):
+        module(x)
+        nn.functional.cross_entropy(module(x), labels).backward()
+        return {name: near(p.grad) for name, p in module.named_parameters() if p.grad is not None}
+
+    wanted = gradients(here, pixels, labels)
+    with far() as device:
+        for part in there.modules():  # `Module.to` exchanges the storage of tensors, which these here have not
+            part._buffers = {name: x if x is None else x.to(device) for name, x in part._buffers.items()}
+            part._parameters = {
+                name: x if x is None else nn.Parameter(x.detach().to(device), x.requires_grad)
+                for name, x in part._parameters.items()
+            }
+        found = gradients(there, pixels.to(device), labels.to(device))
+    assert found.keys() == wanted.keys()
+    assert all(torch.allclose(found[name], x, atol=1e-5) for name, x in wanted.items())
 
 
 def test_products_follow_the_device():

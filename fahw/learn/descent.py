@@ -93,8 +93,7 @@ class Real:
         return gradient.sign()
 
     def real(self, gradient: Tensor) -> Tensor:
-        size = torch.full((), self._batch_size, dtype=gradient.dtype, device=gradient.device)
-        return gradient / size  # CUDA multiplies by the reciprocal of what is a mere number
+        return gradient / gradient.new_full((), self._batch_size)  # by a mere number's reciprocal CUDA multiplies
 
     def root(self, x: Tensor) -> Tensor:
         return root(x)

@@ -97,7 +97,7 @@ class _Wrapped(nn.Module):
         shape = tuple(self.weight.shape)
         fans = (shape[0] + shape[1]) * prod(shape[2:])
         if rule.magnitude == "constant":
-            return self.weight.new_tensor(sqrt(2 / fans))
+            return self.weight.new_full((), sqrt(2 / fans))
         if rule.magnitude == "redrawn":
             return self._draw(shape, fans, self.fahw.draws).abs()
         drawn = self._draw(shape, fans)
