@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fahw.learn import product as products
 from fahw.learn.product import WAYS, is_exact, product
 
 sizes = st.integers(1, 70)
@@ -158,3 +159,22 @@ def test_sums_too_long_for_int32_are_exact(terms):
     found = product(a, b, terms << 14)
     thirds = -(-terms // 3)
     assert found.double().tolist() == [[terms * 16384.0, (terms - thirds) * 16384.0 - thirds * 16256.0]] * 3
+
+
+@pytest.mark.parametrize("turned", [(False, True), (True, False), (True, True), (False, False)])
+@pytest.mark.parametrize(("m", "k", "n"), [(3, 40, 700), (16, 5000, 9), (1, 2050, 1), (130, 64, 1), (2, 1024, 300)])
+def test_bytes_multiply_exactly_in_blocks(monkeypatch, m, k, n, turned):
+    """As on a processor whose products of bytes are slow: short sums in columns, long ones in parts."""
+    monkeypatch.setattr(products, "int8_is_fast", lambda: False)
+    monkeypatch.setattr(products, "_BLOCK", 1 << 12)
+    for seed in (3, 4):
+        expected, a, b = operands(m, k, n, -128, 127, torch.int8, turned, seed)
+
+        assert np.array_equal(product(a, b, k << 14).numpy(), expected)
+
+
+def test_the_largest_bytes_multiply_exactly_in_blocks(monkeypatch):
+    monkeypatch.setattr(products, "int8_is_fast", lambda: False)
+    a = torch.full((3, 1 << 17), -128, dtype=torch.int8)
+
+    assert product(a, a.t(), 1 << 31).tolist() == [[float(1 << 31)] * 3] * 3

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from fahw.config.precision import Precision, RoundingModes
 from fahw.config.recipe import LayerRanges, Ranges, Tuning
-from fahw.learn import update
+from fahw.learn import norm as norms
+from fahw.learn import product, update
 from fahw.learn.formats import Format, network_scales
 from fahw.learn.reference import Reference
 from fahw.learn.step import forward, step
@@ -249,3 +250,11 @@ def test_any_pooling_trains_alike(kernel, stride, padded, bits, kind, rule):
         ("linear", {"out": 3}),
     )
     assert_same_training(network, RULES[rule], precision=Precision(activation=bits, error=min(bits, 8)), batch=2)
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_training_has_the_same_bits_whichever_products_are_fast(monkeypatch, is_fast):
+    for module in (product, norms):
+        monkeypatch.setattr(module, "int8_is_fast", lambda: is_fast)
+
+    assert_same_training(everything(), RULES["bp"], batch=2)

@@ -16,11 +16,11 @@ from torch import Tensor
 from fahw.config.precision import Precision, Rounding, RoundingModes
 from fahw.layers import NORMS
 from fahw.learn.descent import Descent
-from fahw.learn.device import random_bytes
+from fahw.learn.device import CPU, random_bytes
 from fahw.learn.feedback import word_dtype
 from fahw.learn.floating import NORM_EPS, NORM_MOMENTUM
 from fahw.learn.formats import draws_random, round_, saturate_
-from fahw.learn.product import product
+from fahw.learn.product import int8_is_fast, product
 from fahw.learn.step import Gradient, Parameters
 from fahw.network import Layer, Network
 from fahw.prng import Lfsr
@@ -127,10 +127,14 @@ def _channels(x: Tensor) -> Iterator[slice]:
     return (slice(at, at + size) for at in range(0, len(x), size))
 
 
+def _multiplies_bytes(x: Tensor) -> bool:
+    return x.dtype == torch.int8 and (x.device != CPU or int8_is_fast())
+
+
 def _sums(x: Tensor) -> Tensor:
     """Of every channel's words, exact."""
     rows = x.flatten(1)
-    if x.dtype == torch.int8:
+    if _multiplies_bytes(x):
         ones = torch.ones(rows.shape[1], 1, dtype=torch.int8, device=x.device)
         return product(rows, ones, rows.shape[1] << 7).view(-1).double()
     return rows.sum(1, dtype=torch.float64)
@@ -139,7 +143,7 @@ def _sums(x: Tensor) -> Tensor:
 def _dots(x: Tensor, y: Tensor) -> Tensor:
     """Sums of the products of every channel's words: integers, so that no order of adding changes them."""
     rows, others = x.flatten(1), y.flatten(1)
-    if x.dtype == y.dtype == torch.int8:  # each channel by all of a few, of which one is wanted, and yet faster
+    if x.dtype == y.dtype and _multiplies_bytes(x):  # each channel by all of a few, and yet faster
         bound, parts = rows.shape[1] << 14, [slice(at, at + _CHANNELS) for at in range(0, len(rows), _CHANNELS)]
         return torch.cat([product(rows[part], others[part].t(), bound).diagonal() for part in parts]).double()
     return torch.stack([torch.dot(a.double(), b.double()) for a, b in zip(rows, others, strict=True)])

@@ -1,13 +1,17 @@
 """Exact products of integer matrices, by the fastest way that is exact on the device.
 
-`torch._int_mm` is five times as fast as float32 but wrong where oneDNN adds 8-bit products with saturation in 16 bits
-(processors without VNNI), and leaves its result unset for some strides of matrices with a single row or column;
-float32 is exact while sums stay under 2^24 unless a matmul precision flag lowers it. So each way is tried at first use
-of every shape and layout on the values that break it, and not used where it fails.
+`torch._int_mm` is five times as fast as float32 on processors with VNNI. Without, oneDNN adds 8-bit products with
+saturation in 16 bits, which is wrong, or loops over them, which is ten times as slow as float32; and it leaves its
+result unset for some strides of matrices with a single row or column. float32 is exact while sums stay under 2^24
+unless a matmul precision flag lowers it. So each way is tried at first use of every shape and layout on the values that
+break it, and not used where it fails; and 8-bit products are timed once against float32. The result does not depend on
+the way.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
@@ -21,6 +25,10 @@ WAYS: tuple[Way, ...] = ("int8", "float32", "float64", "int64")
 """Fastest first."""
 _MOST_SUMS, _LONGEST_SUM = 1024, 8192
 """Sides of the matrices that a way is tried on, at most; results do not depend on how many there are."""
+LONGEST_EXACT = (1 << 10) - 1
+"""Products of two bytes whose sum float32 holds whatever they are."""
+_BLOCK = 1 << 19
+"""Values that are converted at a time."""
 _BOUNDS: dict[Way, int] = {"int8": 1 << 31, "float32": 1 << 24, "float64": 1 << 53, "int64": 1 << 63}
 _DTYPES: dict[Way, torch.dtype] = {
     "int8": torch.int8, "float32": torch.float32, "float64": torch.float64, "int64": torch.int64,
@@ -28,14 +36,16 @@ _DTYPES: dict[Way, torch.dtype] = {
 
 
 def product(a: Tensor, b: Tensor, bound: int, way: Way | None = None) -> Tensor:
-    """a @ b of integers, exact: int32 (by int8), float32, float64 (in parts by int8, if it can) or int64 (which alone
-    wraps, modulo 2^64).
+    """a @ b of integers, exact: int32 (by int8), float32, float64 (in parts by int8 or float32, if they can) or int64
+    (which alone wraps, modulo 2^64).
 
     `a`: (m, k), `b`: (k, n), integers in any type; int8 is multiplied fastest. `bound`: at least k * max|a| * max|b|.
     `way` forces one, and raises ValueError where that is not exact.
     """
     if a.dtype == b.dtype == torch.int8:
         bound = min(bound, a.shape[1] << 14)
+        if way is None and a.device == CPU and not int8_is_fast():
+            return _in_blocks(a, b, bound)
         if way is None and bound >= _BOUNDS["int8"]:  # exact halves, added up, cost little more than one product
             half = a.shape[1] // 2
             parts = (product(a[:, part], b[part], bound) for part in (slice(half), slice(half, None)))
@@ -49,6 +59,59 @@ def product(a: Tensor, b: Tensor, bound: int, way: Way | None = None) -> Tensor:
     if chosen == "int64":  # the processor's: CUDA multiplies no int64
         return torch.mm(a.cpu().long(), b.cpu().long()).to(a.device)
     return torch.mm(a.to(_DTYPES[chosen]), b.to(_DTYPES[chosen]))
+
+
+def _in_blocks(a: Tensor, b: Tensor, bound: int) -> Tensor:
+    """a @ b of bytes by floats, block by block: what is converted stays in the cache, and sums that 2^24 may not hold
+    are added up in float64 of parts that it holds."""
+    (m, k), n, flags = a.shape, b.shape[1], matmul_flags()
+    if bound >= _BOUNDS["float32"]:
+        total = torch.zeros(m, n, dtype=torch.float64)
+        for at in range(0, k, LONGEST_EXACT):
+            total.add_(_by_floats(_real(a[:, at : at + LONGEST_EXACT]), b[at : at + LONGEST_EXACT], flags))
+        return total
+    left = _real(a)
+    if k * n <= _BLOCK:
+        return _by_floats(left, b, flags)
+    out, size = torch.empty(m, n), max(64, _BLOCK // k)
+    for at in range(0, n, size):
+        out[:, at : at + size].copy_(_by_floats(left, b[:, at : at + size], flags))
+    return out
+
+
+def _by_floats(x: Tensor, b: Tensor, flags: tuple[str, ...]) -> Tensor:
+    """By float32 if that is exact for the shapes, else by float64."""
+    y = _real(b)
+    if is_exact("float32", x.shape[0], x.shape[1], y.shape[1], _by_columns(x), _by_columns(y), flags):
+        return torch.mm(x, y)
+    return torch.mm(x.double(), y.double())
+
+
+def _real(x: Tensor) -> Tensor:
+    """In float32, without gaps, by rows or by columns as it lies."""
+    if x.stride(0) == 1 and 1 not in x.shape:
+        return x.t().contiguous().float().t()
+    return x.contiguous().float()
+
+
+@cache
+def int8_is_fast() -> bool:
+    """Whether the processor multiplies bytes faster than float32: measured once."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randint(-128, 128, shape, generator=generator, dtype=torch.int8) for shape in ((64, 256), (256, 512)))
+
+    def least(multiply: Callable[[], object]) -> int:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter_ns()
+            multiply()
+            times.append(time.perf_counter_ns() - start)
+        return min(times)
+
+    try:
+        return least(lambda: torch._int_mm(a, b)) < least(lambda: torch.mm(a.float(), b.float()))
+    except (RuntimeError, AttributeError):
+        return False
 
 
 def matmul_flags() -> tuple[str, ...]:
