@@ -7,7 +7,8 @@ from math import fsum
 
 from fahw.chip import storage
 from fahw.config.chip import GENERATORS, Array, Chip, Memory
-from fahw.technology.operations import pe_area_mm2, pe_leak_mw, register_area_mm2, register_leak_mw
+from fahw.technology.operations import pe_area_mm2, pe_leak_mw
+from fahw.technology.storage import Scratchpad, scratchpad
 from fahw.work.mesh import NOC, prefix
 from fahw.work.records import Placement
 
@@ -28,11 +29,8 @@ def areas_mm2(chip: Chip, transposable: bool, placements: Iterable[Placement] | 
         if (generator := getattr(chip, name)) is not None
     }  # fmt: skip
     for array in chip.arrays:
-        logic[array.name] = (
-            array.rows
-            * array.cols
-            * (pe_area_mm2(*pe_bits(chip), node) + register_area_mm2(pad_bits(chip, array), node))
-        )
+        pads = fsum(pad.area_mm2 for pad in scratchpads(chip, array))
+        logic[array.name] = array.rows * array.cols * (pe_area_mm2(*pe_bits(chip), node) + pads)
         logic[f"{array.name}.vector"] = array.lanes * pe_area_mm2(*_LANE_BITS, node)
     used = None if placements is None else resident_kib(placements)
     found: dict[str, float] = {}
@@ -65,17 +63,18 @@ def _memory(chip: Chip, memory: Memory, transposable: bool, size_kib: float) -> 
 
 def array_leak_mw(chip: Chip, array: Array) -> float:
     """Static power of an array with its scratchpads and vector lanes."""
-    element = pe_leak_mw(*pe_bits(chip)) + register_leak_mw(pad_bits(chip, array)).value
+    element = pe_leak_mw(*pe_bits(chip)) + fsum(pad.leak_mw for pad in scratchpads(chip, array))
     return array.rows * array.cols * element + array.lanes * pe_leak_mw(*_LANE_BITS)
 
 
-def pad_bits(chip: Chip, array: Array) -> int:
-    """Bits of the scratchpads of one element; their area and leakage are those of registers."""
+def scratchpads(chip: Chip, array: Array) -> list[Scratchpad]:
+    """The scratchpads of one element."""
     pads, bits = array.scratchpads, chip.precision.bits
     if pads is None:
-        return 0
-    kept = pads.filter_words * bits("weight") + pads.input_words * bits("activation")
-    return kept + pads.psum_words * bits("accumulator")
+        return []
+    node, temp_c = chip.technology.node_nm, chip.technology.temp_c
+    sizes = (("weight", pads.filter_words), ("activation", pads.input_words), ("accumulator", pads.psum_words))
+    return [scratchpad(bits(tensor), words, node, pads.device, temp_c) for tensor, words in sizes]
 
 
 def pe_bits(chip: Chip) -> tuple[int, int, int]:

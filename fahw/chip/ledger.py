@@ -91,7 +91,9 @@ def static_rows(
             overhead = chip.transposed_access.leak_overhead if transposable and "weight" in memory.holds else 0.0
             powers.append((name, replace(leak, value=leak.value * (1 + overhead))))
         for name, leak_mw in array_leaks.items():
-            constant = Constant(leak_mw, "Aladdin tables, leakage of logic", "leakage", 3.0)
+            constant = Constant(
+                leak_mw, "Aladdin tables, leakage of logic; scratchpads that are SRAM by CACTI", "leakage", 3.0
+            )
             powers.append((f"{before}{name}", constant))
     if chip.dram is not None:
         busy, idle = (storage.dram_constant(chip.dram, action) for action in ("background", "powerdown"))

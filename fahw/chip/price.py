@@ -11,7 +11,7 @@ from fahw.config.numbers import FLOATS, Float
 from fahw.config.precision import TENSORS
 from fahw.technology import operations as ops
 from fahw.technology.constant import Constant
-from fahw.technology.storage import scratchpad_pj
+from fahw.technology.storage import scratchpad
 from fahw.work.mesh import NOC
 from fahw.work.records import Count, local_name
 
@@ -105,7 +105,7 @@ class Prices:
     def _pad(self, array: Array, count: Count) -> Constant:
         assert array.scratchpads is not None
         bits, entries = count.widths
-        pad = scratchpad_pj(bits, entries, self.chip.technology.node_nm, array.scratchpads.device)
+        pad = scratchpad(bits, entries, self.chip.technology.node_nm, array.scratchpads.device).access
         share = self.chip.technology.clock_share
         if count.action == "pad":
             return pad

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import log
 
 from fahw.errors import ConfigError, Problem
 from fahw.technology.constant import Constant
-from fahw.technology.operations import ALADDIN, logic
+from fahw.technology.operations import ALADDIN, logic, register_area_mm2, register_leak_mw
 from fahw.technology.sram import Sram, sram, sram_estimate
 
 REGISTER_FILE_FACTOR = 2.0
@@ -31,15 +32,27 @@ def register_file_pj(bits: int, entries: int, node_nm: int) -> Constant:
     return logic(per_bit * bits, node_nm, source, factor=REGISTER_FILE_FACTOR)
 
 
-def scratchpad_pj(bits: int, entries: int, node_nm: int, device: str = "lop") -> Constant:
-    """Energy of one access of `bits` in a pad of `entries` inside a processing element: a register file or an SRAM,
-    whichever takes less (that of a read and a write together, halved). Below 1 KiB the SRAM's law is extrapolated."""
+@dataclass(frozen=True)
+class Scratchpad:
+    """A small memory inside a processing element: energy of an access, static power, area."""
+
+    access: Constant
+    leak_mw: float
+    area_mm2: float
+
+
+def scratchpad(bits: int, entries: int, node_nm: int, device: str = "lop", temp_c: float | None = None) -> Scratchpad:
+    """A pad of `entries` of `bits`: a register file or an SRAM, whichever takes less energy (that of a read and a write
+    together, halved). Below 1 KiB the SRAM's law is extrapolated."""
     registers = register_file_pj(bits, entries, node_nm)
-    estimate = sram_estimate(bits * entries / 8, max(bits, 8), node_nm, device)
-    value = (estimate.bank.read_pj + estimate.bank.write_pj) / 2
+    estimate = sram_estimate(bits * entries / 8, max(bits, 8), node_nm, device, temp_c)
+    bank = estimate.bank
+    value = (bank.read_pj + bank.write_pj) / 2
     if value >= registers.value:
-        return registers
-    return Constant(value, f"{estimate.source}; {entries} words", "sram", estimate.energy_factor)
+        total = bits * entries
+        return Scratchpad(registers, register_leak_mw(total).value, register_area_mm2(total, node_nm))
+    access = Constant(value, f"{estimate.source}; {entries} words", "sram", estimate.energy_factor)
+    return Scratchpad(access, bank.leak_mw, bank.area_mm2)
 
 
 def rom(size_bytes: float, word_bits: int, node_nm: int, device: str = "lop") -> Sram:
