@@ -165,7 +165,7 @@ def test_sums_too_long_for_int32_are_exact(terms):
 @pytest.mark.parametrize(("m", "k", "n"), [(3, 40, 700), (16, 5000, 9), (1, 2050, 1), (130, 64, 1), (2, 1024, 300)])
 def test_bytes_multiply_exactly_in_blocks(monkeypatch, m, k, n, turned):
     """As on a processor whose products of bytes are slow: short sums in columns, long ones in parts."""
-    monkeypatch.setattr(products, "int8_is_fast", lambda: False)
+    monkeypatch.setattr(products, "int8_is_fast", lambda device: False)
     monkeypatch.setattr(products, "_BLOCK", 1 << 12)
     for seed in (3, 4):
         expected, a, b = operands(m, k, n, -128, 127, torch.int8, turned, seed)
@@ -174,7 +174,7 @@ def test_bytes_multiply_exactly_in_blocks(monkeypatch, m, k, n, turned):
 
 
 def test_the_largest_bytes_multiply_exactly_in_blocks(monkeypatch):
-    monkeypatch.setattr(products, "int8_is_fast", lambda: False)
+    monkeypatch.setattr(products, "int8_is_fast", lambda device: False)
     a = torch.full((3, 1 << 17), -128, dtype=torch.int8)
 
     assert product(a, a.t(), 1 << 31).tolist() == [[float(1 << 31)] * 3] * 3

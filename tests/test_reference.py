@@ -255,6 +255,6 @@ def test_any_pooling_trains_alike(kernel, stride, padded, bits, kind, rule):
 @pytest.mark.parametrize("is_fast", [True, False])
 def test_training_has_the_same_bits_whichever_products_are_fast(monkeypatch, is_fast):
     for module in (product, norms):
-        monkeypatch.setattr(module, "int8_is_fast", lambda: is_fast)
+        monkeypatch.setattr(module, "int8_is_fast", lambda device: is_fast)
 
     assert_same_training(everything(), RULES["bp"], batch=2)

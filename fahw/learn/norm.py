@@ -16,7 +16,7 @@ from torch import Tensor
 from fahw.config.precision import Precision, Rounding, RoundingModes
 from fahw.layers import NORMS
 from fahw.learn.descent import Descent
-from fahw.learn.device import CPU, random_bytes
+from fahw.learn.device import random_bytes
 from fahw.learn.feedback import word_dtype
 from fahw.learn.floating import NORM_EPS, NORM_MOMENTUM
 from fahw.learn.formats import draws_random, round_, saturate_
@@ -128,7 +128,7 @@ def _channels(x: Tensor) -> Iterator[slice]:
 
 
 def _multiplies_bytes(x: Tensor) -> bool:
-    return x.dtype == torch.int8 and (x.device != CPU or int8_is_fast())
+    return x.dtype == torch.int8 and int8_is_fast(x.device)
 
 
 def _sums(x: Tensor) -> Tensor:

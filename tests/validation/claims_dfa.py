@@ -119,7 +119,7 @@ def _pipelining() -> Claim:
     dfa, bp, stages = ([values[column] for values in found.values()] for column in range(3))
     return Claim(
         ("C001", "C002", "C007"), "DF-LNPU, JSSC 2021", "speed gained by pipelined DFA (1 - 1/x of the time)", "x",
-        (1.75, 3.05), (min(dfa), max(dfa)), "the range from stage overlap, BP's beside it", max(dfa) >= 1.75,
+        (1.75, 3.05), (min(dfa), max(dfa)), "its lower end by stage overlap, BP's beside it", max(dfa) >= 1.75,
         "`df_lnpu` with updates one step late, MDNet and its linear layers, batches 1 to 128, against BP that runs "
         "its phases one after the other on one core of the chip",
         f"Three stages that overlap gain at most 3; MDNet's are unequal ({min(stages):.2f} to {max(stages):.2f} "
