@@ -273,14 +273,14 @@ def _shape_problems(model: Model, place: Place) -> Iterator[Problem]:
     for index, name in enumerate(names[:-1]):
         if name not in read and name not in names[:index]:
             yield Problem(place(("layers", index)), f"no layer reads '{name}': leave it out or name it in a 'from'")
+    if model.layers[-1].kind != "linear":
+        message = f"the last layer must be linear, one output per class (got {model.layers[-1].kind})"
+        yield Problem(place(("layers", len(items) - 1)), message)
     weighted = [name for name, spec in zip(names, model.layers, strict=True) if spec.kind in WEIGHTED]
     for path, ranges in _layer_ranges(model.recipe):
         for name in (name for name in ranges if name not in weighted):
             message = f"no layer with weights is called '{name}'{suggestion(name, weighted)}; they are"
             yield Problem(place((*path, name)), f"{message} {', '.join(weighted)}", ".".join((*path, name)))
-    if model.layers[-1].kind != "linear":
-        message = f"the last layer must be linear, one output per class (got {model.layers[-1].kind})"
-        yield Problem(place(("layers", len(items) - 1)), message)
 
 
 def _layer_ranges(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], Iterable[str]]]:

@@ -532,6 +532,15 @@ def test_one_mistake_in_a_model(mistake, tmp_path):
         assert matching[0].place.startswith(f"{tmp_path / 'model.yaml'}:{line}:"), found
 
 
+def test_a_mistake_in_the_recipe_hides_none_in_the_layers(tmp_path):
+    """What depends on the recipe is judged last."""
+    recipe = "input: [2, 6, 6]\nrecipe: {layer_ranges: {conv2d1: {activtion: 4}}}"
+    text = swap(swap(MODEL, "input: [2, 6, 6]", recipe), "kind: linear, out: 4", "kind: relu")
+    found = " ".join(str(problem) for problem in problems_of(lambda: network_of(tmp_path, text)))
+    assert "did you mean 'activation'" in found
+    assert "the last layer must be linear" in found
+
+
 def test_recipe_tuning_overrides_only_what_is_given():
     """A rule's own settings win over the recipe's; what they leave out stays."""
     recipe = Recipe.model_validate({"learning_rate": 0.2, "momentum": 0.5, "rules": {"fa": {"learning_rate": 0.05}}})
