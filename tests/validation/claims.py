@@ -131,7 +131,7 @@ comparing. {met} of {count} figures come as close as was asked for.
 
 # the chart
 
-_WIDTH, _LEFT, _ROW, _TOP = 860, 400, 22, 40
+_WIDTH, _LEFT, _ROW, _TOP = 900, 440, 22, 40
 _LEAST, _MOST = 0.1, 10.0
 
 
