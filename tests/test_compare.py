@@ -157,11 +157,11 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path):
             [*command, "--out", tmp_path / "killed"], env=environment, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        while process.poll() is None and len(list(tmp_path.glob("killed/runs/*/result.json"))) < wanted:
+        while process.poll() is None and len(list(tmp_path.glob("killed/runs/[!.]*/result.json"))) < wanted:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL) if process.poll() is None else None
         process.wait()
-    kept = {path: path.read_bytes() for path in tmp_path.glob("killed/runs/*/result.json")}
+    kept = {path: path.read_bytes() for path in tmp_path.glob("killed/runs/[!.]*/result.json")}
     assert kept
     subprocess.run([*command, "--out", tmp_path / "killed"], check=True, env=environment, capture_output=True)
     assert {path: path.read_bytes() for path in kept} == kept

@@ -49,7 +49,7 @@ def test_a_sweep_on_dask_survives_a_killed_worker_with_the_same_bits(tmp_path, c
     command = [sys.executable, "-m", "fahw.cli", "sweep", str(path), "--out", str(tmp_path / "there")]
     command += ["--executor", "dask", "--address", address]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not list(Path(tmp_path).glob("there/runs/*/result.json")):
+    while not list(Path(tmp_path).glob("there/runs/[!.]*/result.json")):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
     os.kill(workers[0].pid, signal.SIGKILL)

@@ -203,7 +203,7 @@ def test_a_sweep_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
     for number, moment in enumerate(moments):
         process = subprocess.Popen(command(path, tmp_path / "killed", "--jobs", "2"), stderr=subprocess.DEVNULL)
         time.sleep(moment)
-        kept = {p: p.stat().st_mtime_ns for p in tmp_path.glob("killed/runs/*/result.json")}
+        kept = {p: p.stat().st_mtime_ns for p in tmp_path.glob("killed/runs/[!.]*/result.json")}
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         victim = int(children[-1]) if number % 2 and children else process.pid
         os.kill(victim, signal.SIGKILL)
