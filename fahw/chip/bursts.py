@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from math import ceil, floor
+from typing import NamedTuple
 
 from fahw.work.records import Flow, Task, TaskId
 
@@ -26,53 +25,45 @@ BURSTS_PER_STEP = 200
 """A burst of a contended task holds a port for at most this share of the step's busiest part (as far as folds go)."""
 
 
-@dataclass(frozen=True)
-class Burst:
-    """`folds` identical folds: transfers on either side, cycles of their computation and of the first fold's."""
+class Burst(NamedTuple):
+    """`folds` identical folds: transfers on either side, cycles of their computation and of the first fold's.
+    `drain_lead`: cycles that draining one fold takes."""
 
     folds: int
     loads: tuple[Transfer, ...]
     compute: int
     first: int
     drains: tuple[Transfer, ...]
-
-    @cached_property
-    def drain_lead(self) -> int:
-        """Cycles that draining one fold takes."""
-        return max((lead for _, _, lead in self.drains), default=0)
+    drain_lead: int
 
 
 def bursts_of(task: Task, count: int) -> tuple[Burst, ...]:
     """`count` bursts of a task (at most one per fold), whole cycles in proportion to the folds, nothing lost."""
-    count = max(1, min(task.folds, count))
-    edges = [task.folds * i // count for i in range(count + 1)]
+    folds, cycles, first = task.folds, task.cycles, task.fold_cycles
+    count = max(1, min(folds, count))
+    edges = [folds * i // count for i in range(count + 1)]
     loads = [_shares(flow, edges, ceil) for flow in task.loads]
     drains = [_shares(flow, edges, floor) for flow in task.drains]
-    bursts = []
+    bursts, done = [], 0
     for i, (start, end) in enumerate(pairwise(edges)):
-        folds = end - start
-        bursts.append(
-            Burst(
-                folds,
-                tuple(_transfer(*share, i, folds) for share in loads if share[1][i]),
-                task.cycles * end // task.folds - task.cycles * start // task.folds,
-                task.fold_cycles,
-                tuple(_transfer(*share, i, folds) for share in drains if share[1][i]),
-            )
-        )
+        size, until = end - start, cycles * end // folds
+        loaded = tuple([(port, n[i], -(-n[i] // size)) for port, n in loads if n[i]])
+        drained = tuple([(port, n[i], -(-n[i] // size)) for port, n in drains if n[i]])
+        lead = max([lead for _, _, lead in drained], default=0)
+        bursts.append(Burst(size, loaded, until - done, first, drained, lead))
+        done = until
     return tuple(bursts)
 
 
 def _shares(flow: Flow, edges: Sequence[int], rounding: Callable[[float], int]) -> tuple[str, list[int]]:
     """Cycles of every burst; they add up to those of the whole flow. Loads come early, drains late: no burst gains
     by it."""
-    folds, total = edges[-1], ceil(flow.amount / flow.per_cycle)
-    ends = [rounding(flow.amount * edge / folds / flow.per_cycle) for edge in edges[:-1]]
+    folds, amount, rate = edges[-1], flow.amount, flow.per_cycle
+    total = ceil(amount / rate)
+    if len(edges) == 2:
+        return flow.part, [total]
+    ends = [rounding(amount * edge / folds / rate) for edge in edges[:-1]]
     return flow.part, [b - a for a, b in pairwise([*ends, total])]
-
-
-def _transfer(port: str, cycles: Sequence[int], index: int, folds: int) -> Transfer:
-    return port, cycles[index], -(-cycles[index] // folds)
 
 
 def latency_of(task: Task) -> int:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
+from typing import Any
 
 import simpy
 
@@ -21,7 +22,7 @@ from fahw.work.records import Task, TaskId
 _PHASE_ORDER = {"error": 0, "gradient": 1, "update": 2, "transport": 3, "forward": 4}
 _DECIDE = 1 << 60
 """Priority of a decision about who gets a part: after everything else that happens in its cycle."""
-_STEPS, _LONGEST_PERIOD = 40, 4
+_STEPS = 40
 
 
 @dataclass(frozen=True)
@@ -110,31 +111,43 @@ def _time_step(tasks: Sequence[Task], tiles: int, steps_in_flight: int, exact: b
     return Timing(single.ends[0], many.interval(), busy_cycles(tasks), dict(single.stalls), tuple(single.spans))
 
 
-class _Call(simpy.Event):
-    """An event that happens at a given time and calls one function; lighter than a SimPy process."""
+class _Call:
+    """An event of SimPy's queue that calls `do(job, i)`; it has what `simpy.Environment.step` looks at and no more, for
+    millions are made in a study. What is pending can be read from it."""
 
-    def __init__(self, env: simpy.Environment, at: float, priority: int, call: Callable[[simpy.Event], None]) -> None:
-        self.env, self.callbacks, self._ok, self._value = env, [call], True, None
-        env.schedule(self, priority, at - env.now)  # type: ignore[arg-type]
+    __slots__ = ("callbacks", "do", "i", "job")
+    _ok = True
+
+    def __init__(self, do: Callable[[Any, int], None], job: _Job | _Part, i: int) -> None:
+        self.callbacks, self.do, self.job, self.i = _CALLBACKS, do, job, i
+
+
+def _call(event: _Call) -> None:
+    event.do(event.job, event.i)
+
+
+_CALLBACKS = (_call,)
 
 
 class _Job:
     """One task of one step while it runs: what of it has been loaded, computed and drained."""
 
-    __slots__ = ("bursts", "computed", "drained", "drains_to", "first", "index", "last", "priority", "start",
+    __slots__ = ("bursts", "computed", "drained", "drains_to", "ends", "first", "index", "last", "priority", "start",
                  "step", "task", "waits_on")  # fmt: skip
 
     def __init__(self, task: Task, index: int, step: int, priority: int, bursts: tuple[Burst, ...]) -> None:
         self.task, self.index, self.step, self.priority, self.bursts = task, index, step, priority, bursts
         self.start, self.first, self.last, self.computed, self.drained = 0, 0, 0, 0, list[int]()
+        self.ends = list[int]()
+        """When its bursts are computed, as far as it is known."""
         self.waits_on, self.drains_to = "", ""
 
 
 class _Part:
     """Something that runs one task at a time. Who is next is decided at the end of a cycle, among all who then wait."""
 
-    def __init__(self) -> None:
-        self.free, self.deciding = True, False
+    def __init__(self, name: str) -> None:
+        self.name, self.free, self.deciding = name, True, False
         self.queue: list[tuple[int, _Job]] = []
 
 
@@ -153,7 +166,7 @@ class Run:
         self.spans: list[Span] = []
         self.events: list[Event] = []
         self._tasks, self._bursts, self._in_flight, self._record = tasks, bursts, in_flight, record
-        self._parts = {task.part: _Part() for task in tasks}
+        self._parts = {task.part: _Part(task.part) for task in tasks}
         self._free: dict[str, int] = defaultdict(int)
         ports = {flow.part for task in tasks for flow in (*task.loads, *task.drains)}
         self._busiest = max(busy_cycles(tasks).values(), default=0)
@@ -171,6 +184,7 @@ class Run:
         self._waiting: list[list[int]] = []
         self._done: list[list[int]] = []
         self._left: list[int] = []
+        self._seen: dict[Any, int] = {}
 
     def go(self, steps: int) -> None:
         """Simulate until the steady state is found, `steps` at most; all of them where events are recorded."""
@@ -200,17 +214,37 @@ class Run:
         return max((self.ends[-1] - self.ends[-1 - period]) / period, self._busiest)
 
     def _period(self) -> int:
-        """After how many steps the pattern repeats: all tasks end as long before the step's end as they did before."""
-        count = len(self.ends)
-        for period in range(1, max(_LONGEST_PERIOD, self._in_flight) + 1):
-            compared = range(count - period - self._in_flight, count)  # steps in flight together may take turns
-            if compared.start > period and all(self._pattern(k) == self._pattern(k - period) for k in compared):
-                return period
-        return 0
+        """How many steps ago all that decides what comes next was as it is now that a step has ended, but for the time
+        that has passed: from there on everything happens again and again. 0 where it never was."""
+        ended = len(self.ends)
+        if not ended or len(self._left) < ended + self._in_flight:
+            return 0
+        return ended - self._seen.setdefault(self._state(), ended)
 
-    def _pattern(self, step: int) -> list[int]:
-        end = self.ends[step]
-        return [self.ends[step - 1] - end, *(time - end for time in self._done[step])]
+    def _state(self) -> Any:
+        """Times from now and steps from the last that ended; since when a port is free makes no difference."""
+        now, ended = self.env.now, len(self.ends)
+
+        def of(job: _Job) -> Any:
+            computing = tuple(time - now for time in job.ends[len(job.drained) :])
+            drained = len(job.drained), *(time - now for time in job.drained[-BUFFERS:])
+            times = job.computed - now, job.first - now, job.last - now
+            return job.step - ended, job.index, *times, job.waits_on, job.drains_to, drained, computing
+
+        queue: Any = self.env._queue
+        pending = tuple(
+            (time - now, event.do.__name__, event.i, event.job.name if isinstance(event.job, _Part) else of(event.job))
+            for time, _, _, event in sorted(queue)
+        )
+        parts = tuple(
+            (part.free, *((job.step - ended, job.index) for _, job in sorted(part.queue)))
+            for part in self._parts.values()
+        )
+        ports = tuple(max(0, time - now) for time in self._free.values())
+        steps = tuple(
+            (*self._waiting[step], *(time < 0 for time in self._done[step])) for step in range(ended, len(self._left))
+        )
+        return pending, parts, ports, steps
 
     def _begin_step(self) -> None:
         step = len(self._left)
@@ -226,8 +260,8 @@ class Run:
             if not count:
                 self._ready(step, i)
 
-    def _at(self, time: float, priority: int, call: Callable[[simpy.Event], None]) -> None:
-        _Call(self.env, time, priority, call)
+    def _at(self, time: int, do: Callable[[Any, int], None], job: _Job, i: int = 0) -> None:
+        self.env.schedule(_Call(do, job, i), job.priority, time - self.env.now)  # type: ignore[arg-type]
 
     def _ready(self, step: int, index: int) -> None:
         task = self._tasks[index]
@@ -240,18 +274,17 @@ class Run:
     def _decide_later(self, part: _Part) -> None:
         if part.free and not part.deciding:
             part.deciding = True
-            self._at(self.env.now, _DECIDE, lambda _: self._decide(part))
+            self.env.schedule(_Call(self._decide, part, 0), _DECIDE)  # type: ignore[arg-type]
 
-    def _decide(self, part: _Part) -> None:
+    def _decide(self, part: _Part, _: int) -> None:
         part.deciding = False
         if part.free and part.queue:
             part.free = False
             _, job = heappop(part.queue)
-            job.start = int(self.env.now)
-            job.computed = job.start
+            job.start = job.first = job.last = job.computed = int(self.env.now)
             latency = latency_of(job.task)
             if latency:
-                self._at(job.start + latency, job.priority, lambda _: self._load(job, 0))
+                self._at(job.start + latency, self._load, job)
             else:
                 self._load(job, 0)
 
@@ -283,13 +316,13 @@ class Run:
         at = max(job.first, job.computed)  # what must be drained before is known then
         if shared:  # whoever comes to the lanes first is served first, and does not hold them while it waits for data
             at = max(at, job.last + burst.first - burst.compute)
-        self._at(at, job.priority, lambda _: self._compute(job, i))
+        self._at(at, self._compute, job, i)
 
     def _compute(self, job: _Job, i: int) -> None:
         burst, part, previous = job.bursts[i], job.task.part, job.computed
         emptied, shared = job.drained[i - BUFFERS] if i >= BUFFERS else 0, part in self._shared
         if shared and emptied > self.env.now:
-            self._at(emptied, job.priority, lambda _: self._compute(job, i))
+            self._at(emptied, self._compute, job, i)
             return
         could = emptied if emptied > previous else previous
         start = job.first if job.first > could else could
@@ -303,12 +336,13 @@ class Run:
         if end > previous + burst.compute or self._record:
             self._note_stalls(job, burst, (start, end), could)
         job.computed = end
-        self._at(start + burst.first, job.priority, lambda _: self._drain(job, i, end))
+        job.ends.append(end)
+        self._at(start + burst.first, self._drain, job, i)
         if i + 1 < len(job.bursts):
             at = job.last if job.last > previous else previous
-            self._at(at, job.priority, lambda _: self._load(job, i + 1))
+            self._at(at, self._load, job, i + 1)
         else:
-            self._at(end, job.priority, lambda _: self._release(job))
+            self._at(end, self._release, job)
 
     def _note_stalls(self, job: _Job, burst: Burst, span: tuple[int, int], could: int) -> None:
         """A part that holds a task and does not compute waits: for its loads, its drains, or other users of the
@@ -331,20 +365,20 @@ class Run:
         if self._record:
             self.events.append(Event(part, "wait", job.task, job.step, start, end, on))
 
-    def _drain(self, job: _Job, i: int, computed: int) -> None:
+    def _drain(self, job: _Job, i: int) -> None:
         burst = job.bursts[i]
         _, last, job.drains_to = self._pass(job, "drain", burst.drains)
-        job.drained.append(max(last, computed + burst.drain_lead))
+        job.drained.append(max(last, job.ends[i] + burst.drain_lead))
         if i + 1 == len(job.bursts):
-            self._at(job.drained[-1] + job.task.settle_cycles, job.priority, lambda _: self._finish(job))
+            self._at(job.drained[-1] + job.task.settle_cycles, self._finish, job)
 
-    def _release(self, job: _Job) -> None:
+    def _release(self, job: _Job, _: int) -> None:
         part = self._parts[job.task.part]
         part.free = True
         if part.queue:
             self._decide_later(part)
 
-    def _finish(self, job: _Job) -> None:
+    def _finish(self, job: _Job, _: int) -> None:
         now, step, task = int(self.env.now), job.step, job.task
         span = (task.part, task.phase, task.layer, job.start, now, task.micro, job.computed, step)
         self.spans.append(Span(*span))

@@ -11,7 +11,7 @@ from fahw.activity import Activity
 from fahw.chip.area import area_mm2
 from fahw.chip.clock import Timing
 from fahw.chip.ledger import Row, dynamic_rows, priced, static_rows, total_pj
-from fahw.chip.price import Prices
+from fahw.chip.price import prices_of
 from fahw.chip.timed import time_step
 from fahw.config.chip import Chip, Form
 from fahw.config.load import load_chip
@@ -179,7 +179,7 @@ def _cost(
     chip = work.chip
     timing = time_step(work.tasks, chip.tiles_per_task, chip.steps_in_flight)
     transposable = form == "transposable"
-    prices = Prices(chip)
+    prices = prices_of(chip)
     dram_cycles = timing.busy.get("dram", 0)
     static = static_rows(chip, transposable, timing.interval_cycles, dram_cycles, work.placements)
     isolated = total_pj(static_rows(chip, transposable, timing.cycles, dram_cycles, work.placements))

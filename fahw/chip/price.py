@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from fahw.chip import storage
 from fahw.config.chip import GENERATORS, Array, Chip, Generator, Link, Memory, UnitEnergy
@@ -42,11 +42,12 @@ class Prices:
 
     def of(self, count: Count) -> Constant:
         """Price of one of the actions that `count` counts, pJ; the same on every core."""
-        name = local_name(count.component)
-        key = (name, count.action, count.tensor, count.widths, count.factor)
-        if key not in self._known:
-            self._known[key] = self._of(replace(count, component=name))
-        return self._known[key]
+        key = (count.component, count.action, count.tensor, count.widths, count.factor)
+        known = self._known
+        found = known.get(key)
+        if found is None:
+            found = known[key] = self._of(replace(count, component=local_name(count.component)))
+        return found
 
     def _of(self, count: Count) -> Constant:
         price = self._of_component(count)
@@ -147,6 +148,12 @@ class Prices:
         own, sum_ = (self.chip.precision.number(name) for name in (_FORMATS.get(tensor, "activation"), "accumulator"))
         form = sum_ if bits == sum_.bits != own.bits else own
         return form if isinstance(form, Float) else None
+
+
+@lru_cache(maxsize=64)
+def prices_of(chip: Chip) -> Prices:
+    """The prices of a chip, found once for all costs on it."""
+    return Prices(chip)
 
 
 def link_bit(chip: Chip, link: Link) -> Constant:

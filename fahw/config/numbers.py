@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, TypeAlias
 
 FloatName = Literal["fp8_e4m3", "fp8_e5m2", "fp16", "bf16", "fp32"]
@@ -86,11 +87,13 @@ FLOATS: dict[str, Float] = {
 TERNARY = Fixed(2, -1, 1)
 
 
+@cache
 def fixed(bits: int) -> Fixed:
     """Two's complement of `bits` bits."""
     return Fixed(1, -1, 1) if bits == 1 else Fixed(bits, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
 
 
+@cache
 def number(width: int | str) -> Number:
     """The format that stands in a file as a width or a name."""
     if isinstance(width, int):

@@ -148,11 +148,14 @@ def _record(chip: Chip, request: Request) -> dict[str, Any]:
 
 
 def record(cost: Cost) -> dict[str, Any]:
-    """What is kept of a cost: its figures, and its ledger by phase, component, kind and uncertainty of the price."""
+    """What is kept of a cost: its figures, and its ledger by phase; there by component, kind and uncertainty of the
+    price."""
     sums: dict[tuple[str, str, str, float], list[float]] = defaultdict(list)
     for row in cost.ledger:
         sums[row.phase or "static", row.component, row.price.kind, row.price.factor].append(row.energy_pj)
-    ledger = [[*key, float(f"{fsum(parts):.{_DIGITS}g}")] for key, parts in sums.items()]
+    ledger: dict[str, list[list[Any]]] = {}
+    for (phase, *address), parts in sums.items():
+        ledger.setdefault(phase, []).append([*address, float(f"{fsum(parts):.{_DIGITS}g}")])
     return {name: getattr(cost, name) for name in FIGURES} | {"ledger": ledger}
 
 

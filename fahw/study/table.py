@@ -70,9 +70,14 @@ def figures_of(record: dict[str, Any]) -> dict[str, Any]:
     """The figures of a cost's record, and under `kinds` its energy by kind and uncertainty of the price; the ledger
     itself stays in the store."""
     kinds: dict[tuple[str, float], float] = defaultdict(float)
-    for _, _, kind, factor, energy_pj in record["ledger"]:
+    for _, _, kind, factor, energy_pj in _entries(record["ledger"]):
         kinds[kind, factor] += energy_pj
     return {name: value for name, value in record.items() if name != "ledger"} | {"kinds": dict(kinds)}
+
+
+def _entries(ledger: dict[str, list[list[Any]]]) -> list[list[Any]]:
+    """Phase, component, kind, uncertainty and energy of each entry of a record's ledger."""
+    return [[phase, *entry] for phase, entries in ledger.items() for entry in entries]
 
 
 def write_folder(
@@ -182,7 +187,7 @@ def _write_ledger(folder: Path, points: Sequence[Point], rows: Sequence[dict[str
     spread = range(0, len(points), max(1, -(-len(points) // LEDGERS)))
     chosen = sorted({*fronts[:LEDGERS], *spread})
     wanted = {points[number].cost_key for number in (chosen if len(chosen) == len(points) else range(len(points)))}
-    ledgers = {key: value["ledger"] for key, value in store.costs(wanted) if "ledger" in value}
+    ledgers = {key: _entries(value["ledger"]) for key, value in store.costs(wanted) if "ledger" in value}
     write_csv(folder / "ledger.csv", _LEDGER, _ledger_rows(points, chosen, ledgers))
     packed: dict[str, bytes] = {}
     if len(chosen) < len(points):

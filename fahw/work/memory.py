@@ -19,7 +19,7 @@ Burst = tuple[int, int]
 """(how many bursts, values in each)."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Traffic:
     """Action counts and the flows that they cause."""
 
