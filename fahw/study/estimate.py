@@ -10,22 +10,24 @@ from typing import Any
 
 from fahw.errors import ConfigError
 from fahw.study.grid import Setup
-from fahw.study.price import price_all
+from fahw.study.price import Request, price_all
 
-_SAMPLES = 3
+_PLACES, _NEIGHBOURS = 6, 6
+"""Costs are timed in so many places of the sweep, so many neighbours in each: these share work, as in the sweep."""
 _KINDS = 4
 """Kinds of trainings that are timed; the others are taken to last as long as these on average."""
 _BATCHES = 3
 
 
-def time_words(costs: Sequence[Setup], trainings: Mapping[Any, Sequence[Setup]]) -> str:
-    """The estimate in a sentence. `costs`: the points that cost differently; `trainings`: the trainings by kind."""
+def time_words(costs: Sequence[Request], trainings: Mapping[Any, Sequence[Setup]]) -> str:
+    """The estimate in a sentence. `costs`: all that is to be priced; `trainings`: the trainings by kind."""
     cores = os.cpu_count() or 1
-    chosen = costs[:: max(1, len(costs) // _SAMPLES)][:_SAMPLES]
-    price_all([chosen[0].request])  # what is made once is made here
-    start = time.perf_counter()
-    price_all([setup.request for setup in chosen])
-    seconds = (time.perf_counter() - start) / len(chosen) * len(costs)
+    step = max(_NEIGHBOURS, -(-len(costs) // _PLACES))
+    chosen = [request for at in range(0, len(costs), step) for request in costs[at : at + _NEIGHBOURS]]
+    price_all([chosen[0]])  # what is made once is made here
+    start = time.process_time()
+    price_all(chosen)
+    seconds = (time.process_time() - start) / len(chosen) * len(costs)
     words = [f"costs about {_duration(seconds)}"]
     if trainings:
         learned = _training_seconds(trainings)

@@ -16,6 +16,7 @@ from fahw.config.load import load_placed_sweep
 from fahw.config.sweep import Sweep
 from fahw.config.validate import Place
 from fahw.errors import ConfigError, Problem, a_kind, whole
+from fahw.study.baseline import rivals
 from fahw.study.grid import Setup, checked, own_place
 from fahw.study.overrides import check_folder, trainers
 from fahw.study.points import Choice, Points, points_of
@@ -131,10 +132,12 @@ def describe(spec: Sweep, place: Place | None = None) -> str:
     count = sum(map(len, trainings.values()))
     work = f"at most {count:,} trainings" if spec.train else "cost only"
     skipped = f" ({points.skipped:,} more skipped by 'when')" if points.skipped and not spec.search else ""
-    costs = {setup.cost_key: setup for setup in made}
-    shared = f"; {len(costs):,} different costs" if len(costs) < len(made) else ""
+    requests = {setup.cost_key: setup.request for setup in made}
+    shared = f"; {len(requests):,} different costs" if len(requests) < len(made) else ""
+    added = rivals(dict(enumerate(made)), everywhere=spec.search is not None)
+    requests |= {rival.key: rival.request for rival in added}
     kind = f"search of at most {spec.search.points:,}" if spec.search else f"sweep of {len(made):,}"
-    return f"a {kind} points{skipped}, {work}{shared}\n{time_words(list(costs.values()), trainings)}"
+    return f"a {kind} points{skipped}, {work}{shared}\n{time_words(list(requests.values()), trainings)}"
 
 
 def _trainings(setups: Sequence[Setup]) -> dict[tuple[Any, ...], list[Setup]]:
