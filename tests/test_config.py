@@ -612,7 +612,8 @@ def parts_with_sources(value):
 
 @pytest.mark.parametrize("name", SHIPPED_CHIPS)
 def test_every_part_of_a_shipped_chip_says_where_its_numbers_come_from(name):
-    """Each array, memory, link, generator, DRAM and technology has a source or is openly assumed."""
+    """Each array, memory, link, generator, DRAM and technology has a source or is openly assumed, and so have the clock
+    and the widths of the chip itself."""
     parts = list(parts_with_sources(load_chip(name)))
     assert len(parts) >= 6
     assert [part for part in parts if not (part.source or part.assumed)] == []

@@ -35,7 +35,7 @@ from fahw.config.parts import (
     UpdateOptions,
     ZeroSkipping,
 )
-from fahw.config.precision import Frozen, Precision, RoundingModes
+from fahw.config.precision import Precision, RoundingModes
 
 __all__ = [
     "Activity",
@@ -69,8 +69,9 @@ __all__ = [
 ]
 
 
-class Chip(Frozen):
-    """A training chip: one core, or a mesh of equal ones."""
+class Chip(Sourced):
+    """A training chip: one core, or a mesh of equal ones. Its own `source` and `assumed` are about clock, widths and
+    micro-batches."""
 
     model_config = ConfigDict(title="Chip")
 

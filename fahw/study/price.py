@@ -90,7 +90,7 @@ def pack(chip: Chip) -> PackedChip:
 
 
 def _content(chip: Chip) -> str:
-    return _digest(chip.model_dump_json(exclude={"name", "description"}, by_alias=True))
+    return _digest(chip.model_dump_json(exclude={"name", "description", "source", "assumed"}, by_alias=True))
 
 
 def network_key(network: Network) -> str:
