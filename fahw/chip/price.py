@@ -93,7 +93,7 @@ class Prices:
             return ops.mac_pj(count.widths[0], count.widths[1], count.widths[2], node, *forms)
         if count.action.startswith("shift"):
             return ops.register_pj(count.widths[0], node)
-        if count.action.endswith("pad"):
+        if count.action.endswith(("pad", "_registers")):
             return self._pad(array, count)
         a, b, accumulator, shifted = count.widths
         active = ops.mac_pj(a, b, accumulator, node, *forms).value + ops.register_pj(shifted + accumulator, node).value
@@ -110,6 +110,11 @@ class Prices:
         share = self.chip.technology.clock_share
         if count.action == "pad":
             return pad
+        if count.action == "clock_registers":
+            kept = ops.register_clock_pj(bits * entries, self.chip.technology.node_nm)
+            value = kept.value * (1 + share) if pad.kind == "logic" else 0.0
+            said = f"{kept.source}; {share:g} more for the clock's tree"
+            return replace(kept, value=value, kind="clock", source=said)
         value = pad.value * share if pad.kind == "logic" else 0.0
         return Constant(value, f"{share:g} of the registers clocked, none of an SRAM", "clock", ops.LOGIC_FACTOR)
 

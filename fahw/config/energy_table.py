@@ -30,8 +30,8 @@ from fahw.errors import ConfigError, Problem, suggestion
 STATIC = "static"
 VECTOR_ACTIONS = ("add", "subtract", "accumulate", "multiply", "divide", "compare", "shift", "table")
 ARRAY_ACTIONS = ("mac", "shift_operand", "shift_psum", "clock", "idle")
-PAD_ACTIONS = ("pad", "clock_pad")
-"""Of an array with scratchpads: an access of any of them, and its clock."""
+PAD_ACTIONS = ("pad", "clock_pad", "clock_registers")
+"""Of an array with scratchpads: an access of any of them, its clock, and a cycle of registers that are not gated."""
 _EMPTY_ACTIONS = ("idle", "leak")
 
 

@@ -80,6 +80,8 @@ class Scratchpads(Frozen):
     psum_words: Count
     device: Device = "lop"
     """Transistor type of those that are SRAMs."""
+    clock_gated: bool = True
+    """Registers take the clock only when they are accessed; false: all of a working element's in every cycle."""
 
 
 class Array(Sourced):

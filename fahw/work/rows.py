@@ -82,7 +82,8 @@ def _fetch(
 
 
 def _elements(step: Step, array: Array, moved: Movement, groups: int, gated: float) -> tuple[Count, ...]:
-    """Actions in the elements. A gated zero is still read; its weight and sum are not, and nothing is multiplied."""
+    """Actions in the elements. A gated zero is still read; its weight and sum are not, and nothing is multiplied. An
+    element that works has a multiply-accumulate in every cycle; those that do not are clock-gated."""
     pads, macs = array.scratchpads, groups * moved.layer.macs
     assert pads is not None
     done = macs - int(gated * macs)
@@ -100,5 +101,7 @@ def _elements(step: Step, array: Array, moved: Movement, groups: int, gated: flo
         ("psum", 2 * done, accumulator, pads.psum_words),
     )
     for tensor, count, bits, entries in kept:
-        counts += [Count(array.name, action, tensor, count, (bits, entries)) for action in ("pad", "clock_pad")]
+        counts.append(Count(array.name, "pad", tensor, count, (bits, entries)))
+        clock = ("clock_pad", count) if pads.clock_gated else ("clock_registers", macs)
+        counts.append(Count(array.name, clock[0], tensor, clock[1], (bits, entries)))
     return tuple(count for count in counts if count.count)
