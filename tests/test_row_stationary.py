@@ -88,8 +88,8 @@ def test_dram_accesses_of_eyeriss():
 
 
 def test_registers_that_are_not_gated_take_the_clock_in_every_cycle():
-    """Per multiply-accumulate 36 registers of 16 bits at 7.94 fJ, and 35 % of it for the clock's tree; as logic at 65 nm
-    and 1.0 V. The filter pad is an SRAM and takes none. The clock of each access is gone."""
+    """Per multiply-accumulate 36 registers of 16 bits at 7.94 fJ, and 35 % of it for the clock's tree; as logic at
+    65 nm and 1.0 V. The filter pad is an SRAM and takes none. The clock of each access is gone."""
     found, gated = (
         claims_inference._run((("arrays.array.scratchpads.clock_gated", value),)) for value in ("false", "true")
     )

@@ -50,6 +50,15 @@ def test_the_page_holds_every_point_with_the_numbers_of_the_table(costs):
             assert value is None or value == pytest.approx(float(row[name]), rel=1e-5)
 
 
+def test_formats_by_name_have_a_place_in_the_map(tmp_path):
+    """Ordered by their width: two bits of ternary weights before eight."""
+    grid = {"rule": ("bp",), "chip.precision.weight": (8, "ternary"), "chip.precision.feedback": (8,)}
+    sweep(Sweep(name="s", grid=grid, epochs=1, seeds=1), out=tmp_path, workers=1)
+    svg = (tmp_path / "plots" / "bits.svg").read_text()
+    labels = [label for label in re.findall(r">([^<]*)</text>", svg) if label in ("8", "ternary")]
+    assert labels == ["8", "ternary", "8"]  # the columns, then the rows from below
+
+
 def test_the_page_needs_nothing_but_itself(costs):
     """No address to load from, and text from the sweep's file stays text."""
     page = (costs / "report.html").read_text()

@@ -8,6 +8,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fahw.config.numbers import number
 from fahw.report import figure as fig
 from fahw.report.plots import Plot
 from fahw.report.sweep_data import Record
@@ -66,9 +67,9 @@ def _places(points: Sequence[Record]) -> tuple[list[float], list[float]]:
 def _number(axes: Axes, front: Sequence[Record]) -> None:
     """The numbers of the front's table, those of one place together."""
     numbers: dict[tuple[float, float], list[str]] = {}
-    for number, point in enumerate(front, 1):
+    for index, point in enumerate(front, 1):
         (x,), (y,) = _places([point])
-        numbers.setdefault((x, y), []).append(str(number))
+        numbers.setdefault((x, y), []).append(str(index))
     for place, found in numbers.items():
         axes.annotate(", ".join(found), place, textcoords="offset points", xytext=(4, 6), fontsize=8)
 
@@ -78,7 +79,7 @@ def _bits_figure(points: Sequence[Record]) -> Figure:
     columns = min(3, len(rules))
     rows = -(-len(rules) // columns)
     figure, panels = fig.new_figure(2.9 * rows, rows, columns)
-    widths = [sorted({int(point[name]) for point in points}) for name in (_WEIGHT, _FEEDBACK)]
+    widths = [sorted({point[name] for point in points}, key=_bits) for name in (_WEIGHT, _FEEDBACK)]
     for panel, rule in zip(panels, rules, strict=False):
         _heat_map(panel, [point for point in points if _rule(point) == rule], widths)
         panel.set_title(rule)
@@ -87,7 +88,12 @@ def _bits_figure(points: Sequence[Record]) -> Figure:
     return figure
 
 
-def _heat_map(axes: Axes, points: Sequence[Record], widths: list[list[int]]) -> None:
+def _bits(form: str) -> tuple[int, str]:
+    """Width of a format that stands as a width or a name, and the name, to sort by."""
+    return number(int(form) if form.isdecimal() else form).bits, form
+
+
+def _heat_map(axes: Axes, points: Sequence[Record], widths: list[list[str]]) -> None:
     grid = [[_mean(points, weight, feedback) for feedback in widths[1]] for weight in widths[0]]
     axes.pcolormesh(grid, cmap="cividis", vmin=0, vmax=100, edgecolors="white", linewidth=1.0)
     for y, line in enumerate(grid):
@@ -96,16 +102,16 @@ def _heat_map(axes: Axes, points: Sequence[Record], widths: list[list[int]]) -> 
                 axes.text(
                     x + 0.5, y + 0.5, f"{value:.1f}", ha="center", va="center", color="white" if value < 55 else "black"
                 )
-    axes.set_xticks([x + 0.5 for x in range(len(widths[1]))], list(map(str, widths[1])))
-    axes.set_yticks([y + 0.5 for y in range(len(widths[0]))], list(map(str, widths[0])))
+    axes.set_xticks([x + 0.5 for x in range(len(widths[1]))], widths[1])
+    axes.set_yticks([y + 0.5 for y in range(len(widths[0]))], widths[0])
     axes.set_xlabel("feedback bits")
     axes.set_ylabel("weight bits")
 
 
-def _mean(points: Sequence[Record], weight: int, feedback: int) -> float:
+def _mean(points: Sequence[Record], weight: str, feedback: str) -> float:
     found = [
         float(point["accuracy_pct_mean"])
         for point in points
-        if (int(point[_WEIGHT]), int(point[_FEEDBACK])) == (weight, feedback)
+        if (point[_WEIGHT], point[_FEEDBACK]) == (weight, feedback)
     ]
     return sum(found) / len(found) if found else float("nan")
