@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 import fahw
 from fahw.config.load import load_placed_sweep
 from fahw.config.sweep import Sweep
-from fahw.study import grid
+from fahw.errors import ConfigError, Problem
+from fahw.study import grid, rounds
 from fahw.study.sweep import describe, sweep
 from fahw.study.table import pareto
 from tests.strategies import marked
@@ -226,3 +227,18 @@ def test_the_front_holds_what_nothing_beats():
     """Hand-worked: less energy or more accuracy than every other; ties stay; unknown points never."""
     points = [(1.0, 90.0), (2.0, 95.0), (3.0, 94.0), (2.0, 95.0), (None, 99.0), (0.5, None)]
     assert pareto(points) == [True, True, False, True, False, False]
+
+
+def test_a_report_that_fails_half_way_does_not_cost_the_trainings(tmp_path, monkeypatch):
+    """Tables are written while trainings run; what is wrong with them then is said when all is trained."""
+    calls = []
+
+    def failing(*given):
+        calls.append(given)
+        raise ConfigError(Problem("somewhere", "cannot be drawn"))
+
+    monkeypatch.setattr(rounds, "write_folder", failing)
+    with pytest.raises(ConfigError, match="cannot be drawn"):
+        sweep(spec(grid={"rule": ("bp", "dfa")}), out=tmp_path, workers=1)
+    assert len(calls) > 1
+    assert len(list(tmp_path.glob("runs/[!.]*/result.json"))) == 2

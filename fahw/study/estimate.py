@@ -12,7 +12,7 @@ from fahw.errors import ConfigError
 from fahw.study.grid import Setup
 from fahw.study.price import Request, price_all
 
-_PLACES, _NEIGHBOURS = 6, 6
+_PLACES, _NEIGHBOURS = 4, 2
 """Costs are timed in so many places of the sweep, so many neighbours in each: these share work, as in the sweep."""
 _KINDS = 4
 """Kinds of trainings that are timed; the others are taken to last as long as these on average."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fahw.activity import Activity, LayerActivity, mean_activity
 from fahw.config.sweep import Sweep
+from fahw.errors import ConfigError
 from fahw.study.baseline import rivals
 from fahw.study.grid import Setup
 from fahw.study.pricing import OnProgress, price_requests
@@ -81,6 +83,11 @@ class Work:
         end = time.monotonic()
         self.next_save = end + max(_SNAPSHOT_S, (end - start) / _SNAPSHOT_SHARE)
 
+    def _snapshot(self) -> None:
+        """Write what there is so far. What is wrong with it is said at the end: it must not cost the trainings."""
+        with suppress(ConfigError):
+            self.save()
+
     def run(self, setups: Sequence[Setup]) -> tuple[Point, ...]:
         """Add points and do what they need. Returns them."""
         numbered = dict(enumerate(setups, len(self.points)))
@@ -121,10 +128,10 @@ class Work:
         def stored(_: Job) -> None:
             if time.monotonic() > self.next_save:
                 self._finish(points)
-                self.save()
+                self._snapshot()
 
         if time.monotonic() > self.next_save:
-            self.save()
+            self._snapshot()
         jobs = [job for point in points if not point.reason for job in point.jobs]
         failed = run_all(jobs, self.store, self.trainers, self.on_progress, self.executor, stored)
         self.faults |= {key: outcome.reason for key, outcome in failed.items()}
