@@ -115,16 +115,23 @@ def busy_cycles(tasks: Iterable[Task]) -> dict[str, int]:
     return dict(busy)
 
 
-def cut(tasks: Sequence[Task], tiles: int, in_flight: int) -> dict[TaskId, tuple[Burst, ...]]:
-    """The bursts of every task: one where nothing can meet it at a port, up to `tiles` where something can."""
+def cut(
+    tasks: Sequence[Task], tiles: int, in_flight: int, known: dict[tuple[TaskId, int], tuple[Burst, ...]] | None = None
+) -> dict[TaskId, tuple[Burst, ...]]:
+    """The bursts of every task: one where nothing can meet it at a port, up to `tiles` where something can. `known`:
+    what was cut before, by task and number; what is new is added."""
+    known = {} if known is None else known
     met = _met_ports(tasks, in_flight)
     longest = max(busy_cycles(tasks).values(), default=0) or 1
-    counts = {}
+    found = {}
     for task in tasks:
         holds = [flow.amount / flow.per_cycle for flow in (*task.loads, *task.drains) if flow.part in met[task.id]]
         holds += [task.cycles] if task.part in met[task.id] else []
-        counts[task.id] = min(tiles, 1 + ceil(BURSTS_PER_STEP * max(holds) / longest)) if holds else 1
-    return {task.id: bursts_of(task, counts[task.id]) for task in tasks}
+        name, count = task.id, min(tiles, 1 + ceil(BURSTS_PER_STEP * max(holds) / longest)) if holds else 1
+        if (name, count) not in known:
+            known[name, count] = bursts_of(task, count)
+        found[name] = known[name, count]
+    return found
 
 
 def _awaited(tasks: Sequence[Task], index: Mapping[TaskId, int], node: int) -> list[int]:

@@ -104,9 +104,10 @@ def _without(tasks: Sequence[Task]) -> list[Task]:
 
 def _time_step(tasks: Sequence[Task], tiles: int, steps_in_flight: int, exact: bool) -> Timing:
     folds = {task.id: bursts_of(task, task.folds) for task in tasks} if exact else None
-    single = Run(tasks, folds or cut(tasks, tiles, 1), 1)
+    known: dict[tuple[TaskId, int], tuple[Burst, ...]] = {}
+    single = Run(tasks, folds or cut(tasks, tiles, 1, known), 1)
     single.go(1)
-    many = Run(tasks, folds or cut(tasks, tiles, steps_in_flight), steps_in_flight)
+    many = Run(tasks, folds or cut(tasks, tiles, steps_in_flight, known), steps_in_flight)
     many.go(_STEPS)
     return Timing(single.ends[0], many.interval(), busy_cycles(tasks), dict(single.stalls), tuple(single.spans))
 

@@ -154,20 +154,23 @@ class Accesses:
         factor: float, fetched: int | None,
     ) -> Traffic:  # fmt: skip
         tensor, stored = tensors
-        payload = sum(times * values for times, values in bursts) * bits
+        width, moves, words = memory.width_bits, 0, 0
+        for times, values in bursts:
+            moves += times * values
+            words += times * -(-values * bits // width)
+        payload = moves * bits
         if not payload:
             return Traffic()
         if memory.kind == "prng":
             counts = (Count(f"{self._prefix}{memory.name}", "generate", tensor, payload),)
             flow = Flow(f"{self._prefix}{memory.name}", payload, memory.read_bits_per_cycle, memory.latency_cycles)
             return Traffic(counts, loads=(flow,))
-        words = sum(times * -(-values * bits // memory.width_bits) for times, values in bursts)
         traffic = self._words(action, memory, tensor, words, factor)
         other = "write" if action == "read" else "read"
         moved = payload if fetched is None else fetched * bits
         for outer, held, total in self._overflow.get(stored, ()):
             part = -(-moved * held // total)
-            traffic += self._words(other, memory, tensor, -(-part // memory.width_bits), 1.0)
+            traffic += self._words(other, memory, tensor, -(-part // width), 1.0)
             if outer is None:
                 run = max((values for _, values in bursts), default=0) * bits
                 traffic += self.dram(action, tensor, part, run)
