@@ -25,7 +25,10 @@ from fahw.network import Network
 from fahw.study.equal_area import at_equal_area
 
 _PACKAGE = Path(fahw.__file__).parent
-_CODE = ("*.py", "chip/*.py", "config/*.py", "technology/*.py", "work/*.py", "study/equal_area.py", "data/*.csv")
+_CODE = (
+    "*.py", "chip/*.py", "config/*.py", "technology/*.py", "work/*.py", "study/equal_area.py", "study/price.py",
+    "data/*.csv",
+)  # fmt: skip
 _NOT_CODE = ("cli.py", "show.py", "config/sweep.py", "config/axes.py", "config/condition.py")
 _DIGITS = 12
 FAULTS = (
