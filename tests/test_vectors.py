@@ -172,7 +172,7 @@ def test_random_bytes_are_the_generator_s_in_the_places_that_are_named(tmp_path,
     taken = {}
     for f in (f for f in manifest["files"] if "lfsr_byte" in f):
         words = found[f["step"], f["layer"], f["tensor"]]
-        by_sample = f["tensor"] in ("random_output", "random_error")
+        by_sample = f["tensor"] in ("random_output", "random_delta", "random_error")
         taken[f["lfsr_byte"]] = np.moveaxis(words, 0, -1) if by_sample else words
     stream = np.concatenate([taken[at].ravel() for at in sorted(taken)])
     wanted = np.fromiter(islice(bits, 8 * len(stream)), np.uint8)

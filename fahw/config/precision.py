@@ -147,8 +147,16 @@ class RoundingModes(Frozen):
 
     activation: Rounding = "nearest"
     error: Rounding = "stochastic"
+    output_error: Rounding | None = None
+    """Of the softmax's quotients; as `error` where not given. Nearest drops what is less than half a unit: the errors
+    of a sample no longer add up to zero, all logits drift together, and where they saturate training collapses."""
     gradient: Rounding = "nearest"
     update: Rounding = "stochastic"
     """Rounding of the velocity and of the master weight."""
     random_bits: Annotated[int, Field(ge=1, le=16)] = 8
     """Random bits of one stochastic rounding."""
+
+    @property
+    def of_output_error(self) -> Rounding:
+        """How the output error is rounded."""
+        return self.output_error or self.error

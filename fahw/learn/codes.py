@@ -1,7 +1,7 @@
 """`prng.row_codes` fast enough to redraw a matrix in every step: the same codes, several pieces of a row at once.
 
-A row's register is linear over GF(2), so running it n steps is one 32 x 32 bit matrix; with it every piece of a row
-gets its own start value, and the pieces advance together.
+In a compiled loop where there is one. Else: a row's register is linear over GF(2), so running it n steps is one 32 x 32
+bit matrix; with it every piece of a row gets its own start value, and the pieces advance together.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from fahw.learn.compiled import loops
 from fahw.prng import field_bits
 
 _PIECES = 16  # a power of two
@@ -19,19 +20,27 @@ _SHIFTS = ((np.left_shift, np.uint32(13)), (np.right_shift, np.uint32(17)), (np.
 
 def fast_codes(seeds: NDArray[np.uint32], columns: int, bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """What `row_codes` yields, shape `(rows, columns)`; uint8 up to 8 bits, else uint16."""
-    width = field_bits(bits)
-    steps = -(-columns * width // (32 * _PIECES))
+    width, found = field_bits(bits), loops()
+    if found is None:
+        rows = _in_pieces(seeds, -(-columns * width // (32 * _PIECES)))
+    else:
+        rows = np.empty((len(seeds), -(-columns * width // 32)), "<u4")
+        found.registers(seeds, rows)
+    if width < 8:
+        return _small_fields(rows, width, bits)[:, :columns]
+    fields = rows.view(np.uint8 if width == 8 else "<u2")[:, :columns]
+    return fields if bits == width else fields & fields.dtype.type((1 << bits) - 1)
+
+
+def _in_pieces(seeds: NDArray[np.uint32], steps: int) -> NDArray[np.uint32]:
+    """Words of every row, `steps` of each piece."""
     x = np.ascontiguousarray(_starts(seeds, steps).T)
     words = np.empty((*x.shape, steps), "<u4")
     shifted = np.empty_like(x)
     for step in range(steps):
         _advance(x, shifted)
         words[:, :, step] = x
-    rows = words.reshape(len(seeds), -1)
-    if width < 8:
-        return _small_fields(rows, width, bits)[:, :columns]
-    fields = rows.view(np.uint8 if width == 8 else "<u2")[:, :columns]
-    return fields if bits == width else fields & fields.dtype.type((1 << bits) - 1)
+    return words.reshape(len(seeds), -1)
 
 
 def _small_fields(rows: NDArray[np.uint32], width: int, bits: int) -> NDArray[np.uint8]:

@@ -35,9 +35,13 @@ class Pending:
         """Queue this step's gradients; those whose update comes now, none in the first `delay` steps."""
         if not self.delay:
             return gradients, rate
-        kept = {  # copied: an arithmetic may use its memory again
-            name: found._replace(weight=found.weight.clone(), bias=None if found.bias is None else found.bias.clone())
-            for name, found in gradients.items()
-        }
-        self._waiting.append((kept, rate))
+        self._waiting.append((copied(gradients), rate))
         return self._waiting.pop(0) if len(self._waiting) > self.delay else None
+
+
+def copied(gradients: dict[str, Gradient]) -> dict[str, Gradient]:
+    """In memory of their own: an arithmetic may use its memory again in the next step."""
+    return {
+        name: found._replace(weight=found.weight.clone(), bias=None if found.bias is None else found.bias.clone())
+        for name, found in gradients.items()
+    }

@@ -100,15 +100,17 @@ class Emulated(Floating):
         return self._into("activation", y, self._fracs[layer.name], self._modes.activation), saved
 
     def loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
-        """The integer step's between words of static scale, else in float and rounded to the nearest."""
-        s, scale = self._scales[self._last], self._precision.scale
+        """The integer step's between words of static scale, else in float and rounded once."""
+        s, scale, mode = self._scales[self._last], self._precision.scale, self._modes.of_output_error
         forms = [self._precision.number(kind) for kind in ("activation", "error")]
         floats = any(isinstance(form, Float) for form in forms)
         if floats or scale.is_dynamic("activation") or scale.is_dynamic("error"):
             error, loss = super().loss(logits, labels)
-            return self._into("error", error, s.delta.frac), loss
+            return self._into("error", error, s.delta.frac, mode), loss
         words = (logits.t() * 2.0**s.output.frac).long()
-        error, loss = softmax_error(words, labels, forms[0].bits, s.output.frac, s.delta)
+        drawn = self._noise(logits, forms[1], mode)
+        noise = Noise(drawn.draws.t(), drawn.bits) if drawn else None
+        error, loss = softmax_error(words, labels, forms[0].bits, s.output.frac, s.delta, mode, noise)
         return quantise(error.t().to(self._dtype) * 2.0**-s.delta.frac, forms[1], 2.0**-s.delta.frac), loss
 
     def error(self, layer: Layer, delta: Tensor, feedback: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from fahw.config.precision import Precision
 from fahw.errors import ConfigError, Problem
 from fahw.learn.codes import fast_codes
 from fahw.learn.device import CPU
-from fahw.learn.formats import Scales, feedback_std, requantise_
+from fahw.learn.formats import Scales, feedback_std, requantise_, word_dtype
 from fahw.network import Layer, Network, Shape, feedback_shape
 from fahw.prng import derive, row_seeds
 from fahw.rules import MIRROR_SAMPLES, Rule
@@ -202,11 +202,6 @@ class FloatWords:
     def copy(self, layer: Layer, weight: Tensor) -> Tensor:
         """The weights."""
         return weight
-
-
-def word_dtype(bits: int) -> torch.dtype:
-    """The tensor type of words as products read them."""
-    return torch.int8 if bits <= 8 else torch.float32
 
 
 def _shapes(network: Network, rule: Rule) -> dict[str, Shape]:

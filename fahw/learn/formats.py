@@ -276,6 +276,11 @@ def overflow_problems(
     return tuple(problems)
 
 
+def word_dtype(bits: int) -> torch.dtype:
+    """The tensor type of words as products read them."""
+    return torch.int8 if bits <= 8 else torch.float32
+
+
 def carrier(bound: int, shift: int = 0, mode: Rounding = "nearest") -> torch.dtype:
     """The float type in which integers up to `bound`, to be shifted right by `shift`, are exact."""
     need = bound

@@ -4,7 +4,7 @@ Words are int8 tensors (float32 above 8 bits), accumulators int32 or integers ca
 bound of `formats` says so; masters and velocities are carried in float32. Axes are (features, n) and (channels, height,
 width, n), so that a product W x has its result in the order in which the next layer reads it.
 
-Order of the random bytes in a step: outputs of weighted layers first to last, errors as they are computed, then the
+Order of the random bytes in a step: outputs of weighted layers first to last, errors, the output's first, then the
 gradients of all parameters, all velocities, all masters, layer by layer, weights before biases; each only where its
 rounding is stochastic. Within a tensor, as it lies: samples last.
 
@@ -27,13 +27,13 @@ from fahw.config.numbers import fixed
 from fahw.config.precision import Precision, Rounding, RoundingModes
 from fahw.config.recipe import Tuning
 from fahw.layers import NORMS
-from fahw.learn import layer_products
+from fahw.learn import compiled, layer_products
 from fahw.learn.descent import Descent
 from fahw.learn.device import CPU, random_bytes
-from fahw.learn.feedback import word_dtype
 from fahw.learn.floating import drop_factor, drop_threshold, initial_weights, norm_parameters, shortcut_channels
 from fahw.learn.formats import (
     POOL_BITS,
+    RANDOM_BITS,
     Format,
     Scales,
     bounds,
@@ -44,25 +44,20 @@ from fahw.learn.formats import (
     saturate_,
     useful_shift,
     value_fracs,
+    word_dtype,
     wrap_,
 )  # fmt: skip
 from fahw.learn.images import Pixels
 from fahw.learn.norm import Norms
 from fahw.learn.product import Way, product
+from fahw.learn.quantise import Noise
 from fahw.learn.signals import coded_words, pruned_words, signal_frac
 from fahw.learn.step import Gradient, Parameters
-from fahw.learn.tables import activation_tables, softmax_error
-from fahw.learn.tally import Tally, at_ends, note_update
+from fahw.learn.tables import activation_tables, softmax_error, table_error
+from fahw.learn.tally import Tally, note_update, stored_at_ends
 from fahw.learn.tiled import layer_tiling
 from fahw.learn.update import Update
-from fahw.learn.windows import (
-    columns,
-    largest,
-    spread_sums,
-    to_places,
-    unpadded,
-    window_sums,
-)
+from fahw.learn.windows import columns, largest, spread_sums, to_places, unpadded, window_sums
 from fahw.network import Layer, Network
 from fahw.prng import Lfsr
 from fahw.rules import Rule
@@ -96,6 +91,7 @@ class Integer:
         reach = {name: (min(b.gradient, most), min(b.bias_gradient, most)) for name, b in self._bounds.items()}
         self._update = Update(self._descent, rounding, random, scales, reach)
         self._columns: dict[tuple[int, torch.dtype], Tensor] = {}
+        self._sums: dict[str, Tensor] = {}
         self._operand_type = word_dtype(precision.bits("activation"))
         self._delta_type = word_dtype(precision.bits("error"))
 
@@ -134,14 +130,10 @@ class Integer:
         s, bound = self._scales[layer.name], self._bounds[layer.name].forward
         acc_frac = s.input.frac + s.weight.frac
         shift = useful_shift(bound, acc_frac - s.output.frac)
-        acc = layer_products.outputs(layer, parameters.weight, operand, bound, self._way)
-        acc = self._carried(acc, bound, shift, self._rounding.activation)
-        if parameters.bias is not None:
-            aligned = (parameters.bias.to(acc.dtype) * 2.0 ** (acc_frac - s.bias.frac)).round_()
-            acc.add_(aligned.unsqueeze(1))
-        words = self._words(
-            self._wrap(acc, bound), shift, s.output, self._rounding.activation, (layer.name, "activation")
-        )
+        acc, bias = layer_products.outputs(layer, parameters.weight, operand, bound, self._way), parameters.bias
+        if bias is not None:
+            bias = (bias.double() * 2.0 ** (acc_frac - s.bias.frac)).round_()
+        words = self._rounded(acc, bound, shift, s.output, self._rounding.activation, (layer.name, "activation"), bias)
         return words.view(*layer.out_shape, -1)
 
     def local(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,8 +179,10 @@ class Integer:
 
     def loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
         """Softmax from the exponential table and one integer division, less one-hot."""
-        s = self._scales[self._last]
-        error, nats = softmax_error(logits, labels, self._precision.bits("activation"), s.output.frac, s.delta)
+        s, mode, bits = self._scales[self._last], self._rounding.of_output_error, self._precision.bits("activation")
+        drawn = random_bytes(self._random, logits.numel() * draws_random(mode, s.delta.bits), logits.device)
+        noise = Noise(drawn.view(logits.shape), RANDOM_BITS) if len(drawn) else None
+        error, nats = softmax_error(logits, labels, bits, s.output.frac, s.delta, mode, noise)
         return saturate_(error, s.delta.bits).to(self._delta_type), nats
 
     def error(self, layer: Layer, delta: Tensor, feedback: Tensor) -> Tensor:
@@ -226,7 +220,8 @@ class Integer:
         if layer.kind == "hardtanh":
             return error * (saved.float().abs() < self._one(layer)).to(error.dtype)
         if layer.kind in ("tanh", "sigmoid"):
-            return self._table_error(layer, saved, error)
+            digits = self._precision.bits("activation") - 1
+            return table_error(layer, saved, error, digits, bits).to(self._delta_type)
         if layer.kind == "dropout":
             return self._scaled(error, saved, bits)
         if layer.kind == "shortcut":
@@ -251,7 +246,7 @@ class Integer:
         return _clamp_(sum((e.to(wide) for e in errors[1:]), errors[0].to(wide)), bits).to(self._delta_type)
 
     def gradient(self, layer: Layer, delta: Tensor, operand: Tensor) -> Gradient:
-        """Accumulators, wrapped: int32 or float."""
+        """Accumulators, wrapped: int32 or float; the next step may use their memory again."""
         bound = self._bounds[layer.name]
         rows = delta.view(delta.shape[0], -1)
         if layer.groups > 1:
@@ -260,7 +255,7 @@ class Integer:
         elif layer.kind == "conv2d":  # the longer side first, which is faster
             acc = self._accumulated(operand, rows.t(), bound.gradient).t()
         else:
-            acc = self._accumulated(rows, operand.t(), bound.gradient)
+            acc = self._accumulated(rows, operand.t(), bound.gradient, self._kept(layer, rows, operand))
         if not layer.bias:
             return Gradient(acc, None)
         ones = self._ones(rows)
@@ -278,7 +273,7 @@ class Integer:
     def evaluator(self, seed: int, batch_statistics: bool = False) -> Integer:
         """The same formats; its own random bytes where outputs or errors are rounded stochastically."""
         other = copy(self)
-        other._training, other._of_batch = False, batch_statistics
+        other._training, other._of_batch, other._sums = False, batch_statistics, {}
         rounded = ((self._rounding.activation, "activation"), (self._rounding.error, "error"))
         if self._rule.pruned or any(draws_random(mode, self._precision.bits(kind)) for mode, kind in rounded):
             other._random = Lfsr(seed)
@@ -303,28 +298,29 @@ class Integer:
 
     def saturated(self, parameters: dict[str, Parameters]) -> dict[str, float]:
         """Of weight words, masters and velocities; formats of one bit are left out."""
-        stored: dict[str, list[Tensor]] = {"weight": [], "master": [], "optimizer": []}
-        for p in (parameters[name] for name in self._scales):
-            for kind, tensor in zip(stored, (p.weight, p.master, p.velocity), strict=True):
-                stored[kind].append(tensor.flatten())
-        words = {kind for kind in stored if kind != "optimizer" or not self._descent.optimizer.is_float}
-        wide = {kind: torch.cat(stored[kind]) for kind in stored if kind in words and self._precision.bits(kind) > 1}
-        return {
-            kind: float(at_ends(q, fixed(self._precision.bits(kind)), 1.0).double().mean()) for kind, q in wide.items()
-        }
+        kinds = ("weight", "master") if self._descent.optimizer.is_float else ("weight", "master", "optimizer")
+        bits = {kind: self._precision.bits(kind) for kind in kinds}
+        return stored_at_ends([parameters[name] for name in self._scales], bits)
 
     def _sent_down(self, layer: Layer, acc: Tensor, delta_frac: int) -> Tensor:
         """Words of the error format at the layer's input, from their accumulators."""
         s, bound = self._scales[layer.name], self._bounds[layer.name].error
         shift = useful_shift(bound, delta_frac + s.feedback.frac - s.error.frac)
-        acc = self._wrap(self._carried(acc, bound, shift, self._rounding.error), bound)
-        words = self._words(acc, shift, s.error, self._rounding.error, (layer.name, "error"))
+        words = self._rounded(acc, bound, shift, s.error, self._rounding.error, (layer.name, "error"))
         return words.view(*layer.in_shape, -1)
 
-    def _accumulated(self, a: Tensor, b: Tensor, bound: int) -> Tensor:
+    def _accumulated(self, a: Tensor, b: Tensor, bound: int, out: Tensor | None = None) -> Tensor:
         """The exact product, wrapped where it can overflow the accumulator."""
-        acc = product(a, b, bound, self._way)
+        acc = product(a, b, bound, self._way, out)
         return self._wrap(self._carried(acc, bound), bound) if self._overflows(bound) else acc
+
+    def _kept(self, layer: Layer, rows: Tensor, operand: Tensor) -> Tensor | None:
+        """Memory for the layer's gradient sums, the same in every step."""
+        if not rows.dtype == operand.dtype == torch.int8:
+            return None
+        if layer.name not in self._sums:
+            self._sums[layer.name] = torch.empty(len(rows), len(operand), dtype=torch.int32, device=rows.device)
+        return self._sums[layer.name]
 
     def _ones(self, rows: Tensor) -> Tensor:
         """A column that sums the rows."""
@@ -345,6 +341,19 @@ class Integer:
     def _wrap(self, acc: Tensor, bound: int) -> Tensor:
         return wrap_(acc, self._accumulator) if self._overflows(bound) else acc
 
+    def _rounded(
+        self, acc: Tensor, bound: int, shift: int, into: Format, mode: Rounding, place: tuple[str, str],
+        bias: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Words from accumulators up to `bound`, with a bias for each row: wrapped, and rounded once."""
+        if self._tally is None and not self._overflows(bound) and compiled.applies(acc, into.bits, mode):
+            real = carrier(bound, shift, mode)
+            return compiled.requantised(acc, bias, shift, into.bits, mode, real, self._random)
+        acc = self._carried(acc, bound, shift, mode)
+        if bias is not None:
+            acc.add_(bias.to(acc.dtype).unsqueeze(1))
+        return self._words(self._wrap(acc, bound), shift, into, mode, place)
+
     def _words(
         self, acc: Tensor, shift: int, into: Format, mode: Rounding, place: tuple[str, str] | None = None
     ) -> Tensor:
@@ -364,13 +373,6 @@ class Integer:
         reciprocal = round((1 << POOL_BITS) / area)
         bound = area * Format(bits, 0).limit * reciprocal
         return requantise_(sums.to(carrier(bound)) * reciprocal, POOL_BITS, bits, "nearest")
-
-    def _table_error(self, layer: Layer, output: Tensor, error: Tensor) -> Tensor:
-        """Times 1 - h^2 of a tanh, h (1 - h) of a sigmoid."""
-        e_bits, digits = self._precision.bits("error"), self._precision.bits("activation") - 1
-        h = output.to(carrier(Format(e_bits, 0).limit << (2 * digits)))
-        derivative = 4.0**digits - h * h if layer.kind == "tanh" else h * (2.0**digits - h)
-        return requantise_(error.to(h.dtype) * derivative, 2 * digits, e_bits, "nearest").to(self._delta_type)
 
     def _one(self, layer: Layer) -> int:
         """The word at which a hardtanh saturates."""

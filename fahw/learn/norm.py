@@ -17,9 +17,8 @@ from fahw.config.precision import Precision, Rounding, RoundingModes
 from fahw.layers import NORMS
 from fahw.learn.descent import Descent
 from fahw.learn.device import random_bytes
-from fahw.learn.feedback import word_dtype
 from fahw.learn.floating import NORM_EPS, NORM_MOMENTUM
-from fahw.learn.formats import draws_random, round_, saturate_
+from fahw.learn.formats import draws_random, round_, saturate_, word_dtype
 from fahw.learn.product import int8_is_fast, product
 from fahw.learn.step import Gradient, Parameters
 from fahw.network import Layer, Network

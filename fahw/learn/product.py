@@ -35,12 +35,13 @@ _DTYPES: dict[Way, torch.dtype] = {
 }  # fmt: skip
 
 
-def product(a: Tensor, b: Tensor, bound: int, way: Way | None = None) -> Tensor:
+def product(a: Tensor, b: Tensor, bound: int, way: Way | None = None, out: Tensor | None = None) -> Tensor:
     """a @ b of integers, exact: int32 (by int8), float32, float64 (in parts by int8 or float32, if they can) or int64
     (which alone wraps, modulo 2^64).
 
     `a`: (m, k), `b`: (k, n), integers in any type; int8 is multiplied fastest. `bound`: at least k * max|a| * max|b|.
-    `way` forces one, and raises ValueError where that is not exact.
+    `way` forces one, and raises ValueError where that is not exact. `out`: int32 (m, n) for the product by
+    int8, where results are so large that the operating system clears new memory for each.
     """
     if a.dtype == b.dtype == torch.int8:
         bound = min(bound, a.shape[1] << 14)
@@ -55,7 +56,7 @@ def product(a: Tensor, b: Tensor, bound: int, way: Way | None = None) -> Tensor:
     if chosen is None:
         raise ValueError(f"{way} is not exact here: bound {bound}, {a.dtype} x {b.dtype}")
     if chosen == "int8":
-        return torch._int_mm(a, b)
+        return torch._int_mm(a, b) if out is None else torch._int_mm(a, b, out=out)
     if chosen == "int64":  # the processor's: CUDA multiplies no int64
         return torch.mm(a.cpu().long(), b.cpu().long()).to(a.device)
     return torch.mm(a.to(_DTYPES[chosen]), b.to(_DTYPES[chosen]))

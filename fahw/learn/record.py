@@ -103,9 +103,11 @@ class Recorder(Integer):
         return output
 
     def loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
-        """The output error; records the labels."""
+        """The output error; records the labels, and the bytes that rounded it."""
         self._note(self._last, "label", labels, Format(max(1, (len(logits) - 1).bit_length()), 0))
-        return super().loss(logits, labels)
+        error, nats = super().loss(logits, labels)
+        self._note_random([(self._last, "delta", tuple(error.shape))], samples_last=True)
+        return error, nats
 
     def signal(self, rule: Rule, output_error: Tensor, labels: Tensor) -> Tensor:
         """What a direct rule sends back; records it where it is neither the error nor the labels."""

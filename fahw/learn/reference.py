@@ -217,9 +217,15 @@ class Reference(SlowUpdate):
         table = exp_table(self.bits["activation"], self.scales[self.network.weighted[-1].name].output.frac)
         fraction = 8 if bits == 1 else bits - 1
         error = np.zeros_like(logits)
+        mode = "nearest" if bits == 1 else self.rounding.of_output_error
+        random = self.random.take(logits.size).reshape(logits.T.shape).T if mode == "stochastic" else None
         for n, z in enumerate(logits):
             powers = table[np.minimum(z.max() - z, len(table) - 1)]
-            error[n] = (powers * 2**fraction + powers.sum() // 2) // powers.sum()
+            if mode == "nearest":
+                error[n] = (powers * 2**fraction + powers.sum() // 2) // powers.sum()
+            else:
+                wide = powers * 2 ** (fraction + 8) // powers.sum()
+                error[n] = (wide if random is None else wide + random[n]) // 256
             error[n, labels[n]] -= 2**fraction
         return saturate(error, bits)
 

@@ -7,6 +7,7 @@ from math import log2, pi, sqrt
 import torch
 from torch import Tensor
 
+from fahw.learn import compiled
 from fahw.learn.formats import Format
 from fahw.rules import TERNARY_THRESHOLD, TERNARY_UNIT, Rule
 
@@ -37,11 +38,15 @@ def ternary(error: Tensor, unit: float = 1.0) -> Tensor:
 
 def pruned_words(error: Tensor, rule: Rule, random: Tensor, form: Format) -> Tensor:
     """As `pruned`, on words: the threshold is a word, its factor has 8 fraction bits, a chance is a byte."""
+    factor, most = pruning_factor(rule), max(1, form.limit - 1)
+    found = compiled.pruned(error, random, factor, most)
+    if found is not None:
+        return found
     size = error.to(torch.int32).abs_()
-    factor, total, count = pruning_factor(rule), int(size.sum()), int(size.count_nonzero())
+    total, count = int(size.sum()), int(size.count_nonzero())
     if not count:
         return error
-    threshold = min((2 * total * factor + (count << 8)) // (count << 9), max(1, form.limit - 1))
+    threshold = min((2 * total * factor + (count << 8)) // (count << 9), most)
     up = (size << 8) > random.view(error.shape).to(torch.int32) * threshold
     return torch.where(size >= threshold, error, error.sign() * (up * threshold).to(error.dtype))
 

@@ -89,6 +89,17 @@ def at_ends(x: Tensor, form: Number, unit: float) -> Tensor:
     return (x == form.lowest * unit) | (x == form.highest * unit)
 
 
+def stored_at_ends(parameters: list[Parameters], bits: dict[str, int]) -> dict[str, float]:
+    """The share of integers at an end of their range, by kind of tensor; none of one bit."""
+    stored = {
+        "weight": [p.weight.flatten() for p in parameters],
+        "master": [p.master.flatten() for p in parameters],
+        "optimizer": [p.velocity.flatten() for p in parameters],
+    }
+    wide = {kind: (torch.cat(stored[kind]), fixed(width)) for kind, width in bits.items() if width > 1}
+    return {kind: float(at_ends(words, form, 1.0).double().mean()) for kind, (words, form) in wide.items()}
+
+
 def in_vain(units: Tensor, mode: Rounding, random_bits: int) -> Stagnation:
     """Of updates in units of the last place that are not zero, those too small to change anything."""
     if mode == "nearest":

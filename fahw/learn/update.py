@@ -10,48 +10,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import is_
+from types import ModuleType
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fahw.config.numbers import fixed
-from fahw.config.precision import Rounding, RoundingModes
-from fahw.learn.descent import Descent, clip_word, direction_format, root
-from fahw.learn.device import random_bytes
-from fahw.learn.feedback import word_dtype
-from fahw.learn.formats import (
-    MU_BITS,
-    RANDOM_BITS,
-    Format,
-    Scales,
-    carrier,
-    draws_random,
-    rate_constant,
-    round_,
-    saturate_,
-    useful_shift,
-)  # fmt: skip
+from fahw.config.precision import RoundingModes
+from fahw.learn.compiled import loops
+from fahw.learn.descent import Descent, clip_word, root
+from fahw.learn.device import CPU, random_bytes
+from fahw.learn.formats import MU_BITS, RANDOM_BITS, Scales, draws_random, round_, saturate_, word_dtype
 from fahw.learn.step import Gradient, Parameters
 from fahw.learn.tally import Tally, in_vain
+from fahw.learn.update_constants import Constants, Formats, constants, formats_of, gradient_unit, shared
 from fahw.prng import Lfsr
 
 _BLOCK = 1 << 20
-
-
-@dataclass(frozen=True)
-class _Formats:
-    """What the update of one tensor depends on besides the rate. `reach`: largest magnitude of its accumulators."""
-
-    gradient: Format
-    gradient_shift: int
-    velocity: Format
-    master: Format
-    reach: int
-
-    @property
-    def align(self) -> int:
-        """Left shift of the gradient into the sum with 8 fraction bits that the velocity is rounded from."""
-        return MU_BITS - (self.gradient.frac - self.velocity.frac)
 
 
 @dataclass(frozen=True)
@@ -60,9 +38,22 @@ class _Piece:
 
     layer: str
     is_bias: bool
-    formats: _Formats
+    formats: Formats
     source: slice
     place: slice
+
+
+@dataclass(frozen=True, eq=False)
+class _Span:
+    """One whole tensor in the arrays, as loops read it."""
+
+    layer: str
+    is_bias: bool
+    formats: Formats
+    part: slice
+    velocity: NDArray[np.float32]
+    master: NDArray[np.float32]
+    words: NDArray[np.generic]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,19 +66,6 @@ class _Block:
     master: Tensor
     words: Tensor
     pieces: tuple[_Piece, ...]
-
-
-@dataclass(frozen=True)
-class _Constants:
-    """Of a block's update in one rate: the factor from direction to master of each piece, the share of a weight that
-    decays, and the float types in which the roundings are exact."""
-
-    rates: tuple[float, ...]
-    decay: float
-    gradient: torch.dtype
-    velocity: torch.dtype
-    decayed: torch.dtype
-    master: torch.dtype
 
 
 class Update:
@@ -103,7 +81,7 @@ class Update:
         self.descent = descent.in_words
         self._momentum = round(descent.momentum * (1 << MU_BITS))
         self._modes, self._random = modes, random
-        self._formats = {name: _formats(s, reach[name]) for name, s in scales.items()}
+        self._formats = {name: formats_of(s, reach[name]) for name, s in scales.items()}
         s = next(iter(scales.values()))
         self._bits = s.gradient.bits, s.velocity.bits, s.master.bits, s.weight.bits
         self._word_shift = s.master.bits - s.weight.bits
@@ -113,15 +91,29 @@ class Update:
         self._blocks: tuple[_Block, ...] = ()
         self._stored: list[tuple[Tensor, ...]] = []
         self._rate: float | None = None
-        self._plans: list[_Constants] = []
+        self._plans: list[Constants] = []
+        self._spans: tuple[_Span, ...] = ()
+        self._span_plans: list[Constants] = []
+        plain = descent.name == "momentum" and not descent.weight_decay and descent.clip is None
+        rounded = modes.gradient == "nearest" and modes.update != "floor"
+        self._loopable = plain and rounded and self._align >= 0 and min(self._bits) > 1 and self._bits[3] <= 8
         self._scratch: dict[tuple[torch.dtype, int], Tensor] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without views of the arrays, which would come back as copies: what is read adopts the parameters again."""
+        return self.__dict__ | {"_stored": [], "_spans": (), "_blocks": (), "_scratch": {}, "_rate": None}
 
     def update(self, parameters: dict[str, Parameters], gradients: dict[str, Gradient], rate: float, step: int) -> None:
         """Of step `step`, counted from 0."""
         self._adopt(parameters)
         if rate != self._rate:
             self._rate, self._plans = rate, [self._plan(block, rate) for block in self._blocks]
+            self._span_plans = [self._constants(span.formats, rate) for span in self._spans]
         random = self._draw(sum(len(block.master) for block in self._blocks))
+        found = loops()
+        if found is not None and self._spans and self.tally is None:
+            self._by_loop(found, gradients, random)
+            return
         for block, plan in zip(self._blocks, self._plans, strict=True):
             noise = [None if r is None else r[block.start : block.start + len(block.master)] for r in random]
             g = self._gradient(block, plan.gradient, gradients, noise[0])
@@ -132,6 +124,26 @@ class Update:
             x = torch.mul(block.master, 2.0**-self._word_shift, out=self._buffer(1, block, torch.float32))
             bits = self._bits[3]
             block.words.copy_(saturate_(x if bits == 1 else x.round_(), bits))
+
+    def _by_loop(self, found: ModuleType, gradients: dict[str, Gradient], random: list[Tensor | None]) -> None:
+        """The same by momentum, in one loop per tensor."""
+        noise = [None if r is None else r.numpy() for r in (random[0], random[1], random[-1])]
+        for span, plan in zip(self._spans, self._span_plans, strict=True):
+            acc = gradients[span.layer].bias if span.is_bias else gradients[span.layer].weight
+            assert acc is not None, "a layer with biases has their gradient"
+            kind = "float64" if torch.float64 in (plan.gradient, plan.velocity, plan.master) else "float32"
+            real = getattr(np, kind)
+            f = span.formats
+            factors = (
+                2.0**-f.gradient_shift, 2.0 ** (f.align - MU_BITS), self._momentum * 2.0**-MU_BITS, plan.rates[0],
+                2.0**-self._word_shift,
+            )  # fmt: skip
+            limits = ((1 << bits - 1) - 1 for bits in self._bits)
+            found.momentum[kind](
+                acc.reshape(-1).numpy(), span.velocity, span.master, span.words,
+                *(None if r is None else r[span.part] for r in noise),
+                tuple(map(real, factors)), tuple(map(real, limits)),
+            )  # fmt: skip
 
     def _gradient(
         self, block: _Block, dtype: torch.dtype, gradients: dict[str, Gradient], random: Tensor | None
@@ -156,7 +168,7 @@ class Update:
                 g[piece.place].clamp_(-most, most)
         return g
 
-    def _direction(self, block: _Block, plan: _Constants, g: Tensor, noise: list[Tensor | None], step: int) -> Tensor:
+    def _direction(self, block: _Block, plan: Constants, g: Tensor, noise: list[Tensor | None], step: int) -> Tensor:
         """Where the optimizer sends the block; its states follow."""
         if self.descent.optimizer.blends and self._align < 0:
             g.mul_(2.0**self._align).floor_()
@@ -184,7 +196,7 @@ class Update:
             x[piece.place].copy_(g[piece.place]).mul_(gradient_unit(piece.formats.gradient, self.descent))
         return x
 
-    def _decay(self, block: _Block, plan: _Constants, random: Tensor | None) -> None:
+    def _decay(self, block: _Block, plan: Constants, random: Tensor | None) -> None:
         """master -= round(master * rate * decay), of weights."""
         x = self._buffer(1, block, plan.decayed)
         for piece in block.pieces:
@@ -192,7 +204,7 @@ class Update:
         round_(x, self._modes.update, self._noise(block, random, plan.decayed))
         self._take_off(block, x)
 
-    def _displace(self, block: _Block, plan: _Constants, v: Tensor, random: Tensor | None) -> None:
+    def _displace(self, block: _Block, plan: Constants, v: Tensor, random: Tensor | None) -> None:
         """master -= round(v * rate)."""
         x, v = self._buffer(1, block, plan.master), v.to(plan.master)
         for piece, factor in zip(block.pieces, plan.rates, strict=True):
@@ -239,28 +251,11 @@ class Update:
             self._scratch[dtype, number] = block.master.new_empty(size, dtype=dtype)
         return self._scratch[dtype, number][: len(block.master)]
 
-    def _plan(self, block: _Block, rate: float) -> _Constants:
-        rates, types, mode, decay = [], [], self._modes.update, 0.0
-        for f in (piece.formats for piece in block.pieces):
-            along = direction_format(self.descent.optimizer, f.gradient, f.velocity)
-            factor, master = self.descent.factor(rate) * 2.0 ** (f.master.frac - along.frac), torch.float32
-            decayed = torch.float32
-            if not self.descent.optimizer.is_float:
-                factor, master = _constant(factor, along.limit, mode)
-            if self.descent.weight_decay:
-                decay, decayed = _constant(rate * self.descent.weight_decay, f.master.limit, mode)
-            total = f.velocity.limit * self._momentum + (f.gradient.limit << max(0, f.align))
-            rates.append(factor)
-            types.append(
-                (
-                    carrier(f.reach, f.gradient_shift, self._modes.gradient),
-                    carrier(total, MU_BITS, mode),
-                    decayed,
-                    master,
-                )
-            )
-        widest = [torch.float64 if torch.float64 in column else torch.float32 for column in zip(*types, strict=True)]
-        return _Constants(tuple(rates), decay, *widest)
+    def _plan(self, block: _Block, rate: float) -> Constants:
+        return shared([self._constants(piece.formats, rate) for piece in block.pieces])
+
+    def _constants(self, formats: Formats, rate: float) -> Constants:
+        return constants(formats, self.descent, self._momentum, self._modes, rate)
 
     def _adopt(self, parameters: dict[str, Parameters]) -> None:
         """Move what the parameters hold into the arrays, and let them point there."""
@@ -292,16 +287,32 @@ class Update:
                 p.bias = _moved(p.bias, master[start:end])
                 start = end
         self._stored = [_tensors(p) for p in parameters.values()]
+        looped = spans if self._loopable and like.device == CPU else ()
+        self._spans = tuple(self._span(*span, velocity, master, words) for span in looped)
         self._scratch.clear()
         self._rate = None
-        self._blocks = tuple(
+        self._blocks = self._cut(spans, velocity, square, master, words)
+
+    def _cut(
+        self, spans: list[tuple[str, bool, int, int]], velocity: Tensor, square: Tensor | None, master: Tensor,
+        words: Tensor,
+    ) -> tuple[_Block, ...]:  # fmt: skip
+        """The arrays in blocks."""
+        return tuple(
             _Block(
                 at, velocity[at : at + _BLOCK], None if square is None else square[at : at + _BLOCK],
                 master[at : at + _BLOCK], words[at : at + _BLOCK],
-                self._pieces(spans, at, min(at + _BLOCK, size)),
+                self._pieces(spans, at, min(at + _BLOCK, len(master))),
             )
-            for at in range(0, size, _BLOCK)
+            for at in range(0, len(master), _BLOCK)
         )  # fmt: skip
+
+    def _span(
+        self, name: str, is_bias: bool, start: int, end: int, velocity: Tensor, master: Tensor, words: Tensor
+    ) -> _Span:
+        part = slice(start, end)
+        arrays = (x[part].numpy() for x in (velocity, master, words))
+        return _Span(name, is_bias, self._formats[name][is_bias], part, *arrays)
 
     def _pieces(self, spans: list[tuple[str, bool, int, int]], start: int, end: int) -> tuple[_Piece, ...]:
         """What of the tensors, at `spans` of the arrays, lies between start and end."""
@@ -318,7 +329,7 @@ class Update:
 class _Words:
     """`Unit` of a block of words. `noise`: random bytes for the blends, in their order."""
 
-    def __init__(self, update: Update, block: _Block, plan: _Constants, noise: Iterator[Tensor | None]) -> None:
+    def __init__(self, update: Update, block: _Block, plan: Constants, noise: Iterator[Tensor | None]) -> None:
         self._update, self._block, self._plan, self._noise = update, block, plan, noise
         self.momentum, self.second_moment = update.descent.momentum, update.descent.second_moment
 
@@ -335,30 +346,9 @@ class _Words:
         return root(x)
 
 
-def _formats(s: Scales, reach: tuple[int, int]) -> tuple[_Formats, _Formats]:
-    """Of weights and biases."""
-    return (
-        _Formats(s.gradient, s.gradient_shift, s.velocity, s.master, reach[0]),
-        _Formats(s.bias_gradient, s.bias_gradient_shift, s.bias_velocity, s.bias, reach[1]),
-    )
-
-
 def _tensors(p: Parameters) -> tuple[Tensor, ...]:
     found = (p.weight, p.master, p.velocity, p.bias, p.bias_velocity, p.square, p.bias_square)
     return tuple(x for x in found if x is not None)
-
-
-def _constant(factor: float, limit: int, mode: Rounding) -> tuple[float, torch.dtype]:
-    """The 8-bit constant nearest to `factor`, and the type in which products of up to `limit` with it are exact."""
-    constant = rate_constant(factor)
-    reach = limit * constant.mantissa
-    shift = useful_shift(reach, constant.shift)
-    return constant.mantissa * 2.0**-shift, carrier(reach, shift, mode)
-
-
-def gradient_unit(gradient: Format, descent: Descent) -> float:
-    """What a word of a gradient counts in the batch's mean."""
-    return 2.0**-gradient.frac / descent.batch_size
 
 
 def _moved(x: Tensor, into: Tensor) -> Tensor:

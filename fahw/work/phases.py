@@ -117,7 +117,8 @@ def loss(step: Step, micro: int) -> Task:
     if signal == "ternary":
         ops.append(("compare", 2 * values, (bits,)))
         traffic += spread(step, "error", values, step.rule.signal_bits(bits), site.core, sending)
-    traffic += vector.operations(array, "error", ops)
+    additions, drawn = vector.dither(step.chip, array, "error", values, step.chip.rounding.of_output_error)
+    traffic += vector.operations(array, "error", [*ops, *additions]) + drawn
     ends = list(dict.fromkeys([*learning, *sending])) if signal == "error" else learning
     traffic += spread(step, "error", values, bits, site.core, ends)
     return vector_task("error", LOSS, array, traffic, step.ids("forward", (last,), micro), micro)

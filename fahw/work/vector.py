@@ -43,16 +43,21 @@ def operations(array: Array, tensor: Tensor, ops: Iterable[Operation]) -> Traffi
 
 def rounding(chip: Chip, array: Array, tensor: Tensor, values: int, mode: Rounding, bits: int) -> Traffic:
     """Bring `values` of `bits` into their format: a shift, and for stochastic rounding an addition of random bits."""
-    ops, drawn = [("shift", values, (bits,))], chip.rounding.random_bits
+    ops, drawn = dither(chip, array, tensor, values, mode)
+    return operations(array, tensor, [("shift", values, (bits,)), *ops]) + drawn
+
+
+def dither(
+    chip: Chip, array: Array, tensor: Tensor, values: int, mode: Rounding
+) -> tuple[list[Operation], Traffic]:  # fmt: skip
+    """What stochastic rounding does before it cuts bits off: additions, and the random bits that are added."""
     if mode != "stochastic" or chip.precision.is_float:
-        return operations(array, tensor, ops)
+        return [], Traffic()
     if chip.rounding_generator is None:
         message = f"stochastic rounding of {tensor} needs a rounding_generator, or another rounding mode"
         raise ConfigError(Problem(chip.name, message, "rounding"))
-    user = f"stochastic rounding of {tensor}"
-    return operations(array, tensor, [*ops, ("add", values, (drawn,))]) + random_bits(
-        chip, array, tensor, values, user, drawn
-    )
+    drawn, user = chip.rounding.random_bits, f"stochastic rounding of {tensor}"
+    return [("add", values, (drawn,))], random_bits(chip, array, tensor, values, user, drawn)
 
 
 def exponents(site: Site, phase: Phase, tensor: Tensor, values: int, bits: int) -> Traffic:

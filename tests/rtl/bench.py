@@ -199,10 +199,12 @@ class Bench:
         """The output error from logits and labels."""
         last = self.layers[-1]
         await self.load(step, last, "label", 0)
+        await self.load_random(step, last, "delta")
         target = self.base["delta", last]
         await self.command(
-            SOFTMAX, m=self.batch, n=self.classes, left_base=self.base["activation", None], result_base=target
-        )
+            SOFTMAX, m=self.batch, n=self.classes, left_base=self.base["activation", None], result_base=target,
+            mode=MODES[self.rounding["output_error"] or self.rounding["error"]],
+        )  # fmt: skip
 
     async def feedback(self, step, layer):
         """Feedback words: transported, or the rule's own, which are loaded once where they stay."""

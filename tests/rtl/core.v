@@ -194,11 +194,15 @@ module core #(
     wire signed [ACTIVATION-1:0] logit = activation_memory[left_base+at*n+inner];
     wire [ACTIVATION-1:0] below = highest - logit;
     wire [WIDE-1:0] power = exp_memory[below];
-    wire [WIDE-1:0] quotient = ((power << (ERROR - 1)) + (total >> 1)) / total;
-    wire signed [WIDE-1:0] less = quotient - (label_memory[at] == inner ? 64'd1 << (ERROR - 1) : 64'd0);
+    // To the nearest by half of the divisor; else with 8 more bits, which are rounded off.
+    wire exact = mode == 2'd0;
+    wire [WIDE-1:0] quotient = exact ? ((power << (ERROR - 1)) + (total >> 1)) / total : (power << (ERROR + 7)) / total;
+    wire signed [WIDE-1:0] less = quotient
+        - (label_memory[at] != inner ? 64'd0 : exact ? 64'd1 << (ERROR - 1) : 64'd1 << (ERROR + 7));
     wire signed [WIDE-1:0] difference;
-    requantise error_saturator (
-        .sum(less), .shift(8'sd0), .mode(2'd1), .random(8'd0), .bits(ERROR[6:0]), .word(difference)
+    requantise error_rounder (
+        .sum(less), .shift(exact ? 8'sd0 : 8'sd8), .mode(exact ? 2'd1 : mode), .random(random_memory[at*n+inner]),
+        .bits(ERROR[6:0]), .word(difference)
     );
 
     always @(posedge clock) begin
