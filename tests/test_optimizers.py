@@ -190,6 +190,14 @@ def test_a_cosine_falls_and_constants_stay():
     assert {Recipe(epochs=10, schedule="constant").rate_factor(epoch) for epoch in range(10)} == {1}
 
 
+def test_a_rate_that_warms_up_rises_in_equal_steps_to_the_schedule():
+    """Two epochs of warm-up: a third, two thirds, all of it; what is too small is judged by the highest."""
+    recipe = Recipe(epochs=6, schedule="step", drop_at=(0.5,), warmup_epochs=2, learning_rate=0.3)
+    assert [recipe.rate_factor(epoch) for epoch in range(6)] == pytest.approx([1 / 3, 2 / 3, 1, 0.1, 0.1, 0.1])
+    assert recipe.highest_rate(recipe.tuning("bp")) == pytest.approx(0.3)
+    assert Recipe(epochs=1, warmup_epochs=3, learning_rate=0.4).highest_rate(Recipe(learning_rate=0.4)) == 0.1
+
+
 @given(rate=st.floats(1e-9, 1e3), batch=st.integers(1, 1000), name=st.sampled_from(sorted(OPTIMIZERS)))
 def test_powers_of_two_are_the_nearest_ones(rate, batch, name):
     recipe = Recipe(learning_rate=rate, batch_size=batch, power_of_two_rates=True, optimizer=name)

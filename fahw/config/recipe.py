@@ -130,6 +130,8 @@ class Recipe(Tuning):
     drop_at: tuple[Fraction, ...] = ()
     """Fractions of the epochs after which the learning rate is multiplied by `drop_factor`."""
     drop_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup_epochs: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Epochs at the start in which the rate rises to the schedule's in equal steps: of one, the first has half of it."""
     power_of_two_rates: bool = False
     """Rounds the factor that a weight moves by (the rate, over the batch size where gradients are summed) to the
     nearest power of two, so that it is a shift."""
@@ -151,9 +153,10 @@ class Recipe(Tuning):
 
     def rate_factor(self, epoch: int) -> float:
         """Factor on the learning rate in `epoch` (counted from 0)."""
+        rising = min(1.0, (epoch + 1) / (self.warmup_epochs + 1))
         if self.schedule == "cosine":
-            return (1 + cos(pi * epoch / self.epochs)) / 2
-        return self.drop_factor ** sum(epoch >= round(at * self.epochs) for at in self.drop_at)
+            return rising * (1 + cos(pi * epoch / self.epochs)) / 2
+        return rising * self.drop_factor ** sum(epoch >= round(at * self.epochs) for at in self.drop_at)
 
     def rate(self, tuning: Tuning, epoch: int) -> float:
         """The learning rate in `epoch` (counted from 0)."""
@@ -163,3 +166,7 @@ class Recipe(Tuning):
         shared = self.batch_size if OPTIMIZERS[tuning.optimizer].linear else 1
         mantissa, exponent = frexp(rate / shared)
         return shared * 2.0 ** (exponent if mantissa * mantissa >= 0.5 else exponent - 1)
+
+    def highest_rate(self, tuning: Tuning) -> float:
+        """The learning rate once it has risen."""
+        return max(self.rate(tuning, epoch) for epoch in range(min(self.epochs, self.warmup_epochs + 1)))

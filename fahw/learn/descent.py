@@ -117,7 +117,7 @@ def underflows(
     """What can move no word of a layer's weights, whatever the gradient: rates, decay and clipping too small for it."""
     least = _least(mode, random_bits)
     descent = Descent.of(tuning, recipe.batch_size)
-    rate = recipe.rate(tuning, 0)
+    rate = recipe.highest_rate(tuning)
     for name, s in scales.items():
         along = direction_format(descent.optimizer, s.gradient, s.velocity)
         largest = along.limit * descent.factor(rate) * 2.0 ** (s.master.frac - along.frac)
@@ -141,7 +141,7 @@ def clip_word(clip: float, batch_size: int, gradient: Format) -> int:
 
 def float_underflows(recipe: Recipe, tuning: Tuning, form: Float) -> Iterator[Problem]:
     """A rate that is zero in the float format of the masters."""
-    descent, rate = Descent.of(tuning, recipe.batch_size), recipe.rate(tuning, 0)
+    descent, rate = Descent.of(tuning, recipe.batch_size), recipe.highest_rate(tuning)
     if float(quantise(torch.tensor(descent.factor(rate), dtype=torch.float64), form)) == 0:
         said = f" / batch size = {descent.factor(rate):.2g}" if descent.optimizer.linear else ""
         message = f"{rate:g}{said} is zero in {form.name}, whose smallest number is {form.smallest:.2g}"
