@@ -131,7 +131,7 @@ class Recipe(Tuning):
     """Fractions of the epochs after which the learning rate is multiplied by `drop_factor`."""
     drop_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup_epochs: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    """Epochs at the start in which the rate rises to the schedule's in equal steps: of one, the first has half of it."""
+    """Epochs at the start in which the rate rises to the schedule's in equal steps: half of it in a single one."""
     power_of_two_rates: bool = False
     """Rounds the factor that a weight moves by (the rate, over the batch size where gradients are summed) to the
     nearest power of two, so that it is a shift."""
