@@ -174,7 +174,7 @@ def test_killed_at_random_moments(rule, chip, tmp_path):
     kept = 0
     for _ in range(10):
         with started(disturbed) as child:
-            time.sleep(float(torch.rand(1, generator=generator)) * whole_s / 6)
+            time.sleep(float(torch.rand(1, generator=generator)) * whole_s / 3)
             child.send_signal(signal.SIGKILL)
         kept += (disturbed / "unfinished.pt").exists()
     with started(disturbed) as child:
