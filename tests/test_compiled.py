@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from fahw.config.precision import Precision, RoundingModes
 from fahw.learn import compiled
 from fahw.learn.formats import Format, requantise_
+from fahw.learn.quantise import Noise
 from fahw.learn.signals import pruned_words
-from fahw.learn.step import step
+from fahw.learn.step import gradients, step
 from fahw.learn.tables import softmax_error
 from fahw.prng import Lfsr
 from fahw.rules import RULES
@@ -93,7 +94,7 @@ def test_output_errors_of_a_sample_add_up_to_zero_on_average_only_where_rounded_
     logits[3] = 18  # 4.5 nats below in eight bits of three fraction bits: each other class has a chance of 1.1 percent
     labels = torch.full((4000,), 3)
     form = Format(8, 5)
-    noise = compiled_noise(logits)
+    noise = Noise(torch.from_numpy(Lfsr(1).take(logits.numel()).copy()).view(logits.shape), 8)
 
     nearest, _ = softmax_error(logits, labels, 8, 3, form)
     stochastic, _ = softmax_error(logits, labels, 8, 3, form, "stochastic", noise)
@@ -102,12 +103,6 @@ def test_output_errors_of_a_sample_add_up_to_zero_on_average_only_where_rounded_
     assert nearest.sum(0).abs().min() > 0
     assert stochastic.double().sum(0).mean().abs() < 0.05
     assert stochastic[:3].double().mean().item() / 32 == pytest.approx(exact, rel=0.05)
-
-
-def compiled_noise(logits):
-    from fahw.learn.quantise import Noise
-
-    return Noise(torch.from_numpy(Lfsr(1).take(logits.numel()).copy()).view(logits.shape), 8)
 
 
 def test_without_numba_the_package_trains():
@@ -129,3 +124,27 @@ def by_hand():
     x ^= x >> 17
     x = (x ^ (x << 5)) & 0xFFFFFFFF
     return [[x >> 8 * byte & 255 for byte in range(4)]]
+
+
+def test_gradients_asked_for_twice_are_two():
+    """A step may use its memory again; what was asked for stays."""
+    network = mlp(20, 12, 9, 5)
+    model, _ = integer_model(network, RULES["bp"], precision=Precision(), rounding=RoundingModes(), batch=6)
+    found = []
+    for number in range(2):
+        pixels, labels = batch_of(network, 6, number)
+        found.append(gradients(model, model.arithmetic.encode(pixels, 255), labels)["linear0"].weight)
+    assert not torch.equal(*found)
+
+
+def test_evaluation_takes_no_bytes_of_an_output_error_rounded_on_its_own():
+    """Errors to the nearest, the output's stochastically: what looks at a training rounds with other bytes."""
+    network, rounding = mlp(20, 12, 9, 5), RoundingModes(error="nearest", output_error="stochastic", update="nearest")
+    model, _ = integer_model(network, RULES["bp"], precision=Precision(), rounding=rounding, batch=6)
+    labels = batch_of(network, 6, 0)[1]
+    before = model.arithmetic._random.state()[1]
+
+    other = model.arithmetic.evaluator(3)
+    other.loss(torch.zeros(5, 6, dtype=torch.int8), labels)
+
+    assert model.arithmetic._random.state()[1] == before

@@ -274,7 +274,8 @@ class Integer:
         """The same formats; its own random bytes where outputs or errors are rounded stochastically."""
         other = copy(self)
         other._training, other._of_batch, other._sums = False, batch_statistics, {}
-        rounded = ((self._rounding.activation, "activation"), (self._rounding.error, "error"))
+        modes = self._rounding
+        rounded = (modes.activation, "activation"), (modes.error, "error"), (modes.of_output_error, "error")
         if self._rule.pruned or any(draws_random(mode, self._precision.bits(kind)) for mode, kind in rounded):
             other._random = Lfsr(seed)
         return other

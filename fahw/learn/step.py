@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fahw.layers import INPUT, NORMS
-from fahw.learn.delays import Pending
+from fahw.learn.delays import Pending, copied
 from fahw.learn.feedback import Feedback
 from fahw.learn.images import Pixels
 from fahw.network import ErrorPath, Layer, Network, error_path
@@ -248,7 +248,7 @@ def _sent_down(
 
 def gradients(model: Model, x: Tensor, labels: Tensor, draw: int = 0) -> dict[str, Gradient]:
     """The gradient sums of every layer and batch norm that learns; no update."""
-    return _backward(model, x, labels, draw)[0]
+    return copied(_backward(model, x, labels, draw)[0])
 
 
 def step(model: Model, x: Tensor, labels: Tensor, rate: float, draw: int) -> float:
