@@ -186,15 +186,17 @@ class Run:
         self._done: list[list[int]] = []
         self._left: list[int] = []
         self._seen: dict[Any, int] = {}
+        self._period = 0
 
     def go(self, steps: int) -> None:
         """Simulate until the steady state is found, `steps` at most; all of them where events are recorded."""
         for _ in range(min(steps, self._in_flight)):
             self._begin_step()
-        while len(self.ends) < steps and (self._record or not self._period()):
+        while len(self.ends) < steps and (self._record or not self._repeats()):
             self._until_a_step_ends()
             while len(self._left) < min(steps, len(self.ends) + self._in_flight):
                 self._begin_step()
+        self.env._queue.clear()  # its calls refer to this object: without them no garbage collector is needed
 
     def _until_a_step_ends(self) -> None:
         ends, ended, advance = self.ends, len(self.ends), self.env.step
@@ -209,18 +211,18 @@ class Run:
 
         Never less than the busiest part works per step.
         """
-        period = self._period() or max(1, len(self.ends) // 2)
+        period = self._period or max(1, len(self.ends) // 2)
         if len(self.ends) <= period:
             return float(self.ends[0])
         return max((self.ends[-1] - self.ends[-1 - period]) / period, self._busiest)
 
-    def _period(self) -> int:
-        """How many steps ago all that decides what comes next was as it is now that a step has ended, but for the time
-        that has passed: from there on everything happens again and again. 0 where it never was."""
+    def _repeats(self) -> bool:
+        """Whether all that decides what comes next was before as it is now that a step has ended, but for the time that
+        has passed: from there on everything happens again and again, every `_period` steps."""
         ended = len(self.ends)
-        if not ended or len(self._left) < ended + self._in_flight:
-            return 0
-        return ended - self._seen.setdefault(self._state(), ended)
+        if ended and len(self._left) >= ended + self._in_flight:
+            self._period = ended - self._seen.setdefault(self._state(), ended)
+        return self._period > 0
 
     def _state(self) -> Any:
         """Times from now and steps from the last that ended; since when a port is free makes no difference."""
