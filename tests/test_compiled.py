@@ -15,7 +15,7 @@ from fahw.learn.formats import Format, requantise_
 from fahw.learn.quantise import Noise
 from fahw.learn.signals import pruned_words
 from fahw.learn.step import gradients, step
-from fahw.learn.tables import softmax_error
+from fahw.learn.tables import relu_error, softmax_error
 from fahw.prng import Lfsr
 from fahw.rules import RULES
 from tests.learn_cases import batch_of, convolutional, integer_model, mlp
@@ -148,3 +148,15 @@ def test_evaluation_takes_no_bytes_of_an_output_error_rounded_on_its_own():
     other.loss(torch.zeros(5, 6, dtype=torch.int8), labels)
 
     assert model.arithmetic._random.state()[1] == before
+
+
+@needs_numba
+@settings(max_examples=60)
+@given(st.integers(1, 8), st.integers(1, 40), st.integers(0, 99))
+def test_errors_below_a_relu_are_the_same_with_and_without_compiled_loops(bits, count, seed):
+    draw = np.random.default_rng(seed)
+    output = torch.from_numpy(draw.integers(0, max(2, 1 << bits - 1), count, dtype=np.int8))
+    error = torch.from_numpy(draw.integers(-128, 128, count, dtype=np.int8))
+    with pytest.MonkeyPatch.context() as patch:
+        fast, slow = both(patch, lambda: relu_error(output, error.clone(), bits))
+    assert torch.equal(fast, slow)

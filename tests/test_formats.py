@@ -27,6 +27,7 @@ from fahw.learn.formats import (
     useful_shift,
     wrap_,
 )
+from fahw.learn.tables import relu_error
 from fahw.rules import COMPARED, RULES
 from tests.learn_cases import mlp, roundings, widths
 
@@ -175,3 +176,20 @@ def test_logits_hold_four_times_the_range_of_hidden_outputs():
     scales = network_scales(mlp(8, 4, 2), Precision(), Tuning(ranges=Ranges(activation=8)), RULES["bp"], 4)
 
     assert (scales["linear0"].output.frac, scales["linear2"].output.frac) == (4, 2)
+
+
+@pytest.mark.parametrize("bits", range(3, 9))
+def test_a_saturated_relu_passes_errors_where_pytorchs_fake_quantisation_does(bits):
+    """PyTorch's straight-through estimator stops the gradient of what is clipped. Words are all that is kept here, so
+    that the top one counts as clipped."""
+    top = 2 ** (bits - 1) - 1
+    x = torch.arange(-2.0 * top, 2.0 * top + 1, requires_grad=True)
+    error = torch.arange(1, len(x) + 1)
+    torch.relu(torch.fake_quantize_per_tensor_affine(x, 1.0, 0, -top - 1, top - 1)).backward(error.float())
+    words = x.detach().clamp(0, top)
+    assert torch.equal(relu_error(words, error.clone(), bits), x.grad.long())
+
+
+@pytest.mark.parametrize("bits", [1, 2])
+def test_a_relu_with_one_positive_word_passes_errors_there(bits):
+    assert relu_error(torch.tensor([0, 1]), torch.tensor([5, 7]), bits).tolist() == [0, 7]

@@ -69,3 +69,13 @@ def pruned(error: Tensor, random: Tensor, factor: int, most: int) -> Tensor | No
     out = torch.empty_like(error)
     found.prune(error.view(-1).numpy(), random.numpy(), factor, most, out.view(-1).numpy())
     return out
+
+
+def masked(output: Tensor, error: Tensor, top: int) -> bool:
+    """Zero the errors in place where the output is not from 1 to `top` - 1; whether the loops apply."""
+    found = loops()
+    bytes_ = output.dtype == error.dtype == torch.int8
+    if found is None or not bytes_ or not output.is_contiguous() or not applies(error, 8):
+        return False
+    found.mask(output.view(-1).numpy(), error.view(-1).numpy(), top)
+    return True

@@ -27,7 +27,7 @@ from fahw.learn.formats import MU_BITS, Scales, rate_constant, value_fracs
 from fahw.learn.images import Pixels
 from fahw.learn.quantise import Noise, draws, noise, quantise, shared_unit
 from fahw.learn.step import Gradient, Parameters
-from fahw.learn.tables import softmax_error
+from fahw.learn.tables import relu_error, softmax_error
 from fahw.learn.tally import Tally, at_ends, in_vain
 from fahw.learn.windows import spread
 from fahw.network import Layer, Network
@@ -126,6 +126,9 @@ class Emulated(Floating):
         if layer.kind == "avgpool2d":
             return self._kept_zeros(spread(self._kept_zeros(error / prod(layer.kernel)), layer))
         below = super().local_error(layer, saved, error)
+        form = self._precision.number("activation")
+        if layer.kind == "relu" and isinstance(form, Fixed) and not self._precision.scale.is_dynamic("activation"):
+            return relu_error(saved * 2.0 ** self._fracs[layer.name], below, form.bits)
         return below if layer.kind in _MASKS else self._kept_zeros(below)
 
     def norm_error(self, layer: Layer, parameters: Parameters, saved: Tensor, error: Tensor) -> tuple[Tensor, Gradient]:

@@ -53,7 +53,7 @@ from fahw.learn.product import Way, product
 from fahw.learn.quantise import Noise
 from fahw.learn.signals import coded_words, pruned_words, signal_frac
 from fahw.learn.step import Gradient, Parameters
-from fahw.learn.tables import activation_tables, softmax_error, table_error
+from fahw.learn.tables import activation_tables, relu_error, softmax_error, table_error
 from fahw.learn.tally import Tally, note_update, stored_at_ends
 from fahw.learn.tiled import layer_tiling
 from fahw.learn.update import Update
@@ -216,7 +216,7 @@ class Integer:
         if layer.kind == "flatten":
             return error.view(saved.shape)
         if layer.kind == "relu":
-            return error.mul_(saved.clamp(max=1).to(error.dtype))
+            return relu_error(saved, error, self._precision.bits("activation"))
         if layer.kind == "hardtanh":
             return error * (saved.float().abs() < self._one(layer)).to(error.dtype)
         if layer.kind in ("tanh", "sigmoid"):

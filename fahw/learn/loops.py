@@ -148,3 +148,10 @@ def prune(error, random, factor, most, out):
             up = (size << 8) > np.int64(random[i]) * threshold
             size = threshold if up else 0
         out[i] = size if word > 0 else -size
+
+
+@_compiled
+def mask(output, error, top):
+    """`tables.relu_error` of words that lie one after the other."""
+    for i in range(len(error)):
+        error[i] = error[i] if 0 < output[i] < top else 0

@@ -321,7 +321,9 @@ class Reference(SlowUpdate):
         if layer.kind == "flatten":
             return error.reshape(x.shape)
         if layer.kind == "relu":
-            return np.where(x > 0, error, 0)
+            word = self.bits["activation"]
+            saturated = (x >= 2 ** (word - 1) - 1) & (word > 2)
+            return np.where((x > 0) & ~saturated, error, 0)
         if layer.kind in ("tanh", "sigmoid"):
             h, digits = self._local(layer, x), self.bits["activation"] - 1
             derivative = 4**digits - h * h if layer.kind == "tanh" else h * (2**digits - h)

@@ -1,4 +1,4 @@
-"""What the integer step looks up: the softmax with its loss, tanh and sigmoid."""
+"""What the integer step looks up: softmax and its loss, tanh and sigmoid; derivatives of these and of ReLU."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fahw.config.precision import Rounding
-from fahw.learn.compiled import loops
+from fahw.learn.compiled import loops, masked
 from fahw.learn.formats import (
     EXP_BITS,
     Format,
@@ -82,3 +82,13 @@ def table_error(layer: Layer, output: Tensor, error: Tensor, digits: int, bits: 
     h = output.to(carrier(Format(bits, 0).limit << (2 * digits)))
     derivative = 4.0**digits - h * h if layer.kind == "tanh" else h * (2.0**digits - h)
     return requantise_(error.to(h.dtype) * derivative, 2 * digits, bits, "nearest")
+
+
+def relu_error(output: Tensor, error: Tensor, bits: int) -> Tensor:
+    """The errors, in place, where the output is positive and below its format's top word, which stands for all that is
+    larger too: a saturated output moves with nothing below it. `bits`: of the output; one and two bits have a single
+    positive word, which lets errors through."""
+    top = (1 << (bits - 1)) - 1 if bits > 2 else 2
+    if masked(output, error, top):
+        return error
+    return error.mul_((output > 0).logical_and_(output < top).to(error.dtype))

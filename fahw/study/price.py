@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from math import fsum
 from pathlib import Path
@@ -126,13 +126,13 @@ def code_key() -> str:
 
 def price_all(requests: Sequence[Request]) -> list[tuple[str, bool]]:
     """The record of each request as JSON text, and whether it is the answer for good (not a fault of fahw's)."""
-    chips: dict[str, Chip] = {}
-    found = []
     with _uncollected():
-        for request in requests:
-            chip = chips.get(request.chip.key) or chips.setdefault(request.chip.key, request.chip.unpack())
-            found.append(_priced(chip, request))
-    return found
+        return [_priced(_unpacked(request.chip), request) for request in requests]
+
+
+@lru_cache(maxsize=64)
+def _unpacked(chip: PackedChip) -> Chip:
+    return chip.unpack()
 
 
 @contextmanager

@@ -192,7 +192,8 @@ class Bench:
         await self.compare(step, self.above(layer), "activation", target)
         bits = self.files[step, layer, "output"]["bits"]
         outputs = [int(word, 16) for word in words_of(self.file(step, layer, "output"))]
-        mask = ["1" if 0 < word < 1 << (bits - 1) else "0" for word in outputs]
+        top = (1 << (bits - 1)) - 1 if bits > 2 else 2
+        mask = ["1" if 0 < word < top else "0" for word in outputs]
         await self.compare_words(step, layer, "mask", "mask", target, mask)
 
     async def softmax(self, step):

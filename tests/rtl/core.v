@@ -29,6 +29,7 @@ module core #(
     localparam FORWARD = 4'd0, SEND = 4'd1, DESCEND = 4'd2, BIAS_SUM = 4'd3, UPDATE = 4'd4, UPDATE_BIAS = 4'd5,
         TRANSPORT = 4'd6, SOFTMAX = 4'd7;
     localparam WIDE = 64;
+    localparam TOP = ACTIVATION > 2 ? (1 << (ACTIVATION - 1)) - 1 : 2;
 
     reg signed [WEIGHT-1:0]     weight_memory        [0:DEPTH-1];
     reg signed [FEEDBACK-1:0]   feedback_memory      [0:DEPTH-1];
@@ -132,7 +133,7 @@ module core #(
                 else case (command)
                     FORWARD: begin
                         activation_memory[result_base+index] <= relu && word < 0 ? 0 : word;
-                        mask_memory[result_base+index] <= word > 0;
+                        mask_memory[result_base+index] <= word > 0 && word < TOP;  // a saturated word passes no error
                     end
                     SEND: error_memory[result_base+index] <= !masked || mask_memory[mask_base+index] ? word : 0;
                     default: gradient_memory[result_base+index] <= word;
