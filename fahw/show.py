@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -223,9 +224,14 @@ def train_text(result: TrainResult) -> str:
 
 
 def compare_text(comparison: Comparison) -> str:
-    """The comparison as a table, and where the report lies."""
+    """The comparison as a table (the interval between steps in cycles), the verdict, and where the report lies."""
+    from fahw.report.folder import read_run
+    from fahw.report.results import sentences
+
     wide = _name_width(line.rule for line in comparison.lines)
-    lines = [f"{'rule':<{wide}}{'transport':<15}{'accuracy %':>15}{'energy/sample':>16}{'cycles':>12}{'area mm2':>10}"]
+    lines = [
+        f"{'rule':<{wide}}{'transport':<15}{'accuracy %':>15}{'energy/sample':>16}{'interval':>12}{'area mm2':>10}"
+    ]
     for line in comparison.lines:
         accuracy = f"{line.accuracy.mean:.2f}" if line.accuracy else ""
         if line.accuracy and line.accuracy.count > 1:
@@ -236,6 +242,8 @@ def compare_text(comparison: Comparison) -> str:
             continue
         energy = si(line.cost.energy_pj_per_sample * 1e-12, "J")
         lines.append(f"{row}{energy:>16}{line.cost.interval_cycles:>12,.0f}{line.cost.area_mm2:>10.2f}")
+    for sentence in sentences(read_run(comparison.folder)):
+        lines += ["", sentence.lead, *wrap(sentence.text, 100, initial_indent="  ", subsequent_indent="  ")]
     lines += ["", f"report: {comparison.folder / 'report.html'}"]
     return "\n".join(lines) + "\n"
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 
 from fahw.errors import ConfigError
@@ -21,6 +22,7 @@ from fahw.report.figure import inline_svg
 from fahw.report.folder import FILES, Saving, Verdict, read_run
 from fahw.report.page import write_report
 from fahw.report.table import merged_name
+from fahw.study.verdict import Spread, beyond_noise, spread
 from fahw.units import fixed, percent, scale_for, si, significant
 
 WIN, LOSS = Saving(0.086, 0.046, 0.115, "rule"), Saving(-0.0023, -0.0050, -0.0010, "baseline")
@@ -432,3 +434,46 @@ def test_merged_columns_have_short_heads() -> None:
     every = ["bp copy", "bp write_through", "bp shared", "usf copy", "usf write_through", "dfa"]
     assert merged_name(["bp copy", "usf copy", "usf write_through", "dfa"], every) == "bp copy, usf, dfa"
     assert merged_name(["bp copy", "bp shared"], every) == "bp copy/shared"
+
+
+def test_a_rule_with_fewer_lucky_seeds_does_not_win_the_energy_to_the_target(folder: Path) -> None:
+    """dfa needs less in the one seed that gets there; backpropagation gets there in both."""
+    row = "dfa,none,91.0,0.25,2,100,90.0,3500.0,875.0,"
+    (folder / "summary.csv").write_text(SUMMARY.replace(f"{row},", f"{row}10.0,3.5e-08"))
+    (folder / "epochs.csv").write_text(EPOCHS.replace("dfa,0,1,1.0,90.0", "dfa,0,1,1.0,99.0"))
+    changed = details()
+    changed["verdicts"][0] |= {"saving_to_target": changed["verdicts"][0]["saving_per_step"], "seeds_reached": 1}
+    (folder / "details.json").write_text(json.dumps(changed))
+    page = plain(write_report(folder).read_text())
+    assert "Least energy to 96.00 % accuracy: backpropagation" in page
+    assert "less is needed by dfa (in 1 of 2 seeds), too few to be compared" in page
+    assert "fewer seeds get there" in plain(table_rows(write_report(folder).read_text(), "verdicts")[0])
+    rows = [plain(row) for row in table_rows(write_report(folder).read_text(), "energy")]
+    assert [row.count("★") for row in rows] == [
+        1,
+        2,
+        0,
+        1,
+    ]  # accuracy of bp, its least energy to the target, dfa's per sample
+    (folder / "epochs.csv").write_text(re.sub(r"dfa,(\d),1,1.0,9\d.0", r"dfa,\1,1,1.0,99.0", EPOCHS))
+    assert "Least energy to 96.00 % accuracy: dfa" in plain(write_report(folder).read_text())
+
+
+@pytest.mark.parametrize("counts", [(2, 2), (3, 3), (2, 5), (10, 10)])
+def test_equal_rules_differ_beyond_noise_in_one_comparison_in_twenty(counts: tuple[int, int]) -> None:
+    """By simulation: normal accuracies with the same mean (Welch's test is near 5 %, and below it for few seeds)."""
+    draw = np.random.default_rng(0)
+
+    def one(count: int) -> Spread:
+        found = spread(draw.normal(size=count).tolist())
+        assert found
+        return found
+
+    share = sum(bool(beyond_noise(one(counts[0]), one(counts[1]))) for _ in range(4000)) / 4000
+    assert 0.01 < share < 0.065
+
+
+def test_means_far_apart_differ_beyond_noise_and_single_seeds_say_nothing() -> None:
+    assert beyond_noise(Spread(90, 0.5, 3), Spread(95, 0.5, 3))
+    assert not beyond_noise(Spread(95, 0.5, 2), Spread(96, 0.5, 2))  # t is 2 with two degrees of freedom
+    assert beyond_noise(Spread(90, 0, 1), Spread(95, 0.5, 3)) is None

@@ -40,6 +40,7 @@ class LeastToTarget:
     """The line that reaches the target with the least energy.
 
     `saving` is against the best backpropagation; where that itself is the line, `runner_up` is the best other rule.
+    `luckier`: rules that need less, but get there in too few of their seeds to be compared.
     """
 
     rule: str
@@ -48,6 +49,7 @@ class LeastToTarget:
     saving: Saving | None
     reach: Reach
     runner_up: Verdict | None = None
+    luckier: tuple[Reach, ...] = ()
 
     @property
     def decided(self) -> bool:
@@ -202,7 +204,11 @@ def _least_clause(least: LeastToTarget | None, bp: str) -> str:
     text = f"{name} needs the least energy to get there, {si(least.energy_j, 'J')}"
     if least.reach.reached < least.reach.seeds:
         text += f" (mean of the {of_seeds(least.reach.reached, least.reach.seeds)} that got there)"
-    return text + _against(least, bp)
+    text += _against(least, bp)
+    if least.luckier:
+        few = listed(f"{item.rule} (in {of_seeds(item.reached, item.seeds)})" for item in least.luckier)
+        text += f"; less is needed by {few}, too few to be compared"
+    return text
 
 
 def _against(least: LeastToTarget, bp: str) -> str:
