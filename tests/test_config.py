@@ -70,7 +70,7 @@ CHIP_MISTAKES = {
         "node_nm: 45",
         "node_nm: @@44",
         "technology.node_nm",
-        "must be one of 7, 10, 14, 16, 20, 22",
+        "must be one of 7, 10, 14, 16, 20, 22.*nearest node with an SRAM table",
     ),
     "mixed number formats": (
         "clock_mhz: 100",
