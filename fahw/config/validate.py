@@ -24,7 +24,7 @@ Place = Callable[[Key], str]
 Check: TypeAlias = Callable[[Schema, Place], Iterator[Problem]]
 _OTHER_KIND = ("literal_error", "enum")
 _ELSE = {
-    "technology.node_nm": "take the nearest node with an SRAM table (65, 45, 32, 22) and override what you know",
+    "technology.node_nm": "take the nearest (65, 45, 32 and 22 have SRAM tables) and override what you know",
     "dram.kind": "take the nearest kind and give its read_pj_per_bit, write_pj_per_bit and gbyte_per_s",
 }
 """By key: what to do where none of the choices is the user's own."""
