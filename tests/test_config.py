@@ -70,7 +70,7 @@ CHIP_MISTAKES = {
         "node_nm: 45",
         "node_nm: @@44",
         "technology.node_nm",
-        "must be one of 7, 10, 14, 16, 20, 22",
+        "must be one of 7, 10, 14, 16, 20, 22.*take the nearest .65, 45, 32 and 22 have",
     ),
     "mixed number formats": (
         "clock_mhz: 100",
@@ -334,6 +334,11 @@ def test_any_damage_is_a_config_error_or_harmless(data):
         return
     assert found
     assert all(problem.message and problem.place for problem in found)
+
+
+def test_a_dram_that_is_not_known_comes_with_advice():
+    with pytest.raises(ConfigError, match=r"did you mean 'lpddr4'.*nearest kind and give its read_pj_per_bit"):
+        load_chip("edge_dual", {"dram.kind": "lpddr5"})
 
 
 # --set

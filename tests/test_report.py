@@ -163,9 +163,11 @@ def test_accuracy_beyond_within_and_unknown() -> None:
 
 
 def test_break_even_in_words() -> None:
-    assert "read overhead stays below 4.1 % (chip file: 33 %)" in words.break_even_sentence(0.124, 0.33)
+    said = "bp would win if transposed reads cost less than 4.1 % more (this chip: 33 %)"
+    assert words.break_even_sentence(0.124, 0.33) == said
+    assert words.break_even_sentence(1.7, 0.33).startswith("bp wins as long as transposed reads cost less than 56.1 %")
     assert "even if transposed access cost nothing" in words.break_even_sentence(-3.0, 0.33)
-    assert words.break_even_sentence(None, 0.33).startswith("No break-even")
+    assert words.break_even_sentence(None, 0.33).startswith("no break-even")
     assert "below 1.70 times" in words.break_even_sentence(1.7, 0.0)
 
 

@@ -59,6 +59,22 @@ def test_formats_by_name_have_a_place_in_the_map(tmp_path):
     assert labels == ["8", "ternary", "8"]  # the columns, then the rows from below
 
 
+def test_a_rule_without_a_point_of_equal_accuracy_is_named(tmp_path):
+    """The table says so of a rule that was trained; of one whose trainings are missing it says nothing."""
+    sweep(Sweep(name="s", grid={"rule": ("bp", "usf")}, epochs=1, seeds=1), out=tmp_path, workers=1)
+    said = re.compile(r"<tr[^>]*>\s*<th[^>]*>usf</th>\s*<td[^>]*>none within one point</td>")
+    path = tmp_path / "equal_accuracy.csv"
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if ",usf," not in line))
+    assert said.search(write_report(tmp_path).read_text())
+    path = tmp_path / "summary.csv"
+    rows = rows_of(tmp_path)
+    with path.open("w") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row | {"accuracy_pct_mean": ""} if row["rule"] == "usf" else row for row in rows)
+    assert not said.search(write_report(tmp_path).read_text())
+
+
 def test_the_page_needs_nothing_but_itself(costs):
     """No address to load from, and text from the sweep's file stays text."""
     page = (costs / "report.html").read_text()

@@ -23,6 +23,11 @@ Overrides: TypeAlias = Mapping[str, str | Setting]
 Place = Callable[[Key], str]
 Check: TypeAlias = Callable[[Schema, Place], Iterator[Problem]]
 _OTHER_KIND = ("literal_error", "enum")
+_ELSE = {
+    "technology.node_nm": "take the nearest (65, 45, 32 and 22 have SRAM tables) and override what you know",
+    "dram.kind": "take the nearest kind and give its read_pj_per_bit, write_pj_per_bit and gbyte_per_s",
+}
+"""By key: what to do where none of the choices is the user's own."""
 
 
 def validate(
@@ -203,7 +208,8 @@ def _message(schema: type[BaseModel], value: Any, key: Key, detail: ErrorDetails
         return f"missing key 'kind'; one of {', '.join(Allowed(schema, (*key, 'kind'), value).choices)}"
     if kind in ("literal_error", "union_tag_invalid") and not (allowed.is_choice_of_kinds and _is_plain(detail)):
         options = list(dict.fromkeys(allowed.choices))
-        return f"must be one of {', '.join(options)} (got {_short(wrong)}){suggestion(str(wrong), options)}"
+        advice = f"; for another {_ELSE[dotted(key)]}, with a source (docs/howto.md)" if dotted(key) in _ELSE else ""
+        return f"must be one of {', '.join(options)} (got {_short(wrong)}){suggestion(str(wrong), options)}{advice}"
     if allowed.is_choice_of_kinds or kind == "model_type":
         return f"must be {allowed} (got {_short(wrong)}){suggestion(str(wrong), allowed.choices)}"
     return f"{message[0].lower()}{message[1:]} (got {_short(wrong)})".replace("tuple", "list")

@@ -8,7 +8,7 @@ from typing import Any
 
 from fahw.report.plots import Plot
 from fahw.report.sweep_data import AXIS, Record, axes_of, axis_label, chosen, number, page_data, read_rows
-from fahw.report.table import Column, Row, Table, text_row
+from fahw.report.table import Cell, Column, Row, Table, text_row
 from fahw.units import J_PER_PJ, fixed, percent, si
 
 _DATA = Path(__file__).parent.parent / "data"
@@ -82,7 +82,7 @@ def _tables(folder: Path, points: Sequence[Record]) -> Iterator[Table]:
             "verdict", "Energy per step against the best backpropagation at the same point", heads, tuple(rows), 1,
             ("Undecided: the sign changes within the uncertainty of the constants.",),
         )  # fmt: skip
-    if equal := _equal_accuracy(_optional(folder, "equal_accuracy.csv")):
+    if equal := _equal_accuracy(_optional(folder, "equal_accuracy.csv"), points):
         yield equal
     if area := _equal_area(_optional(folder, "equal_area.csv")):
         yield area
@@ -103,8 +103,9 @@ def _place(point: Record) -> str:
     return ", ".join(f"{axis_label(n)} {point[AXIS + n]}" for n in axes_of([point]) if n not in skipped) or "–"
 
 
-def _equal_accuracy(points: Sequence[Record]) -> Table | None:
-    if not points:
+def _equal_accuracy(best: Sequence[Record], points: Sequence[Record]) -> Table | None:
+    """The rules of `best`, then those of which none of the trained `points` is accurate enough."""
+    if not best:
         return None
     heads = (
         Column("rule"), Column("test accuracy", "%", True), Column("energy per sample", "", True),
@@ -115,8 +116,12 @@ def _equal_accuracy(points: Sequence[Record]) -> Table | None:
             point["rule"], _shown(point["accuracy_pct_mean"]), _si(point["energy_pj_per_sample"], "J", J_PER_PJ),
             _si(point["seconds_per_sample"], "s"), _shown(point["area_mm2"]), _place(point),
         )
-        for point in points
+        for point in best
     )  # fmt: skip
+    trained = (point["rule"] for point in points if point["accuracy_pct_mean"] and point["energy_pj_per_sample"])
+    absent = set(trained) - {point["rule"] for point in best}
+    none = Cell("none within one point", span=len(heads) - 1, muted=True)
+    rows += tuple(Row((Cell(rule), none)) for rule in dict.fromkeys(p["rule"] for p in points) if rule in absent)
     note = "The point of least energy of each rule among those at most one point of accuracy below the best bp."
     return Table("equal_accuracy", "At equal accuracy", heads, rows, 1, (note,))
 

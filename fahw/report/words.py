@@ -272,24 +272,18 @@ def noise_word(beyond_noise: bool | None) -> str:
 
 def break_even_sentence(scale: float | None, read_overhead: float | None) -> str:
     """The overhead of transposed access at which backpropagation on one transposable memory costs the same."""
-    bp = "backpropagation on one transposable memory"
     if scale is None or read_overhead is None:
-        return "No break-even: the chip file gives transposed access no cost."
+        return "no break-even: the chip file gives transposed access no cost"
     if scale <= 0:
-        return f"Cheaper than {bp} even if transposed access cost nothing extra."
+        return "bp would lose even if transposed access cost nothing extra"
+    wins = "bp would win if" if scale < 1 else "bp wins as long as"
     if read_overhead == 0:
-        return f"{_capital(bp)} is cheaper while its overheads stay below {significant(scale)} times the chip file's."
+        return f"{wins} the overheads of transposed access are below {significant(scale)} times this chip's"
     limit = percent(scale * read_overhead)
-    return (
-        f"{_capital(bp)} is cheaper while its read overhead stays below {limit} (chip file: {100 * read_overhead:g} %)."
-    )
+    return f"{wins} transposed reads cost less than {limit} more (this chip: {100 * read_overhead:g} %)"
 
 
 def least_words(rule: str, transport: str, energy_pj_per_sample: float) -> str:
     """The least energy without a comparison."""
     energy = si(energy_pj_per_sample * J_PER_PJ, "J")
     return f"the least energy is that of {line_name(rule, transport)}, {energy} per sample"
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
