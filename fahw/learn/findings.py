@@ -52,13 +52,19 @@ def findings(trainings: Sequence[Sequence[Watched]], precision: Precision, modes
         small = _layers(first, tensor, lambda lost: lost.underflowed, LOST)
         still = _layers(first, tensor, lambda lost: lost.stagnated, LOST)
         if wide:
-            result.append(f"{subject}: {_list(wide)} saturate. {_wider(precision, kind)}.")
+            meant = "; a ReLU passes no error to these, which may be meant" if _stops_errors(precision, tensor) else ""
+            result.append(f"{subject}: {_list(wide)} saturate{meant}. {_wider(precision, kind)}.")
         if small and tensor != "weight":
             result.append(f"{subject} with {rounding} rounding: {_list(small)} become zero. {_finer(precision, kind)}.")
         if still:
             advice = _moving(rounding, kind, modes)
             result.append(f"{subject} with {rounding} rounding: {_updates(still)} change nothing. {advice}.")
     return tuple(result)
+
+
+def _stops_errors(precision: Precision, tensor: str) -> bool:
+    """Whether saturated words of the tensor do not learn (docs/arithmetic.md)."""
+    return tensor == "activation" and not isinstance(precision.number(tensor), Float) and precision.bits(tensor) > 2
 
 
 Shares = list[tuple[str, float]]
