@@ -96,6 +96,6 @@ def test_the_least_is_found_among_those_that_are_hosted():
 
 def test_a_default_that_cannot_be_hosted_is_an_error():
     """As for `fahw.simulate`: with advice, not an empty table."""
-    chip, network = fahw.load_chip("edge_dual", {"links": "[]"}), fahw.load_model("mlp_digits")
+    chip, network = fahw.load_chip("edge_dual"), fahw.load_model("mlp_digits")
     with pytest.raises(ConfigError, match="link"):
-        simulate_forms(chip, network, "bp", 32)
+        simulate_forms(chip.model_copy(update={"links": ()}), network, "bp", 32)
