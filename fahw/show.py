@@ -19,11 +19,12 @@ from fahw.chip.cost import SHARED, Cost
 from fahw.chip.forms import Offer, least
 from fahw.chip.ledger import COLUMNS
 from fahw.chip.usage import uses
-from fahw.config import load
+from fahw.config import load, yamltext
 from fahw.config.chip import Chip
 from fahw.config.model import Model
 from fahw.config.numbers import FLOATS, Float
 from fahw.config.sweep import Sweep
+from fahw.config.validate import in_order
 from fahw.errors import ConfigError, Problem
 from fahw.network import load_model
 from fahw.report.priced import part_rows
@@ -291,12 +292,28 @@ def check_file(path: Path) -> str:
     if kind == "chip":
         load.load_chip(path)
     elif kind == "model":
-        load_model(path)
+        return f"{path}: a model, correct{_own_data(path)}"
     else:
         from fahw.study.sweep import describe
 
         return f"{path}: {describe(*load.load_placed_sweep(path))}"
     return f"{path}: a {kind}, correct"
+
+
+def _own_data(path: Path) -> str:
+    """Check a model file and the data set that it names: a note where that is not here. Raises ConfigError."""
+    from fahw.learn.fit import absent, data_problems, named_data
+
+    document, network, problems = yamltext.read(path), None, list[Problem]()
+    try:
+        network = load_model(path)
+    except ConfigError as error:
+        problems += error.problems
+    problems += data_problems(document, network)
+    if problems:
+        raise ConfigError(in_order(problems))
+    name = named_data(document)
+    return f"; its data set '{name}' is not here: to train, give --data" if name is not None and absent(name) else ""
 
 
 def listing(what: str) -> str:

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tests.strategies import marked, swap
+
 
 @pytest.fixture
 def fahw(command):
@@ -105,6 +107,51 @@ def test_check_lists_every_file_and_mistake(fahw, tmp_path):
     assert "good.yaml: a model, correct" in out
     assert "bad.yaml:2:" in err
     assert "did you mean 'linear'?" in err
+
+
+DATA = """\
+name: m
+input: [64]
+layers:
+  - {kind: linear, out: 10}
+recipe:
+  data: @@digits
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("@@digits", "@@digit", "no data set 'digit' (did you mean 'digits'?)"),
+        ("@@digits", "@@mnist", "m takes inputs of shape (64,), images of 'mnist' have (1, 28, 28)"),
+        ("out: 10", "out: 9", "m has 9 outputs, 'digits' has 10 classes"),
+    ],
+)
+def test_check_says_where_the_data_of_a_model_do_not_exist_or_fit(fahw, tmp_path, old, new, said):
+    """As training does, without the files of the set, at the line."""
+    text, places = marked(swap(DATA, old, new))
+    (tmp_path / "m.yaml").write_text(text)
+    code, _, err = fahw("check", "m.yaml")
+    assert code == 2
+    assert f"m.yaml:{places[0]}: recipe.data: {said}" in err
+
+
+def test_check_says_an_unknown_set_beside_what_else_is_wrong(fahw, tmp_path):
+    """In one pass, in the order of the file."""
+    text, _ = marked(swap(swap(DATA, "digits", "digit"), "out: 10", "outs: 10"))
+    (tmp_path / "m.yaml").write_text(text)
+    lines = fahw("check", "m.yaml")[2].splitlines()
+    assert "did you mean 'out'" in lines[1]
+    assert "did you mean 'digits'" in lines[2]
+
+
+def test_check_passes_a_model_of_data_that_are_elsewhere(fahw, tmp_path):
+    """A network for simulation alone, and one whose recipe names no set, are correct."""
+    assert fahw("check", "alexnet")[0] == 0
+    assert "'imagenet' is not here" in fahw("check", "alexnet")[1]
+    for text in ("data: @@digits\n", "recipe:\n  data: @@digits\n"):
+        (tmp_path / "m.yaml").write_text(swap(DATA, text, "batch_size: 8\n" if "recipe" not in text else ""))
+        assert fahw("check", "m.yaml")[:2] == (0, "m.yaml: a model, correct\n")
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_training(fahw, tmp_path):
