@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -67,10 +68,16 @@ def load_sweep(path: str | Path) -> Sweep:
 
 
 def load_placed_sweep(path: str | Path) -> tuple[Sweep, Place]:
-    """The sweep of a file, and where its keys and values stand."""
-    value = load_sweep(path)
+    """The sweep of a file, and where its keys and values stand. What the schema cannot see is left to
+    `fahw.study.grid.checked`, which says it together with what is wrong with the chips and models."""
+    value = _load(find(path, "examples", "sweep"), Sweep, None, _of_damaged)
     document = yamltext.read(find(path, "examples", "sweep"))
-    return value, lambda key: document.place(key, of_key=len(key) > 1 and isinstance(key[-1], str))
+    return value, lambda key: document.place(key, of_key=len(key) > 1 and key[0] == "set")
+
+
+def _of_damaged(sweep: Sweep, place: Place) -> Iterator[Problem]:
+    """The problems of a sweep with parts that cannot be read, which goes no further."""
+    return iter(()) if type(sweep) is Sweep else sweep_problems(sweep, place)
 
 
 def kind_of(path: Path) -> str:
