@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -387,6 +388,29 @@ def test_override_pairs():
     found = problems_of(lambda: override_pairs(["chip.x", "clock=3", "chipp.x=1", "=", "chip.=1"], ("chip", "model")))
     assert len(found) == 5
     assert "did you mean 'chip'" in found[2].message
+
+
+def test_overrides_may_be_values(tmp_path):
+    """Numbers, switches, lists and mappings as they are, NumPy's numbers too; the same as their YAML text."""
+    values = {
+        "clock_mhz": 250, "technology.vdd_v": 0.8, "memories.weights.shared_port": True, "transport": ["write_through"],
+        "precision": {"weight": 4}, "memories.copies.size_kib": np.float64(32.5), "arrays.0.rows": np.int64(8),
+        "dram": None, "micro_batch": "4",
+    }  # fmt: skip
+    texts = {key: str(value) for key, value in values.items()}
+    texts |= {"memories.weights.shared_port": "true", "dram": "", "precision": "{weight: 4}"}
+    chip = chip_of(tmp_path, overrides=values)
+    assert chip == chip_of(tmp_path, overrides=texts)
+    assert (chip.clock_mhz, chip.transport, chip.arrays[0].rows) == (250, ("write_through",), 8)
+
+
+def test_a_misspelt_override_is_named_whatever_its_value(tmp_path):
+    """As its YAML text would be; and wrong values beside it."""
+    found = problems_of(lambda: chip_of(tmp_path, overrides={"clok_mhz": 400, "precision.weight": 99}))
+    assert {problem.place for problem in found} == {"--set chip.clok_mhz=400", "--set chip.precision.weight=99"}
+    assert "did you mean 'clock_mhz'" in " ".join(map(str, found))
+    found = problems_of(lambda: network_of(tmp_path, overrides={"recipe.momentun": 0.5}))
+    assert "did you mean 'momentum'" in found[0].message
 
 
 OF_PARTS = {

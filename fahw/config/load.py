@@ -49,8 +49,9 @@ def find(name: str | Path, folder: str, what: str) -> Path:
 
 
 def load_chip(name: str | Path, overrides: Overrides | None = None) -> Chip:
-    """The chip that a YAML file describes, `overrides` (`precision.weight`: `4`) applied first.
+    """The chip that a YAML file describes, `overrides` applied first.
 
+    They are values, or YAML text, by dotted key: `{"precision.weight": 4}`.
     Raises ConfigError with every problem as file:line:col.
     """
     path = find(name, "hwconfigs", "chip")

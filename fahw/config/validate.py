@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from types import NoneType
 from typing import Any, TypeAlias, TypeVar
 
@@ -18,8 +19,10 @@ from fahw.config.yamltext import Document, Key, dotted
 from fahw.errors import ConfigError, Problem, a_kind, suggestion
 
 Schema = TypeVar("Schema", bound=BaseModel)
-Overrides: TypeAlias = Mapping[str, str | Setting]
-"""Dotted key: YAML text."""
+Overrides: TypeAlias = Mapping[str, str | int | float | bool | Sequence[Any] | Mapping[str, Any] | Setting | None]
+"""Dotted key: YAML text, or a value as it is."""
+_OVERRIDES = "a mapping of dotted keys to values or YAML text"
+_VALUES = "YAML text as '4' or '[copy]', a number, true or false, or a list or mapping of such"
 Place = Callable[[Key], str]
 Check: TypeAlias = Callable[[Schema, Place], Iterator[Problem]]
 _OTHER_KIND = ("literal_error", "enum")
@@ -43,7 +46,7 @@ def validate(
     if not isinstance(document.value, dict):
         message = "expected keys and values at the top of the file"
         raise ConfigError([*document.problems, Problem(document.place(()), message)])
-    a_kind("overrides", overrides, (Mapping, NoneType), "a mapping of dotted keys to YAML text")
+    a_kind("overrides", overrides, (Mapping, NoneType), _OVERRIDES)
     settings = [_setting(name, text, prefix) for name, text in (overrides or {}).items()]
     value, problems = _examined(document, schema, settings, check)
     if problems or value is None:
@@ -85,12 +88,23 @@ def _line_col(place: str) -> tuple[int, int]:
     return (int(numbers[0]), int(numbers[1])) if placed else (0, 0)
 
 
-def _setting(name: str, given: str | Setting, prefix: str) -> tuple[str, Setting]:
-    a_kind("overrides", name, str, "a mapping of dotted keys to YAML text")
+def _setting(name: str, given: object, prefix: str) -> tuple[str, Setting]:
+    a_kind("overrides", name, str, _OVERRIDES)
     if isinstance(given, Setting):
         return name, given
-    a_kind(name, given, str, "YAML text, as '4' or '[copy]'")
-    return name, Setting(given, f"--set {prefix}.{name}={given}" if prefix else f"--set {name}={given}")
+    try:
+        text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False, default=_whole)
+    except (TypeError, ValueError, RecursionError):
+        a_kind(name, given, (), _VALUES)
+        raise
+    return name, Setting(text, f"--set {prefix}.{name}={text}" if prefix else f"--set {name}={text}")
+
+
+def _whole(value: object) -> int:
+    """A whole number of another library, of NumPy say, as Python's own."""
+    if not isinstance(value, Integral):
+        raise TypeError
+    return int(value)
 
 
 def _examined(
