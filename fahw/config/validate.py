@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from numbers import Integral
 from types import NoneType
 from typing import Any, TypeAlias, TypeVar
@@ -54,14 +55,22 @@ def validate(
     return value
 
 
-def override_pairs(texts: Iterable[str], prefixes: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """Split `--set prefix.key=value` texts by prefix. Raises ConfigError for a malformed one."""
+def override_pairs(
+    texts: Iterable[str], prefixes: tuple[str, ...], keys: Mapping[str, Collection[str]] | None = None
+) -> dict[str, dict[str, str]]:
+    """Split `--set prefix.key=value` texts by prefix. Raises ConfigError for a malformed one.
+
+    `keys`: by prefix the keys that come next, for advice where the prefix is left out.
+    """
     result: dict[str, dict[str, str]] = {prefix: {} for prefix in prefixes}
     problems = []
     for text in texts:
         name, equals, value = text.partition("=")
         prefix, dot, key = name.strip().partition(".")
-        if not equals or not dot or not key:
+        meant = _meant(name.strip(), keys or {}) if equals and prefix not in result else ""
+        if meant:
+            problems.append(Problem(f"--set {text}", f"keys start with 'chip.' or 'model.'{meant}"))
+        elif not equals or not dot or not key:
             problems.append(
                 Problem(f"--set {text}", "expected key=value with a dotted key, as chip.precision.weight=4")
             )
@@ -75,6 +84,17 @@ def override_pairs(texts: Iterable[str], prefixes: tuple[str, ...]) -> dict[str,
     if problems:
         raise ConfigError(problems)
     return result
+
+
+def _meant(name: str, keys: Mapping[str, Collection[str]]) -> str:
+    """Advice for a key without its prefix, or nothing where no prefix has a key like it."""
+    first, dot, rest = name.partition(".")
+    for cutoff in (1.0, 0.75):
+        found = [(prefix, get_close_matches(first, known, 1, cutoff)) for prefix, known in keys.items()]
+        meant = [f"'{prefix}.{near[0]}{dot}{rest}'" for prefix, near in found if near]
+        if meant:
+            return f" (did you mean {' or '.join(meant)}?)"
+    return ""
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:
