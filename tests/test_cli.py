@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.strategies import marked, swap
+from tests.strategies import CHIP, MODEL, marked, swap
 
 
 @pytest.fixture
@@ -100,6 +100,29 @@ def test_wrong_input_is_named_with_advice(fahw, tmp_path, arguments, said):
         assert text in err
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+SWAPPED = [
+    (["simulate", "mlp_digits", "edge_dual"], ["mlp_digits", "edge_dual"], "CHIP MODEL"),
+    (["simulate", "m.yaml", "c.yaml"], ["m.yaml", "c.yaml"], "CHIP MODEL"),
+    (["compare", "m.yaml", "c.yaml", "--out", "o"], ["m.yaml", "c.yaml"], "CHIP MODEL"),
+    (["train", "c.yaml", "--chip", "m.yaml"], ["m.yaml", "c.yaml"], "MODEL --chip CHIP"),
+    (["export-topology", "c.yaml", "--out", "o"], [None, "c.yaml"], "MODEL"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "names", "order"), SWAPPED, ids=str)
+def test_a_chip_in_the_place_of_a_model_is_said_to_be_one(fahw, tmp_path, arguments, names, order):
+    """And the reverse: a line each, not a list of unknown keys."""
+    (tmp_path / "c.yaml").write_text(CHIP)
+    (tmp_path / "m.yaml").write_text(MODEL)
+    code, _, err = fahw(*arguments)
+    said = {
+        f"error: {name}: is a {kind}, not a {other}; the order is {order}"
+        for name, kind, other in zip(names, ("model", "chip"), ("chip", "model"), strict=True)
+        if name
+    }
+    assert (code, set(err.splitlines())) == (2, said)
 
 
 def test_mistakes_of_chip_and_model_are_reported_together(fahw):

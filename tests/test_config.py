@@ -614,6 +614,21 @@ def test_shipped_files_load_from_another_folder(tmp_path, monkeypatch):
     assert load_model("mlp_digits").classes == 10
 
 
+def test_a_file_of_another_kind_is_said_to_be_one(tmp_path):
+    """Instead of all keys that are unknown there; a chip with most keys missing is still a chip."""
+    (tmp_path / "m.yaml").write_text(MODEL)
+    for call, said in (
+        (lambda: load_chip(tmp_path / "m.yaml"), f"{tmp_path / 'm.yaml'}: is a model, not a chip"),
+        (lambda: load_chip("mlp_digits"), "mlp_digits: is a model, not a chip"),
+        (lambda: load_model("edge_dual"), "edge_dual: is a chip, not a model"),
+        (lambda: load_model("bits_digits"), "bits_digits: is a sweep, not a model"),
+        (lambda: load_sweep(tmp_path / "m.yaml"), f"{tmp_path / 'm.yaml'}: is a model, not a sweep"),
+    ):
+        assert [str(problem) for problem in problems_of(call)] == [said]
+    (tmp_path / "c.yaml").write_text("name: c\nclock_mhz: 3\ninput: [3]\nlayers: []\n")
+    assert "missing key" in {problem.message for problem in problems_of(lambda: load_chip(tmp_path / "c.yaml"))}
+
+
 def test_kind_of_file_is_told_by_its_keys(tmp_path):
     """`fahw check` tells chips, models and sweeps apart; anything else is an error."""
     assert {kind_of(path) for path in (ROOT / "hwconfigs").glob("*.yaml")} == {"chip"}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from fahw.config.chip import Chip
-from fahw.config.load import load_chip
+from fahw.config.load import kind_named, load_chip
 from fahw.config.model import Model
 from fahw.config.recipe import Recipe
 from fahw.config.validate import Overrides, override_pairs
@@ -39,7 +39,10 @@ def chip_and_model(chip: str | None, model: str, settings: Iterable[str], usage:
     overrides = override_pairs(kept, ("chip", "model") if chip is not None else ("model",), KEYS)
 
     def loaded(load: Callable[[str, Overrides | None], Any], name: str, prefix: str) -> Any:
+        kind = kind_named(name)
         try:
+            if kind not in ("", prefix):
+                raise ConfigError(Problem(name, f"is a {kind}, not a {prefix}; the order is {usage}"))
             return load(name, overrides.get(prefix))
         except ConfigError as error:
             problems.extend(error.problems)
