@@ -89,6 +89,23 @@ class SchemaName(StrEnum):
     SWEEP = "sweep"
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        import fahw
+
+        typer.echo(f"fahw {fahw.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """What holds for every verb."""
+
+
 @app.command()
 def simulate(
     chip: Chip,
@@ -324,15 +341,11 @@ def export_topology(
     set_: Set = None,
 ) -> None:
     """Write a network as a topology file of SCALE-Sim."""
-    from fahw.files import write_text
+    from fahw.show import write_out
     from fahw.topology import export
 
     _, network = _chip_and_model(None, model, set_, "MODEL")
-    text = export(network, phase, batch_size, form)
-    try:
-        write_text(out, text)
-    except OSError as error:
-        raise ConfigError(Problem(f"--out {out}", f"cannot be written: {error.strerror}")) from None
+    write_out(out, export(network, phase, batch_size, form))
     typer.echo(f"topology: {out}")
 
 

@@ -26,6 +26,7 @@ from fahw.config.numbers import FLOATS, Float
 from fahw.config.sweep import Sweep
 from fahw.config.validate import in_order
 from fahw.errors import ConfigError, Problem
+from fahw.files import write_text
 from fahw.network import load_model
 from fahw.report.priced import part_rows
 from fahw.rules import RULES
@@ -204,6 +205,14 @@ def cycle_window(text: str | None) -> tuple[int, int | None] | None:
     if not colon or not all(part == "" or (part.isascii() and part.isdigit()) for part in (start, end)):
         raise ConfigError(Problem("--trace-window", f"must be START:END in cycles, such as 0:50000 (got '{text}')"))
     return int(start or 0), int(end) if end else None
+
+
+def write_out(path: Path, text: str) -> None:
+    """Write the file of `--out`. Raises ConfigError where it cannot be written."""
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise ConfigError(Problem(f"--out {path}", f"cannot be written: {error.strerror}")) from None
 
 
 def epoch_text(row: EpochRow) -> str:

@@ -26,6 +26,15 @@ def test_simulate_prints_json_whose_ledger_adds_up(fahw):
     assert value["transport"] == "copy"
 
 
+def test_the_version_is_told(fahw):
+    """`--version` before any verb."""
+    import fahw as library
+
+    assert fahw("--version")[:2] == (0, f"fahw {library.__version__}\n")
+    assert dir(library) == sorted(library.__all__)
+    assert "Which learning rule trains" in fahw("--help")[1]
+
+
 def test_simulate_for_people_names_units(fahw):
     """The plain output says what and in which unit."""
     code, out, _ = fahw("simulate", "edge_shared", "mlp_digits", "--rule", "dfa")
