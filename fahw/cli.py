@@ -135,6 +135,8 @@ def simulate(
         raise ConfigError(Problem("--trace", "name the file that the steps or the window are for"))
     value, network = _chip_and_model(chip, model, set_)
     cost, forms = run(value, network, rule, batch_size or network.recipe.batch_size, transport)
+    if transport not in (None, cost.transport):
+        typer.echo(f"note: {rule} moves no weights: --transport {transport} changes nothing", err=True)
     if trace is not None:
         typer.echo(trace_text(write_trace(cost, trace, steps=trace_steps, window=window)), err=True)
     if plots is not None:
@@ -364,9 +366,7 @@ def fetch(
         typer.echo(f"ready: {path}")
 
 
-def _chip_and_model(
-    chip: str | None, model: str, texts: list[str] | None, usage: str = "CHIP MODEL"
-) -> tuple[Any, Any]:
+def _chip_and_model(chip: str | None, model: str, texts: list[str] | None, usage: str = "CHIP MODEL") -> Any:
     from fahw.study.given import chip_and_model
 
     return chip_and_model(chip, model, texts or (), usage)
