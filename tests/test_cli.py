@@ -207,6 +207,13 @@ def test_a_folder_that_cannot_be_written_is_said_before_training(fahw, tmp_path)
     assert "cannot write" in err
 
 
+def test_plots_go_into_a_folder(fahw, tmp_path):
+    """The name of a file is refused as one, not as something that exists."""
+    (tmp_path / "plots.svg").write_text("")
+    code, _, err = fahw("simulate", "edge_dual", "mlp_digits", "--plots", "plots.svg")
+    assert (code, err) == (2, "error: --plots plots.svg: is a file: name a folder for the plots\n")
+
+
 def test_a_memory_that_a_phase_needs_and_the_chip_lacks(fahw):
     """A rule that cannot be hosted exits 2 and says what to add."""
     code, _, err = fahw("simulate", "edge_dual", "mlp_digits", "--rule", "brsf", "--set", "chip.feedback_generator=")

@@ -109,7 +109,24 @@ CHIP_MISTAKES = {
         "precision.error",
         r"must be a whole number from 1 to 16, or one of binary, ternary, fp8_e4m3, .*, fp32 \(got 17\)$",
     ),
-    "empty list": ("transport: [copy, write_through]", "transport: @@[]", "transport", "at least 1 item"),
+    "empty list": (
+        "transport: [copy, write_through]",
+        "transport: @@[]",
+        "transport",
+        r"^must have at least 1 item \(got none\)$",
+    ),
+    "no list": (
+        "transport: [copy, write_through]",
+        "transport: @@copy",
+        "transport",
+        r"^must be a list: \[copy\] \(got",
+    ),
+    "empty value for a list": (
+        "transport: [copy, write_through]",
+        "transport:@@",
+        "transport",
+        r"be a list \(got null",
+    ),
     "empty value": ("clock_mhz: 100", "clock_mhz:@@", "clock_mhz", "valid number"),
     "unknown memory": (
         "[weights, buffer, state]",
@@ -369,7 +386,7 @@ def test_set_replaces_values_and_items_by_name_and_number(tmp_path):
         ("clock_mhz", "", "valid number"),
         ("clock_mhz", "[1", "broken YAML"),
         ("clock_mhz", "!!python/none x", "tags are not allowed"),
-        ("arrays", "3", "valid list"),
+        ("arrays", "3", r"must be a list \(got 3\)"),
         ("", "3", "unknown key"),
     ],
 )
@@ -528,7 +545,7 @@ MODEL_MISTAKES = {
     "kernel of three": ("kernel: 3}", "kernel: @@[3, 3, 3]}", "or a list of 2 values"),
     "kernel of zero": ("kernel: 3}", "kernel: @@0}", "whole number from 1 to 10,000, or a list of 2"),
     "empty layers": (MODEL[MODEL.index("layers:") :], "layers: @@[]\n", "at least 1 item"),
-    "four-dimensional input": ("input: [2, 6, 6]", "input: @@[2, 6, 6, 6]", "at most 3"),
+    "four-dimensional input": ("input: [2, 6, 6]", "input: @@[2, 6, 6, 6]", r"must have at most 3 items \(got 4\)$"),
     "unknown rule": ("input: [2, 6, 6]", "input: [2, 6, 6]\nrecipe: {rules: {bq: {}}}", "no rule 'bq'"),
     "rate of zero": ("input: [2, 6, 6]", "input: [2, 6, 6]\nrecipe: {learning_rate: @@0}", "greater than or equal to"),
     "momentum of one": ("input: [2, 6, 6]", "input: [2, 6, 6]\nrecipe: {momentum: @@1}", "less than 1"),

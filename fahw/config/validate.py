@@ -240,7 +240,21 @@ def _message(schema: type[BaseModel], value: Any, key: Key, detail: ErrorDetails
         return f"must be one of {', '.join(options)} (got {_short(wrong)}){suggestion(str(wrong), options)}"
     if allowed.is_choice_of_kinds or kind == "model_type":
         return f"must be {allowed} (got {_short(wrong)}){suggestion(str(wrong), allowed.choices)}"
-    return f"{message[0].lower()}{message[1:]} (got {_short(wrong)})".replace("tuple", "list")
+    if kind in ("too_short", "too_long"):
+        return _length_message(detail)
+    if kind == "tuple_type":
+        one = Allowed(schema, (*key, 0), value)
+        wrapped = f": [{wrong}]" if isinstance(wrong, str | int | float) and not one.holds_keys else ""
+        return f"must be a list{wrapped} (got {_short(wrong)})"
+    return f"{message[0].lower()}{message[1:]} (got {_short(wrong)})"
+
+
+def _length_message(detail: ErrorDetails) -> str:
+    """How long a list must be."""
+    context = detail["ctx"]
+    count, word = (context["min_length"], "least") if detail["type"] == "too_short" else (context["max_length"], "most")
+    got = context["actual_length"] or "none"
+    return f"must have at {word} {count} item{'s' * (count != 1)} (got {got})"
 
 
 def _short(value: Any) -> str:
