@@ -110,9 +110,9 @@ CHIP_MISTAKES = {
         r"must be a whole number from 1 to 16, or one of binary, ternary, fp8_e4m3, .*, fp32 \(got 17\)$",
     ),
     "empty list": (
-        "transport: [copy, write_through]",
-        "transport: @@[]",
-        "transport",
+        "memories: [copies, buffer]",
+        "memories: @@[]",
+        "arrays.1.memories",
         r"^must have at least 1 item \(got none\)$",
     ),
     "no list": (

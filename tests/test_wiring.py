@@ -5,6 +5,7 @@ import re
 import pytest
 
 from fahw.chip.cost import simulate
+from fahw.chip.forms import forms_of
 from fahw.config.load import load_chip
 from fahw.config.wiring import CHECKS, REACHED, chip_problems
 from fahw.errors import ConfigError
@@ -75,6 +76,21 @@ def test_a_generator_of_feedback_needs_no_link(tmp_path):
     start = CHIP.index("    size_kib", CHIP.index("holds: [feedback]"))
     text = CHIP[:start] + PRNG + CHIP[CHIP.index("    assumed", start) :]
     assert chip_of(tmp_path, swap(text, LINKS, "transport: [copy, ")).home("feedback") is None
+
+
+def test_a_chip_for_rules_that_move_nothing_says_so(tmp_path):
+    """No form of transport, no link; what would move weights is refused, also in a sweep's terms."""
+    chip, network = (
+        chip_of(tmp_path, swap(CHIP, LINKS + "write_through]", "transport: []")),
+        network_of(tmp_path, MODEL),
+    )
+    assert simulate(chip, network, "dfa", 2).transport == NONE
+    assert simulate(chip, network, "dfa", 2) == simulate(chip, network, "dfa", 2, NONE)
+    assert simulate(chip, network, "bp", 2, "shared").energy_pj > 0
+    for rule, form in (("bp", None), ("usf", "copy"), ("dfa", "copy")):
+        with pytest.raises(ConfigError, match="transport"):
+            simulate(chip, network, rule, 2, form)
+    assert forms_of(chip, "bp") == ["shared"]
 
 
 def test_a_missing_link_is_said_once_with_what_else_is_wrong(tmp_path):

@@ -211,7 +211,7 @@ def moved(chip: Chip) -> Found:
     if (copies.name, weights.name) in ends:
         yield ("links", ends.index((copies.name, weights.name))), f"{message}; this one leads the other way"
     else:
-        yield ("transport", index), f"{message}: add it to `links`"
+        yield ("transport", index), f"{message}: add it to `links`, or say `transport: []` if no weights move here"
 
 
 def skipping(chip: Chip) -> Found:
