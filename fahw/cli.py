@@ -89,6 +89,23 @@ class SchemaName(StrEnum):
     SWEEP = "sweep"
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        import fahw
+
+        typer.echo(f"fahw {fahw.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """What holds for every verb."""
+
+
 @app.command()
 def simulate(
     chip: Chip,
@@ -118,6 +135,8 @@ def simulate(
         raise ConfigError(Problem("--trace", "name the file that the steps or the window are for"))
     value, network = _chip_and_model(chip, model, set_)
     cost, forms = run(value, network, rule, batch_size or network.recipe.batch_size, transport)
+    if transport not in (None, cost.transport):
+        typer.echo(f"note: {rule} moves no weights: --transport {transport} changes nothing", err=True)
     if trace is not None:
         typer.echo(trace_text(write_trace(cost, trace, steps=trace_steps, window=window)), err=True)
     if plots is not None:
@@ -149,7 +168,7 @@ def train(
     from fahw.study.results import make_folder
     from fahw.study.training import make_job, run_job, store_result
 
-    value, network = _chip_and_model(chip, model, set_)
+    value, network = _chip_and_model(chip, model, set_, "MODEL --chip CHIP")
     job = make_job(network, rule, value, data=data, epochs=epochs, seed=seed, data_dir=data_dir, device=device)
     unfinished = make_folder(out) / "unfinished.pt" if out is not None else None
     result = run_job(job, lambda row: typer.echo(epoch_text(row)), unfinished)
@@ -264,7 +283,7 @@ def attack(
     from fahw.show import attack_text, numbers
     from fahw.study.attack import attack as run
 
-    value, network = _chip_and_model(chip, model, set_)
+    value, network = _chip_and_model(chip, model, set_, "MODEL --chip CHIP")
     names = [name.strip() for name in rules.split(",") if name.strip()]
     found = run(
         network, names, value, data=data, epochs=epochs, seed=seed, epsilons=numbers("--epsilons", epsilons),
@@ -324,15 +343,11 @@ def export_topology(
     set_: Set = None,
 ) -> None:
     """Write a network as a topology file of SCALE-Sim."""
-    from fahw.files import write_text
+    from fahw.show import write_out
     from fahw.topology import export
 
-    _, network = _chip_and_model(None, model, set_)
-    text = export(network, phase, batch_size, form)
-    try:
-        write_text(out, text)
-    except OSError as error:
-        raise ConfigError(Problem(f"--out {out}", f"cannot be written: {error.strerror}")) from None
+    _, network = _chip_and_model(None, model, set_, "MODEL")
+    write_out(out, export(network, phase, batch_size, form))
     typer.echo(f"topology: {out}")
 
 
@@ -351,25 +366,10 @@ def fetch(
         typer.echo(f"ready: {path}")
 
 
-def _chip_and_model(chip: str | None, model: str, texts: list[str] | None) -> tuple[Any, Any]:
-    """Load both, with overrides, and report the mistakes of both at once."""
-    from fahw.config.load import load_chip
-    from fahw.config.validate import override_pairs
-    from fahw.network import load_model
+def _chip_and_model(chip: str | None, model: str, texts: list[str] | None, usage: str = "CHIP MODEL") -> Any:
+    from fahw.study.given import chip_and_model
 
-    prefixes = ("chip", "model") if chip is not None else ("model",)
-    overrides = override_pairs(texts or (), prefixes)
-    problems: list[Problem] = []
-    loaded: list[Any] = []
-    jobs: list[tuple[Any, str | None, str]] = [(load_chip, chip, "chip"), (load_model, model, "model")]
-    for load, name, prefix in jobs:
-        try:
-            loaded.append(None if name is None else load(name, overrides.get(prefix)))
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(problems)
-    return loaded[0], loaded[1]
+    return chip_and_model(chip, model, texts or (), usage)
 
 
 def main() -> None:

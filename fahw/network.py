@@ -234,8 +234,9 @@ def _few(names: list[str]) -> str:
 
 
 def load_model(name: str | Path, overrides: Overrides | None = None) -> Network:
-    """The network of a model file or of a shipped model, `overrides` (dotted key: YAML text) applied first.
+    """The network of a model file or of a shipped model, `overrides` applied first.
 
+    They are values, or YAML text, by dotted key: `{"recipe.momentum": 0}`.
     Raises ConfigError with every problem as file:line:col, shapes that do not fit included.
     """
     return network_of_model(load_model_file(name, overrides, _shape_problems))

@@ -20,12 +20,14 @@ from fahw.chip.cost import SHARED, Cost
 from fahw.chip.forms import Offer, least
 from fahw.chip.ledger import COLUMNS
 from fahw.chip.usage import uses
-from fahw.config import load
+from fahw.config import load, yamltext
 from fahw.config.chip import Chip
 from fahw.config.model import Model
 from fahw.config.numbers import FLOATS, Float
 from fahw.config.sweep import Sweep
+from fahw.config.validate import in_order
 from fahw.errors import ConfigError, Problem
+from fahw.files import write_text
 from fahw.network import load_model
 from fahw.report.priced import part_rows
 from fahw.rules import RULES
@@ -206,6 +208,14 @@ def cycle_window(text: str | None) -> tuple[int, int | None] | None:
     return int(start or 0), int(end) if end else None
 
 
+def write_out(path: Path, text: str) -> None:
+    """Write the file of `--out`. Raises ConfigError where it cannot be written."""
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise ConfigError(Problem(f"--out {path}", f"cannot be written: {error.strerror}")) from None
+
+
 def epoch_text(row: EpochRow) -> str:
     """One epoch in a line."""
     accuracy = f"validation {row.validation_accuracy_pct:6.2f} %, test {row.test_accuracy_pct:6.2f} %"
@@ -299,12 +309,28 @@ def check_file(path: Path) -> str:
     if kind == "chip":
         load.load_chip(path)
     elif kind == "model":
-        load_model(path)
+        return f"{path}: a model, correct{_own_data(path)}"
     else:
         from fahw.study.sweep import describe
 
         return f"{path}: {describe(*load.load_placed_sweep(path))}"
     return f"{path}: a {kind}, correct"
+
+
+def _own_data(path: Path) -> str:
+    """Check a model file and the data set that it names: a note where that is not here. Raises ConfigError."""
+    from fahw.learn.fit import absent, data_problems, named_data
+
+    document, network, problems = yamltext.read(path), None, list[Problem]()
+    try:
+        network = load_model(path)
+    except ConfigError as error:
+        problems += error.problems
+    problems += data_problems(document, network)
+    if problems:
+        raise ConfigError(in_order(problems))
+    name = named_data(document)
+    return f"; its data set '{name}' is not here: to train, give --data" if name is not None and absent(name) else ""
 
 
 def listing(what: str) -> str:

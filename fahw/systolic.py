@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
+from fahw.errors import ConfigError, Problem, suggestion
+
 DATAFLOWS = ("os", "ws", "is")
 """Systolic dataflows; a `Mapping` also knows `broadcast`, which lays out work as `os` does without fill and drain."""
 
@@ -102,12 +104,17 @@ def systolic_cycles(m: int, n: int, k: int, rows: int, cols: int, dataflow: str)
     """Cycles of an (m x k) by (k x n) product on a rows x cols array, dataflow "os", "ws" or "is".
 
     The true count: one more than the index of the last cycle that SCALE-Sim reports.
-    Raises ValueError for sizes below 1 and an unknown dataflow.
+    Raises ConfigError for sizes below 1 and an unknown dataflow.
     """
+    sizes = {"m": m, "n": n, "k": k, "rows": rows, "cols": cols}
+    problems = [
+        Problem(name, f"must be a whole number, at least 1 (got {size!r})")
+        for name, size in sizes.items()
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1
+    ]
     if dataflow not in DATAFLOWS:
-        raise ValueError(f"dataflow {dataflow!r} is not one of {', '.join(DATAFLOWS)}")
-    if not all(isinstance(size, int) for size in (m, n, k, rows, cols)):
-        raise ValueError(f"sizes must be whole numbers (got m={m}, n={n}, k={k}, rows={rows}, cols={cols})")
-    if min(m, n, k, rows, cols) < 1:
-        raise ValueError(f"sizes must be at least 1 (got m={m}, n={n}, k={k}, rows={rows}, cols={cols})")
+        message = f"must be one of {', '.join(DATAFLOWS)} (got {dataflow!r}){suggestion(dataflow, DATAFLOWS)}"
+        problems.append(Problem("dataflow", message))
+    if problems:
+        raise ConfigError(problems)
     return Mapping(m, n, k, rows, cols, dataflow).cycles

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tests.strategies import CHIP, MODEL, marked, swap
+
 
 @pytest.fixture
 def fahw(command):
@@ -22,6 +24,15 @@ def test_simulate_prints_json_whose_ledger_adds_up(fahw):
     names = {"chip", "model", "rule", "transport", "batch_size", "cycles", "interval_cycles", "seconds", "area_mm2"}
     assert names <= value.keys()
     assert value["transport"] == "copy"
+
+
+def test_the_version_is_told(fahw):
+    """`--version` before any verb."""
+    import fahw as library
+
+    assert fahw("--version")[:2] == (0, f"fahw {library.__version__}\n")
+    assert dir(library) == sorted(library.__all__)
+    assert "Which learning rule trains" in fahw("--help")[1]
 
 
 def test_simulate_for_people_names_units(fahw):
@@ -67,6 +78,19 @@ def test_trace_is_a_chrome_trace(fahw, tmp_path):
         (["simulate", "edge_dual", "mlp_digits", "--set", "nonsense"], ["key=value"]),
         (["simulate", "edge_dual", "mlp_digits", "--set", "chp.precision.weight=4"], ["did you mean 'chip'?"]),
         (["simulate", "edge_dual", "mlp_digits", "--set", "chip.memories.wait.size_kib=4"], ["no item 'wait'"]),
+        (
+            ["simulate", "edge_dual", "mlp_digits", "--set", "recipe.momentum=0"],
+            ["did you mean 'model.recipe.momentum'?"],
+        ),
+        (["simulate", "edge_dual", "mlp_digits", "--set", "momentum=0"], ["did you mean 'model.recipe.momentum'?"]),
+        (["simulate", "edge_dual", "mlp_digits", "--set", "clock_mhz=3"], ["did you mean 'chip.clock_mhz'?"]),
+        (["simulate", "edge_dual", "mlp_digits", "--set", "clok_mhz=3"], ["did you mean 'chip.clock_mhz'?"]),
+        (
+            ["simulate", "edge_dual", "mlp_digits", "--set", "precision.weight=4"],
+            ["did you mean 'chip.precision.weight' or 'model.precision.weight'?"],
+        ),
+        (["train", "mlp_digits", "--set", "chip.precision.weight=4"], ["no chip is given: add --chip CHIP"]),
+        (["export-topology", "lenet5", "--out", "o", "--set", "chip.clock_mhz=4"], ["takes a model alone"]),
         (["train", "mlp_digits", "--data", "digitz"], ["digitz", "did you mean 'digits'?"]),
         (["train", "mlp_mnist", "--data", "digits"], ["digits"]),
         (["compare", "--rules", "bp,dfb", "--out", "o"], ["no rule 'dfb'"]),
@@ -85,6 +109,29 @@ def test_wrong_input_is_named_with_advice(fahw, tmp_path, arguments, said):
         assert text in err
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+SWAPPED = [
+    (["simulate", "mlp_digits", "edge_dual"], ["mlp_digits", "edge_dual"], "CHIP MODEL"),
+    (["simulate", "m.yaml", "c.yaml"], ["m.yaml", "c.yaml"], "CHIP MODEL"),
+    (["compare", "m.yaml", "c.yaml", "--out", "o"], ["m.yaml", "c.yaml"], "CHIP MODEL"),
+    (["train", "c.yaml", "--chip", "m.yaml"], ["m.yaml", "c.yaml"], "MODEL --chip CHIP"),
+    (["export-topology", "c.yaml", "--out", "o"], [None, "c.yaml"], "MODEL"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "names", "order"), SWAPPED, ids=str)
+def test_a_chip_in_the_place_of_a_model_is_said_to_be_one(fahw, tmp_path, arguments, names, order):
+    """And the reverse: a line each, not a list of unknown keys."""
+    (tmp_path / "c.yaml").write_text(CHIP)
+    (tmp_path / "m.yaml").write_text(MODEL)
+    code, _, err = fahw(*arguments)
+    said = {
+        f"error: {name}: is a {kind}, not a {other}; the order is {order}"
+        for name, kind, other in zip(names, ("model", "chip"), ("chip", "model"), strict=True)
+        if name
+    }
+    assert (code, set(err.splitlines())) == (2, said)
 
 
 def test_mistakes_of_chip_and_model_are_reported_together(fahw):
@@ -107,12 +154,64 @@ def test_check_lists_every_file_and_mistake(fahw, tmp_path):
     assert "did you mean 'linear'?" in err
 
 
+DATA = """\
+name: m
+input: [64]
+layers:
+  - {kind: linear, out: 10}
+recipe:
+  data: @@digits
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("@@digits", "@@digit", "no data set 'digit' (did you mean 'digits'?)"),
+        ("@@digits", "@@mnist", "m takes inputs of shape (64,), images of 'mnist' have (1, 28, 28)"),
+        ("out: 10", "out: 9", "m has 9 outputs, 'digits' has 10 classes"),
+    ],
+)
+def test_check_says_where_the_data_of_a_model_do_not_exist_or_fit(fahw, tmp_path, old, new, said):
+    """As training does, without the files of the set, at the line."""
+    text, places = marked(swap(DATA, old, new))
+    (tmp_path / "m.yaml").write_text(text)
+    code, _, err = fahw("check", "m.yaml")
+    assert code == 2
+    assert f"m.yaml:{places[0]}: recipe.data: {said}" in err
+
+
+def test_check_says_an_unknown_set_beside_what_else_is_wrong(fahw, tmp_path):
+    """In one pass, in the order of the file."""
+    text, _ = marked(swap(swap(DATA, "digits", "digit"), "out: 10", "outs: 10"))
+    (tmp_path / "m.yaml").write_text(text)
+    lines = fahw("check", "m.yaml")[2].splitlines()
+    assert "did you mean 'out'" in lines[1]
+    assert "did you mean 'digits'" in lines[2]
+
+
+def test_check_passes_a_model_of_data_that_are_elsewhere(fahw, tmp_path):
+    """A network for simulation alone, and one whose recipe names no set, are correct."""
+    assert fahw("check", "alexnet")[0] == 0
+    assert "'imagenet' is not here" in fahw("check", "alexnet")[1]
+    for text in ("data: @@digits\n", "recipe:\n  data: @@digits\n"):
+        (tmp_path / "m.yaml").write_text(swap(DATA, text, "batch_size: 8\n" if "recipe" not in text else ""))
+        assert fahw("check", "m.yaml")[:2] == (0, "m.yaml: a model, correct\n")
+
+
 def test_a_folder_that_cannot_be_written_is_said_before_training(fahw, tmp_path):
     """A file where the folder should be: exit 2 at once."""
     (tmp_path / "file").write_text("")
     code, _, err = fahw("compare", "--out", "file/out", "--epochs", "1", "--seeds", "1")
     assert code == 2
     assert "cannot write" in err
+
+
+def test_plots_go_into_a_folder(fahw, tmp_path):
+    """The name of a file is refused as one, not as something that exists."""
+    (tmp_path / "plots.svg").write_text("")
+    code, _, err = fahw("simulate", "edge_dual", "mlp_digits", "--plots", "plots.svg")
+    assert (code, err) == (2, "error: --plots plots.svg: is a file: name a folder for the plots\n")
 
 
 def test_a_memory_that_a_phase_needs_and_the_chip_lacks(fahw):

@@ -52,6 +52,22 @@ def test_a_condition_means_what_python_means(text):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("batch_sise > 3", "no axis batch_sise (did you mean 'batch_size'? It has no value here: make it an axis"),
+        ("batch_size > 3", "no axis batch_size (it has no value here: make it an axis, or name it under 'set'"),
+        ("rule == data", "no axis data (it has no value here"),
+        ("rule == dfa", "for text write 'dfa' in quotes"),
+    ],
+)
+def test_a_name_without_a_value_here_is_told_from_one_that_does_not_exist(text, said):
+    """`others` are known, but the sweep gives them no value."""
+    with pytest.raises(ConditionError) as caught:
+        parse_condition(text, AXES, ("batch_size", "data"))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
         ("", "ends too early"),
         ("a <", "ends too early"),
         ("a < 3 b.c", "b.c at character 7"),

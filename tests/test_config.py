@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -108,7 +109,24 @@ CHIP_MISTAKES = {
         "precision.error",
         r"must be a whole number from 1 to 16, or one of binary, ternary, fp8_e4m3, .*, fp32 \(got 17\)$",
     ),
-    "empty list": ("transport: [copy, write_through]", "transport: @@[]", "transport", "at least 1 item"),
+    "empty list": (
+        "memories: [copies, buffer]",
+        "memories: @@[]",
+        "arrays.1.memories",
+        r"^must have at least 1 item \(got none\)$",
+    ),
+    "no list": (
+        "transport: [copy, write_through]",
+        "transport: @@copy",
+        "transport",
+        r"^must be a list: \[copy\] \(got",
+    ),
+    "empty value for a list": (
+        "transport: [copy, write_through]",
+        "transport:@@",
+        "transport",
+        r"be a list \(got null",
+    ),
     "empty value": ("clock_mhz: 100", "clock_mhz:@@", "clock_mhz", "valid number"),
     "unknown memory": (
         "[weights, buffer, state]",
@@ -373,7 +391,7 @@ def test_set_replaces_values_and_items_by_name_and_number(tmp_path):
         ("clock_mhz", "", "valid number"),
         ("clock_mhz", "[1", "broken YAML"),
         ("clock_mhz", "!!python/none x", "tags are not allowed"),
-        ("arrays", "3", "valid list"),
+        ("arrays", "3", r"must be a list \(got 3\)"),
         ("", "3", "unknown key"),
     ],
 )
@@ -392,6 +410,29 @@ def test_override_pairs():
     found = problems_of(lambda: override_pairs(["chip.x", "clock=3", "chipp.x=1", "=", "chip.=1"], ("chip", "model")))
     assert len(found) == 5
     assert "did you mean 'chip'" in found[2].message
+
+
+def test_overrides_may_be_values(tmp_path):
+    """Numbers, switches, lists and mappings as they are, NumPy's numbers too; the same as their YAML text."""
+    values = {
+        "clock_mhz": 250, "technology.vdd_v": 0.8, "memories.weights.shared_port": True, "transport": ["write_through"],
+        "precision": {"weight": 4}, "memories.copies.size_kib": np.float64(32.5), "arrays.0.rows": np.int64(8),
+        "dram": None, "micro_batch": "4",
+    }  # fmt: skip
+    texts = {key: str(value) for key, value in values.items()}
+    texts |= {"memories.weights.shared_port": "true", "dram": "", "precision": "{weight: 4}"}
+    chip = chip_of(tmp_path, overrides=values)
+    assert chip == chip_of(tmp_path, overrides=texts)
+    assert (chip.clock_mhz, chip.transport, chip.arrays[0].rows) == (250, ("write_through",), 8)
+
+
+def test_a_misspelt_override_is_named_whatever_its_value(tmp_path):
+    """As its YAML text would be; and wrong values beside it."""
+    found = problems_of(lambda: chip_of(tmp_path, overrides={"clok_mhz": 400, "precision.weight": 99}))
+    assert {problem.place for problem in found} == {"--set chip.clok_mhz=400", "--set chip.precision.weight=99"}
+    assert "did you mean 'clock_mhz'" in " ".join(map(str, found))
+    found = problems_of(lambda: network_of(tmp_path, overrides={"recipe.momentun": 0.5}))
+    assert "did you mean 'momentum'" in found[0].message
 
 
 OF_PARTS = {
@@ -509,7 +550,7 @@ MODEL_MISTAKES = {
     "kernel of three": ("kernel: 3}", "kernel: @@[3, 3, 3]}", "or a list of 2 values"),
     "kernel of zero": ("kernel: 3}", "kernel: @@0}", "whole number from 1 to 10,000, or a list of 2"),
     "empty layers": (MODEL[MODEL.index("layers:") :], "layers: @@[]\n", "at least 1 item"),
-    "four-dimensional input": ("input: [2, 6, 6]", "input: @@[2, 6, 6, 6]", "at most 3"),
+    "four-dimensional input": ("input: [2, 6, 6]", "input: @@[2, 6, 6, 6]", r"must have at most 3 items \(got 4\)$"),
     "unknown rule": ("input: [2, 6, 6]", "input: [2, 6, 6]\nrecipe: {rules: {bq: {}}}", "no rule 'bq'"),
     "rate of zero": ("input: [2, 6, 6]", "input: [2, 6, 6]\nrecipe: {learning_rate: @@0}", "greater than or equal to"),
     "momentum of one": ("input: [2, 6, 6]", "input: [2, 6, 6]\nrecipe: {momentum: @@1}", "less than 1"),
@@ -593,6 +634,21 @@ def test_shipped_files_load_from_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_chip("edge_dual").name == "edge_dual"
     assert load_model("mlp_digits").classes == 10
+
+
+def test_a_file_of_another_kind_is_said_to_be_one(tmp_path):
+    """Instead of all keys that are unknown there; a chip with most keys missing is still a chip."""
+    (tmp_path / "m.yaml").write_text(MODEL)
+    for call, said in (
+        (lambda: load_chip(tmp_path / "m.yaml"), f"{tmp_path / 'm.yaml'}: is a model, not a chip"),
+        (lambda: load_chip("mlp_digits"), "mlp_digits: is a model, not a chip"),
+        (lambda: load_model("edge_dual"), "edge_dual: is a chip, not a model"),
+        (lambda: load_model("bits_digits"), "bits_digits: is a sweep, not a model"),
+        (lambda: load_sweep(tmp_path / "m.yaml"), f"{tmp_path / 'm.yaml'}: is a model, not a sweep"),
+    ):
+        assert [str(problem) for problem in problems_of(call)] == [said]
+    (tmp_path / "c.yaml").write_text("name: c\nclock_mhz: 3\ninput: [3]\nlayers: []\n")
+    assert "missing key" in {problem.message for problem in problems_of(lambda: load_chip(tmp_path / "c.yaml"))}
 
 
 def test_kind_of_file_is_told_by_its_keys(tmp_path):

@@ -62,6 +62,17 @@ def test_the_terminal_shows_a_line_per_form(command):
         assert "forms of transport" not in command("simulate", "edge_dual", "mlp_mnist", "--rule", rule)[1]
 
 
+def test_a_form_that_changes_nothing_is_said_to(command):
+    """A rule that moves no weights costs the same under every form; commands of a sweep's points may still name one."""
+    arguments = ["simulate", "edge_dual", "mlp_digits", "--rule", "dfa"]
+    _, plain, quiet = command(*arguments)
+    code, out, err = command(*arguments, "--transport", "copy")
+    assert (code, out, quiet) == (0, plain, "")
+    assert err == "note: dfa moves no weights: --transport copy changes nothing\n"
+    assert command(*arguments, "--transport", "none")[2] == ""
+    assert command(*arguments[:-1], "bp", "--transport", "copy")[2] == ""
+
+
 NO_PSUM = ["--set", "chip.memories.buffer_sram.holds=[mask, error, activation]"]
 """Without a memory for partial sums there is no `accumulate`."""
 
@@ -96,6 +107,6 @@ def test_the_least_is_found_among_those_that_are_hosted():
 
 def test_a_default_that_cannot_be_hosted_is_an_error():
     """As for `fahw.simulate`: with advice, not an empty table."""
-    chip, network = fahw.load_chip("edge_dual", {"links": "[]"}), fahw.load_model("mlp_digits")
+    chip, network = fahw.load_chip("edge_dual"), fahw.load_model("mlp_digits")
     with pytest.raises(ConfigError, match="link"):
-        simulate_forms(chip, network, "bp", 32)
+        simulate_forms(chip.model_copy(update={"links": ()}), network, "bp", 32)

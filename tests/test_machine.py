@@ -183,8 +183,9 @@ links:
 
 
 def kind_of(tmp_path, text):
-    """The tiny chip with another memory for feedback, and no link to it."""
-    return chip_of(tmp_path, swap(swap(CHIP, COPIES, f"    holds: [feedback]\n{text}"), WIRE, ""))
+    """The tiny chip with another memory for feedback, and no link to one that cannot be written."""
+    changed = swap(CHIP, COPIES, f"    holds: [feedback]\n{text}")
+    return chip_of(tmp_path, changed if "kind: register" in text else swap(changed, WIRE, ""))
 
 
 PRNG = "    kind: prng\n    pj_per_bit: 0.5\n    area_mm2: 0.01\n    width_bits: 32\n    read_bits_per_cycle: 16\n"

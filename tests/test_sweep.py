@@ -117,6 +117,46 @@ def test_every_wrong_value_of_a_sweep_is_said_at_its_place(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+MIXED = """\
+name: s
+train: false
+set: {@@chip.clock_mhz: fast, @@bach_size: 8}
+grid:
+  rule: [bp, @@dfaa]
+  chip.precision.wieght: [@@8]
+  transport: [copy, @@coppy]
+  batch_size: @@[]
+  epochs: @@{from: 3, to: 1, points: 2}
+zip:
+  - @@{seed: [1], chip.precision.error: [8, 4]}
+when: @@batch_sise > 3
+"""
+
+
+def test_mistakes_of_every_kind_are_said_at_once(tmp_path):
+    """Axes, groups, conditions, rules, forms and keys of the chip in one pass."""
+    path, places = sweep_file(tmp_path, MIXED)
+    with pytest.raises(fahw.ConfigError) as caught:
+        describe(*load_placed_sweep(path))
+    problems = caught.value.problems
+    assert [problem.place for problem in problems] == places
+    for index, name in ((1, "batch_size"), (2, "dfa"), (3, "weight"), (4, "copy"), (-1, "batch_size")):
+        assert f"did you mean '{name}'" in problems[index].message
+
+
+def test_too_many_points_are_said_with_what_is_wrong_beside_them(tmp_path):
+    """They are not made to be looked at."""
+    many = "  batch_size: {from: 1, to: 100000, points: 1000000000}\n"
+    for more, said in (("", "1,000,000,000 points"), ("  rule: []\n", "the axis is empty")):
+        path, places = sweep_file(tmp_path, f"name: s\nchip: @@edge_dula\ntrain: false\ngrid:\n{many}{more}")
+        with pytest.raises(fahw.ConfigError) as caught:
+            describe(*load_placed_sweep(path))
+        name, other = caught.value.problems
+        assert name.place == places[0]
+        assert "did you mean 'edge_dual'" in name.message
+        assert said in other.message
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fahw.config.chip import Array, Memory
+from fahw.errors import ConfigError
 from fahw.systolic import Mapping, systolic_cycles
 from fahw.work.memory import Accesses
 from fahw.work.product import Operand, Product, Stream, partial_sum_bursts, product_traffic
@@ -242,11 +243,13 @@ def test_sizes_below_one_are_refused(position, size):
     """No size may be zero or negative."""
     sizes = [2, 3, 4, 5, 6]
     sizes[position] = size
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ConfigError, match="at least 1"):
         systolic_cycles(*sizes, "os")
 
 
 def test_unknown_dataflow_is_refused():
     """The dataflows are os, ws and is."""
-    with pytest.raises(ValueError, match="'rs' is not one of os, ws, is"):
-        systolic_cycles(1, 1, 1, 1, 1, "rs")
+    with pytest.raises(ConfigError, match=r"dataflow: must be one of os, ws, is \(got 'oss'\) \(did you mean 'os'"):
+        systolic_cycles(1, 1, 1, 1, 1, "oss")
+    with pytest.raises(ConfigError, match=r"k: must be a whole number.*\(got 1.5\)\ndataflow: must be one of"):
+        systolic_cycles(1, 1, 1.5, 1, 1, "xx")

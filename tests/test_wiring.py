@@ -5,6 +5,7 @@ import re
 import pytest
 
 from fahw.chip.cost import simulate
+from fahw.chip.forms import forms_of
 from fahw.config.load import load_chip
 from fahw.config.wiring import CHECKS, REACHED, chip_problems
 from fahw.errors import ConfigError
@@ -12,11 +13,27 @@ from fahw.rules import COMPARED, RULES
 from fahw.work.step import NONE
 from tests.strategies import CHIP, MODEL, SHIPPED_CHIPS, chip_of, marked, network_of, swap
 
+LINKS = CHIP[CHIP.index("links:") : CHIP.index("write_through]")]
+PRNG = """\
+    kind: prng
+    pj_per_bit: 1
+    area_mm2: 0
+    width_bits: 32
+    read_bits_per_cycle: 32
+"""
 FAULTS = {
     "forward array not at the weights": ("[weights, buffer, state]", "@@[buffer, state]", "forward.*weights"),
     "forward array not at the activations": ("[weights, buffer, state]", "@@[weights, state]", "forward.*activation"),
     "update not at the state": ("[weights, buffer, state]", "@@[weights, buffer]", "update.*master"),
     "error array not at the errors": ("[copies, buffer]", "@@[copies]", "error runs on bwd.*buffer, where error"),
+    "error array not at the feedback": ("[copies, buffer]", "@@[buffer]", "error runs on bwd.*copies, where feedback"),
+    "no links": (LINKS, "transport: [@@copy, ", "copy needs a link from weights to copies: add it to `links`"),
+    "a link the other way": (
+        "name: wire\n    from: weights\n    to: copies",
+        "@@name: wire\n    from: copies\n    to: weights",
+        "copy needs a link from weights to copies; this one leads the other way",
+    ),
+    "no home for the copy": ("holds: [feedback]", "holds: [io]", "copy: no memory holds feedback"),
     "no home for the errors": ("[psum, mask, error, activation]", "[psum, mask, activation]", "no memory holds error"),
     "no home for master": ("[param, master, ", "[param, ", "no memory holds master"),
     "nothing to round with": ("error: nearest", "error: stochastic", "needs a rounding_generator"),
@@ -40,6 +57,47 @@ def test_a_fault_that_every_rule_meets_is_said_when_the_chip_is_loaded(fault, tm
     assert all(problem.place.startswith(f"{tmp_path / 'chip.yaml'}:") and problem.key for problem in found)
     if places:
         assert matching[0].place.endswith(places[0])
+
+
+SHARED = ("[copies, buffer]\n", "[weights, buffer]\n"), ("[copy, write_through]", "[transposable]")
+
+
+def test_one_memory_for_both_directions_needs_no_link(tmp_path):
+    """Nothing moves; a memory of feedback beside it must still be read by the array of the error."""
+    text = swap(swap(CHIP, LINKS, "transport: [copy, "), *SHARED[1])
+    text = swap(text, *SHARED[0])
+    (problem,) = found_in(text, tmp_path)
+    assert "not wired to copies" in problem.message
+    assert chip_of(tmp_path, swap(text, "[weights, buffer]\n", "[weights, copies, buffer]\n")).error_reaches_weights
+
+
+def test_a_generator_of_feedback_needs_no_link(tmp_path):
+    """What no rule can write, nothing is moved to."""
+    start = CHIP.index("    size_kib", CHIP.index("holds: [feedback]"))
+    text = CHIP[:start] + PRNG + CHIP[CHIP.index("    assumed", start) :]
+    assert chip_of(tmp_path, swap(text, LINKS, "transport: [copy, ")).home("feedback") is None
+
+
+def test_a_chip_for_rules_that_move_nothing_says_so(tmp_path):
+    """No form of transport, no link; what would move weights is refused, also in a sweep's terms."""
+    chip, network = (
+        chip_of(tmp_path, swap(CHIP, LINKS + "write_through]", "transport: []")),
+        network_of(tmp_path, MODEL),
+    )
+    assert simulate(chip, network, "dfa", 2).transport == NONE
+    assert simulate(chip, network, "dfa", 2) == simulate(chip, network, "dfa", 2, NONE)
+    assert simulate(chip, network, "bp", 2, "shared").energy_pj > 0
+    for rule, form in (("bp", None), ("usf", "copy"), ("dfa", "copy")):
+        with pytest.raises(ConfigError, match="transport"):
+            simulate(chip, network, rule, 2, form)
+    assert forms_of(chip, "bp") == ["shared"]
+
+
+def test_a_missing_link_is_said_once_with_what_else_is_wrong(tmp_path):
+    """A link that leads nowhere, or whose key is misspelt, is not also said to be missing."""
+    for old, new in (("to: copies", "to: copis"), ("links:", "link:")):
+        (problem,) = found_in(swap(CHIP, old, new), tmp_path)
+        assert "did you mean" in problem.message
 
 
 @pytest.mark.parametrize("phase", REACHED)

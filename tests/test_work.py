@@ -277,7 +277,9 @@ def test_weights_that_spill_are_streamed_for_the_error_too():
 
 def test_missing_home_is_an_error_with_advice(tmp_path):
     """A tensor that no memory holds is a user error that says what needs it."""
-    chip = chip_of(tmp_path, swap(CHIP, "holds: [feedback]", "holds: [io]"))
+    chip = chip_of(tmp_path)
+    weights, copies, *others = chip.memories
+    chip = chip.model_copy(update={"memories": (weights, copies.model_copy(update={"holds": ("io",)}), *others)})
     with pytest.raises(ConfigError, match="no memory holds feedback"):
         step(chip, network_of(tmp_path), "fa", 2)
 
@@ -293,8 +295,7 @@ def test_unreachable_home_is_an_error_with_advice(tmp_path):
 
 def test_missing_link_is_an_error_with_advice(tmp_path):
     """A rule that moves weights needs a link between the two memories; one that moves nothing does not."""
-    text = CHIP[: CHIP.index("links:")] + CHIP[CHIP.index("transport:") :]
-    chip, network = chip_of(tmp_path, text), network_of(tmp_path)
+    chip, network = chip_of(tmp_path).model_copy(update={"links": ()}), network_of(tmp_path)
     with pytest.raises(ConfigError, match="needs a link"):
         step(chip, network, "bp", 2)
     assert step(chip, network, "fa", 2).macs

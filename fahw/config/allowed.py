@@ -39,6 +39,11 @@ class Allowed:
         """Whether values of several kinds can stand here."""
         return len(self._nodes) > 1
 
+    @property
+    def holds_keys(self) -> bool:
+        """Whether a mapping stands here, and nothing else."""
+        return all(node.get("type") == "object" for node in self._nodes)
+
     def __str__(self) -> str:
         kinds = [self._phrase(node) for node in self._nodes if not _choices(node)]
         if "a number" in kinds:

@@ -89,8 +89,9 @@ class Chip(Sourced):
     """Yields the magnitudes that a rule redraws for every batch."""
     rounding_generator: Generator | None = None
     """LFSR of stochastic rounding, 8 bits per rounded value."""
-    transport: tuple[Form, ...] = Field(min_length=1)
-    """Forms of weight transport that the chip can do; the first is the default."""
+    transport: tuple[Form, ...]
+    """Forms of weight transport that the chip can do; the first is the default. `[]`: none, it is for rules that move
+    nothing."""
     transposed_access: TransposedAccess
     transport_options: TransportOptions = TransportOptions()
     update_options: UpdateOptions = UpdateOptions()

@@ -10,6 +10,7 @@ import operator
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import pairwise
 from math import isfinite
 from typing import Any
@@ -55,14 +56,15 @@ class Condition:
             raise ConditionError(f"{self.text}: {error}") from None
 
 
-def parse_condition(text: str, axes: Mapping[str, Collection[Any] | None]) -> Condition:
-    """Parse `text`; `axes` gives the values of every name that may stand in it (None where they are not listed).
+def parse_condition(text: str, axes: Mapping[str, Collection[Any] | None], others: Collection[str] = ()) -> Condition:
+    """Parse `text`; `axes` gives the values of every name that may stand in it (None where they are not listed), and
+    `others` has names that are known but have no value here, for advice.
 
     Raises ConditionError: unknown name, wrong grammar, a text that an axis never takes.
     """
     if len(text) > _MOST_CHARACTERS:
         raise ConditionError(f"is longer than {_MOST_CHARACTERS:,} characters")
-    parser = _Parser(text, axes)
+    parser = _Parser(text, axes, others)
     term, _ = parser.either()
     parser.expect("end", "")
     return Condition(text, term)
@@ -79,7 +81,8 @@ class _Leaf:
 class _Parser:
     """Recursive descent; every method returns a term and what it is if it is a single name or text."""
 
-    def __init__(self, text: str, axes: Mapping[str, Collection[Any] | None]) -> None:
+    def __init__(self, text: str, axes: Mapping[str, Collection[Any] | None], others: Collection[str]) -> None:
+        self._others = others
         self._axes, self._tokens, self._at, self._depth = axes, list(_tokens(text)), 0, 0
 
     def either(self) -> tuple[Term, _Leaf]:
@@ -183,9 +186,16 @@ class _Parser:
 
     def _name(self, word: str) -> tuple[Term, _Leaf]:
         if word not in self._axes:
-            hint = suggestion(word, self._axes) or f"; for text write '{word}' in quotes"
+            hint = suggestion(word, self._axes) or self._beside(word)
             raise ConditionError(f"no axis {word}{hint}; axes here: {', '.join(self._axes)}")
         return lambda values: values[word], _Leaf(name=word)
+
+    def _beside(self, word: str) -> str:
+        near = get_close_matches(word.lower(), self._others, n=1, cutoff=0.75)
+        if not near:
+            return f"; for text write '{word}' in quotes"
+        meant = "it" if near[0] == word else f"did you mean '{near[0]}'? It"
+        return f" ({meant} has no value here: make it an axis, or name it under 'set')"
 
     def _reachable(self, a: _Leaf, b: _Leaf) -> None:
         """Refuse a comparison of an axis with a text that it never takes: a typing mistake."""

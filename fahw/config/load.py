@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -17,11 +18,12 @@ from fahw.config.wiring import chip_problems
 from fahw.errors import ConfigError, Problem, a_kind, suggestion
 
 __all__ = [
-    "Overrides", "Place", "chip_problems", "find", "kind_of", "load_chip", "load_model_file", "load_placed_sweep",
-    "load_sweep", "shipped", "sweep_problems",
+    "Overrides", "Place", "chip_problems", "find", "kind_named", "kind_of", "load_chip", "load_model_file",
+    "load_placed_sweep", "load_sweep", "shipped", "sweep_problems",
 ]  # fmt: skip
 
 Schema = TypeVar("Schema", bound=BaseModel)
+_FOLDERS = {"chip": "hwconfigs", "model": "models", "sweep": "examples"}
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -39,6 +41,8 @@ def find(name: str | Path, folder: str, what: str) -> Path:
     try:
         if str(name) in files and not path.is_file():
             return files[str(name)]
+        if (other := _shipped_as(str(name))) and not path.exists():
+            raise ConfigError(Problem(str(name), f"is a {other}, not a {what}"))
         if path.suffix or len(path.parts) > 1 or path.exists():
             return path
     except (OSError, ValueError) as error:
@@ -47,9 +51,15 @@ def find(name: str | Path, folder: str, what: str) -> Path:
     raise ConfigError(Problem(str(name), f"no {what} of this name{suggestion(str(name), files)}; shipped: {known}"))
 
 
-def load_chip(name: str | Path, overrides: Overrides | None = None) -> Chip:
-    """The chip that a YAML file describes, `overrides` (`precision.weight`: `4`) applied first.
+def _shipped_as(name: str) -> str:
+    """What the shipped file of that name is; nothing where there is none."""
+    return next((kind for kind, folder in _FOLDERS.items() if name in shipped(folder)), "")
 
+
+def load_chip(name: str | Path, overrides: Overrides | None = None) -> Chip:
+    """The chip that a YAML file describes, `overrides` applied first.
+
+    They are values, or YAML text, by dotted key: `{"precision.weight": 4}`.
     Raises ConfigError with every problem as file:line:col.
     """
     path = find(name, "hwconfigs", "chip")
@@ -67,24 +77,47 @@ def load_sweep(path: str | Path) -> Sweep:
 
 
 def load_placed_sweep(path: str | Path) -> tuple[Sweep, Place]:
-    """The sweep of a file, and where its keys and values stand."""
-    value = load_sweep(path)
+    """The sweep of a file, and where its keys and values stand. What the schema cannot see is left to
+    `fahw.study.grid.checked`, which says it together with what is wrong with the chips and models."""
+    value = _load(find(path, "examples", "sweep"), Sweep, None, _of_damaged)
     document = yamltext.read(find(path, "examples", "sweep"))
-    return value, lambda key: document.place(key, of_key=len(key) > 1 and isinstance(key[-1], str))
+    return value, lambda key: document.place(key, of_key=len(key) > 1 and key[0] == "set")
+
+
+def _of_damaged(sweep: Sweep, place: Place) -> Iterator[Problem]:
+    """The problems of a sweep with parts that cannot be read, which goes no further."""
+    return iter(()) if type(sweep) is Sweep else sweep_problems(sweep, place)
 
 
 def kind_of(path: Path) -> str:
     """`chip`, `model` or `sweep`, told by the keys at the top of the file."""
-    value = yamltext.read(path).value
-    keys = set(value) if isinstance(value, dict) else set()
-    axes = ({"grid", "zip", "random", "search"} & keys) or {"grid"}
-    scores = {"chip": {"arrays", "memories", "clock_mhz"}, "model": {"layers", "input"}, "sweep": axes}
-    best = max(scores, key=lambda kind: len(scores[kind] & keys) / len(scores[kind]))
-    if not scores[best] & keys:
+    shares = _shares(yamltext.read(path).value)
+    best = max(shares, key=lambda kind: shares[kind])
+    if not shares[best]:
         message = "neither a chip (arrays, memories), a model (layers, input) nor a sweep (grid, zip, random)"
         raise ConfigError(Problem(f"{path}:1:1", message))
     return best
 
 
+def kind_named(name: str) -> str:
+    """The kind of a file or of a shipped name; nothing where that cannot be told."""
+    try:
+        return kind_of(Path(name)) if Path(name).exists() else _shipped_as(name)
+    except (ConfigError, OSError, ValueError):
+        return ""
+
+
+def _shares(value: Any) -> dict[str, float]:
+    """By kind, how much of what only such a file has at its top is there."""
+    keys = set(value) if isinstance(value, dict) else set()
+    axes = ({"grid", "zip", "random", "search"} & keys) or {"grid"}
+    own = {"chip": {"arrays", "memories", "clock_mhz"}, "model": {"layers", "input"}, "sweep": axes}
+    return {kind: len(marks & keys) / len(marks) for kind, marks in own.items()}
+
+
 def _load(path: Path, schema: type[Schema], overrides: Overrides | None, check: Check[Schema]) -> Schema:
-    return validate(yamltext.read(path), schema, overrides, schema.__name__.lower(), check)
+    document, wanted = yamltext.read(path), schema.__name__.lower()
+    shares = _shares(document.value)
+    if not shares[wanted] and (others := [kind for kind in shares if shares[kind] > 0.5]):
+        raise ConfigError(Problem(str(path), f"is a {others[0]}, not a {wanted}"))
+    return validate(document, schema, overrides, wanted, check)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from typing import Annotated, Any
 
@@ -96,6 +96,32 @@ def sweep_problems(sweep: Sweep, place: Callable[[Key], str]) -> Iterator[Proble
             yield Problem(place(key), message, dotted(key))
 
 
+def sound(sweep: Sweep) -> Sweep:
+    """The sweep without what cannot be expanded into points: misnamed axes and settings, those without values, groups
+    of different lengths; without any axes where they make too many points."""
+    groups = (group for group, sizes in ((g, {len(axis) for axis in g.values()}) for g in sweep.zip) if len(sizes) == 1)
+    update: dict[str, Any] = {
+        "set": {name: value for name, value in sweep.set.items() if not any(_name(name, ()))},
+        "grid": _sound_axes(sweep.grid),
+        "zip": tuple(found for group in groups if (found := _sound_axes(group))),
+    }
+    for section in ("random", "search"):
+        drawn = getattr(sweep, section)
+        axes = _sound_axes(drawn.axes, section) if drawn else {}
+        update[section] = drawn.model_copy(update={"axes": axes}) if axes else None
+    result = sweep.model_copy(update=update)
+    without: dict[str, Any] = {"grid": {}, "zip": (), "random": None, "search": None}
+    return result.model_copy(update=without) if any(_points(result)) else result
+
+
+def _sound_axes(axes: Mapping[str, Axis], drawn: str = "") -> dict[str, Axis]:
+    return {
+        name: axis
+        for name, axis in axes.items()
+        if not any(_name(name, ())) and not (axis.problem(drawn) if isinstance(axis, Range) else not axis)
+    }
+
+
 def _axes(sweep: Sweep) -> Iterator[tuple[Key, str]]:
     seen: dict[str, Key] = {}
     for name, key, axis in sweep.axis_keys():
@@ -152,7 +178,7 @@ def _seeds(sweep: Sweep) -> Iterator[tuple[Key, str]]:
 def _conditions(sweep: Sweep) -> Iterator[tuple[Key, str]]:
     for key, text in sweep.conditions:
         try:
-            parse_condition(text, sweep.names())
+            parse_condition(text, sweep.names(), PLAIN_AXES)
         except ConditionError as error:
             yield key, str(error)
 

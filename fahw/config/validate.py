@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
+from numbers import Integral
 from types import NoneType
 from typing import Any, TypeAlias, TypeVar
 
@@ -18,8 +20,10 @@ from fahw.config.yamltext import Document, Key, dotted
 from fahw.errors import ConfigError, Problem, a_kind, suggestion
 
 Schema = TypeVar("Schema", bound=BaseModel)
-Overrides: TypeAlias = Mapping[str, str | Setting]
-"""Dotted key: YAML text."""
+Overrides: TypeAlias = Mapping[str, str | int | float | bool | Sequence[Any] | Mapping[str, Any] | Setting | None]
+"""Dotted key: YAML text, or a value as it is."""
+_OVERRIDES = "a mapping of dotted keys to values or YAML text"
+_VALUES = "YAML text as '4' or '[copy]', a number, true or false, or a list or mapping of such"
 Place = Callable[[Key], str]
 Check: TypeAlias = Callable[[Schema, Place], Iterator[Problem]]
 _OTHER_KIND = ("literal_error", "enum")
@@ -48,7 +52,7 @@ def validate(
     if not isinstance(document.value, dict):
         message = "expected keys and values at the top of the file"
         raise ConfigError([*document.problems, Problem(document.place(()), message)])
-    a_kind("overrides", overrides, (Mapping, NoneType), "a mapping of dotted keys to YAML text")
+    a_kind("overrides", overrides, (Mapping, NoneType), _OVERRIDES)
     settings = [_setting(name, text, prefix) for name, text in (overrides or {}).items()]
     value, problems = _examined(document, schema, settings, check)
     if problems or value is None:
@@ -56,14 +60,22 @@ def validate(
     return value
 
 
-def override_pairs(texts: Iterable[str], prefixes: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """Split `--set prefix.key=value` texts by prefix. Raises ConfigError for a malformed one."""
+def override_pairs(
+    texts: Iterable[str], prefixes: tuple[str, ...], keys: Mapping[str, Collection[str]] | None = None
+) -> dict[str, dict[str, str]]:
+    """Split `--set prefix.key=value` texts by prefix. Raises ConfigError for a malformed one.
+
+    `keys`: by prefix the keys that come next, for advice where the prefix is left out.
+    """
     result: dict[str, dict[str, str]] = {prefix: {} for prefix in prefixes}
     problems = []
     for text in texts:
         name, equals, value = text.partition("=")
         prefix, dot, key = name.strip().partition(".")
-        if not equals or not dot or not key:
+        meant = _meant(name.strip(), keys or {}) if equals and prefix not in result else ""
+        if meant:
+            problems.append(Problem(f"--set {text}", f"keys start with 'chip.' or 'model.'{meant}"))
+        elif not equals or not dot or not key:
             problems.append(
                 Problem(f"--set {text}", "expected key=value with a dotted key, as chip.precision.weight=4")
             )
@@ -79,6 +91,17 @@ def override_pairs(texts: Iterable[str], prefixes: tuple[str, ...]) -> dict[str,
     return result
 
 
+def _meant(name: str, keys: Mapping[str, Collection[str]]) -> str:
+    """Advice for a key without its prefix, or nothing where no prefix has a key like it."""
+    first, dot, rest = name.partition(".")
+    for cutoff in (1.0, 0.75):
+        found = [(prefix, get_close_matches(first, known, 1, cutoff)) for prefix, known in keys.items()]
+        meant = [f"'{prefix}.{near[0]}{dot}{rest}'" for prefix, near in found if near]
+        if meant:
+            return f" (did you mean {' or '.join(meant)}?)"
+    return ""
+
+
 def in_order(problems: Iterable[Problem]) -> list[Problem]:
     """Each problem once, in the order of the file; those without a line first."""
     return sorted(dict.fromkeys(problems), key=lambda problem: _line_col(problem.place))
@@ -90,12 +113,23 @@ def _line_col(place: str) -> tuple[int, int]:
     return (int(numbers[0]), int(numbers[1])) if placed else (0, 0)
 
 
-def _setting(name: str, given: str | Setting, prefix: str) -> tuple[str, Setting]:
-    a_kind("overrides", name, str, "a mapping of dotted keys to YAML text")
+def _setting(name: str, given: object, prefix: str) -> tuple[str, Setting]:
+    a_kind("overrides", name, str, _OVERRIDES)
     if isinstance(given, Setting):
         return name, given
-    a_kind(name, given, str, "YAML text, as '4' or '[copy]'")
-    return name, Setting(given, f"--set {prefix}.{name}={given}" if prefix else f"--set {name}={given}")
+    try:
+        text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False, default=_whole)
+    except (TypeError, ValueError, RecursionError):
+        a_kind(name, given, (), _VALUES)
+        raise
+    return name, Setting(text, f"--set {prefix}.{name}={text}" if prefix else f"--set {name}={text}")
+
+
+def _whole(value: object) -> int:
+    """A whole number of another library, of NumPy say, as Python's own."""
+    if not isinstance(value, Integral):
+        raise TypeError
+    return int(value)
 
 
 def _examined(
@@ -212,7 +246,21 @@ def _message(schema: type[BaseModel], value: Any, key: Key, detail: ErrorDetails
         return f"must be one of {', '.join(options)} (got {_short(wrong)}){suggestion(str(wrong), options)}{advice}"
     if allowed.is_choice_of_kinds or kind == "model_type":
         return f"must be {allowed} (got {_short(wrong)}){suggestion(str(wrong), allowed.choices)}"
-    return f"{message[0].lower()}{message[1:]} (got {_short(wrong)})".replace("tuple", "list")
+    if kind in ("too_short", "too_long"):
+        return _length_message(detail)
+    if kind == "tuple_type":
+        one = Allowed(schema, (*key, 0), value)
+        wrapped = f": [{wrong}]" if isinstance(wrong, str | int | float) and not one.holds_keys else ""
+        return f"must be a list{wrapped} (got {_short(wrong)})"
+    return f"{message[0].lower()}{message[1:]} (got {_short(wrong)})"
+
+
+def _length_message(detail: ErrorDetails) -> str:
+    """How long a list must be."""
+    context = detail["ctx"]
+    count, word = (context["min_length"], "least") if detail["type"] == "too_short" else (context["max_length"], "most")
+    got = context["actual_length"] or "none"
+    return f"must have at {word} {count} item{'s' * (count != 1)} (got {got})"
 
 
 def _short(value: Any) -> str:

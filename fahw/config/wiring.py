@@ -144,6 +144,18 @@ def _wires(chip: Chip, index: int, phase: Phase, tensors: tuple[Tensor, ...]) ->
             yield ("arrays", index, "memories"), f"{message}: add {home.name}"
 
 
+def feedback_wires(chip: Chip) -> Found:
+    """The error array reads the memories that hold feedback weights: its own, fixed ones and the copy of the others."""
+    names = {memory.name for memory in chip.memories}
+    read = dict.fromkeys(home.name for home in (chip.fixed_home, chip.home("feedback")) if home is not None)
+    for index, array in enumerate(chip.arrays):
+        if array.phases.error is not None and names.issuperset(array.memories):
+            for name in read:
+                if name not in array.memories:
+                    message = f"error runs on {array.name}, which is not wired to {name}, where feedback lives"
+                    yield ("arrays", index, "memories"), f"{message}: add {name}"
+
+
 def banks(chip: Chip) -> Found:
     """A bank is at most its memory."""
     for index, memory in enumerate(chip.memories):
@@ -176,6 +188,30 @@ def forms(chip: Chip) -> Found:
     for index, form in enumerate(chip.transport):
         if form not in allowed:
             yield ("transport", index), f"{form}: {reason}, so the form is one of {', '.join(allowed)}"
+
+
+def moved(chip: Chip) -> Found:
+    """A form that moves weights has a memory to move them to, and a link that leads there.
+
+    Where feedback weights come from a rom or a generator alone, no rule moves any: the form then says nothing.
+    """
+    index = next((i for i, form in enumerate(chip.transport) if form in ("copy", "write_through")), None)
+    weights, copies = chip.home("weight"), chip.home("feedback")
+    if index is None or weights is None or chip.array_of("error") is None or chip.error_reaches_weights:
+        return
+    form = chip.transport[index]
+    if copies is None and chip.fixed_home is None:
+        yield ("transport", index), f"{form}: no memory holds feedback: add it to the `holds` of one that error reads"
+    names = {memory.name for memory in chip.memories}
+    ends = [(link.from_, link.to) for link in chip.links]
+    dead = any(start == end or not names.issuperset((start, end)) for start, end in ends)
+    if copies is None or dead or (weights.name, copies.name) in ends:
+        return
+    message = f"{form} needs a link from {weights.name} to {copies.name}"
+    if (copies.name, weights.name) in ends:
+        yield ("links", ends.index((copies.name, weights.name))), f"{message}; this one leads the other way"
+    else:
+        yield ("transport", index), f"{message}: add it to `links`, or say `transport: []` if no weights move here"
 
 
 def skipping(chip: Chip) -> Found:
@@ -236,6 +272,6 @@ def kept_layout(chip: Chip) -> Found:
 
 
 CHECKS: tuple[Callable[[Chip], Found], ...] = (
-    taken_names, unknown_memories, homes, twice_held, phases, wires, banks, rounding_bits, forms, skipping, updating,
-    row_stationary, late_updates, mesh_cores, kept_layout, given_energies,
+    taken_names, unknown_memories, homes, twice_held, phases, wires, feedback_wires, banks, rounding_bits, forms,
+    moved, skipping, updating, row_stationary, late_updates, mesh_cores, kept_layout, given_energies,
 )  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from math import isfinite, prod
+from math import isfinite
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from fahw.learn.emulated import Emulated
 from fahw.learn.emulated_words import EmulatedWords
 from fahw.learn.feedback import Feedback, FloatWords, IntegerWords, Words, check_trained
 from fahw.learn.findings import findings
+from fahw.learn.fit import misfits
 from fahw.learn.floating import Floating
 from fahw.learn.formats import RANDOM_BITS, network_scales, overflow_problems
 from fahw.learn.integer import Integer
@@ -184,13 +185,8 @@ def _numbers(
 def check_fit(network: Network, recipe: Recipe, dataset: Dataset) -> None:
     """Raise ConfigError unless the images fit the input, the labels the output, and a batch the training set."""
     untrainable(network)
-    problems = []
-    if prod(network.input_shape) != prod(dataset.shape):
-        text = f"takes inputs of shape {network.input_shape}, images of '{dataset.name}' have {dataset.shape}"
-        problems.append(Problem(network.name, text))
-    if dataset.classes > network.classes:
-        text = f"has {network.classes} outputs, '{dataset.name}' has {dataset.classes} classes"
-        problems.append(Problem(network.name, text))
+    found = misfits(network, dataset.name, dataset.shape, dataset.classes)
+    problems = [Problem(network.name, text) for text in found]
     if network.parameters > _MOST_PARAMETERS:
         text = f"has {network.parameters:,} parameters; at most {_MOST_PARAMETERS:,} can be trained here"
         problems.append(Problem(network.name, text))

@@ -71,6 +71,8 @@ def write_plots(cost: Cost, folder: Path | str) -> list[Path]:
     from fahw.report.plots import draw_line
 
     folder, line = Path(folder), line_of(cost)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(Problem(f"--plots {folder}", "is a file: name a folder for the plots"))
     files = {f"{plot.name}.svg": plot.svg for plot in draw_line(line)}
     files["roofline.csv"] = csv_text(COLUMNS, line.roofline)
     parts = ({**row, "stall_cycles": sum(row["stall_cycles"].values())} for row in line.details["parts"])

@@ -15,6 +15,7 @@ from fahw.chip.cost import SHARED
 from fahw.rules import BACKPROPAGATION
 from fahw.study.price import Request
 from fahw.study.verdict import KINDS
+from fahw.work.step import NONE
 
 if TYPE_CHECKING:
     from fahw.study.grid import Setup
@@ -44,7 +45,7 @@ def rivals(setups: Mapping[int, Setup], everywhere: bool = False) -> Iterator[Ri
     for number, setup in setups.items():
         if setup.request.rule == BACKPROPAGATION.name or everywhere:
             request = setup.request
-            own = request.transport or request.chip.forms[0]
+            own = request.transport or next(iter(request.chip.forms), NONE)
             for form in (*request.chip.forms, SHARED):
                 if request.rule != BACKPROPAGATION.name or form != own:
                     rival = replace(request, rule=BACKPROPAGATION.name, transport=form)

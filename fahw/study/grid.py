@@ -18,7 +18,7 @@ from fahw.config.chip import Chip
 from fahw.config.load import find, load_chip, sweep_problems
 from fahw.config.recipe import Recipe
 from fahw.config.setting import Setting
-from fahw.config.sweep import Sweep
+from fahw.config.sweep import Sweep, sound
 from fahw.config.validate import Place, in_order
 from fahw.config.yamltext import Key, dotted
 from fahw.errors import ConfigError, Problem, suggestion, whole
@@ -75,9 +75,16 @@ def checked(spec: Sweep, place: Place, data_dir: Path | None, with_data: bool = 
     maker.problems += sweep_problems(spec, place)
     maker.problems += _wrong_forms(spec, place)
     if maker.problems:
-        raise ConfigError(in_order(maker.problems))
+        spec = _without_form(sound(spec))
+        maker = Maker(spec, place, data_dir, False, device, maker.problems)
     maker.all_of(alone(spec))
     return maker
+
+
+def _without_form(spec: Sweep) -> Sweep:
+    """The sweep without a form of transport that is none at all."""
+    kept = {name: value for name, value in spec.set.items() if name != "transport" or value in FORMS}
+    return spec.model_copy(update={"set": kept})
 
 
 def _wrong_forms(spec: Sweep, place: Place) -> Iterator[Problem]:
@@ -106,11 +113,19 @@ class _NetworkFacts:
 class Maker:
     """Makes points; keeps what they share, and the problems that it meets."""
 
-    def __init__(self, spec: Sweep, place: Place, data_dir: Path | None, with_data: bool, device: str) -> None:
+    def __init__(
+        self,
+        spec: Sweep,
+        place: Place,
+        data_dir: Path | None,
+        with_data: bool,
+        device: str,
+        problems: Iterable[Problem] = (),
+    ) -> None:
         self._spec, self._place, self._data_dir, self._with_data = spec, place, data_dir, with_data
         self._device = device
         self._made: dict[Any, Any] = {}
-        self.problems: list[Problem] = []
+        self.problems = list(problems)
 
     def all_of(self, choices: Iterable[Choice]) -> list[Setup]:
         """The point of every choice. Raises ConfigError with every problem met."""

@@ -100,11 +100,16 @@ def _where(values: dict[str, Any], axes: dict[str, Axis], section: str) -> dict[
 
 
 def alone(spec: Sweep) -> Iterator[Choice]:
-    """Every choice of each dimension, the others at their first: what a wrong value shows in without all points."""
+    """Every choice of each dimension, the others at their first: what a wrong value shows in without all points.
+
+    The base alone where there are no axes.
+    """
     found = dimensions(spec)
     first = Choice({}, {})
     for choices in found:
         first |= choices[0]
+    if not found:
+        yield first
     for choices in found:
         yield from (replace(first) | choice for choice in choices)
 

@@ -35,9 +35,16 @@ NONE = "none"
 def form_of(chip: Chip, rule: Rule, transport_form: str | None) -> Form | None:
     """The form of transport for a rule: the chip's first where none is asked for, None where the rule moves nothing."""
     form = next((form for form in chip.transport if transport_form in (None, form)), None)
+    if not chip.transport and rule.reads_weight:
+        message = f"{rule.name} uses the forward weights, and the chip has no form of transport (`transport: []`)"
+        raise ConfigError(Problem(chip.name, message, "transport"))
+    if not chip.transport and transport_form is None:
+        return None
     if form is None and (rule.reads_weight or transport_form != NONE):
         advice = suggestion(str(transport_form), chip.transport)
-        message = f"no transport '{transport_form}' on this chip{advice}; its forms: {', '.join(chip.transport)}"
+        message = (
+            f"no transport '{transport_form}' on this chip{advice}; its forms: {', '.join(chip.transport) or NONE}"
+        )
         raise ConfigError(Problem(chip.name, message, "transport"))
     return form if rule.reads_weight else None
 
