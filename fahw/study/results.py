@@ -61,7 +61,15 @@ def _refuse(name: str) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON. Raises ConfigError where the file is missing or broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        return json.loads(read_file(path), parse_constant=_refuse)
+    except ValueError as error:
+        raise ConfigError(Problem(str(path), f"cannot be read as JSON: {error}")) from None
+
+
+def read_file(path: Path) -> str:
+    """Read text. Raises ConfigError where the file is missing or no text."""
+    try:
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(Problem(str(path), "no such file: is this a folder that fahw wrote?")) from None
     except (OSError, ValueError) as error:

@@ -8,6 +8,7 @@ damaged/            what was found damaged, set aside
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -18,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from fahw.errors import ConfigError, Problem
+from fahw.files import write_text
 from fahw.study.lines import LineFile, read_lines
-from fahw.study.results import canonical, make_folder, read_json, write_json
+from fahw.study.price import compact
+from fahw.study.results import canonical, make_folder, read_file, read_json, write_json
 
-LAYOUT = 1
+LAYOUT = 2
 _NUMBERS = count()
 
 
@@ -58,12 +61,11 @@ class Store:
     def run(self, key: str) -> Any:
         """The stored result of a training. Raises ConfigError where it is missing or damaged."""
         path = self.run_path(key)
-        manifest = read_json(path / "manifest.json")
-        result = read_json(path / "result.json")
+        manifest, text = read_json(path / "manifest.json"), read_file(path / "result.json")
         digest = manifest.pop("sha256", None) if isinstance(manifest, dict) else None
-        if digest != _hash(canonical([manifest, result])):
+        if digest != _hash(canonical(manifest) + text):
             raise ConfigError(Problem(str(path), "the result is not the one that was stored: damaged"))
-        return result
+        return json.loads(text)
 
     def add_run(self, key: str, result: Any, manifest: dict[str, Any]) -> None:
         """Store a training, whole or not at all; one that another process has stored meanwhile stays."""
@@ -72,8 +74,9 @@ class Store:
             return
         aside = path.with_name(f".{key}.{socket.gethostname()[:40]}.{os.getpid()}.{next(_NUMBERS)}")
         try:
-            write_json(aside / "result.json", result)
-            write_json(aside / "manifest.json", manifest | {"sha256": _hash(canonical([manifest, result]))})
+            text = compact(result)
+            write_text(aside / "result.json", text)
+            write_json(aside / "manifest.json", manifest | {"sha256": _hash(canonical(manifest) + text)})
             aside.rename(path)
         except OSError:
             if not path.exists():

@@ -197,9 +197,11 @@ def _run_task(task: _Task) -> TrainResult:
 
 
 def _keep(store: Store, job: Job, result: TrainResult) -> None:
+    if store.run_path(job.key).exists():  # the worker stored it
+        return
     versions = {"fahw": fahw.__version__, "torch": torch.__version__, "numpy": numpy.__version__}
     manifest = {"key": job.key, "inputs": job.inputs, "data": job.data, "device": job.device, "versions": versions}
-    store.add_run(job.key, asdict(result), manifest)
+    store.add_run(job.key, _RESULT.dump_python(result), manifest)
 
 
 def run_all(
