@@ -2,12 +2,14 @@
 
 import csv
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 
 import fahw
 from fahw.config.sweep import Sweep
-from fahw.study import price, training
+from fahw.study import execute, price, training
 from fahw.study.lines import LineFile, read_lines
 from fahw.study.store import Store
 from fahw.study.sweep import sweep
@@ -261,3 +263,34 @@ def test_a_store_is_cleared_of_what_killed_processes_left(tmp_path):
     assert Store(tmp_path).run("k") == {"a": 1}
     assert mine.exists()
     assert not gone.exists()
+
+
+def test_processes_started_early_train_the_same_and_may_die(tmp_path, monkeypatch):
+    """A new sweep with many trainings starts its processes before it has planned; one that dies costs nothing."""
+    begun = []
+
+    @contextmanager
+    def watched(workers, prepare):
+        with execute.started(workers, prepare) as pool:
+            begun.append(pool)
+            pool.submit(os._exit, 1)
+            yield pool
+
+    many = spec(seeds=3, name="many")
+    sweep(many, out=tmp_path / "one", workers=1)
+    monkeypatch.setattr("fahw.study.sweep.started", watched)
+    result = sweep(many, out=tmp_path / "two", workers=2)
+    assert len(begun) == 1
+    assert not result.failed
+    assert tables(tmp_path / "one") == tables(tmp_path / "two")
+    sweep(spec(seeds=4, name="many"), out=tmp_path / "two", workers=2)
+    assert len(begun) == 1  # the store is not new: perhaps nothing is left to train
+
+
+def test_a_wrong_sweep_leaves_no_process_behind(tmp_path):
+    before = set(multiprocessing.active_children())
+    with pytest.raises(fahw.ConfigError):
+        sweep(spec(seeds=3, chip="nowhere"), out=tmp_path, workers=2)
+    for child in set(multiprocessing.active_children()) - before:
+        child.join(10)
+        assert not child.is_alive()

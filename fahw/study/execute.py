@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import connection
 from typing import Any, Generic, TypeVar
@@ -47,15 +47,17 @@ class Outcome(Generic[R]):
 
 
 def run_tasks(
-    call: Callable[[T], R], tasks: Sequence[T], workers: int, executor: Executor | None = None
-) -> Iterator[Outcome[R]]:
-    """The outcome of every task as it comes. A task that fails, or whose process dies, does not stop the others."""
+    call: Callable[[T], R], tasks: Sequence[T], workers: int, executor: Executor | None = None,
+    ahead: Executor | None = None,
+) -> Iterator[Outcome[R]]:  # fmt: skip
+    """The outcome of every task as it comes. A task that fails, or whose process dies, does not stop the others.
+    `ahead`: processes of this machine that run already."""
     if executor is not None:
         yield from _on(executor, call, tasks, range(len(tasks)), cancel=True)
     elif min(workers, len(tasks)) <= 1:
         yield from (_here(call, task, index) for index, task in enumerate(tasks))
     else:
-        yield from _in_processes(call, tasks, workers)
+        yield from _in_processes(call, tasks, workers, ahead)
 
 
 def _here(call: Callable[[T], R], task: T, index: int) -> Outcome[R]:
@@ -65,10 +67,12 @@ def _here(call: Callable[[T], R], task: T, index: int) -> Outcome[R]:
         return Outcome(index, None, error)
 
 
-def _in_processes(call: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[Outcome[R]]:
+def _in_processes(
+    call: Callable[[T], R], tasks: Sequence[T], workers: int, ahead: Executor | None
+) -> Iterator[Outcome[R]]:
     left = dict.fromkeys(range(len(tasks)))
-    for _ in range(_MOST_BREAKS):
-        with _pool(min(workers, len(left))) as pool:
+    for attempt in range(_MOST_BREAKS):
+        with nullcontext(ahead) if ahead and not attempt else _pool(min(workers, len(left))) as pool:
             for outcome in _on(pool, call, tasks, list(left)):
                 if not isinstance(outcome.fault, BrokenExecutor):
                     del left[outcome.index]
@@ -98,6 +102,15 @@ def _on(
     finally:
         for future in waiting if cancel else ():
             future.cancel()
+
+
+@contextmanager
+def started(workers: int, prepare: Callable[[], None]) -> Iterator[Executor]:
+    """Processes that start now and `prepare` themselves, while this one goes on; for `run_tasks`, as `ahead`."""
+    with _pool(workers) as pool:
+        for _ in range(workers):
+            pool.submit(prepare)
+        yield pool
 
 
 @contextmanager

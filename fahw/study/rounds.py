@@ -69,6 +69,8 @@ class Work:
     executor: Executor | None
     on_progress: OnProgress
     on_priced: OnProgress
+    ahead: Executor | None = None
+    """Processes of this machine that run already, to train in."""
     points: tuple[Point, ...] = ()
     faults: dict[str, str] = field(default_factory=dict)
     """Why trainings failed, by their key."""
@@ -133,7 +135,7 @@ class Work:
         if time.monotonic() > self.next_save:
             self._snapshot()
         jobs = [job for point in points if not point.reason for job in point.jobs]
-        failed = run_all(jobs, self.store, self.trainers, self.on_progress, self.executor, stored)
+        failed = run_all(jobs, self.store, self.trainers, self.on_progress, self.executor, stored, self.ahead)
         self.faults |= {key: outcome.reason for key, outcome in failed.items()}
 
     def _finish(self, points: Sequence[Point]) -> None:

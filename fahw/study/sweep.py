@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,17 @@ from fahw.config.sweep import Sweep
 from fahw.config.validate import Place
 from fahw.errors import ConfigError, Problem, a_kind, whole
 from fahw.study.baseline import rivals
-from fahw.study.grid import Setup, checked, own_place
+from fahw.study.execute import started
+from fahw.study.grid import Maker, Setup, checked, own_place
 from fahw.study.overrides import check_folder, trainers
-from fahw.study.points import Choice, Points, points_of
+from fahw.study.points import Choice, Points, dimensions, points_of
 from fahw.study.pricing import OnProgress
 from fahw.study.rounds import Point, Work
 from fahw.study.search import Search, drawn
 from fahw.study.store import Store
+
+_MANY = 4
+"""So many trainings for each process are worth starting processes early."""
 
 __all__ = ["Point", "SweepResult", "describe", "sweep"]
 
@@ -67,21 +73,47 @@ def sweep(
     processes, training = trainers("cpu", workers), trainers(device, workers)
     whole("workers", processes, 1, 10_000)
     value, place = (spec, own_place(spec)) if isinstance(spec, Sweep) else load_placed_sweep(spec)
-    _check_device(value, device, executor)
-    maker = checked(value, place, data_dir, device=device)
-    source = Search(value, place) if value.search else Given(points_of(value, place))
-    made = maker.all_of(source.ask())
-    folder, kept = Path(out), Store(Path(out if store is None else store))
-    folder.mkdir(parents=True, exist_ok=True)
-    work = Work(value, kept, folder, processes, training, executor, on_progress, on_priced)
+    folder, kept = Path(out), Path(out if store is None else store)
+    with ExitStack() as stack:
+        ahead = None
+        if executor is None and training > 1 and _trains_much(value, kept, training):
+            ahead = stack.enter_context(started(training, _prepare))
+        _check_device(value, device, executor)
+        maker = checked(value, place, data_dir, device=device)
+        source = Search(value, place) if value.search else Given(points_of(value, place))
+        made = maker.all_of(source.ask())
+        work = Work(value, Store(kept), folder, processes, training, executor, on_progress, on_priced, ahead)
+        folder.mkdir(parents=True, exist_ok=True)
+        _work(work, made, source, maker)
+        return SweepResult(folder, work.points, source.skipped)
+
+
+def _work(work: Work, made: list[Setup], source: Search | Given, maker: Maker) -> None:
+    """Do all that the source asks for; the tables are written however it ends."""
     try:
         while made:
             source.tell(work.run(made))
             made = maker.all_of(source.ask())
     finally:
         work.save()
-        kept.close()
-    return SweepResult(folder, work.points, source.skipped)
+        work.store.close()
+
+
+def _trains_much(spec: Sweep, store: Path, workers: int) -> bool:
+    """Whether it pays to start processes before it is known what they will do: there are many points, and the store
+    has no training yet."""
+    points = prod(len(choices) for choices in dimensions(spec)) * len(spec.seed_list)
+    many = spec.search is not None or points >= _MANY * workers
+    return spec.train and many and not any((store / "runs").glob("*"))
+
+
+def _prepare() -> None:
+    """In a worker, before there is something to train: load what trainings need."""
+    from fahw.learn.compiled import loops
+    from fahw.study import training
+
+    loops()
+    assert training
 
 
 def _check_device(spec: Sweep, device: str, executor: Executor | None) -> None:
