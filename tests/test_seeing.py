@@ -204,7 +204,7 @@ def test_a_folder_that_cannot_be_written_is_the_users(command, tmp_path):
     (tmp_path / "file").write_text("")
     code, out, err = command("simulate", "edge_dual", "mlp_digits", "--plots", "file")
     assert (code, out) == (2, "")
-    assert "--plots file: cannot be written" in err
+    assert "--plots file: is a file: name a folder" in err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
