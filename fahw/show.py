@@ -307,7 +307,7 @@ def check_file(path: Path) -> str:
             path = load.shipped(folder)[str(path)]
     kind = load.kind_of(path)
     if kind == "chip":
-        load.load_chip(path)
+        load.check_chip(path)
     elif kind == "model":
         return f"{path}: a model, correct{_own_data(path)}"
     else:

@@ -44,8 +44,6 @@ AT_LOAD = {
     "a link without wires": ("width_bits: 16", "width_bits: 0", "greater than or equal to 1"),
     "a link that leads nowhere": ("to: copies", "to: nowhere", "the link leads nowhere: no memory 'nowhere'"),
     "a link from a memory to itself": ("to: copies", "to: weights", "from weights to itself"),
-    "no link for what must move": ("from: weights\n    to: copies", "from: copies\n    to: weights", "needs a link"),
-    "no memory for a copy": ("holds: [feedback]", "holds: [io]", "no memory holds feedback"),
     "two homes at one level": ("links:", TWICE, "weight has more than one home: weights, more"),
     "a generator that holds W": ("links:", PRNG, "a prng can hold feedback and nothing else"),
     "a clock that stands still": ("clock_mhz: 100", "clock_mhz: 0", "greater than or equal to"),
@@ -84,6 +82,8 @@ def test_an_impossible_chip_is_refused_when_it_is_loaded(case, tmp_path):
 
 WITH_A_NETWORK = {
     "more layers than cores": ("transport:", MESH, "needs 3 cores .* the mesh has 2"),
+    "no link for what must move": ("from: weights\n    to: copies", "from: copies\n    to: weights", "needs a link"),
+    "no memory for a copy": ("holds: [feedback]", "holds: [io]", "no memory .*holds feedback"),
     "no room and no DRAM": ("size_kib: 64\n    bank_kib: 16\n    width_bits: 32", "size_kib: 0.01\n    bank_kib: 0.01\n"
                             "    width_bits: 32", "does not fit weights"),
 }  # fmt: skip
@@ -91,7 +91,7 @@ WITH_A_NETWORK = {
 
 @pytest.mark.parametrize("case", WITH_A_NETWORK)
 def test_what_shows_only_with_a_network_is_refused_before_it_is_simulated(case, tmp_path):
-    """More layers than cores, weights that do not fit: an input error with advice."""
+    """More layers than cores, weights that cannot move or do not fit: an input error with advice."""
     old, new, message = WITH_A_NETWORK[case]
     network = network_of(tmp_path)
     with pytest.raises(ConfigError, match=message):

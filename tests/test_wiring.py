@@ -6,7 +6,7 @@ import pytest
 
 from fahw.chip.cost import simulate
 from fahw.chip.forms import forms_of
-from fahw.config.load import load_chip
+from fahw.config.load import check_chip, load_chip
 from fahw.config.wiring import CHECKS, REACHED, chip_problems
 from fahw.errors import ConfigError
 from fahw.rules import COMPARED, RULES
@@ -26,6 +26,11 @@ FAULTS = {
     "forward array not at the activations": ("[weights, buffer, state]", "@@[weights, state]", "forward.*activation"),
     "update not at the state": ("[weights, buffer, state]", "@@[weights, buffer]", "update.*master"),
     "error array not at the errors": ("[copies, buffer]", "@@[copies]", "error runs on bwd.*buffer, where error"),
+    "no home for the errors": ("[psum, mask, error, activation]", "[psum, mask, activation]", "no memory holds error"),
+    "no home for master": ("[param, master, ", "[param, ", "no memory holds master"),
+    "nothing to round with": ("error: nearest", "error: stochastic", "needs a rounding_generator"),
+}
+STRICT = {
     "error array not at the feedback": ("[copies, buffer]", "@@[buffer]", "error runs on bwd.*copies, where feedback"),
     "no links": (LINKS, "transport: [@@copy, ", "copy needs a link from weights to copies: add it to `links`"),
     "a link the other way": (
@@ -34,24 +39,24 @@ FAULTS = {
         "copy needs a link from weights to copies; this one leads the other way",
     ),
     "no home for the copy": ("holds: [feedback]", "holds: [io]", "copy: no memory holds feedback"),
-    "no home for the errors": ("[psum, mask, error, activation]", "[psum, mask, activation]", "no memory holds error"),
-    "no home for master": ("[param, master, ", "[param, ", "no memory holds master"),
-    "nothing to round with": ("error: nearest", "error: stochastic", "needs a rounding_generator"),
 }
 
 
-def found_in(text, tmp_path):
+def found_in(text, tmp_path, load=load_chip):
+    (tmp_path / "chip.yaml").write_text(text)
     with pytest.raises(ConfigError) as caught:
-        chip_of(tmp_path, text)
+        load(tmp_path / "chip.yaml")
     return caught.value.problems
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [*FAULTS, *STRICT])
 def test_a_fault_that_every_rule_meets_is_said_when_the_chip_is_loaded(fault, tmp_path):
-    """With file:line:col and the key; the command `check` reads files in the same way."""
-    old, new, message = FAULTS[fault]
+    """With file:line:col and the key; what keeps the chip from hosting only some rules is said by `check`."""
+    old, new, message = (FAULTS | STRICT)[fault]
     text, places = marked(swap(CHIP, old, new))
-    found = found_in(text, tmp_path)
+    found = found_in(text, tmp_path, check_chip if fault in STRICT else load_chip)
+    if fault in STRICT:
+        assert load_chip(tmp_path / "chip.yaml")
     matching = [problem for problem in found if re.search(message, problem.message)]
     assert matching, found
     assert all(problem.place.startswith(f"{tmp_path / 'chip.yaml'}:") and problem.key for problem in found)
@@ -66,7 +71,7 @@ def test_one_memory_for_both_directions_needs_no_link(tmp_path):
     """Nothing moves; a memory of feedback beside it must still be read by the array of the error."""
     text = swap(swap(CHIP, LINKS, "transport: [copy, "), *SHARED[1])
     text = swap(text, *SHARED[0])
-    (problem,) = found_in(text, tmp_path)
+    (problem,) = found_in(text, tmp_path, check_chip)
     assert "not wired to copies" in problem.message
     assert chip_of(tmp_path, swap(text, "[weights, buffer]\n", "[weights, copies, buffer]\n")).error_reaches_weights
 
@@ -96,7 +101,7 @@ def test_a_chip_for_rules_that_move_nothing_says_so(tmp_path):
 def test_a_missing_link_is_said_once_with_what_else_is_wrong(tmp_path):
     """A link that leads nowhere, or whose key is misspelt, is not also said to be missing."""
     for old, new in (("to: copies", "to: copis"), ("links:", "link:")):
-        (problem,) = found_in(swap(CHIP, old, new), tmp_path)
+        (problem,) = found_in(swap(CHIP, old, new), tmp_path, check_chip)
         assert "did you mean" in problem.message
 
 

@@ -14,12 +14,12 @@ from fahw.config.energy_table import with_energy_table
 from fahw.config.model import Model
 from fahw.config.sweep import Sweep, sweep_problems
 from fahw.config.validate import Check, Overrides, Place, validate
-from fahw.config.wiring import chip_problems
+from fahw.config.wiring import chip_problems, strict_problems
 from fahw.errors import ConfigError, Problem, a_kind, suggestion
 
 __all__ = [
-    "Overrides", "Place", "chip_problems", "find", "kind_named", "kind_of", "load_chip", "load_model_file",
-    "load_placed_sweep", "load_sweep", "shipped", "sweep_problems",
+    "Overrides", "Place", "check_chip", "chip_problems", "find", "kind_named", "kind_of", "load_chip",
+    "load_model_file", "load_placed_sweep", "load_sweep", "shipped", "sweep_problems",
 ]  # fmt: skip
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -69,6 +69,12 @@ def load_chip(name: str | Path, overrides: Overrides | None = None) -> Chip:
 def load_model_file(name: str | Path, overrides: Overrides | None, check: Check[Model]) -> Model:
     """The model that a YAML file describes, layers as written. Raises ConfigError with every problem, `check`'s too."""
     return _load(find(name, "models", "model"), Model, overrides, check)
+
+
+def check_chip(name: str | Path) -> Chip:
+    """As `load_chip`, and refused too where the forms of transport that it lists cannot work."""
+    path = find(name, "hwconfigs", "chip")
+    return with_energy_table(_load(path, Chip, None, strict_problems), path)
 
 
 def load_sweep(path: str | Path) -> Sweep:

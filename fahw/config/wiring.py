@@ -6,7 +6,7 @@ Each check is a function of the chip that yields (key, message). It may be given
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from fahw.config.chip import GENERATORS, PHASES, Array, Chip, Link, Memory, Phase, Tensor
 from fahw.config.energy_table import given_energies
@@ -36,7 +36,16 @@ def unstored(chip: Chip) -> set[Tensor]:
 
 def chip_problems(chip: Chip, place: Callable[[Key], str]) -> Iterator[Problem]:
     """What the schema cannot see. `place` tells where a key is."""
-    for check in CHECKS:
+    yield from _problems(chip, place, CHECKS)
+
+
+def strict_problems(chip: Chip, place: Callable[[Key], str]) -> Iterator[Problem]:
+    """That, and what keeps the chip from hosting the rules that its file says it is for."""
+    yield from _problems(chip, place, (*CHECKS, *STRICT))
+
+
+def _problems(chip: Chip, place: Callable[[Key], str], checks: Iterable[Callable[[Chip], Found]]) -> Iterator[Problem]:
+    for check in checks:
         for key, message in known(check(chip)):
             yield Problem(place(key), message, dotted(key))
 
@@ -272,6 +281,8 @@ def kept_layout(chip: Chip) -> Found:
 
 
 CHECKS: tuple[Callable[[Chip], Found], ...] = (
-    taken_names, unknown_memories, homes, twice_held, phases, wires, feedback_wires, banks, rounding_bits, forms,
-    moved, skipping, updating, row_stationary, late_updates, mesh_cores, kept_layout, given_energies,
+    taken_names, unknown_memories, homes, twice_held, phases, wires, banks, rounding_bits, forms, skipping, updating,
+    row_stationary, late_updates, mesh_cores, kept_layout, given_energies,
 )  # fmt: skip
+STRICT: tuple[Callable[[Chip], Found], ...] = (feedback_wires, moved)
+"""What only rules that move weights, or read feedback weights, would meet: others can be priced on such a chip."""
