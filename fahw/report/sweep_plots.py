@@ -16,6 +16,10 @@ from fahw.report.sweep_data import Record
 _WEIGHT, _FEEDBACK = "axis.chip.precision.weight", "axis.chip.precision.feedback"
 
 
+_SHADES = 10.0
+"""Points of accuracy from the brightest shade of a heat map to the darkest."""
+
+
 def draw_plots(points: Sequence[Record]) -> list[Plot]:
     """The plots that the points have data for."""
     trained = [point for point in points if point["accuracy_pct_mean"] and point["energy_pj_per_sample"]]
@@ -25,7 +29,10 @@ def draw_plots(points: Sequence[Record]) -> list[Plot]:
             caption = "The line joins the points that nothing beats; they are numbered as in the table."
             plots.append(Plot("front", "Accuracy against energy", caption, fig.to_svg(_front_figure(trained))))
         if trained and _WEIGHT in trained[0] and _FEEDBACK in trained[0]:
-            caption = "Mean test accuracy in percent over the seeds and the other axes, if any."
+            caption = (
+                "Mean test accuracy in percent over the seeds and the other axes, if any; the darkest shade is "
+                f"{_SHADES:g} points below the best, or less."
+            )
             title = "Accuracy over weight bits and feedback bits"
             plots.append(Plot("bits", title, caption, fig.to_svg(_bits_figure(trained))))
     return plots
@@ -80,8 +87,9 @@ def _bits_figure(points: Sequence[Record]) -> Figure:
     rows = -(-len(rules) // columns)
     figure, panels = fig.new_figure(2.9 * rows, rows, columns)
     widths = [sorted({point[name] for point in points}, key=_bits) for name in (_WEIGHT, _FEEDBACK)]
+    best = max(float(point["accuracy_pct_mean"]) for point in points)
     for panel, rule in zip(panels, rules, strict=False):
-        _heat_map(panel, [point for point in points if _rule(point) == rule], widths)
+        _heat_map(panel, [point for point in points if _rule(point) == rule], widths, best)
         panel.set_title(rule)
     for panel in panels[len(rules) :]:
         panel.set_visible(False)
@@ -93,15 +101,15 @@ def _bits(form: str) -> tuple[int, str]:
     return number(int(form) if form.isdecimal() else form).bits, form
 
 
-def _heat_map(axes: Axes, points: Sequence[Record], widths: list[list[str]]) -> None:
+def _heat_map(axes: Axes, points: Sequence[Record], widths: list[list[str]], best: float) -> None:
+    low = best - _SHADES
     grid = [[_mean(points, weight, feedback) for feedback in widths[1]] for weight in widths[0]]
-    axes.pcolormesh(grid, cmap="cividis", vmin=0, vmax=100, edgecolors="white", linewidth=1.0)
+    axes.pcolormesh(grid, cmap="cividis", vmin=low, vmax=best, edgecolors="white", linewidth=1.0)
     for y, line in enumerate(grid):
         for x, value in enumerate(line):
             if value == value:  # not a NaN: the point was trained
-                axes.text(
-                    x + 0.5, y + 0.5, f"{value:.1f}", ha="center", va="center", color="white" if value < 55 else "black"
-                )
+                color = "white" if value < low + 0.55 * _SHADES else "black"
+                axes.text(x + 0.5, y + 0.5, f"{value:.1f}", ha="center", va="center", color=color)
     axes.set_xticks([x + 0.5 for x in range(len(widths[1]))], widths[1])
     axes.set_yticks([y + 0.5 for y in range(len(widths[0]))], widths[0])
     axes.set_xlabel("feedback bits")
