@@ -52,7 +52,7 @@ def findings(trainings: Sequence[Sequence[Watched]], precision: Precision, modes
         small = _layers(first, tensor, lambda lost: lost.underflowed, LOST)
         still = _layers(first, tensor, lambda lost: lost.stagnated, LOST)
         if wide:
-            meant = "; behind a ReLU these pass no error, which may be meant" if _stops_errors(precision, tensor) else ""
+            meant = "; behind a ReLU they pass no error, which may be meant" if _stops_errors(precision, tensor) else ""
             result.append(f"{subject}: {_list(wide)} saturate{meant}. {_wider(precision, kind)}.")
         if small and tensor != "weight":
             result.append(f"{subject} with {rounding} rounding: {_list(small)} become zero. {_finer(precision, kind)}.")
