@@ -287,10 +287,20 @@ def test_processes_started_early_train_the_same_and_may_die(tmp_path, monkeypatc
     assert len(begun) == 1  # the store is not new: perhaps nothing is left to train
 
 
-def test_a_wrong_sweep_leaves_no_process_behind(tmp_path):
-    before = set(multiprocessing.active_children())
+def test_a_wrong_sweep_leaves_no_process_behind(tmp_path, monkeypatch):
+    """Asked of the system: a child that another thread has waited for still says that it is alive."""
+    children = set()
+
+    @contextmanager
+    def watched(workers, prepare):
+        with execute.started(workers, prepare) as pool:
+            children.update(child.pid for child in multiprocessing.active_children())
+            yield pool
+
+    monkeypatch.setattr("fahw.study.sweep.started", watched)
     with pytest.raises(fahw.ConfigError):
         sweep(spec(seeds=3, chip="nowhere"), out=tmp_path, workers=2)
-    for child in set(multiprocessing.active_children()) - before:
-        child.join(10)
-        assert not child.is_alive()
+    assert len(children) >= 2
+    for pid in children:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

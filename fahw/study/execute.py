@@ -23,6 +23,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 _MOST_BREAKS = 3
 """After so many deaths of workers, what is left runs one task at a time, so that the guilty one is found."""
+_ENDING_S = 10.0
+"""A process told to end is waited for so long, and then left to the machine."""
 EXECUTORS = ("processes", "dask")
 
 
@@ -115,7 +117,7 @@ def started(workers: int, prepare: Callable[[], None]) -> Iterator[Executor]:
 
 @contextmanager
 def _pool(workers: int) -> Iterator[Executor]:
-    """Spawned processes; left early, they are ended at once rather than waited for."""
+    """Spawned processes; left early, they are ended at once, whatever they do, and none is left behind."""
     before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
     try:
@@ -123,8 +125,11 @@ def _pool(workers: int) -> Iterator[Executor]:
         pool.shutdown()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - before:
+        children = set(multiprocessing.active_children()) - before
+        for child in children:
             child.terminate()
+        for child in children:
+            child.join(_ENDING_S)
 
 
 def _start_worker() -> None:
