@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 OUT ?= out/demo
 
-.PHONY: demo test slow lint types check examples schemas validation studies site bench clean
+.PHONY: demo test slow lint types check schemas validation studies site bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fahw compare edge_dual mlp_digits --out $(OUT)

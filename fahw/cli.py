@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from fahw.errors import ConfigError, Problem
-from fahw.rules import RULES
+from fahw.rules import COMPARED, RULES
 
 _WRONG_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 """What the system says of a path that cannot be one: the user's mistake, wherever it shows."""
@@ -182,9 +182,7 @@ def compare(
     out: Out,
     chip: Annotated[str, typer.Argument(help="A chip file, or the name of a shipped chip.")] = "edge_dual",
     model: Annotated[str, typer.Argument(help="A model file, or the name of a shipped model.")] = "mlp_digits",
-    rules: Annotated[
-        str, typer.Option("--rules", help="Comma-separated; bp is always added.")
-    ] = "bp,fa,usf,brsf,frsf,dfa",
+    rules: Annotated[str, typer.Option("--rules", help="Comma-separated; bp is always added.")] = ",".join(COMPARED),
     data: Data = None,
     epochs: Epochs = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Trainings per rule.")] = 3,

@@ -6,11 +6,13 @@ import csv
 import io
 import os
 import re
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_ASIDE = re.compile(r"\.(?:.+\.(?:json|csv|csv\.gz|html|svg|pt)\.|probe-)([0-9]{1,10})")
+_HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
+_ASIDE = re.compile(r"\.(?:.+\.(?:json|csv|csv\.gz|html|svg|pt)|probe)")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -21,7 +23,7 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content`; a crash leaves the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.{mark()}")
     try:
         with aside.open("wb") as file:
             file.write(content)
@@ -47,9 +49,20 @@ def sweep_aside(folder: Path) -> None:
     """Remove from a run folder what killed runs left aside (`.summary.csv.4711`); a living process keeps its own."""
     for place in (folder, folder / "plots", folder / "ledgers", folder / "unfinished", *folder.glob("runs/*")):
         for path in place.glob(".*"):
-            found = _ASIDE.fullmatch(path.name)
-            if found and path.is_file() and not path.is_symlink() and not _lives(int(found[1])):
+            ours = path.is_file() and not path.is_symlink() and _ASIDE.fullmatch(path.name.rsplit(".", 2)[0])
+            if ours and abandoned(path.name):
                 path.unlink(missing_ok=True)
+
+
+def mark() -> str:
+    """Ends the names of what this process writes aside: machine and process. Other machines may share the folder."""
+    return f"{_HOST}.{os.getpid()}"
+
+
+def abandoned(name: str) -> bool:
+    """Whether `name` ends in the mark of a process of this machine that is gone."""
+    _, host, process = f"..{name}".rsplit(".", 2)
+    return host == _HOST and process.isdecimal() and not _lives(int(process))
 
 
 def _lives(process: int) -> bool:

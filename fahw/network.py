@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 from fahw.config.load import Overrides, Place, load_model_file
@@ -18,8 +17,8 @@ from fahw.layers import INPUT, NORMS, WEIGHTED, Kind, Layer, Shape, make_layer, 
 from fahw.rules import Rule
 
 __all__ = [
-    "ErrorPath", "Kind", "Layer", "Network", "Roles", "Shape", "error_path", "feedback_shape", "load_model",
-    "make_layer", "network_of_model", "roles_of", "spatial", "unsupported", "untrainable",
+    "INPUT", "ErrorPath", "Kind", "Layer", "Network", "Roles", "Shape", "error_path", "feedback_shape", "few_layers",
+    "load_model", "make_layer", "network_of_model", "roles_of", "spatial", "untrainable",
 ]  # fmt: skip
 
 _TAKEN = (INPUT, "loss")
@@ -94,12 +93,6 @@ class Network:
     def parameters(self) -> int:
         """Weights, biases, and batch norms' scales and shifts."""
         return sum(layer.weights + layer.biases + layer.params for layer in self.layers)
-
-    @property
-    def is_chain(self) -> bool:
-        """Whether every layer reads the one before it and nothing else."""
-        first = self.layers[0].sources == (INPUT,)
-        return first and all(layer.sources == (before.name,) for before, layer in pairwise(self.layers))
 
     def layer(self, name: str) -> Layer:
         """The layer of that name."""
@@ -192,43 +185,18 @@ def error_path(network: Network, rule: Rule) -> ErrorPath:
     return ErrorPath(roles, frozenset(wants), tapped)
 
 
-_PLAIN_KINDS = ("linear", "conv2d", "maxpool2d", "avgpool2d", "flatten", "relu", "tanh")
-
-
-def unsupported(network: Network, doing: str) -> None:
-    """Raise ConfigError with every layer of `network` that `doing` ("training", "costing") cannot take yet.
-
-    Taken are chains of plain layers: no branches, no groups, dilation or padding other than with zeros, no tiled
-    feedback.
-    """
-    found: dict[str, list[str]] = {}
-    for before, layer in zip((INPUT, *(layer.name for layer in network.layers)), network.layers, strict=False):
-        reasons = {
-            layer.kind: layer.kind not in _PLAIN_KINDS,
-            "a branch": layer.kind != "add" and layer.sources != (before,),
-            f"groups={layer.groups}": layer.groups != 1,
-            f"dilation={layer.dilation}": layer.dilation != (1, 1),
-            f"padding_mode={layer.padding_mode}": layer.padding_mode != "zeros",
-            f"dfa_feedback={network.dfa_feedback}": layer.kind == "conv2d" and network.dfa_feedback != "dense",
-        }
-        for reason in (reason for reason, applies in reasons.items() if applies):
-            found.setdefault(reason, []).append(layer.name)
-    if found:
-        problems = [f"{reason} ({_few(names)})" for reason, names in found.items()]
-        raise ConfigError(Problem(network.name, f"{doing} cannot take {', '.join(problems)} yet"))
-
-
 def untrainable(network: Network) -> None:
     """Raise ConfigError where a batch norm lies below all layers with weights: no error goes there."""
     names = [layer.name for layer in network.layers if layer.kind in NORMS and layer.name not in network.wants_error]
     if names:
         message = (
-            f"no error reaches the batch norms before the first layer with weights ({_few(names)}): leave them out"
+            f"no error reaches the batch norms before the first weighted layer ({few_layers(names)}): leave them out"
         )
         raise ConfigError(Problem(network.name, message))
 
 
-def _few(names: list[str]) -> str:
+def few_layers(names: list[str]) -> str:
+    """The names of some layers in a few words."""
     shown = ", ".join(f"'{name}'" for name in names[:3])
     return f"layers {shown} and {len(names) - 3} more" if len(names) > 3 else f"layer{'s'[: len(names) - 1]} {shown}"
 

@@ -1,9 +1,9 @@
 """The optimizers as values: what each keeps for a weight, what it computes, and how.
 
 An optimizer turns the gradient of a weight into a direction; the weight then moves along it, times the learning rate.
-`direct` says how once, in the operations of a `Unit`, of which there are three: floating point, the chip's integers,
-and the slow reference of these. The traffic (`fahw.work`) and the energy (`fahw.technology`) follow from the counts. A
-new optimizer is an entry here.
+`direct` says how once, in the operations of a `Unit`, one for each arithmetic: floating point, the chip's integers,
+their emulation, the slow reference. The traffic (`fahw.work`) and the energy (`fahw.technology`) follow from the
+counts. A new optimizer is an entry here.
 """
 
 from __future__ import annotations

@@ -5,7 +5,10 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from fahw.config.load import load_chip
+from fahw.config.sweep import Sweep
 from fahw.network import load_model
+from fahw.study import grid
+from fahw.study.points import own_place, points_of
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT.parent / "shared" / "reference"
@@ -136,3 +139,9 @@ def network_of(folder, text=MODEL, overrides=None):
 
 dataflows = st.sampled_from(("os", "ws", "is"))
 small = st.integers(1, 12)
+
+
+def setups_of(spec: Sweep) -> list[grid.Setup]:
+    """Every point of a sweep over given axes."""
+    place = own_place(spec)
+    return grid.checked(spec, place, None).all_of(points_of(spec, place).points)

@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 import fahw
-from fahw.files import sweep_aside, write_bytes, write_text
+from fahw.files import mark, sweep_aside, write_bytes, write_text
 from fahw.learn.data import fetch
 from fahw.study.results import make_folder
 
@@ -69,15 +69,16 @@ def dead_process():
 
 
 def test_what_a_killed_run_left_aside_is_removed_when_the_folder_is_used_again(tmp_path):
-    """In the folder and below; what lives, what is the user's and what is whole stays."""
-    dead, alive = dead_process(), os.getpid()
+    """In the folder and below; what lives, is another machine's or the user's, or is whole, stays."""
+    (here, _), dead, alive = mark().rsplit(".", 1), dead_process(), os.getpid()
+    left = {f".bashrc.{here}.{dead}", f".summary.csv.{here}.{alive}", "result.json", ".x.json.old"}
+    left |= {f".summary.csv.another-machine.{dead}"}
     for folder in (tmp_path, tmp_path / "plots", tmp_path / "runs" / "abc"):
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (f".summary.csv.{dead}", f".summary.csv.{alive}", f".bashrc.{dead}", "result.json", ".x.json.old"):
+        for name in (f".summary.csv.{here}.{dead}", *left):
             (folder / name).touch()
-    (tmp_path / f".probe-{dead}").touch()
+    (tmp_path / f".probe.{here}.{dead}").touch()
     make_folder(tmp_path)
-    left = {f".bashrc.{dead}", f".summary.csv.{alive}", "result.json", ".x.json.old"}
     for folder in (tmp_path, tmp_path / "plots", tmp_path / "runs" / "abc"):
         assert {path.name for path in folder.iterdir() if path.is_file()} == left
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from math import fsum
 from pathlib import Path
 
@@ -132,6 +133,20 @@ def test_the_key_of_a_training_ignores_clock_and_memories_but_not_formats():
 
     assert key() == key(clock_mhz="400") == key(memories__weight_sram__size_kib="1024")
     assert len({key(), key(precision__weight="4"), key(rounding__update="nearest")}) == 3
+
+
+def test_the_key_of_a_direct_rule_s_training_covers_how_errors_reach_the_layers():
+    """Dense or tiled, blocked or added: other trainings under dfa; under rules that go layer by layer the same."""
+    data = fahw.learn.data.load("digits")
+    chip = fahw.load_chip("edge_dual")
+
+    def key(rule, **changes):
+        network = replace(fahw.load_model("lenet5"), **changes)
+        return make_jobs(network, network.recipe, [rule], chip, [0], data)[0].key
+
+    ways = ({}, {"dfa_feedback": "tiled"}, {"dfa_residual": "biotorch"})
+    assert len({key("dfa", **way) for way in ways}) == len({key("drtp", **way) for way in ways}) == 3
+    assert len({key("bp", **way) for way in ways}) == len({key("fa", **way) for way in ways}) == 1
 
 
 def test_a_rule_that_the_chip_cannot_host_keeps_its_row(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from fahw.chip.cost import simulate
 from fahw.config.load import load_chip
 from fahw.network import load_model
-from fahw.study.verdict import break_even_overhead, saving
+from fahw.study.verdict import saving, transposed_overhead
 
 OVERHEADS = ("read_overhead", "write_overhead", "area_overhead", "leak_overhead")
 FREE = {f"transposed_access.{name}": "0" for name in OVERHEADS}
@@ -102,7 +102,7 @@ def test_break_even_overhead_by_hand(model):
     without = bp.energy_pj - extra
     assert extra > 0
     expected = (fa.energy_pj - without) / extra
-    assert break_even_overhead(chip, network, BATCH, fa.energy_pj) == pytest.approx(expected, rel=1e-6)
+    assert transposed_overhead(chip, network, BATCH).break_even(fa.energy_pj) == pytest.approx(expected, rel=1e-6)
     at = {f"transposed_access.{name}": str(getattr(chip.transposed_access, name) * expected) for name in OVERHEADS}
     if expected > 0:
         there = load_chip("edge_dual", at).without_feedback_memory()
@@ -111,7 +111,7 @@ def test_break_even_overhead_by_hand(model):
 
 def test_no_break_even_without_overheads():
     """Where the chip file says that transposed access is free there is nothing to scale."""
-    assert break_even_overhead(load_chip("edge_dual", FREE), load_model("mlp_digits"), BATCH, 1e9) is None
+    assert transposed_overhead(load_chip("edge_dual", FREE), load_model("mlp_digits"), BATCH).break_even(1e9) is None
 
 
 def test_saving_of_a_ledger_against_itself_is_zero_and_sure():

@@ -12,9 +12,9 @@ from fahw.learn.step import gradients, step
 from fahw.learn.train import build
 from fahw.network import load_model
 from fahw.rules import RULES
-from fahw.study.grid import own_place, setups
 from fahw.study.training import make_job
 from fahw.study.vectors import export_vectors
+from tests.strategies import setups_of
 
 NETWORK = load_model("mlp_digits")
 BATCH, RATE = 8, 0.05
@@ -91,6 +91,6 @@ def test_golden_vectors_are_of_steps_in_time(setting, tmp_path):
 def test_a_sweep_over_late_updates_trains_each_of_them():
     """Points that differ in nothing but the delay are other trainings."""
     spec = Sweep(name="s", model="mlp_digits", grid={"chip.update_delay": (0, 1, 2)})
-    made = setups(spec, own_place(spec), None).setups
+    made = setups_of(spec)
     assert [job.delays.update_delay for point in made for job in point.jobs] == [0, 1, 2]
     assert len({job.key for point in made for job in point.jobs}) == 3

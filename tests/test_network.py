@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fahw.config.model import Conv2dSpec, LinearSpec, PlainSpec, PoolSpec, ShortcutSpec
 from fahw.errors import ConfigError
-from fahw.network import Layer, Network, feedback_shape, load_model, make_layer, unsupported
+from fahw.network import Layer, Network, feedback_shape, load_model, make_layer
 from tests.strategies import MODEL, REFERENCE, SHIPPED_MODELS, marked, network_of, swap
 
 PLAIN = {
@@ -296,7 +296,6 @@ def test_a_graph_of_layers(tmp_path):
     assert names(network.between(by_name["b"])) == ["r"]
     assert names(network.weighted_below(by_name["l"])) == ["a", "b"]
     assert names(network.weighted_below(by_name["a"])) == []
-    assert not network.is_chain
     assert network.layer("n").params == 8
     assert network.parameters == (4 * 2 * 9 + 4) + (4 * 4 * 9 + 4) + 8 + (4 * 4 + 4)
 
@@ -316,16 +315,6 @@ def test_layers_made_by_hand_read_the_one_before():
     layers = (Layer("a", "relu", (3,), (3,)), Layer("b", "linear", (3,), (2,)))
     network = Network("hand", (3,), layers)
     assert [layer.sources for layer in network.layers] == [("input",), ("a",)]
-    assert network.is_chain
-
-
-def test_what_cannot_be_trained_or_priced_yet_is_named():
-    """Networks that the arithmetic or the cost model do not know are refused with the names of their layers."""
-    unsupported(load_model("lenet5"), "training")
-    with pytest.raises(ConfigError, match=r"resnet20: training cannot take .*batchnorm2d \(layers 'bn1'.* a branch"):
-        unsupported(load_model("resnet20"), "training")
-    with pytest.raises(ConfigError, match=r"alexnet: costing cannot take .*groups=2 \(layers 'conv2'"):
-        unsupported(load_model("alexnet"), "costing")
 
 
 MISFITS = {

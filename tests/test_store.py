@@ -4,6 +4,7 @@ import csv
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 import fahw
 from fahw.config.sweep import Sweep
+from fahw.files import mark
 from fahw.study import execute, price, training
 from fahw.study.lines import LineFile, read_lines
 from fahw.study.store import Store
@@ -144,7 +146,9 @@ def test_a_failed_training_is_recorded_and_tried_again(tmp_path, monkeypatch):
 
     monkeypatch.setattr(training, "run_training", run)
     result = sweep(spec(), out=tmp_path / "a", workers=1)
-    assert [point.reason for point in result.failed] == ["training with seed 0 failed: RuntimeError: out of luck"] * 2
+    reasons = [point.reason for point in result.failed]
+    wanted = re.compile(r"training with seed 0 failed: RuntimeError: out of luck \(test_store\.py:[0-9]+\)")
+    assert [bool(wanted.fullmatch(reason)) for reason in reasons] == [True] * 2
     rows = list(csv.DictReader((tmp_path / "a" / "summary.csv").read_text().splitlines()))
     assert [row["status"] for row in rows] == ["done", "done", "failed", "failed"]
     assert "out of luck" in (tmp_path / "a" / "report.html").read_text()
@@ -165,9 +169,8 @@ def test_a_fault_while_pricing_costs_its_point_only(tmp_path, monkeypatch):
 
     monkeypatch.setattr(price, "simulate", simulate)
     value = spec(grid=COSTS, train=False)
-    assert {point.reason for point in sweep(value, out=tmp_path, workers=1).failed} == {
-        "fahw failed: AssertionError: no such thing"
-    }
+    (reason,) = {point.reason for point in sweep(value, out=tmp_path, workers=1).failed}
+    assert re.fullmatch(r"fahw failed: AssertionError: no such thing \(test_store\.py:[0-9]+\)", reason)
     monkeypatch.setattr(price, "simulate", real)
     assert not sweep(value, out=tmp_path, workers=1).failed
 
@@ -253,16 +256,15 @@ def test_a_full_disk_loses_nothing_that_is_finished(tmp_path):
 
 
 def test_a_store_is_cleared_of_what_killed_processes_left(tmp_path):
-    """A folder aside of a process that is gone is removed; one of a living process stays."""
+    """A folder aside of a process that is gone is removed; that of a living one, or of another machine, stays."""
     store = Store(tmp_path)
     store.add_run("k", {"a": 1}, {})
-    host = os.uname().nodename[:40]
-    gone, mine = tmp_path / "runs" / f".x.{host}.999999999.0", tmp_path / "runs" / f".y.{host}.{os.getpid()}.0"
-    gone.mkdir()
-    mine.mkdir()
+    host, _ = mark().rsplit(".", 1)
+    names = f".x.0.{host}.999999999", f".y.0.{mark()}", ".z.0.another-machine.999999999"
+    for name in names:
+        (tmp_path / "runs" / name).mkdir()
     assert Store(tmp_path).run("k") == {"a": 1}
-    assert mine.exists()
-    assert not gone.exists()
+    assert [(tmp_path / "runs" / name).exists() for name in names] == [False, True, True]
 
 
 def test_processes_started_early_train_the_same_and_may_die(tmp_path, monkeypatch):

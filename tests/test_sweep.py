@@ -1,29 +1,27 @@
 """Sweeps: the grid, what shares a training, resuming, points that fail, and wrong sweeps."""
 
 import csv
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import fahw
+from fahw.config.chip import Form
 from fahw.config.load import load_placed_sweep
 from fahw.config.sweep import Sweep
 from fahw.errors import ConfigError, Problem
 from fahw.study import grid, rounds
 from fahw.study.sweep import describe, sweep
 from fahw.study.table import pareto
-from tests.strategies import marked
+from tests.strategies import SHIPPED_MODELS, marked, setups_of
 
 GRID = {"rule": ("bp", "dfa"), "chip.precision.weight": (8, 4), "chip.memories.weight_sram.bank_kib": (32, 64)}
 
 
 def spec(**changes):
     return Sweep(**({"name": "s", "grid": GRID, "epochs": 1, "seeds": 1} | changes))
-
-
-def setups_of(value):
-    return grid.setups(value, grid.own_place(value), None).setups
 
 
 def test_points_that_differ_in_energy_only_share_a_training():
@@ -48,6 +46,20 @@ def test_a_sweep_writes_a_row_per_point_and_resumes(tmp_path):
     sweep(spec(), out=tmp_path, workers=1)
     assert (tmp_path / "summary.csv").read_bytes() == table
     assert {path: path.stat().st_mtime_ns for path in results} == results
+
+
+@pytest.mark.parametrize("model", SHIPPED_MODELS)
+def test_every_shipped_model_can_be_priced_without_its_data(model):
+    """The data set that a model file recommends need not be known where nothing is trained; one that is given must."""
+    assert len(setups_of(Sweep(name="s", model=model, train=False, grid={"rule": ("bp", "fa")}))) == 2
+    with pytest.raises(ConfigError, match="no data set 'mnits'"):
+        setups_of(Sweep(name="s", model=model, train=False, data="mnits", grid={"rule": ("bp", "fa")}))
+
+
+def test_every_form_of_transport_can_be_swept():
+    """Also the slowest way to read a memory's columns."""
+    forms = (*get_args(Form), "shared", "none")
+    assert len(setups_of(Sweep(name="s", train=False, grid={"transport": forms}))) == len(forms)
 
 
 def test_a_cost_only_sweep_trains_nothing(tmp_path):

@@ -11,10 +11,9 @@ import fahw
 from fahw.config.axes import Range
 from fahw.config.load import load_placed_sweep
 from fahw.config.sweep import Sweep
-from fahw.study.grid import own_place, setups
-from fahw.study.points import points_of
+from fahw.study.points import own_place, points_of
 from fahw.study.sweep import describe
-from tests.strategies import marked
+from tests.strategies import marked, setups_of
 
 
 def points(**parts):
@@ -131,7 +130,7 @@ def test_check_says_what_is_trained_and_how_long_it_takes():
 def test_seeds_data_and_epochs_are_axes():
     """Each seed is a point of its own with one training."""
     spec = Sweep(name="s", grid={"seed": (4, 9), "epochs": (1, 2)})
-    made = setups(spec, own_place(spec), None).setups
+    made = setups_of(spec)
     assert [(setup.recipe.epochs, [job.seed for job in setup.jobs]) for setup in made] == [
         (1, [4]), (2, [4]), (1, [9]), (2, [9]),
     ]  # fmt: skip

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import fahw
 from fahw.config.numbers import FLOATS
 from fahw.errors import ConfigError
-from fahw.technology import catalogue, neural, random_bits, scaling, storage, wires
+from fahw.technology import catalogue, neural, random_bits, scaling, storage
 from fahw.technology import operations as ops
 from fahw.technology import sram as sram_module
 from fahw.technology.sram import sram
@@ -207,7 +207,7 @@ def test_nothing_costs_nothing():
     for price in (ops.add_pj, ops.register_pj, ops.bitwise_pj, ops.compare_pj, ops.shift_pj, ops.table_pj):
         assert price(0, 45).value == 0
     assert ops.multiply_pj(0, 8, 45).value == ops.multiply_pj(8, 0, 45).value == ops.mac_pj(0, 8, 0, 45).value == 0
-    assert storage.register_file_pj(0, 16, 45).value == wires.wire_pj(0, 3, 45, "lop").value == 0
+    assert storage.register_file_pj(0, 16, 45).value == 0
     assert random_bits.stochastic_rounding_pj(0, 0, 45).value == 0
     for kind in neural.OPTIMIZERS:
         assert neural.optimizer_pj(kind, 0, 45).value == 0

@@ -36,7 +36,6 @@ class Row:
 
 
 COLUMNS = ("component", "action", "tensor", "phase", "layer", "count", "unit_pj", "energy_pj")
-Address = tuple[str, str, str, str, str]
 
 
 def total_pj(rows: Iterable[Row]) -> float:

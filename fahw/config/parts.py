@@ -24,8 +24,6 @@ LEVELS: tuple[Level, ...] = ("register", "local", "global")
 Tensor = Literal[
     "weight", "master", "feedback", "activation", "error", "gradient", "optimizer", "psum", "mask", "param", "io"
 ]
-SeparateForm = Literal["copy", "write_through"]
-SharedForm = Literal["transposable", "accumulate", "column"]
 Form = Literal["copy", "write_through", "transposable", "accumulate", "column"]
 Device = Literal["hp", "lop", "lstp"]
 Node = Literal[7, 10, 14, 16, 20, 22, 32, 45, 65, 90, 130, 180]

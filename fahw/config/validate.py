@@ -26,7 +26,6 @@ _OVERRIDES = "a mapping of dotted keys to values or YAML text"
 _VALUES = "YAML text as '4' or '[copy]', a number, true or false, or a list or mapping of such"
 Place = Callable[[Key], str]
 Check: TypeAlias = Callable[[Schema, Place], Iterator[Problem]]
-_OTHER_KIND = ("literal_error", "enum")
 _ELSE = {
     "technology.node_nm": "take the nearest (65, 45, 32 and 22 have SRAM tables) and override what you know",
     "dram.kind": "take the nearest kind and give its read_pj_per_bit, write_pj_per_bit and gbyte_per_s",

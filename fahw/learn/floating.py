@@ -44,7 +44,7 @@ _DERIVATIVES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def initial_weights(layer: Layer, seed: int) -> NDArray[np.float64]:
-    """Xavier-uniform, shaped as the layer's weight: the one draw of both arithmetics."""
+    """Xavier-uniform, shaped as the layer's weight: the one draw of all arithmetics."""
     generator = np.random.Generator(np.random.PCG64(derive(seed, "init", layer.name)))
     return generator.uniform(-layer.xavier_bound, layer.xavier_bound, layer.weight_shape)
 

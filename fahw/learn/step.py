@@ -1,4 +1,4 @@
-"""One training step for every rule and both arithmetics: forward, error, gradient, update.
+"""One training step for every rule and arithmetic: forward, error, gradient, update.
 
 The step knows the rule only through the feedback words it asks for and whether the error goes `direct` to a layer; it
 knows numbers only through an `Arithmetic`, which also chooses the order of the axes: tensors are `(n, features)` or

@@ -1,4 +1,4 @@
-"""A whole training: epochs of steps, judged on a validation set, the same for every rule and both arithmetics.
+"""A whole training: epochs of steps, judged on a validation set, the same for every rule and arithmetic.
 
     result = train(network, recipe, RULES["dfa"], precision=Precision(), rounding=RoundingModes(), seed=0, dataset=data)
     result.test_accuracy_pct    # at the epoch that was best on the validation set

@@ -15,6 +15,7 @@ _BP_FORMS = {
     "write_through": "backpropagation with a written-through weight copy (write_through)",
     "transposable": "backpropagation on one transposable memory",
     "accumulate": "backpropagation on one weight memory read by rows (accumulate)",
+    "column": "backpropagation on one weight memory read by columns (column)",
 }
 
 

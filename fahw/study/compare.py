@@ -28,7 +28,7 @@ from fahw.report.priced import details_of, roofline_rows
 from fahw.rules import BACKPROPAGATION, COMPARED, RULES
 from fahw.study import verdict
 from fahw.study.overrides import check_folder, trainers, with_overrides
-from fahw.study.results import SUMMARY_COLUMNS, content_key, make_folder, write_csv, write_json
+from fahw.study.results import SUMMARY_COLUMNS, content_key, make_folder, versions, write_csv, write_json
 from fahw.study.training import Job, OnProgress, load_result, make_jobs, run_jobs
 from fahw.work.step import NONE
 
@@ -295,6 +295,7 @@ def _manifest(
     return {
         "kind": "compare",
         "fahw": fahw.__version__,
+        "versions": versions(),
         "target_accuracy_pct": comparison.target_pct,
         "inputs": inputs,
         "content_hash": content_key(inputs),

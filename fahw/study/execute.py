@@ -17,7 +17,7 @@ from multiprocessing import connection
 from typing import Any, Generic, TypeVar
 
 from fahw.errors import ConfigError, Problem, suggestion
-from fahw.study.price import FAULTS
+from fahw.study.price import FAULTS, fault_text
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -45,7 +45,7 @@ class Outcome(Generic[R]):
             return self.fault.problems[0].message
         if isinstance(self.fault, BrokenExecutor):
             return "the process that ran it died (killed, or out of memory)"
-        return f"{type(self.fault).__name__}: {self.fault}"
+        return fault_text(self.fault)
 
 
 def run_tasks(

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from fahw.chip.cost import SHARED, get_rule
-from fahw.config.chip import Chip
+from fahw.config.chip import Chip, Form
 from fahw.config.load import find, load_chip, sweep_problems
 from fahw.config.recipe import Recipe
 from fahw.config.setting import Setting
@@ -25,17 +25,17 @@ from fahw.errors import ConfigError, Problem, suggestion, whole
 from fahw.learn.data import Dataset, check_name, load
 from fahw.network import Network, load_model, untrainable
 from fahw.study.overrides import with_overrides
-from fahw.study.points import Choice, alone, own_place, points_of
+from fahw.study.points import Choice, alone, own_place
 from fahw.study.price import PackedChip, Request, network_key, pack
 from fahw.work.step import NONE
 
 if TYPE_CHECKING:
     from fahw.study.training import Job
 
-__all__ = ["Maker", "Plan", "Setup", "checked", "own_place", "setups"]
+__all__ = ["Maker", "Setup", "checked", "own_place"]
 
 T = TypeVar("T")
-FORMS = ("copy", "write_through", "transposable", "accumulate", SHARED, NONE)
+FORMS = (*get_args(Form), SHARED, NONE)
 
 
 @dataclass(frozen=True)
@@ -51,21 +51,6 @@ class Setup:
     cost_key: str
     network_key: str
     formats: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The points of a sweep, and how many its conditions skipped."""
-
-    setups: tuple[Setup, ...]
-    skipped: int
-
-
-def setups(spec: Sweep, place: Place, data_dir: Path | None, with_data: bool = True) -> Plan:
-    """Every point of a grid. Raises ConfigError with every wrong axis and value."""
-    maker = checked(spec, place, data_dir, with_data)
-    points = points_of(spec, place)
-    return Plan(tuple(maker.all_of(points.points)), points.skipped)
 
 
 def checked(spec: Sweep, place: Place, data_dir: Path | None, with_data: bool = True, device: str = "cpu") -> Maker:
@@ -184,7 +169,8 @@ class Maker:
 
     def _recipe(self, network: Network | None, settings: dict[str, Any], where: dict[str, Key]) -> Recipe | None:
         """The recipe of the point. What is set for the whole sweep is checked also where there is no network."""
-        given = {name: settings.get(name, getattr(self._spec, name, None)) for name in ("data", "epochs", "batch_size")}
+        spec = self._spec
+        given = {name: settings.get(name, getattr(spec, name, None)) for name in ("data", "epochs", "batch_size")}
         sound = [
             self._once((name, repr(value)), where.get(name, (name,)), partial(_overridden, Recipe(), {name: value}))
             for name, value in given.items()
@@ -192,12 +178,16 @@ class Maker:
         if None in sound:
             return None
         key = ("recipe", id(network), *map(repr, given.values()))
-        recipe = network and self._once(key, (), partial(_overridden, network.recipe, given))
-        name = given["data"] or (recipe.data if isinstance(recipe, Recipe) else None)
-        at = where.get("data", ("data",))
-        # A wrong name is wrong even where nothing is trained.
-        known = name and self._once(("data", name), at, lambda: (check_name(name, self._data_dir), True))
-        return recipe if known and isinstance(recipe, Recipe) else None
+        recipe = self._once(key, (), partial(_overridden, network.recipe, given)) if network else None
+        name = given["data"] or (recipe.data if recipe and spec.train else None)
+        if name is None:  # what a model file recommends is not asked for where nothing is trained
+            return recipe
+
+        def known() -> bool:
+            check_name(name, self._data_dir)
+            return True
+
+        return recipe if self._once(("data", name), where.get("data", ("data",)), known) else None
 
     def _seeds(self, settings: dict[str, Any], where: dict[str, Key]) -> tuple[int, ...] | None:
         if "seed" not in settings:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import pickle
+import re
+import traceback
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -31,11 +33,21 @@ _CODE = (
 )  # fmt: skip
 _NOT_CODE = ("cli.py", "show.py", "config/sweep.py", "config/axes.py", "config/condition.py")
 _DIGITS = 12
+_PLACE = re.compile(r'File ".*?([^/\\"]+)", line (\d+)')
 FAULTS = (
     ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError,
     ValueError,
 )  # fmt: skip
 """What a fault of fahw's own raises: it costs its point, not the sweep."""
+
+
+def fault_text(error: BaseException) -> str:
+    """A fault in a line, with the place where it was raised, so that it can be looked for."""
+    places = _PLACE.findall("".join(traceback.format_exception(error)))  # also of another process
+    where = f" ({places[-1][0]}:{places[-1][1]})" if places else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
 FIGURES = (
     "transport", "form", "cycles", "interval_cycles", "seconds", "energy_pj", "energy_pj_per_sample", "static_pj",
     "one_time_pj", "area_mm2", "area_used_mm2", "feedback_bits", "transported_bits", "spilled_bits", "macs",
@@ -155,7 +167,7 @@ def _priced(chip: Chip, request: Request) -> tuple[str, bool]:
     except ConfigError as error:
         return compact({"reason": error.problems[0].message}), True
     except FAULTS as error:
-        return compact({"reason": f"fahw failed: {type(error).__name__}: {error}"}), False
+        return compact({"reason": f"fahw failed: {fault_text(error)}"}), False
 
 
 def _record(chip: Chip, request: Request) -> dict[str, Any]:

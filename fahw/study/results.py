@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import platform
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import fahw
 from fahw.errors import ConfigError, Problem
-from fahw.files import csv_text, sweep_aside, write_text
+from fahw.files import csv_text, mark, sweep_aside, write_text
 
 SUMMARY_COLUMNS = (
     "rule", "transport", "accuracy_pct_mean", "accuracy_pct_std", "seeds", "cycles_per_step", "interval_cycles",
@@ -40,13 +42,18 @@ def make_folder(path: Path) -> Path:
         raise ConfigError(Problem("--out", "name a folder of its own for the results"))
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".probe-{os.getpid()}"
+        probe = path / f".probe.{mark()}"
         probe.touch()
         probe.unlink()
         sweep_aside(path)
     except OSError as error:
         raise ConfigError(Problem(str(path), f"cannot write to this folder: {error.strerror}")) from None
     return path
+
+
+def versions() -> dict[str, str]:
+    """What results may depend on beside their inputs."""
+    return {"fahw": fahw.__version__, "python": platform.python_version()} | {n: version(n) for n in ("torch", "numpy")}
 
 
 def write_json(path: Path, value: Any) -> None:

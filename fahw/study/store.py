@@ -9,9 +9,7 @@ damaged/            what was found damaged, set aside
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 from collections.abc import Collection, Iterator, Sequence
 from hashlib import sha256
 from itertools import count
@@ -19,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fahw.errors import ConfigError, Problem
-from fahw.files import write_text
+from fahw.files import abandoned, mark, write_text
 from fahw.study.lines import LineFile, read_lines
 from fahw.study.price import compact
 from fahw.study.results import canonical, make_folder, read_file, read_json, write_json
@@ -72,7 +70,7 @@ class Store:
         path = self.run_path(key)
         if path.exists():
             return
-        aside = path.with_name(f".{key}.{socket.gethostname()[:40]}.{os.getpid()}.{next(_NUMBERS)}")
+        aside = path.with_name(f".{key}.{next(_NUMBERS)}.{mark()}")
         try:
             text = compact(result)
             write_text(aside / "result.json", text)
@@ -97,16 +95,10 @@ class Store:
 
     def _clear(self) -> None:
         """Remove what killed processes of this machine left half-written."""
-        host = socket.gethostname()[:40]
         for path in (self.folder / "runs").glob(".*"):
-            parts = path.name.rsplit(".", 2)
-            if len(parts) == 3 and parts[0].endswith(f".{host}") and parts[1].isdecimal() and not _lives(int(parts[1])):
+            if abandoned(path.name):
                 shutil.rmtree(path, ignore_errors=True)
 
 
 def _hash(text: str) -> str:
     return sha256(text.encode()).hexdigest()
-
-
-def _lives(process: int) -> bool:
-    return os.name != "posix" or Path(f"/proc/{process}").exists() or not Path("/proc").exists()

@@ -19,7 +19,7 @@ from fahw.files import csv_text, write_bytes
 from fahw.report.page import write_report
 from fahw.rules import BACKPROPAGATION
 from fahw.study import baseline, verdict
-from fahw.study.results import SUMMARY_COLUMNS, content_key, write_csv, write_json
+from fahw.study.results import SUMMARY_COLUMNS, content_key, versions, write_csv, write_json
 from fahw.work.step import NONE
 
 if TYPE_CHECKING:
@@ -108,15 +108,20 @@ def write_folder(
     write_csv(folder / "sensitivity.csv", baseline.SENSITIVITY, baseline.sensitivity(points, found))
     _write_uncertainty(folder, points)
     _write_ledger(folder, points, rows, store)
+    _write_manifest(folder, spec, points, target)
+    write_report(folder)
+
+
+def _write_manifest(folder: Path, spec: Sweep, points: Sequence[Point], target: float | None) -> None:
     inputs = {
         "sweep": spec.model_dump(mode="json", by_alias=True),
         "costs": [point.cost_key for point in points],
         "trainings": [[job.key for job in point.jobs] for point in points],
     }
-    manifest = {"kind": "sweep", "fahw": fahw.__version__, "inputs": inputs, "content_hash": content_key(inputs)}
+    named = {"kind": "sweep", "fahw": fahw.__version__, "versions": versions()}
+    manifest = named | {"inputs": inputs, "content_hash": content_key(inputs)}
     counts = {word: sum(point.status == word for point in points) for word in ("done", "failed", "pending")}
     write_json(folder / "manifest.json", manifest | {"target_accuracy_pct": target, "points": counts})
-    write_report(folder)
 
 
 def _target(spec: Sweep, points: Iterable[Point]) -> float | None:

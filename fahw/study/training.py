@@ -11,11 +11,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-import fahw
 from fahw.chip.cost import get_rule
 from fahw.config.chip import Chip
 from fahw.config.load import load_chip
@@ -34,11 +32,12 @@ from fahw.network import Network, load_model, untrainable
 from fahw.optimizers import OPTIMIZERS
 from fahw.study.execute import Outcome, run_tasks
 from fahw.study.overrides import check_folder, with_overrides
-from fahw.study.results import content_key, write_json
+from fahw.study.results import content_key, versions, write_json
 from fahw.study.store import Store
 
-_ARITHMETIC_VERSION = 1
-"""Raised whenever the same inputs train to other numbers, so that stored results are not mistaken for new ones."""
+_ARITHMETIC_VERSION = 2
+"""Raised whenever the same inputs train to other numbers, so that stored results are not mistaken for new ones;
+tests/test_golden.py notices."""
 
 _RESULT: TypeAdapter[TrainResult] = TypeAdapter(TrainResult)
 
@@ -87,9 +86,17 @@ class Job:
                 "seed": self.seed,
                 "data": self.data_hash,
             }
+            | self._way_of_errors
             | ({} if self.delays == IN_TIME else asdict(self.delays))
             | self._kind_of_device
         )
+
+    @property
+    def _way_of_errors(self) -> dict[str, str]:
+        """How the output error reaches the layers, where the network leaves a choice."""
+        direct = get_rule(self.rule).path == "direct"
+        network = self.network
+        return {"dfa_feedback": network.dfa_feedback, "dfa_residual": network.dfa_residual} if direct else {}
 
     @property
     def _kind_of_device(self) -> dict[str, str]:
@@ -199,8 +206,7 @@ def _run_task(task: _Task) -> TrainResult:
 def _keep(store: Store, job: Job, result: TrainResult) -> None:
     if store.run_path(job.key).exists():  # the worker stored it
         return
-    versions = {"fahw": fahw.__version__, "torch": torch.__version__, "numpy": numpy.__version__}
-    manifest = {"key": job.key, "inputs": job.inputs, "data": job.data, "device": job.device, "versions": versions}
+    manifest = {"key": job.key, "inputs": job.inputs, "data": job.data, "device": job.device, "versions": versions()}
     store.add_run(job.key, _RESULT.dump_python(result), manifest)
 
 
@@ -239,11 +245,6 @@ def run_jobs(jobs: Sequence[Job], folder: Path, workers: int, on_progress: OnPro
 def checkpoint_path(folder: Path, job: Job) -> Path:
     """Where a store keeps a training that is not finished."""
     return folder / "unfinished" / f"{job.key}.pt"
-
-
-def result_path(folder: Path, job: Job) -> Path:
-    """Where the result of `job` lies in a store."""
-    return folder / "runs" / job.key / "result.json"
 
 
 def store_result(folder: Path, result: TrainResult) -> Path:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,10 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-import fahw
 from fahw.chip.cost import get_rule
 from fahw.config.chip import Chip
 from fahw.config.load import load_chip
@@ -52,16 +49,17 @@ from fahw.learn.record import UNSIGNED, LoggedLfsr, Record, Recorder, constants
 from fahw.learn.signals import signal_frac
 from fahw.learn.step import Model, step
 from fahw.learn.train import epoch_batches
-from fahw.network import Layer, Network, load_model, roles_of, unsupported
+from fahw.network import INPUT, Layer, Network, few_layers, load_model, roles_of
 from fahw.optimizers import OPTIMIZERS
 from fahw.prng import LENGTH, TAP, derive, lfsr_bits
 from fahw.study.overrides import with_overrides
-from fahw.study.results import content_key, make_folder, read_json, write_json
+from fahw.study.results import content_key, make_folder, read_json, versions, write_json
 from fahw.study.training import Job, make_job
 from fahw.systolic import DATAFLOWS, systolic_cycles
 from fahw.work.products import gemms
 
 KIND = "vectors"
+_PLAIN_KINDS = ("linear", "conv2d", "maxpool2d", "avgpool2d", "flatten", "relu", "tanh")
 """What the manifest calls itself."""
 _MOST_STEPS = 1_000_000
 _CONSTANT_BITS = 32
@@ -131,7 +129,7 @@ def export_vectors(
     network = network if isinstance(network, Network) else load_model(network)
     _check([lambda: _check_fixed_point(chip), lambda: whole("steps", steps, 1, _MOST_STEPS), lambda: get_rule(rule)])
     network = replace(network, recipe=with_overrides(network.recipe, data=data, batch_size=batch_size))
-    unsupported(network, "the export of vectors")
+    _check_layers(network)
     job = make_job(network, rule, chip, data=None, epochs=None, seed=seed, data_dir=data_dir)
     folder = Path(out)
     _check_momentum(job.recipe.tuning(rule))
@@ -256,9 +254,7 @@ class _Run:
             "products": _products(self._chip, self._network, job),
             "files": self._files,
         }
-        versions = {"fahw": fahw.__version__, "torch": torch.__version__, "numpy": np.__version__}
-        versions["python"] = platform.python_version()
-        return {**content, "versions": versions, "content_hash": content_key(json.loads(json.dumps(content)))}
+        return {**content, "versions": versions(), "content_hash": content_key(json.loads(json.dumps(content)))}
 
 
 def _check(checks: list[Callable[[], object]]) -> None:
@@ -286,6 +282,28 @@ def _check_fixed_point(chip: Chip) -> None:
         message = "golden vectors are of steps whose updates and transports come in time: set update_delay to 0,"
         message += " and transport_options.period to 1"
         raise ConfigError(Problem(chip.name, message, "update_delay"))
+
+
+def _check_layers(network: Network) -> None:
+    """Exported are chains of plain layers: no branches, no groups, dilation or padding other than with zeros, no tiled
+    feedback. Raises ConfigError with every layer that is something else."""
+    found: dict[str, list[str]] = {}
+    before = INPUT
+    for layer in network.layers:
+        reasons = {
+            layer.kind: layer.kind not in _PLAIN_KINDS,
+            "a branch": layer.kind != "add" and layer.sources != (before,),
+            f"groups={layer.groups}": layer.groups != 1,
+            f"dilation={layer.dilation}": layer.dilation != (1, 1),
+            f"padding_mode={layer.padding_mode}": layer.padding_mode != "zeros",
+            f"dfa_feedback={network.dfa_feedback}": layer.kind == "conv2d" and network.dfa_feedback != "dense",
+        }
+        for reason in (reason for reason, applies in reasons.items() if applies):
+            found.setdefault(reason, []).append(layer.name)
+        before = layer.name
+    if found:
+        problems = ", ".join(f"{reason} ({few_layers(names)})" for reason, names in found.items())
+        raise ConfigError(Problem(network.name, f"the export of vectors cannot take {problems} yet"))
 
 
 @contextmanager

@@ -92,11 +92,6 @@ def transposed_overhead(chip: Chip, network: Network, batch_size: int) -> Overhe
     )
 
 
-def break_even_overhead(chip: Chip, network: Network, batch_size: int, rule_pj: float) -> float | None:
-    """Scale of the overheads of transposed access at which backpropagation costs `rule_pj` per step."""
-    return transposed_overhead(chip, network, batch_size).break_even(rule_pj)
-
-
 def _scaled(chip: Chip, scale: float) -> Chip:
     access = chip.transposed_access
     names = ("read_overhead", "write_overhead", "area_overhead", "leak_overhead")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from fahw.errors import ConfigError, Problem, suggestion
 from fahw.technology.constant import Constant
 from fahw.technology.scaling import logic_energy
@@ -38,12 +36,6 @@ def wire_pj_per_bit_mm(node_nm: int, device: str) -> Constant:
     nearest = _NODES[0] if node_nm > _NODES[0] else min(_NODES, key=lambda node: abs(node - node_nm))
     source = f"{_WIRES}, activity {_ACTIVITY}; assumed: {node_nm} nm as {nearest} nm"
     return Constant(_at(nearest, device), source, "wire", _OTHER_NODE_FACTOR)
-
-
-def wire_pj(bits: float, length_mm: float, node_nm: int, device: str) -> Constant:
-    """Energy of `bits` over a repeated wire of `length_mm`."""
-    per_bit = wire_pj_per_bit_mm(node_nm, device)
-    return replace(per_bit, value=per_bit.value * bits * length_mm)
 
 
 def router_pj_per_bit(node_nm: int) -> Constant:
