@@ -602,6 +602,12 @@ def test_learning_rate_drops():
     assert factors == pytest.approx([1] * 5 + [0.1] * 3 + [0.01] * 2)
 
 
+def test_no_epoch_is_so_short_that_the_rate_drops_before_the_first_ends():
+    """Drops come after a share of the epochs: a training of one epoch has none."""
+    assert Recipe(epochs=1, drop_at=(0.4, 0.6, 0.8)).rate_factor(0) == 1
+    assert Recipe(epochs=2, drop_at=(0.1,)).rate_factor(0) == 1
+
+
 def test_values_are_frozen(tmp_path):
     """A loaded chip cannot be changed in place."""
     with pytest.raises(ValueError, match="frozen"):

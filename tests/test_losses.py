@@ -1,9 +1,12 @@
 """What rounding loses: counted in the last step of an epoch, said where a threshold is passed, or before training."""
 
 import csv
+from math import floor
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fahw
 from fahw.config.load import load_chip
@@ -79,12 +82,21 @@ def test_the_integer_step_and_emulation_lose_the_same():
 
 @pytest.mark.parametrize(
     ("mode", "bits", "small"),
-    [("nearest", 8, [0.4, -0.5]), ("floor", 8, [0.4, 0.9]), ("stochastic", 8, [0.003]), ("stochastic", 2, [0.2, -0.2])],
+    [("nearest", 8, [0.4, -0.5]), ("floor", 8, [0.4, 0.9]), ("stochastic", 8, [0.003]), ("stochastic", 2, [0.2, 0.24])],
 )
 def test_an_update_is_in_vain_where_it_rounds_to_no_change_whatever_the_random_bits(mode, bits, small):
-    units = torch.tensor([0.0, *small, 1.5, -1.5, 0.97 if mode != "floor" else 1.0])
+    others = (-0.001, 1.0) if mode == "floor" else (-0.001 if mode == "stochastic" else -2.0, 0.97)
+    units = torch.tensor([0.0, *small, 1.5, -1.5, *others])
 
-    assert in_vain(units, mode, bits) == (len(small), len(small) + 3)
+    assert in_vain(units, mode, bits) == (len(small), len(small) + 4)
+
+
+@given(st.integers(-600, 600), st.integers(1, 8))
+def test_what_is_in_vain_under_stochastic_rounding_is_what_no_random_bits_move(sixteenths, bits):
+    """Tried with all of them: floor(u + r / 2^bits)."""
+    update = sixteenths / 512
+    moved = {floor(update + word / 2**bits) for word in range(2**bits)}
+    assert in_vain(torch.tensor([update]), "stochastic", bits)[0] == (moved == {0} and update != 0)
 
 
 def test_parts_of_a_tensor_are_counted_together():

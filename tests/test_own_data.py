@@ -60,6 +60,18 @@ def test_an_npz_of_bytes_comes_back_as_it_was_saved(tmp_path, packed):
     assert isinstance(data.train_images, np.memmap) is not packed
 
 
+def test_a_byte_that_changed_in_an_npz_is_noticed(tmp_path):
+    """Also in arrays that are mapped into memory rather than unpacked: ZIP keeps a checksum of each."""
+    values = arrays(x_train=rng(0).integers(0, 256, (3000, 2, 5, 4), np.uint8), y_train=np.arange(3000) % 3)
+    path = Path(saved(tmp_path / "own.npz", values))
+    content = bytearray(path.read_bytes())
+    content[content.index(values["x_train"].tobytes()) + 99_999] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(ConfigError, match=r"cannot be read as an NPZ file .*x_train"):
+        load(str(path))
+
+
 def test_an_npz_is_found_beside_the_other_data_and_keeps_its_name(tmp_path):
     saved(tmp_path / "own.npz", arrays())
 

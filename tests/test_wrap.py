@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
+import fahw
 from fahw.errors import ConfigError
 from fahw.learn.wrap import apply_rule, feedback_weights
 from fahw.rules import COMPARED, RULES
@@ -540,6 +541,59 @@ def test_single_precision_moved_and_mixed(rule: str) -> None:
         loss = fn.cross_entropy(mixed(x.float()), y)
     loss.backward()
     assert all(p.grad.dtype == torch.float32 for p in mixed.parameters())
+
+
+@pytest.mark.parametrize("rule", ["wm", "kp"])
+def test_learned_feedback_stays_in_the_weights_precision_under_autocast(rule: str) -> None:
+    """What is learned in a mixed pass comes in bfloat16."""
+    net = cnn().float()
+    mixed = apply_rule(net, rule)
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = fn.cross_entropy(mixed(batch((2, 8, 12))[0].float()), batch((2, 8, 12))[1])
+        loss.backward()
+    assert {words.dtype for words in feedback_weights(mixed).values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("rule", ["dfa", "drtp", "fa"])
+@pytest.mark.parametrize("first", ["grad of a later layer", "backward to later layers"])
+def test_a_backward_pass_of_some_layers_leaves_nothing_for_the_next(rule: str, first: str) -> None:
+    """Signals that a partial pass computed for tensors that it did not reach are not added to those of the next."""
+    net = mlp()
+    x, y = batch((7,))
+    wanted = step(apply_rule(net, rule), x, y)
+    ruled = apply_rule(net, rule)
+    loss = fn.cross_entropy(ruled(x), y)
+    late = [p for name, p in ruled.named_parameters() if p.dim() == 2][1:]
+    if first == "grad of a later layer":
+        torch.autograd.grad(loss, late[-1], retain_graph=True)
+    else:
+        loss.backward(inputs=late, retain_graph=True)
+        ruled.zero_grad()
+    loss.backward()
+    for name, p in ruled.named_parameters():
+        assert torch.equal(p.grad, wanted[name]), name
+
+
+def test_a_module_that_holds_a_graph_is_refused_plainly() -> None:
+    """An output stored by an earlier pass cannot be copied; a detached one can."""
+
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.last = self.out(x)
+            return self.last
+
+    net = Keeps()
+    net(torch.ones(1, 3))
+    for call in (lambda: apply_rule(net, "fa"), lambda: fahw.from_torch(net, (3,))):
+        with pytest.raises(ConfigError, match=r"module: cannot be copied .*detach it"):
+            call()
+    net.last = net.last.detach()
+    apply_rule(net, "fa")
 
 
 @pytest.mark.parametrize("residual", ["blocked", "biotorch"])

@@ -156,7 +156,7 @@ class Recipe(Tuning):
         rising = min(1.0, (epoch + 1) / (self.warmup_epochs + 1))
         if self.schedule == "cosine":
             return rising * (1 + cos(pi * epoch / self.epochs)) / 2
-        return rising * self.drop_factor ** sum(epoch >= round(at * self.epochs) for at in self.drop_at)
+        return rising * self.drop_factor ** sum(epoch >= max(1, round(at * self.epochs)) for at in self.drop_at)
 
     def rate(self, tuning: Tuning, epoch: int) -> float:
         """The learning rate in `epoch` (counted from 0)."""

@@ -6,7 +6,6 @@ layer is refused by its name in the module.
 
 from __future__ import annotations
 
-import copy
 import operator
 from dataclasses import replace
 from types import NoneType
@@ -27,6 +26,7 @@ from fahw.learn.capture_layers import (
     kind_of,
     only_subsamples,
 )
+from fahw.learn.copies import copied
 from fahw.network import Network
 
 _BATCH = 2  # not 1, so that an operation that folds the batch axis away shows
@@ -73,7 +73,7 @@ def from_torch(module: nn.Module, input_shape: tuple[int, ...], name: str | None
     for size in shape:
         whole("input_shape", size, 1, 10_000_000)
     a_kind("name", name, (str, NoneType), "text")
-    root = copy.deepcopy(module).to("meta").eval()
+    root = copied(module).to("meta").eval()
     if is_known(root):  # a lone layer would be traced into its own arithmetic
         root = nn.Sequential(root)
     graph = _trace(root)
@@ -88,7 +88,15 @@ def from_torch(module: nn.Module, input_shape: tuple[int, ...], name: str | None
 def _trace(root: nn.Module) -> fx.Graph:
     try:
         return _Tracer().trace(root)
-    except (fx.proxy.TraceError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (
+        fx.proxy.TraceError,
+        AssertionError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
         message = f"cannot be traced ({_first_line(error)}); the forward pass must not branch on values or shapes"
         raise ConfigError(Problem("module", message)) from error
 
@@ -100,7 +108,7 @@ def _values(graph: fx.Graph, root: nn.Module, input_shape: Shape) -> _Values:
     try:
         with torch.no_grad():
             interpreter.run(torch.empty(_BATCH, *input_shape, dtype=dtype, device="meta"))
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except (RuntimeError, ValueError, TypeError, LookupError, AssertionError) as error:
         message = f"does not fit a sample of shape {input_shape} ({_first_line(error)})"
         raise ConfigError(Problem(_place(interpreter.at), message)) from error
     return interpreter

@@ -104,10 +104,8 @@ def in_vain(units: Tensor, mode: Rounding, random_bits: int) -> Stagnation:
     """Of updates in units of the last place that are not zero, those too small to change anything."""
     if mode == "nearest":
         small = units.abs() <= 0.5
-    elif mode == "floor":
-        small = (units >= 0) & (units < 1)
-    else:
-        small = units.abs() < 2.0**-random_bits
+    else:  # a little less than nothing goes down by one unit, under stochastic rounding for one word of random bits
+        small = (units >= 0) & (units < (1.0 if mode == "floor" else 2.0**-random_bits))
     wanted = units != 0
     return int((small & wanted).sum()), int(wanted.sum())
 

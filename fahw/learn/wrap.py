@@ -12,7 +12,6 @@ the gradient of an input that asks for one goes through their weights.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from functools import partial
 from math import prod, sqrt
@@ -24,6 +23,7 @@ from torch.nn import functional
 
 from fahw.config.model import DirectFeedback, DirectResidual
 from fahw.errors import ConfigError, Problem, a_kind, suggestion, whole
+from fahw.learn.copies import copied
 from fahw.learn.wrap_graph import (
     Call,
     ConvProducts,
@@ -125,13 +125,15 @@ class _Wrapped(nn.Module):
         weight = self.weight
         conv = isinstance(products, ConvProducts)
         samples = MIRROR_SAMPLES
-        if conv:
-            answer = products.forward(padded[:1], weight, None)
-            samples = -(-MIRROR_SAMPLES // answer[0, 0].numel())
-        shape = (samples, *(padded.shape[1:] if conv else padded.shape[-1:]))
-        noise = torch.randint(2, shape, generator=self.fahw.generator("mirror")).to(weight.device, weight.dtype) * 2 - 1
-        answer = products.forward(noise, weight, None)
-        _, estimate, _ = products.backward(answer, noise, layout_of(weight), False)
+        with torch.autocast(weight.device.type, enabled=False):  # what is learned is kept in the weights' precision
+            if conv:
+                answer = products.forward(padded[:1].to(weight.dtype), weight, None)
+                samples = -(-MIRROR_SAMPLES // answer[0, 0].numel())
+            shape = (samples, *(padded.shape[1:] if conv else padded.shape[-1:]))
+            noise = torch.randint(2, shape, generator=self.fahw.generator("mirror")).to(weight.device, weight.dtype)
+            noise = noise * 2 - 1
+            answer = products.forward(noise, weight, None)
+            _, estimate, _ = products.backward(answer, noise, layout_of(weight), False)
         assert estimate is not None
         estimate /= answer.numel() // answer.shape[1]
         # A new tensor: another forward pass may wait for its backward pass with the old one.
@@ -215,7 +217,7 @@ def apply_rule(
     problems = _problems(module)
     if problems:
         raise ConfigError(problems)
-    wrapped = copy.deepcopy(module)
+    wrapped = copied(module)
     network = Wrapping()
     for name, layer in wrapped.named_modules():
         if type(layer) in _WRAPPED:

@@ -129,7 +129,7 @@ class Call:
     products: Products
     below: tuple[Call, ...]
     unpad: Callable[[Tensor], Tensor] | None = None
-    inbox: list[Tensor] | None = None
+    inbox: Inbox | None = None
     names: frozenset[str] = field(init=False)
     consumed: bool = False
     output: Call | None = None
@@ -213,7 +213,7 @@ class Call:
         else:
             signal = _through(rows, words, shape, strides)
         if self.inbox is not None:
-            self.inbox.append(signal)
+            self.inbox.append((_backward_pass(), signal))
         return signal
 
 
@@ -284,7 +284,7 @@ def _signal(rule: Rule, error: Tensor) -> Tensor:
 
     Targets are where that gradient is negative, as under a cross-entropy, one-hot over the size of the batch.
     """
-    unit = 1 / len(error)
+    unit = 1 / max(1, len(error))
     if rule.signal == "targets":
         return (error < 0).to(error.dtype).mul_(unit)
     return ternary(error, unit) if rule.signal == "ternary" else error
@@ -320,9 +320,18 @@ def calls_below(x: Tensor, network: Wrapping) -> tuple[Call, ...]:
     return tuple(found)
 
 
-def inbox_of(x: Tensor) -> list[Tensor]:
+Inbox = list[tuple[int, Tensor]]
+"""Direct signals, each with the backward pass that it belongs to: a pass that is not asked for `x` leaves its own."""
+
+
+def _backward_pass() -> int:
+    """The number of the backward pass that is running."""
+    return int(torch._C._current_graph_task_id())
+
+
+def inbox_of(x: Tensor) -> Inbox:
     """Where the direct signals for `x` are left; what else comes back to `x`, through shortcuts, is then dropped."""
-    inbox: list[Tensor] | None = getattr(x, "fahw_inbox", None)
+    inbox: Inbox | None = getattr(x, "fahw_inbox", None)
     if inbox is None:
         inbox = []
         x.fahw_inbox = inbox  # type: ignore[attr-defined]
@@ -330,8 +339,9 @@ def inbox_of(x: Tensor) -> list[Tensor]:
     return inbox
 
 
-def _collected(inbox: list[Tensor], g: Tensor) -> Tensor:
-    total = sum(signal.reshape(g.shape) for signal in inbox)
+def _collected(inbox: Inbox, g: Tensor) -> Tensor:
+    now = _backward_pass()
+    total = sum(signal.reshape(g.shape) for when, signal in inbox if when == now)
     inbox.clear()
     return total.to(g.dtype) if isinstance(total, Tensor) else g
 
