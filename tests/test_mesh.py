@@ -220,3 +220,11 @@ def test_a_convolution_is_split_by_channels(tmp_path):
     grouped = network_of(tmp_path, swap(MODEL, "out: 3, kernel: 3", "out: 4, kernel: 3, groups: 2"))
     with pytest.raises(ConfigError, match=r"4 outputs, 2 groups. cannot be split over 2 cores"):
         parts_of(mesh_of(placement="{conv2d1: [0, 1], linear1: 3, linear2: 4}"), grouped, False)
+
+
+def test_a_step_with_layers_placed_by_hand_is_priced():
+    """A placement by core numbers, a split layer among them, costs what its ledger says."""
+    chip = load_chip("neurocore_mesh", {"mesh.placement": "{linear1: 0, linear2: [1, 2], linear3: 3}"})
+    cost = simulate(chip, load_model("mlp_digits"), "bp", 32)
+    assert cost.energy_pj == pytest.approx(sum(row.energy_pj for row in cost.ledger))
+    assert cost.energy_pj > 0

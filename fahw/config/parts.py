@@ -299,6 +299,9 @@ class Mesh(Sourced):
     multicast: bool = True
     """The output error of direct rules reaches all cores by one tree, each link charged once; else one message each."""
 
+    def __hash__(self) -> int:  # prices are kept by chip, and a placement may be a dict
+        return hash(self.model_dump_json())
+
     @property
     def cores(self) -> int:
         """Number of cores."""

@@ -13,6 +13,7 @@ the gradient of an input that asks for one goes through their weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from math import prod, sqrt
 from typing import TypeVar, get_args
@@ -125,7 +126,9 @@ class _Wrapped(nn.Module):
         weight = self.weight
         conv = isinstance(products, ConvProducts)
         samples = MIRROR_SAMPLES
-        with torch.autocast(weight.device.type, enabled=False):  # what is learned is kept in the weights' precision
+        device = weight.device.type
+        # What is learned is kept in the weights' precision.
+        with torch.autocast(device, enabled=False) if device in ("cpu", "cuda") else nullcontext():
             if conv:
                 answer = products.forward(padded[:1].to(weight.dtype), weight, None)
                 samples = -(-MIRROR_SAMPLES // answer[0, 0].numel())
