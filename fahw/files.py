@@ -46,7 +46,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def sweep_aside(folder: Path) -> None:
-    """Remove from a run folder what killed runs left aside (`.summary.csv.4711`); a living process keeps its own."""
+    """Remove from a run folder what killed runs left aside (`.summary.csv.HOST.4711`); the living keep their own."""
     for place in (folder, folder / "plots", folder / "ledgers", folder / "unfinished", *folder.glob("runs/*")):
         for path in place.glob(".*"):
             ours = path.is_file() and not path.is_symlink() and _ASIDE.fullmatch(path.name.rsplit(".", 2)[0])

@@ -88,15 +88,7 @@ def from_torch(module: nn.Module, input_shape: tuple[int, ...], name: str | None
 def _trace(root: nn.Module) -> fx.Graph:
     try:
         return _Tracer().trace(root)
-    except (
-        fx.proxy.TraceError,
-        AssertionError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RuntimeError,
-    ) as error:
+    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         message = f"cannot be traced ({_first_line(error)}); the forward pass must not branch on values or shapes"
         raise ConfigError(Problem("module", message)) from error
 

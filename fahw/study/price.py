@@ -40,19 +40,18 @@ FAULTS = (
 )  # fmt: skip
 """What a fault of fahw's own raises: it costs its point, not the sweep."""
 
+FIGURES = (
+    "transport", "form", "cycles", "interval_cycles", "seconds", "energy_pj", "energy_pj_per_sample", "static_pj",
+    "one_time_pj", "area_mm2", "area_used_mm2", "feedback_bits", "transported_bits", "spilled_bits", "macs",
+    "inference_pj_per_sample", "power_mw", "samples_per_second", "tops_per_watt", "energy_delay_js",
+)  # fmt: skip
+
 
 def fault_text(error: BaseException) -> str:
     """A fault in a line, with the place where it was raised, so that it can be looked for."""
     places = _PLACE.findall("".join(traceback.format_exception(error)))  # also of another process
     where = f" ({places[-1][0]}:{places[-1][1]})" if places else ""
     return f"{type(error).__name__}: {error}{where}"
-
-
-FIGURES = (
-    "transport", "form", "cycles", "interval_cycles", "seconds", "energy_pj", "energy_pj_per_sample", "static_pj",
-    "one_time_pj", "area_mm2", "area_used_mm2", "feedback_bits", "transported_bits", "spilled_bits", "macs",
-    "inference_pj_per_sample", "power_mw", "samples_per_second", "tops_per_watt", "energy_delay_js",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+@cache
 def versions() -> dict[str, str]:
     """What results may depend on beside their inputs."""
     return {"fahw": fahw.__version__, "python": platform.python_version()} | {n: version(n) for n in ("torch", "numpy")}
