@@ -8,33 +8,47 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fahw.version import __version__
+
 if TYPE_CHECKING:
     from fahw.chip.cost import Cost, simulate
     from fahw.chip.trace import write_trace
-    from fahw.config.chip import Chip
-    from fahw.config.load import load_chip
     from fahw.errors import ConfigError
-    from fahw.learn.capture import from_torch
-    from fahw.learn.wrap import apply_rule, feedback_weights
-    from fahw.network import Network, load_model
-    from fahw.report.priced import write_plots
+    from fahw.hardware.chip import Chip
+    from fahw.hardware.load import load_chip
+    from fahw.hardware.systolic import systolic_cycles
+    from fahw.learn.torch_modules.apply_rule import apply_rule, feedback_weights
+    from fahw.learn.torch_modules.from_torch import from_torch
+    from fahw.network.graph import Network
+    from fahw.network.load import load_model
+    from fahw.report.cost_files import write_plots
     from fahw.study.compare import compare
-    from fahw.study.sweep import sweep
+    from fahw.study.sweeps.sweep import sweep
     from fahw.study.training import train
     from fahw.study.vectors import export_vectors
-    from fahw.systolic import systolic_cycles
     from fahw.technology.sram import Sram, sram
 
-__version__ = "0.1.0"
-
 _HOMES = {
-    "Chip": "config.chip", "load_chip": "config.load", "ConfigError": "errors", "Network": "network",
-    "load_model": "network", "from_torch": "learn.capture", "systolic_cycles": "systolic", "Sram": "technology.sram",
-    "sram": "technology.sram", "simulate": "chip.cost", "Cost": "chip.cost", "write_trace": "chip.trace",
-    "write_plots": "report.priced",
-    "apply_rule": "learn.wrap", "feedback_weights": "learn.wrap", "train": "study.training",
-    "compare": "study.compare", "sweep": "study.sweep", "export_vectors": "study.vectors",
-}  # fmt: skip
+    "Chip": "hardware.chip",
+    "load_chip": "hardware.load",
+    "ConfigError": "errors",
+    "Network": "network.graph",
+    "load_model": "network.load",
+    "from_torch": "learn.torch_modules.from_torch",
+    "systolic_cycles": "hardware.systolic",
+    "Sram": "technology.sram",
+    "sram": "technology.sram",
+    "simulate": "chip.cost",
+    "Cost": "chip.cost",
+    "write_trace": "chip.trace",
+    "write_plots": "report.cost_files",
+    "apply_rule": "learn.torch_modules.apply_rule",
+    "feedback_weights": "learn.torch_modules.apply_rule",
+    "train": "study.training",
+    "compare": "study.compare",
+    "sweep": "study.sweeps.sweep",
+    "export_vectors": "study.vectors",
+}
 
 __all__ = [
     "Chip", "load_chip", "ConfigError", "Network", "load_model", "from_torch", "systolic_cycles", "Sram", "sram",

@@ -6,6 +6,8 @@ and exits with 2; nothing in fahw raises it for a fault of its own.
 
 from __future__ import annotations
 
+import re
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -58,3 +60,18 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)`, or nothing where no known name is near."""
     near = get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.55)
     return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+_PLACE = re.compile(r'File ".*?([^/\\"]+)", line (\d+)')
+FAULTS = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What a fault of fahw's own raises: it costs its point, not the sweep."""
+
+
+def fault_text(error: BaseException) -> str:
+    """A fault in a line, with the place where it was raised, so that it can be looked for."""
+    places = _PLACE.findall("".join(traceback.format_exception(error)))  # also of another process
+    where = f" ({places[-1][0]}:{places[-1][1]})" if places else ""
+    return f"{type(error).__name__}: {error}{where}"

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as fn
 
-from fahw.network import Layer, Network
+from fahw.layers.layer import Layer
+from fahw.network.graph import Network
 
 EPS = 1e-5
 

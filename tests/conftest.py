@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from fahw.cli import main
+from fahw.cli.verbs import main
 
 torch.set_num_threads(1)
 settings.register_profile("fahw", deadline=None, derandomize=True)

@@ -8,15 +8,18 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from fahw.config.model import Model as ModelFile
-from fahw.config.precision import Precision, RoundingModes
-from fahw.config.recipe import Tuning
-from fahw.learn.feedback import Feedback, FloatWords, IntegerWords
-from fahw.learn.floating import Floating
-from fahw.learn.formats import network_scales
-from fahw.learn.integer import Integer
-from fahw.learn.step import Model
-from fahw.network import Layer, Network, network_of_model, spatial
+from fahw.formats.precision import Precision, RoundingModes
+from fahw.layers.layer import Layer, spatial
+from fahw.learn.arithmetic.floating import Floating
+from fahw.learn.arithmetic.integer import Integer
+from fahw.learn.error_path.feedback import Feedback
+from fahw.learn.error_path.feedback_words import FloatWords, IntegerWords
+from fahw.learn.model import Model
+from fahw.learn.state.scales import network_scales
+from fahw.network.graph import Network
+from fahw.network.load import network_of_model
+from fahw.network.model_file import Model as ModelFile
+from fahw.network.recipe import Tuning
 from fahw.prng import Lfsr, derive
 
 WINDOWED = ("conv2d", "maxpool2d", "avgpool2d")

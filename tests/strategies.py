@@ -4,11 +4,11 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from fahw.config.load import load_chip
 from fahw.config.sweep import Sweep
-from fahw.network import load_model
-from fahw.study import grid
-from fahw.study.points import own_place, points_of
+from fahw.hardware.load import load_chip
+from fahw.network.load import load_model
+from fahw.study.sweeps import setups as grid
+from fahw.study.sweeps.points import own_place, points_of
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT.parent / "shared" / "reference"

@@ -8,14 +8,14 @@ import torch
 from pydantic import TypeAdapter
 
 from fahw.activity import Activity, LayerActivity, mean_activity
-from fahw.config.precision import FP32, Precision, RoundingModes
-from fahw.config.recipe import Ranges, Tuning
-from fahw.learn.batches import Probe
-from fahw.learn.metrics import alignments, gradient_angles, plain_copy
-from fahw.learn.observe import Observer
+from fahw.formats.precision import FP32, Precision, RoundingModes
+from fahw.learn.samples.batches import Probe
 from fahw.learn.step import errors, forward, step
+from fahw.learn.watch.activity import Observer
+from fahw.learn.watch.alignment import alignments, gradient_angles, plain_copy
+from fahw.network.recipe import Ranges, Tuning
 from fahw.prng import derive
-from fahw.rules import RULES
+from fahw.rules.catalogue import RULES
 from tests.learn_cases import (
     batch_of,
     convolutional,

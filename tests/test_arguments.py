@@ -8,9 +8,9 @@ import pytest
 from torch import nn
 
 import fahw
+from fahw.datasets.fetch import fetch
 from fahw.files import mark, sweep_aside, write_bytes, write_text
-from fahw.learn.data import fetch
-from fahw.study.results import make_folder
+from fahw.study.storage.result_files import make_folder
 
 NET = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
 PAIR = ("edge_dual", "mlp_digits")

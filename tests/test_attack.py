@@ -8,16 +8,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fahw.config.precision import FP32, Precision, RoundingModes
-from fahw.config.recipe import Recipe
+from fahw.datasets.dataset import load
 from fahw.errors import ConfigError
-from fahw.learn.attack import RobustnessRow, fgsm, input_gradient, pgd, robustness
-from fahw.learn.batches import Probe
-from fahw.learn.data import load
-from fahw.learn.metrics import plain_copy
-from fahw.learn.train import fit
+from fahw.formats.precision import FP32, Precision, RoundingModes
+from fahw.learn.samples.batches import Probe
+from fahw.learn.training.train import fit
+from fahw.learn.watch.alignment import plain_copy
+from fahw.learn.watch.attack import RobustnessRow, fgsm, input_gradient, pgd, robustness
+from fahw.network.recipe import Recipe
 from fahw.prng import derive
-from fahw.rules import RULES
+from fahw.rules.catalogue import RULES
 from fahw.study.attack import Robustness, attack
 from tests.learn_cases import batch_of, convolutional, float_model, integer_model, mlp
 

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import fahw.learn.batches as batches_module
-from fahw.config.precision import FP32, Precision
-from fahw.config.recipe import Augment, Recipe
+import fahw.learn.samples.batches as batches_module
+from fahw.datasets.dataset import load
 from fahw.errors import ConfigError
-from fahw.learn.augment import Augmenter
-from fahw.learn.batches import split
-from fahw.learn.data import load
-from fahw.learn.floating import Floating
-from fahw.learn.train import check_fit
+from fahw.formats.precision import FP32, Precision
+from fahw.learn.arithmetic.floating import Floating
+from fahw.learn.samples.augment import Augmenter
+from fahw.learn.samples.batches import split
+from fahw.learn.training.checks import check_fit
+from fahw.network.recipe import Augment, Recipe
 from tests.learn_cases import chain, mlp
 from tests.test_train import RECIPE, TOY, run
 

@@ -5,12 +5,13 @@ import csv
 import pytest
 
 import fahw
-from fahw.chip import clock, timed
-from fahw.config.load import load_chip
+from fahw.chip import clock, memory_prices, timed
 from fahw.config.sweep import Sweep
-from fahw.study import price, verdict
-from fahw.study.sweep import sweep
-from fahw.work.step import form_of, training_step
+from fahw.hardware.load import load_chip
+from fahw.study.costs import cost_record as price
+from fahw.study.costs import verdict
+from fahw.study.sweeps.sweep import sweep
+from fahw.work.training_step import form_of, training_step
 
 LENGTHS = (1, 8)
 
@@ -35,7 +36,7 @@ def chip_with(length):
 
 
 def test_a_point_meets_backpropagation_under_its_best_form_on_its_own_chip(folder):
-    """The saving is that of `fahw.study.verdict`, against the least of copy, write_through and shared."""
+    """The saving is that of `fahw.study.costs.verdict`, against the least of copy, write_through and shared."""
     network = fahw.load_model("mlp_digits")
     rows = {(row["rule"], row["axis.chip.links.transport_link.length_mm"]): row for row in rows_of(folder)}
     for length in LENGTHS:
@@ -78,7 +79,7 @@ def test_a_sweep_without_other_rules_prices_no_rivals(tmp_path):
 @pytest.mark.parametrize("change", [{}, {"clock_mhz": 33.0}, {"micro_batch": 4}, {"tiles_per_task": 2}])
 def test_a_timing_made_before_is_the_one_that_would_be_made(change, monkeypatch):
     """Chips that differ in energies share it; one that differs in time does not."""
-    network, rule = fahw.load_model("lenet5"), fahw.rules.RULES["bp"]
+    network, rule = fahw.load_model("lenet5"), fahw.rules.catalogue.RULES["bp"]
     chip = load_chip("dram_bound").model_copy(update=change)
     base = load_chip("dram_bound")
     steps = [training_step(c, network, rule, 16, form_of(c, rule, None)) for c in (base, chip)]
@@ -101,7 +102,7 @@ def area_rows(tmp_path, chip):
 def test_at_equal_area_backpropagation_gets_the_second_memory_as_more_of_what_overflows(tmp_path):
     """Where activations spill, by hand: as many banks as fit into the area of the chip with two memories."""
     chip = load_chip("edge_dual")
-    bank = {m.name: fahw.chip.area.storage.area_mm2(chip, m, m.bank) for m in chip.memories}
+    bank = {m.name: memory_prices.area_mm2(chip, m, m.bank) for m in chip.memories}
     rows = {row["axis.batch_size"]: row for row in area_rows(tmp_path, "edge_dual")}
     assert rows["8"]["added_kib"] == "0.0"
     assert rows["8"]["grown_memory"] == ""

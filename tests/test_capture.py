@@ -15,10 +15,12 @@ from torch.nn import functional as fn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fahw.errors import ConfigError
-from fahw.learn.capture import from_torch
-from fahw.learn.wrap import apply_rule
-from fahw.network import Layer, Network, load_model
-from fahw.rules import COMPARED
+from fahw.layers.layer import Layer
+from fahw.learn.torch_modules.apply_rule import apply_rule
+from fahw.learn.torch_modules.from_torch import from_torch
+from fahw.network.graph import Network
+from fahw.network.load import load_model
+from fahw.rules.catalogue import COMPARED
 
 
 class LeNet(nn.Module):

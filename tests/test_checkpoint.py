@@ -13,16 +13,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from fahw.config.load import load_chip
-from fahw.config.precision import FP32, Precision, RoundingModes
+from fahw.datasets.dataset import load
 from fahw.files import write_bytes
-from fahw.learn.checkpoint import Checkpoint, _plain
-from fahw.learn.data import load
-from fahw.learn.delays import Delays
-from fahw.learn.device import CPU
-from fahw.learn.train import build, fit
-from fahw.network import load_model
-from fahw.rules import RULES
+from fahw.formats.precision import FP32, Precision, RoundingModes
+from fahw.hardware.load import load_chip
+from fahw.learn.kernels.device import CPU
+from fahw.learn.state.delays import Delays
+from fahw.learn.training.build import build
+from fahw.learn.training.checkpoint import Checkpoint, _plain
+from fahw.learn.training.train import fit
+from fahw.network.load import load_model
+from fahw.rules.catalogue import RULES
 from fahw.study.training import make_job, run_job
 
 DIGITS = load("digits", None, None)
@@ -140,7 +141,7 @@ def test_every_model_can_be_kept(rule, precision, name, tmp_path):
 _CHILD = """
 import sys
 from pathlib import Path
-from fahw.learn import checkpoint
+from fahw.learn.training import checkpoint
 checkpoint.SAVE_EVERY_S = 0.0
 checkpoint.Checkpoint.__init__.__defaults__ = (0.0,)
 from fahw.study.training import make_job, run_job, store_result

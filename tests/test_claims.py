@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from fahw.chip.cost import simulate
-from fahw.config.load import load_chip
+from fahw.hardware.load import load_chip
 from tests.strategies import ROOT, SHIPPED_CHIPS
 from tests.validation import claims, claims_dfa, claims_events, claims_memory
 from tests.validation.page import MissingReferenceError, reference

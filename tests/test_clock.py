@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from fahw.chip import clock
 from fahw.chip.bursts import bursts_of, busy_cycles, isolated_cycles, longest_path
 from fahw.chip.clock import time_step
-from fahw.config.load import load_chip
-from fahw.network import load_model
-from fahw.rules import RULES
-from fahw.work.records import Flow, Task, task_id
-from fahw.work.step import form_of, training_step
+from fahw.hardware.load import load_chip
+from fahw.network.load import load_model
+from fahw.rules.catalogue import RULES
+from fahw.work.counts.record import Flow, Task, task_id
+from fahw.work.training_step import form_of, training_step
 from tests.strategies import HOSTED
 from tests.validation.engine import LIMIT, LIMITS
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fahw.learn.codes import fast_codes
+from fahw.learn.kernels.generator import fast_codes
 from fahw.prng import row_codes, row_seeds
 
 

@@ -7,7 +7,7 @@ import pytest
 import fahw
 import fahw.study
 from fahw.config.sweep import Sweep
-from fahw.study.sweep import sweep
+from fahw.study.sweeps.sweep import sweep
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 import fahw
-import fahw.learn.data
-from fahw.study.compare import SUMMARY_COLUMNS, compare
+import fahw.datasets.dataset
+from fahw.study.compare import compare
+from fahw.study.storage.result_files import SUMMARY_COLUMNS
 from fahw.study.training import make_jobs
 
 SMALL = {"rules": ["fa", "usf", "dfa"], "seeds": 2, "epochs": 2, "workers": 1}
@@ -125,7 +126,7 @@ def test_finished_trainings_are_not_repeated(run):
 def test_the_key_of_a_training_ignores_clock_and_memories_but_not_formats():
     """Changing the clock or a memory retrains nothing; changing a format does."""
     network = fahw.load_model("mlp_digits")
-    data = fahw.learn.data.load("digits")
+    data = fahw.datasets.dataset.load("digits")
 
     def key(**overrides):
         chip = fahw.load_chip("edge_dual", {name.replace("__", "."): value for name, value in overrides.items()})
@@ -137,7 +138,7 @@ def test_the_key_of_a_training_ignores_clock_and_memories_but_not_formats():
 
 def test_the_key_of_a_direct_rule_s_training_covers_how_errors_reach_the_layers():
     """Dense or tiled, blocked or added: other trainings under dfa; under rules that go layer by layer the same."""
-    data = fahw.learn.data.load("digits")
+    data = fahw.datasets.dataset.load("digits")
     chip = fahw.load_chip("edge_dual")
 
     def key(rule, **changes):
@@ -163,7 +164,7 @@ def test_a_rule_that_the_chip_cannot_host_keeps_its_row(tmp_path):
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path):
     """SIGKILL in the middle, three times: finished results are kept, and the files end up the same."""
-    command = [sys.executable, "-m", "fahw.cli", "compare", "edge_dual", "mlp_digits", "--rules", "bp,fa,usf"]
+    command = [sys.executable, "-m", "fahw.cli.verbs", "compare", "edge_dual", "mlp_digits", "--rules", "bp,fa,usf"]
     command += ["--seeds", "2", "--epochs", "4", "--jobs", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([*command, "--out", tmp_path / "whole"], check=True, env=environment, capture_output=True)

@@ -9,15 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fahw.config.precision import Precision, RoundingModes
-from fahw.learn import compiled
-from fahw.learn.formats import Format, requantise_
-from fahw.learn.quantise import Noise
-from fahw.learn.signals import pruned_words
+from fahw.formats.fixed_point import Format, requantise_
+from fahw.formats.precision import Precision, RoundingModes
+from fahw.formats.quantise import Noise
+from fahw.learn.arithmetic.softmax import relu_error, softmax_error
+from fahw.learn.error_path.signals import pruned_words
+from fahw.learn.kernels import compiled
 from fahw.learn.step import gradients, step
-from fahw.learn.tables import relu_error, softmax_error
 from fahw.prng import Lfsr
-from fahw.rules import RULES
+from fahw.rules.catalogue import RULES
 from tests.learn_cases import batch_of, convolutional, integer_model, mlp
 
 needs_numba = pytest.mark.skipif(compiled.loops() is None, reason="numba is not installed")
@@ -109,9 +109,9 @@ def test_without_numba_the_package_trains():
     """A process in which numba cannot be imported."""
     code = (
         "import sys; sys.modules['numba'] = None\n"
-        "from fahw.learn import compiled\n"
+        "from fahw.learn.kernels import compiled\n"
         "assert compiled.loops() is None\n"
-        "from fahw.learn.codes import fast_codes; import numpy as np\n"
+        "from fahw.learn.kernels.generator import fast_codes; import numpy as np\n"
         "print(fast_codes(np.array([1], np.uint32), 4, 8).tolist())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -15,15 +15,19 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from fahw.config import yamltext
-from fahw.config.chip import Chip, Sourced
-from fahw.config.load import chip_problems, kind_of, load_chip, load_sweep, shipped
-from fahw.config.model import Model
-from fahw.config.precision import FP32, TENSORS, Precision
-from fahw.config.recipe import Recipe
+from fahw.config.files import kind_of, shipped
 from fahw.config.sweep import Sweep
 from fahw.config.validate import override_pairs, validate
 from fahw.errors import ConfigError
-from fahw.network import load_model
+from fahw.formats.precision import FP32, TENSORS, Precision
+from fahw.hardware.chip import Chip
+from fahw.hardware.load import load_chip
+from fahw.hardware.part import Sourced
+from fahw.hardware.wiring import chip_problems
+from fahw.network.load import load_model
+from fahw.network.model_file import Model
+from fahw.network.recipe import Recipe
+from fahw.study.sweeps.load import load_sweep
 from tests.strategies import CHIP, MODEL, ROOT, SHIPPED_CHIPS, SHIPPED_MODELS, chip_of, marked, network_of, swap
 
 SCHEMAS = ROOT / "fahw" / "data" / "schemas"

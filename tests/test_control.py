@@ -6,9 +6,9 @@ from math import fsum
 import pytest
 
 from fahw.chip.cost import simulate
-from fahw.config.load import load_chip
-from fahw.network import load_model
-from fahw.study.verdict import saving, transposed_overhead
+from fahw.hardware.load import load_chip
+from fahw.network.load import load_model
+from fahw.study.costs.verdict import saving, transposed_overhead
 
 OVERHEADS = ("read_overhead", "write_overhead", "area_overhead", "leak_overhead")
 FREE = {f"transposed_access.{name}": "0" for name in OVERHEADS}

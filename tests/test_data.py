@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import fahw.learn.fetch as fetch_module
+import fahw.datasets.fetch as fetch_module
+from fahw.datasets import catalogue
+from fahw.datasets.catalogue import DATASETS, RemoteFile
+from fahw.datasets.dataset import data_folder, load
+from fahw.datasets.fetch import fetch
 from fahw.errors import ConfigError
-from fahw.learn import catalogue
-from fahw.learn.catalogue import DATASETS, RemoteFile
-from fahw.learn.data import data_folder, fetch, load
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"

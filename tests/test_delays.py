@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from fahw.config.load import load_chip
-from fahw.config.precision import FP32, Precision, RoundingModes
 from fahw.config.sweep import Sweep
 from fahw.errors import ConfigError
-from fahw.learn.delays import Delays
+from fahw.formats.precision import FP32, Precision, RoundingModes
+from fahw.hardware.load import load_chip
+from fahw.learn.state.delays import Delays
 from fahw.learn.step import gradients, step
-from fahw.learn.train import build
-from fahw.network import load_model
-from fahw.rules import RULES
+from fahw.learn.training.build import build
+from fahw.network.load import load_model
+from fahw.rules.catalogue import RULES
 from fahw.study.training import make_job
 from fahw.study.vectors import export_vectors
 from tests.strategies import setups_of

@@ -12,22 +12,23 @@ import torch
 from torch import nn
 
 import fahw
-from fahw.config.load import load_chip
-from fahw.config.precision import FP32, Precision, RoundingModes
-from fahw.config.recipe import Tuning
 from fahw.config.sweep import Sweep
+from fahw.datasets.dataset import load
 from fahw.errors import ConfigError
-from fahw.learn import device as devices
-from fahw.learn.attack import robustness
-from fahw.learn.batches import Probe
-from fahw.learn.checkpoint import Checkpoint
-from fahw.learn.data import load
-from fahw.learn.device import CPU, device_of, settled
-from fahw.learn.product import is_exact, product
+from fahw.formats.precision import FP32, Precision, RoundingModes
+from fahw.hardware.load import load_chip
+from fahw.learn.kernels import device as devices
+from fahw.learn.kernels.device import CPU, device_of, settled
+from fahw.learn.kernels.matmul import is_exact, product
+from fahw.learn.samples.batches import Probe
 from fahw.learn.step import step
-from fahw.learn.train import build, fit
-from fahw.network import load_model
-from fahw.rules import RULES
+from fahw.learn.training.build import build
+from fahw.learn.training.checkpoint import Checkpoint
+from fahw.learn.training.train import fit
+from fahw.learn.watch.attack import robustness
+from fahw.network.load import load_model
+from fahw.network.recipe import Tuning
+from fahw.rules.catalogue import RULES
 from fahw.study import attack as attacks
 from fahw.study import training
 from fahw.study.training import make_job
@@ -194,7 +195,7 @@ def test_the_verbs_train_on_the_device_that_they_are_given(monkeypatch, tmp_path
     for module in (training, attacks):
         monkeypatch.setattr(module, "device_of", lambda name: given.append(name) or DEVICE if name != "cpu" else CPU)
     monkeypatch.setattr("fahw.study.compare.device_of", lambda name: DEVICE)
-    monkeypatch.setattr("fahw.learn.device.device_of", lambda name: DEVICE)
+    monkeypatch.setattr("fahw.learn.kernels.device.device_of", lambda name: DEVICE)
     chip = load_chip("edge_dual")
 
     def figures(device, folder):
@@ -304,7 +305,7 @@ def test_a_number_too_large_is_told_which_there_are(monkeypatch):
 @pytest.mark.parametrize("verb", ["train mlp_digits", "compare --out x", "sweep bits_digits --out x", "attack lenet5"])
 def test_the_command_line_says_so(verb, tmp_path):
     """Exit code 2, one line, nothing written."""
-    command = [sys.executable, "-m", "fahw.cli", *verb.split(), "--device", "tpu"]
+    command = [sys.executable, "-m", "fahw.cli.verbs", *verb.split(), "--device", "tpu"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: device: no device 'tpu'")

@@ -13,11 +13,12 @@ import typer
 import yaml
 
 import fahw
-from fahw.cli import app, main
-from fahw.config.chip import Chip
-from fahw.config.load import load_chip, load_sweep
-from fahw.config.model import Model
+from fahw.cli.verbs import app, main
 from fahw.config.sweep import Sweep
+from fahw.hardware.chip import Chip
+from fahw.hardware.load import load_chip
+from fahw.network.model_file import Model
+from fahw.study.sweeps.load import load_sweep
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -134,7 +135,7 @@ def test_commands_run(page, shared_folder):
         for line in block.commands:
             words = shortened(shlex.split(line))
             if words[0] == "fahw":
-                words = [sys.executable, "-m", "fahw.cli", *words[1:]]
+                words = [sys.executable, "-m", "fahw.cli.verbs", *words[1:]]
             if words[0] != "make":
                 done = subprocess.run(words, cwd=shared_folder, env=environment, capture_output=True, text=True)
                 assert done.returncode == 0, f"{block}: {line}\n{done.stderr}"

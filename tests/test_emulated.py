@@ -5,21 +5,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fahw.config.numbers import FLOATS, Fixed
-from fahw.config.precision import FP32, TENSORS, Precision, RoundingModes, Scaling
-from fahw.config.recipe import Tuning
-from fahw.learn.data import load
-from fahw.learn.emulated import Emulated
-from fahw.learn.emulated_words import EmulatedWords
-from fahw.learn.feedback import Feedback, FloatWords
-from fahw.learn.floating import Floating
-from fahw.learn.formats import network_scales
-from fahw.learn.quantise import quantise, shared_unit
-from fahw.learn.step import Model, errors, forward, step
-from fahw.learn.train import build, train
-from fahw.network import load_model
+from fahw.datasets.dataset import load
+from fahw.formats.number import FLOATS, Fixed
+from fahw.formats.precision import FP32, TENSORS, Precision, RoundingModes, Scaling
+from fahw.formats.quantise import quantise, shared_unit
+from fahw.learn.arithmetic.emulated import Emulated
+from fahw.learn.arithmetic.floating import Floating
+from fahw.learn.error_path.emulated_words import EmulatedWords
+from fahw.learn.error_path.feedback import Feedback
+from fahw.learn.error_path.feedback_words import FloatWords
+from fahw.learn.model import Model
+from fahw.learn.state.scales import network_scales
+from fahw.learn.step import errors, forward, step
+from fahw.learn.training.build import build
+from fahw.learn.training.train import train
+from fahw.network.load import load_model
+from fahw.network.recipe import Tuning
 from fahw.prng import Lfsr
-from fahw.rules import RULES
+from fahw.rules.catalogue import RULES
 from tests.learn_cases import batch_of, chain, convolutional, integer_model, mlp, same_states, states
 
 EXACT_MODES = RoundingModes(activation="nearest", error="nearest", gradient="nearest", update="nearest")

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from fahw.chip.constants import constants_used
 from fahw.chip.cost import simulate
 from fahw.chip.ledger import priced, total_pj
-from fahw.chip.price import Prices
-from fahw.cli import main
-from fahw.config.chip import GENERATORS
-from fahw.config.energy_table import actions_of, read_table
-from fahw.config.load import load_chip
+from fahw.chip.unit_prices import Prices
+from fahw.cli.verbs import main
 from fahw.errors import ConfigError
+from fahw.hardware.energy_table import actions_of, read_table
+from fahw.hardware.generator import GENERATORS
+from fahw.hardware.load import load_chip
 from fahw.technology.scaling import NODES
-from fahw.work.records import Count, local_name
+from fahw.work.counts.record import Count, local_name
 from tests.strategies import CHIP, HOSTED, chip_of, marked, network_of
 
 TABLE = """\

@@ -3,10 +3,11 @@
 import pytest
 
 from fahw.chip.cost import simulate
-from fahw.config.load import load_chip
-from fahw.config.numbers import FLOATS
-from fahw.network import load_model
+from fahw.formats.number import FLOATS
+from fahw.hardware.load import load_chip
+from fahw.network.load import load_model
 from fahw.technology import operations as ops
+from fahw.technology.scaling import VDD_V
 from tests.test_work import counts, step
 
 FLOAT_KEYS = ("weight", "feedback", "activation", "error", "gradient", "master", "optimizer")
@@ -56,7 +57,7 @@ def test_products_are_priced_by_their_operands_and_sums_by_the_accumulator():
     node, single = load_chip("edge_dual").technology.node_nm, FLOATS["fp32"]
     mixed = simulate(chip_with(error="fp8_e5m2", accumulator="fp32"), "mlp_digits", "bp", 32)
     pure = simulate(floats("bf16"), "mlp_digits", "bp", 32)
-    scale = load_chip("edge_dual").technology.vdd_v ** 2 / ops.VDD_V**2
+    scale = load_chip("edge_dual").technology.vdd_v ** 2 / VDD_V**2
 
     fp8 = round(ops.mac_pj(8, 8, 32, node, FLOATS["fp8_e5m2"], single).value * scale, 6)
     integer = round(ops.mac_pj(8, 8, 32, node, None, single).value * scale, 6)

@@ -9,26 +9,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fahw.config.precision import Precision
-from fahw.config.recipe import Ranges, Tuning
 from fahw.errors import ConfigError
-from fahw.learn.formats import (
+from fahw.formats.fixed_point import (
     carrier,
     ceil_log2,
-    exp_table,
     frac,
     nearest_log2,
-    network_scales,
-    overflow_problems,
-    pixel_table,
     rate_constant,
     requantise_,
-    tanh_table,
     useful_shift,
     wrap_,
 )
-from fahw.learn.tables import relu_error
-from fahw.rules import COMPARED, RULES
+from fahw.formats.lookup_tables import exp_table, pixel_table, tanh_table
+from fahw.formats.precision import Precision
+from fahw.learn.arithmetic.softmax import relu_error
+from fahw.learn.state.overflow import overflow_problems
+from fahw.learn.state.scales import network_scales
+from fahw.network.recipe import Ranges, Tuning
+from fahw.rules.catalogue import COMPARED, RULES
 from tests.learn_cases import mlp, roundings, widths
 
 accs = st.lists(st.integers(-(2**23) + 1, 2**23 - 1), min_size=1, max_size=20)

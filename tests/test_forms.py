@@ -5,7 +5,7 @@ import json
 import pytest
 
 import fahw
-from fahw.chip.forms import Offer, least, simulate_forms
+from fahw.chip.transport_forms import Offer, least, simulate_forms
 from fahw.errors import ConfigError
 
 EDGE = {

@@ -9,12 +9,13 @@ from itertools import islice
 
 import pytest
 
-from fahw.config.load import load_chip
-from fahw.learn.batches import split
-from fahw.learn.data import load
+from fahw.datasets.dataset import load
+from fahw.hardware.load import load_chip
+from fahw.learn.samples.batches import split
 from fahw.learn.step import step
-from fahw.learn.train import build, epoch_batches
-from fahw.rules import RULES
+from fahw.learn.training.build import build
+from fahw.learn.training.train import epoch_batches
+from fahw.rules.catalogue import RULES
 from fahw.study.training import _ARITHMETIC_VERSION
 from tests.strategies import network_of
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as fn
 
 from fahw.learn.step import forward, gradients, step
-from fahw.rules import COMPARED, RULES
+from fahw.rules.catalogue import COMPARED, RULES
 from tests.closed_forms import Values
 from tests.learn_cases import batch_of, everything, float_model
 

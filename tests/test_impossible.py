@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import fahw
 from fahw.errors import ConfigError
-from fahw.rules import RULES
+from fahw.rules.catalogue import RULES
 from tests.strategies import CHIP, GENERATOR, chip_of, network_of, swap
 
 MESH = """\

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 import fahw
 from fahw.chip.cost import simulate
 from fahw.chip.ledger import dynamic_rows, total_pj
-from fahw.chip.price import Prices
-from fahw.config.load import load_chip
+from fahw.chip.unit_prices import Prices
 from fahw.errors import ConfigError
-from fahw.network import load_model
-from fahw.rules import RULES
-from fahw.work.step import form_of, training_step
+from fahw.hardware.load import load_chip
+from fahw.network.load import load_model
+from fahw.rules.catalogue import RULES
+from fahw.work.training_step import form_of, training_step
 from tests.strategies import CHIP, GENERATOR, HOSTED, RULE_NAMES, chip_of, network_of, swap
 from tests.validation.chips import perceptron
 from tests.validation.engine import random_chip, random_step

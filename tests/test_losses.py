@@ -9,19 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fahw
-from fahw.config.load import load_chip
-from fahw.config.numbers import FLOATS, fixed
-from fahw.config.precision import TENSORS, Precision, RoundingModes, Scaling
-from fahw.config.recipe import Ranges, Tuning
+from fahw.datasets.dataset import load
 from fahw.errors import ConfigError
-from fahw.learn.data import load
-from fahw.learn.findings import findings
-from fahw.learn.formats import network_scales
+from fahw.formats.number import FLOATS, fixed
+from fahw.formats.precision import TENSORS, Precision, RoundingModes, Scaling
+from fahw.hardware.load import load_chip
+from fahw.learn.state.rounding_losses import Lost, Tally, in_vain
+from fahw.learn.state.scales import network_scales
 from fahw.learn.step import step
-from fahw.learn.tally import Lost, Tally, in_vain
-from fahw.learn.train import check_rates, train
-from fahw.network import load_model
-from fahw.rules import RULES
+from fahw.learn.training.checks import check_rates
+from fahw.learn.training.train import train
+from fahw.learn.watch.findings import findings
+from fahw.network.load import load_model
+from fahw.network.recipe import Ranges, Tuning
+from fahw.rules.catalogue import RULES
 from tests.learn_cases import batch_of, convolutional, integer_model, mlp, same_states
 from tests.test_emulated import emulated_model
 

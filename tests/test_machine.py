@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 import fahw
 from fahw.activity import Activity, LayerActivity
 from fahw.chip.cost import simulate
-from fahw.config.load import load_chip
 from fahw.errors import ConfigError
-from fahw.network import load_model
-from fahw.rules import RULES
+from fahw.hardware.load import load_chip
+from fahw.hardware.systolic import Mapping
+from fahw.network.load import load_model
+from fahw.rules.catalogue import RULES
 from fahw.study.compare import compare
-from fahw.systolic import Mapping
-from fahw.work.memory import Accesses
-from fahw.work.product import Operand, Product, Stream, product_traffic
-from fahw.work.records import Placement
-from fahw.work.step import form_of, training_step
+from fahw.work.counts.accesses import Accesses
+from fahw.work.counts.gemm import Operand, Product, Stream, product_traffic
+from fahw.work.counts.record import Placement
+from fahw.work.training_step import form_of, training_step
 from tests.strategies import CHIP, chip_of, dataflows, network_of, small, swap
 from tests.test_work import counts, step
 

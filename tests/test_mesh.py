@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fahw.chip.cost import simulate
-from fahw.config.load import load_chip
 from fahw.errors import ConfigError
-from fahw.network import load_model
-from fahw.rules import RULES
+from fahw.hardware.load import load_chip
+from fahw.network.load import load_model
+from fahw.rules.catalogue import RULES
 from fahw.work.mesh import parts_of, route, send
-from fahw.work.step import form_of, training_step
+from fahw.work.training_step import form_of, training_step
 from tests.strategies import MODEL, network_of, swap
 from tests.test_work import counts, step
 

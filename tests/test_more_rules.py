@@ -7,13 +7,15 @@ from math import ceil, erf, exp, pi, sqrt
 import pytest
 
 from fahw.chip.cost import simulate
-from fahw.chip.forms import forms_of
-from fahw.config.load import load_chip
+from fahw.chip.transport_forms import forms_of
 from fahw.errors import ConfigError
-from fahw.network import load_model, roles_of
-from fahw.rules import COMPARED, MIRROR_SAMPLES, RULES, Rule
-from fahw.work.records import local_name
-from fahw.work.step import form_of, training_step
+from fahw.hardware.load import load_chip
+from fahw.network.error_path import roles_of
+from fahw.network.load import load_model
+from fahw.rules.catalogue import COMPARED, RULES
+from fahw.rules.rule import MIRROR_SAMPLES, Rule
+from fahw.work.counts.record import local_name
+from fahw.work.training_step import form_of, training_step
 from tests.strategies import CHIP, MODEL, ROOT, chip_of, network_of, swap
 
 ADDED = [name for name in RULES if name not in COMPARED]

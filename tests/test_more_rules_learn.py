@@ -8,16 +8,18 @@ import torch
 from torch import nn
 from torch.nn import functional as fn
 
-from fahw.config.precision import FP32, Precision, RoundingModes
-from fahw.config.recipe import Recipe, Tuning
 from fahw.errors import ConfigError
-from fahw.learn.checkpoint import Checkpoint
-from fahw.learn.metrics import alignments
-from fahw.learn.signals import pruned
+from fahw.formats.precision import FP32, Precision, RoundingModes
+from fahw.learn.error_path.signals import pruned
 from fahw.learn.step import gradients, step
-from fahw.learn.train import build, train
-from fahw.learn.wrap import apply_rule, feedback_weights
-from fahw.rules import COMPARED, FEEDBACK_DECAY, RULES
+from fahw.learn.torch_modules.apply_rule import apply_rule, feedback_weights
+from fahw.learn.training.build import build
+from fahw.learn.training.checkpoint import Checkpoint
+from fahw.learn.training.train import train
+from fahw.learn.watch.alignment import alignments
+from fahw.network.recipe import Recipe, Tuning
+from fahw.rules.catalogue import COMPARED, RULES
+from fahw.rules.rule import FEEDBACK_DECAY
 from fahw.study.training import make_jobs
 from tests.closed_forms import Values
 from tests.learn_cases import batch_of, convolutional, everything, float_model, integer_model, mlp

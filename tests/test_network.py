@@ -11,9 +11,13 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fahw.config.model import Conv2dSpec, LinearSpec, PlainSpec, PoolSpec, ShortcutSpec
 from fahw.errors import ConfigError
-from fahw.network import Layer, Network, feedback_shape, load_model, make_layer
+from fahw.layers.build import make_layer
+from fahw.layers.layer import Layer
+from fahw.layers.schema import Conv2dSpec, LinearSpec, PlainSpec, PoolSpec, ShortcutSpec
+from fahw.network.error_path import feedback_shape
+from fahw.network.graph import Network
+from fahw.network.load import load_model
 from tests.strategies import MODEL, REFERENCE, SHIPPED_MODELS, marked, network_of, swap
 
 PLAIN = {

@@ -8,14 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fahw.config.load import load_chip
-from fahw.config.precision import Precision, RoundingModes
-from fahw.config.recipe import Ranges, Recipe, Tuning
 from fahw.errors import ConfigError
-from fahw.learn.step import Gradient, step
-from fahw.network import load_model
+from fahw.formats.precision import Precision, RoundingModes
+from fahw.hardware.load import load_chip
+from fahw.learn.state.parameters import Gradient
+from fahw.learn.step import step
+from fahw.network.load import load_model
+from fahw.network.recipe import Ranges, Recipe, Tuning
 from fahw.optimizers import OPTIMIZERS
-from fahw.rules import RULES
+from fahw.rules.catalogue import RULES
 from fahw.study.training import make_jobs
 from tests.learn_cases import batch_of, everything, float_model, integer_model, mlp, modes, precisions
 from tests.test_reference import assert_same_training
@@ -229,7 +230,7 @@ def test_small_rates_pass_where_rounding_is_stochastic_or_numbers_are_wide():
     network = load_model("mlp_digits")
     tuning = Tuning(learning_rate=1e-4, ranges=Ranges())
     recipe = network.recipe.model_copy(update={"learning_rate": tuning.learning_rate, "rules": {}})
-    from fahw.learn.train import check_rates
+    from fahw.learn.training.checks import check_rates
 
     narrow = Precision(master=8)
     check_rates(network, recipe, [RULES["bp"]], narrow, RoundingModes(update="stochastic"))

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import fahw.learn.folder as folder_module
+import fahw.datasets.image_folder as folder_module
+from fahw.datasets.cifar import BATCHES, load_plain
+from fahw.datasets.dataset import Dataset, load
+from fahw.datasets.images import Converted, Images, Joined
 from fahw.errors import ConfigError
-from fahw.learn.cifar import BATCHES, load_plain
-from fahw.learn.data import Dataset, load
-from fahw.learn.images import Converted, Images, Joined
 from tests.strategies import ROOT
 
 

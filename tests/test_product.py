@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fahw.learn import product as products
-from fahw.learn.product import WAYS, is_exact, product
+from fahw.learn.kernels import matmul as products
+from fahw.learn.kernels.matmul import WAYS, is_exact, product
 
 sizes = st.integers(1, 70)
 
@@ -111,7 +111,7 @@ def test_a_way_that_multiplies_wrongly_is_found_out_and_not_used(monkeypatch):
 
 _SCRIPT = """
 import torch
-from fahw.learn.product import product
+from fahw.learn.kernels.matmul import product
 torch.set_num_threads(1)
 generator = torch.Generator().manual_seed(0)
 for m, k, n in ((128, 784, 512), (512, 128, 784), (10, 128, 512), (3, 5, 2)):

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fahw.config.numbers import FLOATS, TERNARY, Float, fixed, number
-from fahw.learn.quantise import Noise, draws, float_values, losses, noise, quantise, shared_unit
+from fahw.formats.number import FLOATS, TERNARY, Float, fixed, number
+from fahw.formats.quantise import Noise, draws, float_values, losses, noise, quantise, shared_unit
 from fahw.prng import Lfsr
 
 SMALL = ("fp8_e4m3", "fp8_e5m2", "fp16", "bf16")

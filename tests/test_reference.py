@@ -6,15 +6,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fahw.config.precision import Precision, RoundingModes
-from fahw.config.recipe import LayerRanges, Ranges, Tuning
-from fahw.learn import norm as norms
-from fahw.learn import product, update
-from fahw.learn.formats import Format, network_scales
-from fahw.learn.reference import Reference
+from fahw.formats.fixed_point import Format
+from fahw.formats.precision import Precision, RoundingModes
+from fahw.learn.arithmetic import batch_norm as norms
+from fahw.learn.arithmetic import integer_update as update
+from fahw.learn.kernels import matmul as product
+from fahw.learn.state.scales import network_scales
 from fahw.learn.step import forward, step
-from fahw.rules import RULES
+from fahw.network.recipe import LayerRanges, Ranges, Tuning
+from fahw.rules.catalogue import RULES
 from tests.learn_cases import batch_of, chain, convolutional, everything, integer_model, mlp, modes, precisions
+from tests.reference.step import Reference
 
 INTEGER = sorted(name for name, rule in RULES.items() if not rule.learned)
 """Rules that train in integers."""

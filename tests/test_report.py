@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 
 from fahw.errors import ConfigError
-from fahw.report import figure, plots, words
-from fahw.report.figure import inline_svg
-from fahw.report.folder import FILES, Saving, Verdict, read_run
+from fahw.report import sentences as words
+from fahw.report.figures import figure, plots
+from fahw.report.figures.figure import inline_svg
 from fahw.report.page import write_report
+from fahw.report.run_folder import FILES, Saving, Verdict, read_run
 from fahw.report.table import merged_name
-from fahw.study.verdict import Spread, beyond_noise, spread
+from fahw.study.costs.verdict import Spread, beyond_noise, spread
 from fahw.units import fixed, percent, scale_for, si, significant
 
 WIN, LOSS = Saving(0.086, 0.046, 0.115, "rule"), Saving(-0.0023, -0.0050, -0.0010, "baseline")

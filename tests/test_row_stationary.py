@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fahw
-from fahw.config.load import load_chip
 from fahw.errors import ConfigError
-from fahw.network import load_model
-from fahw.row_stationary import Convolution, movement
+from fahw.hardware.load import load_chip
+from fahw.hardware.row_stationary import Convolution, movement
+from fahw.network.load import load_model
 from fahw.technology.scaling import logic_energy
-from fahw.work.rows import convolution
+from fahw.work.row_stationary import convolution
 from tests.validation import claims_inference
 
 EYERISS = (12, 14, (224, 12, 24), 50 * 1024)

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as tf
 
 from fahw.learn.step import gradients, step
-from fahw.network import feedback_shape
-from fahw.rules import COMPARED, RULES
+from fahw.network.error_path import feedback_shape
+from fahw.rules.catalogue import COMPARED, RULES
 from tests.learn_cases import batch_of, convolutional, float_model, mlp
 
 TOLERANCE = 1e-12

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fahw.config.numbers import FLOATS
 from fahw.errors import ConfigError
+from fahw.formats.number import FLOATS
 from fahw.technology import operations as ops
 from fahw.technology import scaling, wires
 from tests.strategies import REFERENCE

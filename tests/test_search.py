@@ -5,12 +5,13 @@ import csv
 import pytest
 
 import fahw
-from fahw.config.load import load_placed_sweep
 from fahw.config.sweep import Sweep
 from fahw.study import training
-from fahw.study.grid import own_place
-from fahw.study.search import Search
-from fahw.study.sweep import Point, describe, sweep
+from fahw.study.sweeps.load import load_placed_sweep
+from fahw.study.sweeps.point import Point
+from fahw.study.sweeps.points import own_place
+from fahw.study.sweeps.search import Search
+from fahw.study.sweeps.sweep import describe, sweep
 from tests.strategies import marked
 
 pytest.importorskip("optuna")

@@ -20,12 +20,12 @@ import fahw
 from fahw.chip.area import areas_mm2
 from fahw.chip.roofline import points
 from fahw.chip.usage import uses
-from fahw.report import figure as fig
-from fahw.report.floorplan import components, floorplan, squarified
-from fahw.report.plots import draw_line
-from fahw.report.priced import line_of
-from fahw.report.roofline import roofline
-from fahw.report.timeline import timeline
+from fahw.report.cost_files import line_of
+from fahw.report.figures import figure as fig
+from fahw.report.figures.floorplan import components, floorplan, squarified
+from fahw.report.figures.plots import draw_line
+from fahw.report.figures.roofline import roofline
+from fahw.report.figures.timeline import timeline
 from tests.strategies import ROOT
 
 CASES = [
@@ -243,7 +243,7 @@ def test_a_timeline_of_thousands_of_tasks_shows_the_time_that_they_take():
 
 def test_simulate_without_plots_loads_no_matplotlib():
     """The command for people and for machines, with a trace too."""
-    code = "import sys; from fahw.cli import app; app(sys.argv[1:], standalone_mode=False)"
+    code = "import sys; from fahw.cli.verbs import app; app(sys.argv[1:], standalone_mode=False)"
     check = "; assert not {'torch', 'matplotlib'} & set(sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code + check, "simulate", "edge_dual", "mlp_digits", "--rule", "bp"],

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from fahw.config.load import load_chip, shipped
-from fahw.config.precision import FP32, RoundingModes
+from fahw.config.files import shipped
+from fahw.formats.precision import FP32, RoundingModes
+from fahw.hardware.load import load_chip
 from fahw.learn.step import forward, step
-from fahw.learn.train import build
-from fahw.network import load_model
-from fahw.rules import COMPARED, RULES
+from fahw.learn.training.build import build
+from fahw.network.load import load_model
+from fahw.rules.catalogue import COMPARED, RULES
 from tests.learn_cases import batch_of
 
 QUICK = ("lenet5", "mlp_digits", "mlp_mnist", "resnet20", "resnet56")

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from fahw.config.precision import Precision, RoundingModes
-from fahw.config.recipe import Ranges, Tuning
-from fahw.learn.feedback import IntegerWords
-from fahw.learn.formats import network_scales
-from fahw.learn.metrics import alignment, alignments
-from fahw.learn.product import WAYS
-from fahw.learn.step import Model, forward, step
+from fahw.formats.precision import Precision, RoundingModes
+from fahw.learn.error_path.feedback_words import IntegerWords
+from fahw.learn.kernels.matmul import WAYS
+from fahw.learn.model import Model
+from fahw.learn.state.scales import network_scales
+from fahw.learn.step import forward, step
+from fahw.learn.watch.alignment import alignment, alignments
+from fahw.network.recipe import Ranges, Tuning
 from fahw.prng import derive, row_codes, row_seeds
-from fahw.rules import COMPARED, RULES
+from fahw.rules.catalogue import COMPARED, RULES
 from tests.learn_cases import batch_of, convolutional, float_model, integer_model, mlp, same_states, states
 
 RULE_NAMES = sorted(COMPARED)
@@ -229,9 +230,9 @@ def test_evaluation_leaves_the_trainings_random_stream_alone():
 _SCRIPT = """
 import hashlib
 import torch
-from fahw.learn.product import is_exact
+from fahw.learn.kernels.matmul import is_exact
 from fahw.learn.step import step
-from fahw.rules import COMPARED, RULES
+from fahw.rules.catalogue import COMPARED, RULES
 from tests.learn_cases import batch_of, convolutional, integer_model, mlp, states
 torch.set_num_threads(1)
 print(is_exact("int8", 70, 300, 16, False, False))

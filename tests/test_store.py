@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 import fahw
 from fahw.config.sweep import Sweep
 from fahw.files import mark
-from fahw.study import execute, price, training
-from fahw.study.lines import LineFile, read_lines
-from fahw.study.store import Store
-from fahw.study.sweep import sweep
+from fahw.study import training
+from fahw.study.costs import cost_record as price
+from fahw.study.storage import executors as execute
+from fahw.study.storage.line_file import LineFile, read_lines
+from fahw.study.storage.store import Store
+from fahw.study.sweeps.sweep import sweep
 
 GRID = {"rule": ("bp", "dfa"), "chip.precision.weight": (8, 4)}
 COSTS = {"rule": ("bp", "dfa", "usf"), "chip.clock_mhz": (100, 200, 300, 400)}
@@ -185,7 +187,7 @@ def test_any_executor_gives_the_same_bits(tmp_path):
 
 
 def command(path, folder, *more):
-    return [sys.executable, "-m", "fahw.cli", "sweep", str(path), "--out", str(folder), *more]
+    return [sys.executable, "-m", "fahw.cli.verbs", "sweep", str(path), "--out", str(folder), *more]
 
 
 SLOW = """\
@@ -280,7 +282,7 @@ def test_processes_started_early_train_the_same_and_may_die(tmp_path, monkeypatc
 
     many = spec(seeds=3, name="many")
     sweep(many, out=tmp_path / "one", workers=1)
-    monkeypatch.setattr("fahw.study.sweep.started", watched)
+    monkeypatch.setattr("fahw.study.sweeps.sweep.started", watched)
     result = sweep(many, out=tmp_path / "two", workers=2)
     assert len(begun) == 1
     assert not result.failed
@@ -299,7 +301,7 @@ def test_a_wrong_sweep_leaves_no_process_behind(tmp_path, monkeypatch):
             children.update(child.pid for child in multiprocessing.active_children())
             yield pool
 
-    monkeypatch.setattr("fahw.study.sweep.started", watched)
+    monkeypatch.setattr("fahw.study.sweeps.sweep.started", watched)
     with pytest.raises(fahw.ConfigError):
         sweep(spec(seeds=3, chip="nowhere"), out=tmp_path, workers=2)
     assert len(children) >= 2

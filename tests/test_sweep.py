@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fahw
-from fahw.config.chip import Form
-from fahw.config.load import load_placed_sweep
 from fahw.config.sweep import Sweep
 from fahw.errors import ConfigError, Problem
-from fahw.study import grid, rounds
-from fahw.study.sweep import describe, sweep
-from fahw.study.table import pareto
+from fahw.hardware.part import Form
+from fahw.study.sweeps import rounds
+from fahw.study.sweeps import setups as grid
+from fahw.study.sweeps.load import load_placed_sweep
+from fahw.study.sweeps.sweep import describe, sweep
+from fahw.study.sweeps.tables import pareto
 from tests.strategies import SHIPPED_MODELS, marked, setups_of
 
 GRID = {"rule": ("bp", "dfa"), "chip.precision.weight": (8, 4), "chip.memories.weight_sram.bank_kib": (32, 64)}
@@ -236,7 +237,7 @@ def test_what_points_share_is_made_once(monkeypatch):
 def test_checking_a_sweep_prices_a_few_points_only(monkeypatch):
     """`fahw check` counts the points of a sweep, and simulates some of them to say how long all will take."""
     priced = []
-    monkeypatch.setattr("fahw.study.price._priced", lambda chip, request: priced.append(request))
+    monkeypatch.setattr("fahw.study.costs.cost_record._priced", lambda chip, request: priced.append(request))
     text = describe(spec(train=False, grid={"chip.clock_mhz": tuple(range(100, 200))}))
     assert text.startswith("a sweep of 100 points, cost only\non one core of this machine: costs about ")
     assert 0 < len(priced) < 10

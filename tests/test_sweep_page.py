@@ -11,9 +11,10 @@ import pytest
 
 from fahw.config.sweep import Sweep
 from fahw.report.page import write_report
-from fahw.report.sweep_data import map_rows, page_data
-from fahw.study import table, training
-from fahw.study.sweep import sweep
+from fahw.report.sweeps.data import map_rows, page_data
+from fahw.study import training
+from fahw.study.sweeps import tables as table
+from fahw.study.sweeps.sweep import sweep
 
 AXES = {"rule": ("bp", "usf", "dfa"), "chip.precision.weight": (8, 4), "chip.precision.feedback": (8, 4, 1)}
 NAME = "</script><b>x"

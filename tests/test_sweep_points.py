@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 import fahw
 from fahw.config.axes import Range
-from fahw.config.load import load_placed_sweep
 from fahw.config.sweep import Sweep
-from fahw.study.points import own_place, points_of
-from fahw.study.sweep import describe
+from fahw.study.sweeps.load import load_placed_sweep
+from fahw.study.sweeps.points import own_place, points_of
+from fahw.study.sweeps.sweep import describe
 from tests.strategies import marked, setups_of
 
 

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fahw.config.chip import Array, Memory
 from fahw.errors import ConfigError
-from fahw.systolic import Mapping, systolic_cycles
-from fahw.work.memory import Accesses
-from fahw.work.product import Operand, Product, Stream, partial_sum_bursts, product_traffic
+from fahw.hardware.array import Array
+from fahw.hardware.memory import Memory
+from fahw.hardware.systolic import Mapping, systolic_cycles
+from fahw.work.counts.accesses import Accesses
+from fahw.work.counts.gemm import Operand, Product, Stream, partial_sum_bursts, product_traffic
 from tests.strategies import REFERENCE, chip_of, dataflows, small
 from tests.validation import cycles
 from tests.validation.chips import plain_accesses

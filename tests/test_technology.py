@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fahw
-from fahw.config.numbers import FLOATS
 from fahw.errors import ConfigError
-from fahw.technology import catalogue, neural, random_bits, scaling, storage
+from fahw.formats.number import FLOATS
+from fahw.technology import catalogue, neural, random_bits, scaling, storage, wires
 from fahw.technology import operations as ops
 from fahw.technology import sram as sram_module
 from fahw.technology.sram import sram
@@ -192,7 +192,7 @@ def test_every_constant_says_its_source_and_uncertainty():
         ops.mac_pj(8, 8, 32, 22),
         ops.multiply_pj(1, 8, 65),
         ops.table_pj(8, 45),
-        ops.wire_pj_per_bit_mm(32, "hp"),
+        wires.wire_pj_per_bit_mm(32, "hp"),
     ]
     for constant in constants:
         assert constant.source
@@ -302,7 +302,7 @@ def test_the_list_at_another_node():
 
 def test_wires():
     """A transported bit toggles a repeated CACTI wire every other cycle: 0.07 pJ/mm at 45 nm, low operating power."""
-    assert ops.wire_pj_per_bit_mm(45, "lop").value == pytest.approx(0.07)
+    assert wires.wire_pj_per_bit_mm(45, "lop").value == pytest.approx(0.07)
 
 
 @given(st.integers(1, 100_000))

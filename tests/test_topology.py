@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fahw import topology
-from fahw.cli import main
-from fahw.config.load import load_chip
+from fahw.cli.verbs import main
 from fahw.errors import ConfigError
-from fahw.network import load_model
-from fahw.rules import RULES
-from fahw.systolic import systolic_cycles
-from fahw.work.step import form_of, training_step
+from fahw.hardware.load import load_chip
+from fahw.hardware.systolic import systolic_cycles
+from fahw.network import topology
+from fahw.network.load import load_model
+from fahw.rules.catalogue import RULES
+from fahw.work.training_step import form_of, training_step
 from tests.strategies import REFERENCE, SHIPPED_MODELS
 
 CONV = """\

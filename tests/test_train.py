@@ -6,12 +6,12 @@ from math import isfinite
 import numpy as np
 import pytest
 
-from fahw.config.precision import FP32, Precision, RoundingModes
-from fahw.config.recipe import Ranges, Recipe, RuleTuning
+from fahw.datasets.dataset import Dataset, load
 from fahw.errors import ConfigError
-from fahw.learn.data import Dataset, load
-from fahw.learn.train import train
-from fahw.rules import COMPARED, RULES
+from fahw.formats.precision import FP32, Precision, RoundingModes
+from fahw.learn.training.train import train
+from fahw.network.recipe import Ranges, Recipe, RuleTuning
+from fahw.rules.catalogue import COMPARED, RULES
 from tests.learn_cases import chain, convolutional, mlp
 
 RULE_NAMES = sorted(COMPARED)

@@ -9,17 +9,18 @@ from fahw.activity import Activity, LayerActivity
 from fahw.chip.clock import time_step
 from fahw.chip.cost import simulate
 from fahw.chip.usage import uses
-from fahw.config.load import load_chip
-from fahw.config.precision import FP32, Precision, RoundingModes
 from fahw.errors import ConfigError
-from fahw.learn.delays import Delays
-from fahw.learn.feedback import Feedback, FloatWords
-from fahw.learn.train import build
-from fahw.network import load_model
-from fahw.rules import RULES
+from fahw.formats.precision import FP32, Precision, RoundingModes
+from fahw.hardware.load import load_chip
+from fahw.learn.error_path.feedback import Feedback
+from fahw.learn.error_path.feedback_words import FloatWords
+from fahw.learn.state.delays import Delays
+from fahw.learn.training.build import build
+from fahw.network.load import load_model
+from fahw.rules.catalogue import RULES
 from fahw.study.training import make_job
-from fahw.work.records import Task
-from fahw.work.step import form_of, training_step
+from fahw.work.counts.record import Task
+from fahw.work.training_step import form_of, training_step
 from tests.test_work import counts
 
 WEIGHTS = {"linear2": 128 * 64, "linear3": 64 * 10}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fahw.rules import RULES
+from fahw.rules.catalogue import RULES
 from tests.strategies import ROOT
 
 ORDER = (
@@ -28,7 +28,7 @@ def label(path):
 
 
 def package_of(dotted):
-    """The second name: `fahw.config.chip` -> `config`."""
+    """The second name: `fahw.hardware.chip` -> `config`."""
     parts = dotted.split(".")
     return parts[1] if parts[0] == "fahw" and len(parts) > 1 else None
 
@@ -117,7 +117,7 @@ def test_nothing_is_swallowed_or_drawn_from_a_global_generator(path):
         assert "print" not in calls
 
 
-@pytest.mark.parametrize("code", ["import fahw", "from fahw.cli import app; app(['--help'], standalone_mode=False)",
+@pytest.mark.parametrize("code", ["import fahw", "from fahw.cli.verbs import app; app(['--help'], standalone_mode=False)",
                                   "import fahw; fahw.simulate('edge_dual', 'mlp_digits')"])  # fmt: skip
 def test_light_commands_load_neither_torch_nor_matplotlib(code):
     """Importing fahw, its help and the cost simulation are quick: no torch, no matplotlib."""

@@ -5,16 +5,16 @@ from dataclasses import replace
 import pytest
 
 import fahw
-from fahw.config.load import load_chip
-from fahw.config.numbers import FLOATS
-from fahw.config.recipe import Recipe, RuleTuning
 from fahw.errors import ConfigError
-from fahw.network import load_model
+from fahw.formats.number import FLOATS
+from fahw.hardware.load import load_chip
+from fahw.network.load import load_model
+from fahw.network.recipe import Recipe, RuleTuning
 from fahw.optimizers import OPTIMIZERS
-from fahw.rules import RULES
-from fahw.study.price import network_key
+from fahw.rules.catalogue import RULES
+from fahw.study.costs.cost_record import network_key
 from fahw.technology import operations as ops
-from fahw.work.step import form_of, training_step
+from fahw.work.training_step import form_of, training_step
 
 WEIGHTS, BIASES = 64 * 128 + 128 * 64 + 64 * 10, 128 + 64 + 10
 """Of mlp_digits: 64-128-64-10."""

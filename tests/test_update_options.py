@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fahw
-import fahw.learn.data
-from fahw.config.load import load_chip
+import fahw.datasets.dataset
 from fahw.errors import ConfigError
-from fahw.network import load_model
-from fahw.rules import RULES
+from fahw.hardware.load import load_chip
+from fahw.network.load import load_model
+from fahw.rules.catalogue import RULES
 from fahw.study.training import make_jobs
-from fahw.work.step import form_of, training_step
+from fahw.work.training_step import form_of, training_step
 
 SGD = {"update_options.momentum": "false"}
 IN_PLACE = {"precision.master": "8", "update_options.in_place": "true"}
@@ -110,7 +110,7 @@ def test_skipping_needs_known_zeros():
 def test_a_chip_without_velocity_refuses_a_recipe_with_momentum():
     """Learning is never quietly another one than the recipe's."""
     chip, network = load_chip("edge_dual", SGD), load_model("mlp_digits")
-    data = fahw.learn.data.load("digits")
+    data = fahw.datasets.dataset.load("digits")
     with pytest.raises(ConfigError, match="keeps no velocity"):
         make_jobs(network, network.recipe, ["bp"], chip, [0], data)
     plain = network.recipe.model_copy(update={"momentum": 0.0, "rules": {}})

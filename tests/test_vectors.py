@@ -8,21 +8,23 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from fahw.cli import main
-from fahw.config.load import load_chip
-from fahw.config.precision import TENSORS
-from fahw.learn.batches import split
-from fahw.learn.data import load
-from fahw.learn.formats import network_scales
-from fahw.learn.reference import Reference
+from fahw.cli.verbs import main
+from fahw.datasets.dataset import load
+from fahw.formats.precision import TENSORS
+from fahw.hardware.load import load_chip
+from fahw.hardware.systolic import systolic_cycles
+from fahw.learn.samples.batches import split
+from fahw.learn.state.scales import network_scales
 from fahw.learn.step import step
-from fahw.learn.train import build, epoch_batches
-from fahw.network import load_model, roles_of
+from fahw.learn.training.build import build
+from fahw.learn.training.train import epoch_batches
+from fahw.network.error_path import roles_of
+from fahw.network.load import load_model
 from fahw.prng import LENGTH, derive, lfsr_bits
-from fahw.rules import COMPARED, RULES
+from fahw.rules.catalogue import COMPARED, RULES
 from fahw.study import vectors
 from fahw.study.vectors import export_vectors
-from fahw.systolic import systolic_cycles
+from tests.reference.step import Reference
 
 CONVOLUTIONAL = """
 name: small

@@ -5,12 +5,12 @@ import re
 import pytest
 
 from fahw.chip.cost import simulate
-from fahw.chip.forms import forms_of
-from fahw.config.load import check_chip, load_chip
-from fahw.config.wiring import CHECKS, REACHED, chip_problems
+from fahw.chip.transport_forms import forms_of
 from fahw.errors import ConfigError
-from fahw.rules import COMPARED, RULES
-from fahw.work.step import NONE
+from fahw.hardware.load import check_chip, load_chip
+from fahw.hardware.wiring import CHECKS, REACHED, chip_problems
+from fahw.rules.catalogue import COMPARED, RULES
+from fahw.work.training_step import NONE
 from tests.strategies import CHIP, MODEL, SHIPPED_CHIPS, chip_of, marked, network_of, swap
 
 LINKS = CHIP[CHIP.index("links:") : CHIP.index("write_through]")]

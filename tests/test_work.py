@@ -10,13 +10,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fahw.chip.cost import simulate
-from fahw.config.load import load_chip
 from fahw.errors import ConfigError
-from fahw.network import load_model
-from fahw.rules import RULES
-from fahw.work.memory import Accesses
-from fahw.work.records import Flow, Placement, local_name, merge_flows
-from fahw.work.step import form_of, training_step
+from fahw.hardware.load import load_chip
+from fahw.network.load import load_model
+from fahw.rules.catalogue import RULES
+from fahw.work.counts.accesses import Accesses
+from fahw.work.counts.record import Flow, Placement, local_name, merge_flows
+from fahw.work.training_step import form_of, training_step
 from tests.strategies import CHIP, GENERATOR, HOSTED, MODEL, RULE_NAMES, chip_of, network_of, swap
 
 SEPARATE, SHARED = "edge_dual", "edge_shared"

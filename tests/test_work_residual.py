@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from fahw.config.load import load_chip
-from fahw.network import load_model
-from fahw.rules import RULES
-from fahw.work.step import form_of, training_step
+from fahw.hardware.load import load_chip
+from fahw.network.load import load_model
+from fahw.rules.catalogue import RULES
+from fahw.work.training_step import form_of, training_step
 
 
 def errors_of(residual, model="resnet20"):

@@ -14,8 +14,8 @@ from torch.nn import functional as fn
 
 import fahw
 from fahw.errors import ConfigError
-from fahw.learn.wrap import apply_rule, feedback_weights
-from fahw.rules import COMPARED, RULES
+from fahw.learn.torch_modules.apply_rule import apply_rule, feedback_weights
+from fahw.rules.catalogue import COMPARED, RULES
 
 SIGN_RULES = ("usf", "brsf", "frsf")
 

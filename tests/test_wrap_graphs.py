@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as fn
 
 from fahw.errors import ConfigError
-from fahw.learn.capture import from_torch
-from fahw.learn.tiled import axes, tiling
-from fahw.learn.wrap import apply_rule, feedback_weights
-from fahw.network import load_model
-from fahw.rules import COMPARED, RULES
+from fahw.learn.error_path.tiled import axes, tiling
+from fahw.learn.torch_modules.apply_rule import apply_rule, feedback_weights
+from fahw.learn.torch_modules.from_torch import from_torch
+from fahw.network.load import load_model
+from fahw.rules.catalogue import COMPARED, RULES
 from tests.closed_forms import Values
 
 

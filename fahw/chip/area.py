@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import fsum
 
-from fahw.chip import storage
-from fahw.config.chip import GENERATORS, Array, Chip, Memory
+from fahw.chip import memory_prices as storage
+from fahw.hardware.array import Array
+from fahw.hardware.chip import Chip
+from fahw.hardware.generator import GENERATORS
+from fahw.hardware.memory import Memory
 from fahw.technology.operations import pe_area_mm2, pe_leak_mw
 from fahw.technology.storage import Scratchpad, scratchpad
+from fahw.work.counts.record import Placement
 from fahw.work.mesh import NOC, prefix
-from fahw.work.records import Placement
 
 _LANE_BITS = (16, 8, 32)  # a vector lane multiplies the optimizer state by an 8-bit constant
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from math import ceil, floor
 from typing import NamedTuple
 
-from fahw.work.records import Flow, Task, TaskId
+from fahw.work.counts.record import Flow, Task, TaskId
 
 Transfer = tuple[str, int, int]
 """A port, cycles that a burst holds it, and the first fold's share of these."""

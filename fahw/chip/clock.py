@@ -17,7 +17,7 @@ from typing import Any
 import simpy
 
 from fahw.chip.bursts import BUFFERS, Burst, bursts_of, busy_cycles, cut, latency_of
-from fahw.work.records import Task, TaskId
+from fahw.work.counts.record import Task, TaskId
 
 _PHASE_ORDER = {"error": 0, "gradient": 1, "update": 2, "transport": 3, "forward": 4}
 _DECIDE = 1 << 60

@@ -11,16 +11,19 @@ from fahw.activity import Activity
 from fahw.chip.area import area_mm2
 from fahw.chip.clock import Timing
 from fahw.chip.ledger import Row, dynamic_rows, priced, static_rows, total_pj
-from fahw.chip.price import prices_of
 from fahw.chip.timed import time_step
-from fahw.config.chip import Chip, Form
-from fahw.config.load import load_chip
+from fahw.chip.unit_prices import prices_of
 from fahw.errors import ConfigError, Problem, a_kind, suggestion, whole
-from fahw.network import Network, load_model
-from fahw.rules import BACKPROPAGATION, RULES, Rule
-from fahw.work.memory import spilled_to_dram
-from fahw.work.records import Placement, Work
-from fahw.work.step import NONE, form_of, training_step
+from fahw.hardware.chip import Chip
+from fahw.hardware.load import load_chip
+from fahw.hardware.part import Form
+from fahw.network.graph import Network
+from fahw.network.load import load_model
+from fahw.rules.catalogue import BACKPROPAGATION, RULES
+from fahw.rules.rule import Rule
+from fahw.work.counts.accesses import spilled_to_dram
+from fahw.work.counts.record import Placement, Work
+from fahw.work.training_step import NONE, form_of, training_step
 
 SHARED = "shared"
 """Backpropagation on the chip without its feedback memory: the fair baseline."""

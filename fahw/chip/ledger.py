@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import fsum
 
-from fahw.chip import storage
+from fahw.chip import memory_prices as storage
 from fahw.chip.area import array_leak_mw, resident_kib
-from fahw.chip.price import Prices
-from fahw.config.chip import Chip
-from fahw.technology.operations import Constant
+from fahw.chip.unit_prices import Prices
+from fahw.hardware.chip import Chip
+from fahw.technology.constant import Constant
+from fahw.work.counts.record import Count, Placement, Task
 from fahw.work.mesh import prefix
-from fahw.work.records import Count, Placement, Task
 
 
 @dataclass(slots=True, unsafe_hash=True)  # frozen ones take three times as long to make

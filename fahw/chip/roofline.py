@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fahw.chip.cost import Cost
 from fahw.chip.usage import executed_macs, memory_of, peak_macs
-from fahw.work.records import local_name
+from fahw.work.counts.record import local_name
 
 COLUMNS = (
     "port", "phase", "layer", "macs", "bits", "cycles", "bits_per_cycle", "peak_macs_per_cycle", "macs_per_bit",

@@ -9,7 +9,7 @@ from typing import Any
 
 from fahw.chip import clock
 from fahw.chip.clock import Timing
-from fahw.work.records import Task
+from fahw.work.counts.record import Task
 
 _UNTIMED = ("counts", "payload_bits", "macs")
 """What a task says about energy and sums; all else can decide when it runs."""

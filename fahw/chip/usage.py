@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fahw.chip.cost import Cost
-from fahw.config.chip import Chip
+from fahw.hardware.chip import Chip
+from fahw.work.counts.record import local_name
 from fahw.work.mesh import NOC
-from fahw.work.records import local_name
 
 
 @dataclass(frozen=True)

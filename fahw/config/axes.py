@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from fahw.config.precision import Frozen
+from fahw.config.schema import Frozen
 
 Value = int | float | str | bool
 _DIGITS = 6

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from fahw.config.axes import Axis, RandomAxes, Range, SearchAxes, Value, count_of, values_of
 from fahw.config.condition import ConditionError, parse_condition
 from fahw.config.partial import known
-from fahw.config.precision import Frozen
+from fahw.config.schema import Frozen
 from fahw.config.yamltext import Key, dotted
 from fahw.errors import Problem, suggestion
 

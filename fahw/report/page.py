@@ -12,11 +12,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from fahw.errors import ConfigError, Problem
 from fahw.files import write_text
 from fahw.report import results, setup, usage
-from fahw.report.folder import Run, read_manifest, read_run
-from fahw.report.plots import Plot, draw_all
-from fahw.report.sweep_data import maps_csv, read_rows
-from fahw.report.sweep_page import sweep_values
-from fahw.report.sweep_plots import draw_plots
+from fahw.report.figures.plots import Plot, draw_all
+from fahw.report.run_folder import Run, read_manifest, read_run
+from fahw.report.sweeps.data import maps_csv, read_rows
+from fahw.report.sweeps.page import sweep_values
+from fahw.report.sweeps.plots import draw_plots
 from fahw.report.table import Table
 from fahw.units import fixed
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fahw.report import words
-from fahw.report.folder import Line, Run, Verdict, backpropagates
+from fahw.report import sentences as words
+from fahw.report.run_folder import Line, Run, Verdict, backpropagates
 from fahw.report.table import Cell, Column, Row, Table
 from fahw.units import J_PER_PJ, Scale, fixed, percent_number, scale_for
 

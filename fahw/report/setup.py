@@ -6,9 +6,9 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-from fahw.report.folder import Run
+from fahw.report.run_folder import Run
+from fahw.report.sentences import rule_title
 from fahw.report.table import Column, Table, records_table, text_row
-from fahw.report.words import rule_title
 from fahw.units import fixed
 
 Record = dict[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import fsum
 
-from fahw.report.folder import Line, Run
+from fahw.report.run_folder import Line, Run
 from fahw.report.table import Table, pivot
 from fahw.units import BITS_PER_KIB, J_PER_PJ, fixed, percent, scale_for, significant
 

@@ -1,5 +1,5 @@
 """Joining what a rule costs with what it learns: trainings that are never lost, comparisons, sweeps, verdicts."""
 
-from fahw.study.columns import frame
+from fahw.study.storage.frame import frame
 
 __all__ = ["frame"]

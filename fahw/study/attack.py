@@ -10,20 +10,20 @@ import numpy as np
 import torch
 
 from fahw.chip.cost import get_rule
-from fahw.config.chip import Chip
-from fahw.config.precision import FP32, RoundingModes
+from fahw.datasets.dataset import Dataset, load
 from fahw.errors import ConfigError, Problem, whole
-from fahw.learn.attack import RobustnessRow, robustness
-from fahw.learn.batches import Probe
-from fahw.learn.data import Dataset, load
-from fahw.learn.delays import IN_TIME
-from fahw.learn.device import device_of, settled
-from fahw.learn.step import Model
-from fahw.learn.train import fit
-from fahw.network import Network
+from fahw.formats.precision import FP32, RoundingModes
+from fahw.hardware.chip import Chip
+from fahw.learn.kernels.device import device_of, settled
+from fahw.learn.model import Model
+from fahw.learn.samples.batches import Probe
+from fahw.learn.state.delays import IN_TIME
+from fahw.learn.training.train import fit
+from fahw.learn.watch.attack import RobustnessRow, robustness
+from fahw.network.graph import Network
 from fahw.prng import derive
-from fahw.rules import BACKPROPAGATION
-from fahw.study.results import make_folder, write_csv
+from fahw.rules.catalogue import BACKPROPAGATION
+from fahw.study.storage.result_files import make_folder, write_csv
 from fahw.study.training import Job, make_job
 
 EPSILONS = (0.0, 0.02, 0.05, 0.1, 0.2)

@@ -15,25 +15,28 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from fahw.chip.cost import get_rule
-from fahw.config.chip import Chip
-from fahw.config.load import load_chip
-from fahw.config.precision import FP32, Precision, RoundingModes
-from fahw.config.recipe import Recipe, Tuning
+from fahw.datasets.dataset import Dataset, load
 from fahw.errors import ConfigError, Problem, whole
-from fahw.learn.checkpoint import Checkpoint
-from fahw.learn.data import Dataset, load
-from fahw.learn.delays import IN_TIME, Delays
-from fahw.learn.device import device_of, settled
-from fahw.learn.feedback import check_trained
-from fahw.learn.formats import RANDOM_BITS
-from fahw.learn.train import EpochRow, TrainResult, check_fit, check_rates
-from fahw.learn.train import train as run_training
-from fahw.network import Network, load_model, untrainable
+from fahw.formats.fixed_point import RANDOM_BITS
+from fahw.formats.precision import FP32, Precision, RoundingModes
+from fahw.hardware.chip import Chip
+from fahw.hardware.load import load_chip
+from fahw.learn.error_path.feedback import check_trained
+from fahw.learn.kernels.device import device_of, settled
+from fahw.learn.state.delays import IN_TIME, Delays
+from fahw.learn.training.checkpoint import Checkpoint
+from fahw.learn.training.checks import check_fit, check_rates
+from fahw.learn.training.result import EpochRow, TrainResult
+from fahw.learn.training.train import train as run_training
+from fahw.network.error_path import untrainable
+from fahw.network.graph import Network
+from fahw.network.load import load_model
+from fahw.network.recipe import Recipe, Tuning
 from fahw.optimizers import OPTIMIZERS
-from fahw.study.execute import Outcome, run_tasks
-from fahw.study.overrides import check_folder, with_overrides
-from fahw.study.results import content_key, versions, write_json
-from fahw.study.store import Store
+from fahw.study.settings import check_folder, with_overrides
+from fahw.study.storage.executors import Outcome, run_tasks
+from fahw.study.storage.result_files import content_key, versions, write_json
+from fahw.study.storage.store import Store
 
 _ARITHMETIC_VERSION = 2
 """Raised whenever the same inputs train to other numbers, so that stored results are not mistaken for new ones;

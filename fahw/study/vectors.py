@@ -24,39 +24,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fahw.chip.cost import get_rule
-from fahw.config.chip import Chip
-from fahw.config.load import load_chip
-from fahw.config.precision import TENSORS
-from fahw.config.recipe import Tuning
+from fahw.datasets.dataset import load
 from fahw.errors import ConfigError, Problem, a_kind, whole
 from fahw.files import write_text
-from fahw.learn.batches import split
-from fahw.learn.data import load
-from fahw.learn.device import CPU, settled
-from fahw.learn.feedback import Feedback, IntegerWords
-from fahw.learn.formats import (
-    EXP_BITS,
-    MU_BITS,
-    RANDOM_BITS,
-    Format,
-    Scales,
-    exp_table,
-    network_scales,
-    tanh_table,
-    value_fracs,
-)
-from fahw.learn.record import UNSIGNED, LoggedLfsr, Record, Recorder, constants
-from fahw.learn.signals import signal_frac
-from fahw.learn.step import Model, step
-from fahw.learn.train import epoch_batches
-from fahw.network import INPUT, Layer, Network, few_layers, load_model, roles_of
+from fahw.formats.fixed_point import MU_BITS, RANDOM_BITS, Format
+from fahw.formats.lookup_tables import EXP_BITS, exp_table, tanh_table
+from fahw.formats.precision import TENSORS
+from fahw.hardware.chip import Chip
+from fahw.hardware.load import load_chip
+from fahw.hardware.systolic import DATAFLOWS, systolic_cycles
+from fahw.layers.layer import INPUT, Layer
+from fahw.learn.error_path.feedback import Feedback
+from fahw.learn.error_path.feedback_words import IntegerWords
+from fahw.learn.error_path.signals import signal_frac
+from fahw.learn.kernels.device import CPU, settled
+from fahw.learn.model import Model
+from fahw.learn.samples.batches import split
+from fahw.learn.state.scales import Scales, network_scales, value_fracs
+from fahw.learn.step import step
+from fahw.learn.training.train import epoch_batches
+from fahw.learn.watch.memory_images import UNSIGNED, LoggedLfsr, Record, Recorder, constants
+from fahw.network.error_path import few_layers, roles_of
+from fahw.network.graph import Network
+from fahw.network.load import load_model
+from fahw.network.recipe import Tuning
 from fahw.optimizers import OPTIMIZERS
 from fahw.prng import LENGTH, TAP, derive, lfsr_bits
-from fahw.study.overrides import with_overrides
-from fahw.study.results import content_key, make_folder, read_json, versions, write_json
+from fahw.study.settings import with_overrides
+from fahw.study.storage.result_files import content_key, make_folder, read_json, versions, write_json
 from fahw.study.training import Job, make_job
-from fahw.systolic import DATAFLOWS, systolic_cycles
-from fahw.work.products import gemms
+from fahw.work.layer_gemms import gemms
 
 KIND = "vectors"
 _PLAIN_KINDS = ("linear", "conv2d", "maxpool2d", "avgpool2d", "flatten", "relu", "tanh")

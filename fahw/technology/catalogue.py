@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fahw.config.numbers import FLOATS
+from fahw.formats.number import FLOATS
 from fahw.technology import neural, random_bits, scaling, storage, wires
 from fahw.technology import operations as ops
 from fahw.technology.constant import Constant

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fahw import optimizers
-from fahw.config.numbers import FLOATS
 from fahw.errors import ConfigError, Problem, suggestion
+from fahw.formats.number import FLOATS
 from fahw.optimizers import Optimizer
 from fahw.technology.constant import Constant
 from fahw.technology.operations import (
@@ -22,7 +22,7 @@ from fahw.technology.operations import (
     shift_pj,
     table_pj,
     total,
-)  # fmt: skip
+)
 
 Recipe = dict[str, int]
 """How many operations of each kind."""

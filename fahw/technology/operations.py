@@ -9,13 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from math import ceil, log2
 
-from fahw.config.numbers import FLOATS, Float
-from fahw.technology.constant import Constant as Constant
-from fahw.technology.scaling import LOGIC_FACTOR as LOGIC_FACTOR
-from fahw.technology.scaling import VDD_V as VDD_V
+from fahw.formats.number import FLOATS, Float
+from fahw.technology.constant import Constant
 from fahw.technology.scaling import logic_area, logic_energy
-from fahw.technology.wires import WIRE_FACTOR as WIRE_FACTOR
-from fahw.technology.wires import wire_pj_per_bit_mm as wire_pj_per_bit_mm
 
 HOROWITZ = "Horowitz, ISSCC 2014, 45 nm"
 ALADDIN = "Aladdin 40/45 nm tables (Shao et al., ISCA 2014)"

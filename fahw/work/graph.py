@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from fahw.network import Layer, Network, Roles, Shape, roles_of
-from fahw.rules import Rule
+from fahw.layers.layer import Layer, Shape
+from fahw.network.error_path import Roles, roles_of
+from fahw.network.graph import Network
+from fahw.rules.rule import Rule
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from fahw.config.chip import Chip, Mesh
 from fahw.errors import ConfigError, Problem, suggestion
-from fahw.network import Layer, Network
-from fahw.work.memory import Traffic
-from fahw.work.records import Count, Flow
+from fahw.hardware.chip import Chip
+from fahw.hardware.interconnect import Mesh
+from fahw.layers.layer import Layer
+from fahw.network.graph import Network
+from fahw.work.counts.accesses import Traffic
+from fahw.work.counts.record import Count, Flow
 
 NOC = "noc"
 """Component name of routers and links of the mesh."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 
-from fahw.config.chip import Array, Phase, Tensor
-from fahw.work import vector
-from fahw.work.descent import CONSTANT_BITS
-from fahw.work.memory import Traffic
+from fahw.hardware.array import Array
+from fahw.hardware.part import Phase, Tensor
+from fahw.work.context import Step
+from fahw.work.counts import lanes as vector
+from fahw.work.counts.accesses import Traffic
+from fahw.work.counts.gemm import Product
+from fahw.work.counts.optimizer import CONSTANT_BITS
+from fahw.work.counts.record import STREAM_CYCLES, Flow, Task, TaskId, merge_flows
 from fahw.work.mesh import hops_latency, send
-from fahw.work.product import Product
-from fahw.work.products import Step
-from fahw.work.records import STREAM_CYCLES, Flow, Task, TaskId, merge_flows
 
 
 def product_task(

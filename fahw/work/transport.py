@@ -16,15 +16,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from fahw.config.chip import Chip, Link
 from fahw.errors import ConfigError, Problem
-from fahw.rules import Rule
+from fahw.hardware.chip import Chip
+from fahw.hardware.interconnect import Link
+from fahw.rules.rule import Rule
 from fahw.technology.operations import index_bits
-from fahw.work import vector
-from fahw.work.memory import Traffic, home
+from fahw.work.context import Step
+from fahw.work.counts import lanes as vector
+from fahw.work.counts.accesses import Traffic, home
+from fahw.work.counts.record import Count, Flow, Task, merge_flows, task_id
 from fahw.work.mesh import Part, send
-from fahw.work.products import Step
-from fahw.work.records import Count, Flow, Task, merge_flows, task_id
 
 
 def link_of(chip: Chip, rule: Rule) -> Link:

@@ -24,7 +24,7 @@ from pathlib import Path
 from random import Random
 
 import fahw
-from fahw.rules import RULES
+from fahw.rules.catalogue import RULES
 from tests.validation.chips import plain_accesses
 from tests.validation.cycles import Case, cases, counts
 

@@ -22,14 +22,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from fahw.config.precision import Precision, RoundingModes
-from fahw.config.recipe import Tuning
-from fahw.layers import INPUT
+from fahw.formats.precision import Precision, RoundingModes
+from fahw.layers.layer import INPUT, Layer
 from fahw.learn.step import step
-from fahw.learn.train import build
-from fahw.learn.wrap import apply_rule
-from fahw.network import Layer, Network, load_model
-from fahw.rules import RULES
+from fahw.learn.torch_modules.apply_rule import apply_rule
+from fahw.learn.training.build import build
+from fahw.network.graph import Network
+from fahw.network.load import load_model
+from fahw.network.recipe import Tuning
+from fahw.rules.catalogue import RULES
 
 Step = Callable[[], None]
 BATCHES = {"mlp": 128, "lenet5": 64, "resnet20": 128}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fahw.cli import main
-from fahw.systolic import systolic_cycles
+from fahw.cli.verbs import main
+from fahw.hardware.systolic import systolic_cycles
 
 HERE = Path(__file__).parent
 SOURCES = [HERE / name for name in ("bench.v", "core.v", "array.v", "requantise.v")]

@@ -11,10 +11,11 @@ from typing import Any
 
 import yaml
 
-from fahw.config.chip import Chip
-from fahw.config.load import load_chip
-from fahw.network import Layer, Network
-from fahw.work.memory import Accesses
+from fahw.hardware.chip import Chip
+from fahw.hardware.load import load_chip
+from fahw.layers.layer import Layer
+from fahw.network.graph import Network
+from fahw.work.counts.accesses import Accesses
 from tests.strategies import CHIP
 
 ASSUMED = "a check"

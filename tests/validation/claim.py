@@ -7,7 +7,7 @@ from functools import cache
 from math import fsum
 
 from fahw.chip.cost import Cost, simulate
-from fahw.config.load import load_chip
+from fahw.hardware.load import load_chip
 
 Range = tuple[float, float]
 Override = tuple[str, str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fahw.chip.cost import Cost
-from fahw.network import load_model
+from fahw.network.load import load_model
 from fahw.technology.operations import mac_pj
 from tests.validation.claim import Claim, Override, at, cost, counted, picojoules
 

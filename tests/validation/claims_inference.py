@@ -8,8 +8,8 @@ from math import fsum
 import numpy as np
 
 from fahw.chip.cost import Cost
-from fahw.layers import Layer
-from fahw.network import load_model
+from fahw.layers.layer import Layer
+from fahw.network.load import load_model
 from tests.validation.claim import Claim, at, cost, counted, picojoules, within
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")

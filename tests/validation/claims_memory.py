@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from functools import cache
 
 from fahw.chip.cost import Cost, simulate
-from fahw.config.load import load_chip
-from fahw.config.model import LinearSpec, PlainSpec
-from fahw.config.precision import Precision, RoundingModes
-from fahw.learn.data import load
-from fahw.learn.delays import Delays
-from fahw.learn.train import train
-from fahw.network import Network, load_model, make_layer
-from fahw.rules import RULES
+from fahw.datasets.dataset import load
+from fahw.formats.precision import Precision, RoundingModes
+from fahw.hardware.load import load_chip
+from fahw.layers.build import make_layer
+from fahw.layers.schema import LinearSpec, PlainSpec
+from fahw.learn.state.delays import Delays
+from fahw.learn.training.train import train
+from fahw.network.graph import Network
+from fahw.network.load import load_model
+from fahw.rules.catalogue import RULES
 from tests.validation.claim import Claim, Override, at, cost, within
 
 WIDTH, BATCH = 512, 200

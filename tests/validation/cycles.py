@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fahw.config.chip import Array, Memory
-from fahw.systolic import Mapping, systolic_cycles
-from fahw.work.memory import Accesses
-from fahw.work.product import Operand, Product, Stream, partial_sum_bursts, product_traffic
+from fahw.hardware.array import Array
+from fahw.hardware.memory import Memory
+from fahw.hardware.systolic import Mapping, systolic_cycles
+from fahw.work.counts.accesses import Accesses
+from fahw.work.counts.gemm import Operand, Product, Stream, partial_sum_bursts, product_traffic
 from tests.validation.chips import plain_accesses
 from tests.validation.page import reference, table
 

@@ -8,13 +8,13 @@ from random import Random
 
 from fahw.chip.bursts import busy_cycles, isolated_cycles, longest_path
 from fahw.chip.clock import Timing, time_step
-from fahw.config.chip import Chip
-from fahw.config.load import load_chip
-from fahw.network import load_model
-from fahw.rules import RULES
+from fahw.hardware.chip import Chip
+from fahw.hardware.load import load_chip
+from fahw.network.load import load_model
+from fahw.rules.catalogue import RULES
 from fahw.units import fixed
-from fahw.work.records import Task
-from fahw.work.step import form_of, training_step
+from fahw.work.counts.record import Task
+from fahw.work.training_step import form_of, training_step
 from tests.strategies import HOSTED
 from tests.validation.chips import ASSUMED, STATES, array, chip_of, memory, perceptron
 from tests.validation.page import table

@@ -8,9 +8,10 @@ from math import ceil, fsum
 import fahw
 from fahw.chip.cost import Cost, simulate
 from fahw.chip.ledger import Row
-from fahw.config.chip import Chip, Memory
-from fahw.config.load import load_chip
-from fahw.network import load_model
+from fahw.hardware.chip import Chip
+from fahw.hardware.load import load_chip
+from fahw.hardware.memory import Memory
+from fahw.network.load import load_model
 from fahw.technology.dram import activations, dram_type
 from fahw.technology.random_bits import lfsr_pj_per_bit
 from fahw.units import fixed

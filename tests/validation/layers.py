@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from fahw.chip.cost import Cost, simulate
-from fahw.config.chip import Chip
+from fahw.hardware.chip import Chip
 from fahw.units import fixed
 from tests.validation.chips import ASSUMED, STATES, array, chip_of, memory, perceptron
 from tests.validation.page import table

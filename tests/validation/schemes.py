@@ -12,9 +12,10 @@ from pathlib import Path
 
 from fahw.chip.cost import Cost, simulate
 from fahw.chip.ledger import Row
-from fahw.config.chip import Chip, Memory
-from fahw.config.energy_table import ARRAY_ACTIONS, VECTOR_ACTIONS
-from fahw.config.load import load_chip
+from fahw.hardware.chip import Chip
+from fahw.hardware.energy_table import ARRAY_ACTIONS, VECTOR_ACTIONS
+from fahw.hardware.load import load_chip
+from fahw.hardware.memory import Memory
 from fahw.units import fixed
 from tests.validation.chips import ASSUMED, STATES, array, chip_of, memory, perceptron
 from tests.validation.page import table

@@ -1,0 +1,46 @@
+"""Checking files of chips, models and sweeps for the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fahw.config import yamltext
+from fahw.config.files import kind_of, shipped
+from fahw.config.validate import in_order
+from fahw.errors import ConfigError, Problem
+from fahw.hardware.load import check_chip
+from fahw.network.load import load_model
+from fahw.study.sweeps.load import load_placed_sweep
+
+
+def check_file(path: Path) -> str:
+    """What a file is, if it is right. Raises ConfigError with every mistake."""
+    for folder in ("hwconfigs", "models", "examples"):
+        if not path.exists() and str(path) in shipped(folder):
+            path = shipped(folder)[str(path)]
+    kind = kind_of(path)
+    if kind == "chip":
+        check_chip(path)
+    elif kind == "model":
+        return f"{path}: a model, correct{_own_data(path)}"
+    else:
+        from fahw.study.sweeps.sweep import describe
+
+        return f"{path}: {describe(*load_placed_sweep(path))}"
+    return f"{path}: a {kind}, correct"
+
+
+def _own_data(path: Path) -> str:
+    """Check a model file and the data set that it names: a note where that is not here. Raises ConfigError."""
+    from fahw.datasets.suitability import absent, data_problems, named_data
+
+    document, network, problems = yamltext.read(path), None, list[Problem]()
+    try:
+        network = load_model(path)
+    except ConfigError as error:
+        problems += error.problems
+    problems += data_problems(document, network)
+    if problems:
+        raise ConfigError(in_order(problems))
+    name = named_data(document)
+    return f"; its data set '{name}' is not here: to train, give --data" if name is not None and absent(name) else ""

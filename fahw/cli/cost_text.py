@@ -1,0 +1,138 @@
+"""What `fahw simulate` prints: a cost as JSON or in words."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from fahw.chip.constants import constants_used, summary
+from fahw.chip.cost import SHARED, Cost
+from fahw.chip.ledger import COLUMNS
+from fahw.chip.transport_forms import Offer, least
+from fahw.chip.usage import uses
+from fahw.report.cost_files import part_rows
+from fahw.units import percent, si
+
+if TYPE_CHECKING:
+    from fahw.chip.trace import Trace
+
+_BUSIEST = 6
+"""Parts that the text of a cost shows."""
+
+
+def cost_json(cost: Cost, found: Sequence[Offer]) -> str:
+    """Everything about a cost as JSON, and under `forms` the rule under every form of transport that was asked for."""
+    names = (
+        "chip", "model", "rule", "transport", "form", "batch_size", "cycles", "interval_cycles", "seconds", "energy_pj",
+        "energy_pj_per_sample", "static_pj", "isolated_static_pj", "one_time_pj", "area_mm2", "area_used_mm2",
+        "power_mw", "samples_per_second", "tops_per_watt", "energy_delay_js", "inference_pj_per_sample",
+        "feedback_bits", "transported_bits", "spilled_bits", "macs",
+    )  # fmt: skip
+    value: dict[str, Any] = {name: getattr(cost, name) for name in names}
+    value["busy_cycles"] = dict(sorted(cost.timing.busy.items()))
+    value["stall_cycles"] = {f"{part}: {cause}": n for (part, cause), n in sorted(cost.timing.stalls.items()) if n}
+    value["parts"] = part_rows(cost)
+    value["forms"] = [_form_values(offer, least(found)) for offer in found]
+    value["placements"] = [asdict(placement) for placement in cost.placements]
+    value["constants"] = [asdict(used) for used in constants_used(cost.ledger)]
+    value["ledger"] = [{name: getattr(row, name) for name in COLUMNS} for row in cost.ledger]
+    return json.dumps(value, indent=1) + "\n"
+
+
+def _form_values(offer: Offer, best: Cost | None) -> dict[str, Any]:
+    value: dict[str, Any] = {"transport": offer.transport, "hosted": offer.cost is not None, "reason": offer.reason}
+    names = ("form", "cycles", "interval_cycles", "energy_pj", "area_mm2", "transported_bits")
+    value |= {name: getattr(offer.cost, name, None) for name in names}
+    return value | {"least_energy": offer.cost is not None and offer.cost is best}
+
+
+def _form_lines(found: Sequence[Offer]) -> list[str]:
+    """A line per form: what it costs, and against the one with the least energy."""
+    best = least(found)
+    lines = ["", f"{'forms of transport':<26}{'cycles':>14}{'interval':>14}{'energy':>12}{'area mm2':>10}"]
+    for number, offer in enumerate(found):
+        cost = offer.cost
+        if cost is None or best is None:
+            lines.append(f"  {offer.transport:<24}not possible: {offer.reason}")
+            continue
+        name = offer.transport if cost.form == cost.transport else f"{offer.transport} ({cost.form})"
+        energy = si(cost.energy_pj * 1e-12, "J", 4)
+        row = f"  {name:<24}{cost.cycles:>14,}{cost.interval_cycles:>14,.0f}{energy:>12}{cost.area_mm2:>10.2f}"
+        notes = ["the default: the figures above"] if number == 0 else []
+        more = f"{percent(cost.energy_pj / best.energy_pj - 1)} more energy"
+        lines.append(f"{row}  {', '.join([*notes, 'least energy' if cost is best else more])}")
+    if any(offer.transport == SHARED for offer in found):
+        lines.append("  shared: the chip without its feedback memory, one weight memory read by rows and by columns")
+    return lines
+
+
+def cost_text(cost: Cost, found: Sequence[Offer]) -> str:
+    """A cost for people: the figures, the other forms of transport, and energy by phase and component."""
+    samples = f"{cost.samples_per_second:,.0f} samples/s"
+    figures = [
+        ("chip, model", f"{cost.chip}, {cost.model}"),
+        ("rule, transport", f"{cost.rule}, {cost.transport}{f' ({cost.form})' if cost.form != cost.transport else ''}"),
+        ("batch size", str(cost.batch_size)),
+        ("cycles of one step", f"{cost.cycles:,}"),
+        ("cycles between steps", f"{cost.interval_cycles:,.0f} ({si(cost.seconds, 's')}, {samples})"),
+        ("energy of a step", f"{si(cost.energy_pj * 1e-12, 'J')}, of which static {si(cost.static_pj * 1e-12, 'J')}"),
+        ("energy of a sample", si(cost.energy_pj_per_sample * 1e-12, "J")),
+        ("inference of a sample", f"{si(cost.inference_pj_per_sample * 1e-12, 'J')} (forward, without static)"),
+        ("power", f"{si(cost.power_mw * 1e-3, 'W')}, {cost.tops_per_watt:.2f} TOPS/W"),
+        ("area", f"{cost.area_mm2:.2f} mm2, used {cost.area_used_mm2:.2f} mm2"),
+        ("feedback stored", f"{cost.feedback_bits:,} bits (written once: {si(cost.one_time_pj * 1e-12, 'J')})"),
+        ("transported", f"{cost.transported_bits:,} bits per step"),
+    ]
+    lines = [f"{name:<22} {text}" for name, text in figures]
+    lines += _form_lines(found) if len(found) > 1 else []
+    for title, key in (("energy by phase", "phase"), ("energy by component", "component")):
+        lines += ["", title, *_shares(cost, key)]
+    lines += ["", f"busiest parts of {len(cost.timing.busy)} (all: --json)", *_parts(cost)]
+    lines += ["", "memories", *_placements(cost)]
+    lines += [
+        "",
+        "constants (sources: --json)",
+        *(f"  {name:<22} {text}" for name, text in summary(constants_used(cost.ledger))),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _shares(cost: Cost, key: str) -> list[str]:
+    sums: dict[str, float] = defaultdict(float)
+    for row in cost.ledger:
+        sums[getattr(row, key) or "static"] += row.energy_pj
+    ordered = sorted(sums.items(), key=lambda item: -item[1])
+    return [f"  {name:<22} {si(pj * 1e-12, 'J'):>12} {pj / cost.energy_pj:7.1%}" for name, pj in ordered]
+
+
+def _parts(cost: Cost) -> list[str]:
+    """A line per part: share of the interval that it works, what passes it per cycle, what it waits for most."""
+    lines = []
+    for use in sorted(uses(cost), key=lambda use: -use.utilisation)[:_BUSIEST]:
+        line = f"  {use.part:<26} busy {use.utilisation:6.1%}"
+        if use.unit:
+            line += f", {use.mean_per_cycle:,.1f} of {use.per_cycle:,.0f} {use.unit} per cycle"
+        if use.stall_cycles:
+            cause, cycles = max(use.stall_cycles.items(), key=lambda item: item[1])
+            line += f", waits {cycles:,} cycles for: {cause}"
+        lines.append(line)
+    return lines
+
+
+def _placements(cost: Cost) -> list[str]:
+    lines = []
+    for p in cost.placements:
+        spill = f", {p.spilled_bits / 8192:.1f} KiB of it in DRAM" if p.spilled_bits else ""
+        lines.append(f"  {p.memory:<22} {p.tensor:<12} {p.bits / 8192:9.1f} KiB{spill}")
+    return lines
+
+
+def trace_text(trace: Trace) -> str:
+    """What a trace file shows of its steps, and how to see what it leaves out."""
+    text = f"trace: {trace.path}, {trace.spans:,} spans, cycles {trace.start:,} to {trace.end:,} of {trace.cycles:,}"
+    if trace.cut:
+        text += f"; cut there to keep the file small, the rest: --trace-window {trace.end}:{trace.cycles}"
+    return text

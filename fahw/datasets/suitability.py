@@ -1,0 +1,53 @@
+"""Whether the data set that a model file names exists and fits the network, as far as that shows without its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+from fahw.config.yamltext import Document, Key, dotted
+from fahw.datasets.catalogue import DATASETS
+from fahw.datasets.dataset import check_name
+from fahw.errors import ConfigError, Problem, suggestion
+from fahw.network.graph import Network
+
+_KEY: Key = ("recipe", "data")
+
+
+def misfits(network: Network, name: str, shape: tuple[int, ...], classes: int) -> Iterator[str]:
+    """What of images of this shape and their classes does not fit the network's input and outputs."""
+    if prod(network.input_shape) != prod(shape):
+        yield f"takes inputs of shape {network.input_shape}, images of '{name}' have {shape}"
+    if classes > network.classes:
+        yield f"has {network.classes} outputs, '{name}' has {classes} classes"
+
+
+def named_data(document: Document) -> str | None:
+    """The data set that a model file names, if it does."""
+    recipe = document.value.get("recipe") if isinstance(document.value, dict) else None
+    name = recipe.get("data") if isinstance(recipe, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def data_problems(document: Document, network: Network | None) -> Iterator[Problem]:
+    """What is wrong with the data set that a model file names; `network` is None where the file is wrong otherwise.
+
+    A name like no known one may be the user's own set, which need not be here.
+    """
+    name = named_data(document)
+    if name is None:
+        return
+    if name in DATASETS and network is not None:
+        for message in misfits(network, name, DATASETS[name].shape, DATASETS[name].classes):
+            yield Problem(document.place(_KEY), f"{network.name} {message}", dotted(_KEY))
+    elif absent(name) and suggestion(name, DATASETS):
+        yield Problem(document.place(_KEY), absent(name), dotted(_KEY))
+
+
+def absent(name: str) -> str:
+    """Why there is no data set of this name here; nothing where there is one."""
+    try:
+        check_name(name)
+    except ConfigError as error:
+        return error.problems[0].message
+    return ""

@@ -1,0 +1,132 @@
+"""The schema of a chip file: arrays wired to memories, links between memories, and what each of them costs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+from fahw.formats.precision import Precision, RoundingModes
+from fahw.hardware.array import Array
+from fahw.hardware.dram import Dram
+from fahw.hardware.generator import Generator
+from fahw.hardware.interconnect import Link, Mesh
+from fahw.hardware.memory import LEVELS, Memory, TransposedAccess
+from fahw.hardware.options import Activity, TransportOptions, UpdateOptions
+from fahw.hardware.part import Form, Name, Phase, Sourced, Tensor
+from fahw.hardware.process import Technology, UnitEnergy
+
+
+class Chip(Sourced):
+    """A training chip: one core, or a mesh of equal ones. Its own `source` and `assumed` are about clock, widths and
+    micro-batches."""
+
+    model_config = ConfigDict(title="Chip")
+
+    name: Name
+    description: str = ""
+    technology: Technology
+    clock_mhz: Annotated[float, Field(ge=1e-3, le=1e5)]
+    precision: Precision = Precision()
+    rounding: RoundingModes = RoundingModes()
+    arrays: tuple[Array, ...] = Field(min_length=1)
+    memories: tuple[Memory, ...] = Field(min_length=1)
+    links: tuple[Link, ...] = ()
+    dram: Dram | None = None
+    feedback_generator: Generator | None = None
+    """Yields the magnitudes that a rule redraws for every batch."""
+    rounding_generator: Generator | None = None
+    """LFSR of stochastic rounding, 8 bits per rounded value."""
+    transport: tuple[Form, ...]
+    """Forms of weight transport that the chip can do; the first is the default. `[]`: none, it is for rules that move
+    nothing."""
+    transposed_access: TransposedAccess
+    transport_options: TransportOptions = TransportOptions()
+    update_options: UpdateOptions = UpdateOptions()
+    mesh: Mesh | None = None
+    """Several cores; without it the chip is one."""
+    activity: Activity | None = None
+    """Shares of zeros and changes where training has not measured them (`simulate` alone)."""
+    micro_batch: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Samples that go through the phases together; the whole batch where absent."""
+    energy_table: str | None = None
+    """An Accelergy energy reference table (YAML), relative to this file; its energies replace fahw's estimates."""
+    energies: tuple[UnitEnergy, ...] = ()
+    """Energies given outright, by component and action; they win over `energy_table`."""
+    tiles_per_task: Annotated[int, Field(ge=1, le=1_000_000)] = 32
+    """Bursts into which the engine splits a task at most."""
+    steps_in_flight: Annotated[int, Field(ge=1, le=16)] = 2
+    """Training steps that may overlap, each with its own activations."""
+    update_delay: Annotated[int, Field(ge=0, le=64)] = 0
+    """Steps that an update may come late: the forward of a step reads weights that lack the updates of so many steps
+    before it, and does not wait for them. 0, or `steps_in_flight` - 1 and more."""
+
+    def array_of(self, phase: Phase) -> Array | None:
+        """The array that runs `phase`, if any."""
+        return next((array for array in self.arrays if getattr(array.phases, phase, None)), None)
+
+    def homes(self, tensor: Tensor) -> tuple[Memory, ...]:
+        """The memories that hold `tensor` and that training can write, innermost level first."""
+        found = [memory for memory in self.memories if tensor in memory.holds and memory.writable]
+        return tuple(sorted(found, key=lambda memory: LEVELS.index(memory.level)))
+
+    def home(self, tensor: Tensor) -> Memory | None:
+        """The innermost memory that holds `tensor`, if any."""
+        return next(iter(self.homes(tensor)), None)
+
+    @property
+    def fixed_home(self) -> Memory | None:
+        """Where a rule's own, fixed feedback weights come from: a rom or a generator if the chip has one."""
+        fixed = (memory for memory in self.memories if "feedback" in memory.holds and not memory.writable)
+        return next(fixed, None) or self.home("feedback")
+
+    def memory(self, name: str) -> Memory:
+        """The memory called `name`."""
+        return next(memory for memory in self.memories if memory.name == name)
+
+    @property
+    def error_reaches_weights(self) -> bool:
+        """Whether the array that sends the error back is wired to the memory of the forward weights."""
+        array, home = self.array_of("error"), self.home("weight")
+        return array is not None and home is not None and home.name in array.memories
+
+    def transport_period(self, reads_weight: bool) -> int:
+        """Steps between two transports, for a rule whose feedback weights follow the forward ones; 1 for others, and
+        where the error array reads the forward weights themselves."""
+        return self.transport_options.period if reads_weight and not self.error_reaches_weights else 1
+
+    @property
+    def uses_activity(self) -> bool:
+        """Whether its energy or time depends on how many values are zero or change."""
+        options = self.transport_options
+        if self.update_options.skip_zeros:
+            return True
+        skipping = {way for array in self.arrays for way in (array.zero_skipping.activation, array.zero_skipping.error)}
+        return options.changed_words_only or options.sign_flips_only or skipping != {"none"}
+
+    def without_feedback_memory(self) -> Chip:
+        """The same chip with one weight memory: no memory for feedback, and the error array wired to the weights.
+
+        The fair baseline of backpropagation: it needs no second memory, and pays for reading the one it has transposed.
+        """
+        weights, feedback = self.home("weight"), self.fixed_home
+        if weights is None or feedback is None or self.error_reaches_weights:
+            return self
+        kept = tuple(
+            memory.model_copy(update={"holds": tuple(t for t in memory.holds if t != "feedback")})
+            for memory in self.memories
+            if memory.holds != ("feedback",)
+        )
+        names = {memory.name for memory in kept}
+        arrays = tuple(
+            array.model_copy(update={"memories": _rewired(array, names, weights.name)}) for array in self.arrays
+        )
+        links = tuple(link for link in self.links if {link.from_, link.to} <= names)
+        forms: tuple[Form, ...] = ("transposable", "accumulate")
+        update = {"memories": kept, "arrays": arrays, "links": links, "transport": forms}
+        return self.model_copy(update=update | {"name": f"{self.name}_shared"})
+
+
+def _rewired(array: Array, names: set[str], weights: str) -> tuple[str, ...]:
+    wires = tuple(name for name in array.memories if name in names)
+    return wires if array.phases.error is None or weights in wires else (*wires, weights)

@@ -1,0 +1,36 @@
+"""The process that a chip is made in, and energies that a chip file gives outright."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fahw.hardware.part import Factor, NotNegative, Sourced
+
+Node = Literal[7, 10, 14, 16, 20, 22, 32, 45, 65, 90, 130, 180]
+
+
+class Technology(Sourced):
+    """Process of the logic, the wires and the SRAM estimates."""
+
+    node_nm: Node
+    """65, 45, 32 and 22 nm have SRAM tables; at other nodes the nearest one is scaled, with a wider uncertainty."""
+    vdd_v: Annotated[float, Field(ge=0.3, le=1.5)] = 0.9
+    """Supply of the logic. Published operation energies are at 0.9 V; others go with the square of the voltage."""
+    temp_c: Annotated[float, Field(ge=20, le=85)] | None = None
+    """Temperature of the SRAM's leakage; the table's 27 C where absent."""
+    clock_share: NotNegative = 0.35
+    """Energy of the clock tree, relative to that of the logic and registers that it drives."""
+    clock_root_mw: NotNegative = 0.0
+    """Clock root that is never gated: static power."""
+
+
+class UnitEnergy(Sourced):
+    """Energy of one action of a component, given outright: a memory's word, a PE's MAC, a bit elsewhere."""
+
+    component: str
+    action: str
+    pj: NotNegative
+    """pJ per action; for the action `static` of a memory, pJ per cycle."""
+    uncertainty: Factor = 1.0

@@ -1,0 +1,171 @@
+"""Batch norm on integer words: a unit that computes in float64, declared so, between words of the chip's formats.
+
+Sums over the batch are integers and exact in float64; what is left is one formula per channel and one product and sum
+per value, each rounded as IEEE 754 says, so that the words that come out are the same on every machine. Scale, shift
+and their velocities are float64 too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fahw.formats.fixed_point import draws_random, random_bytes, round_, saturate_, word_dtype
+from fahw.formats.precision import Precision, Rounding, RoundingModes
+from fahw.layers.layer import NORMS, Layer
+from fahw.learn.arithmetic.floating import NORM_EPS, NORM_MOMENTUM
+from fahw.learn.arithmetic.optimizer import Descent
+from fahw.learn.kernels.matmul import int8_is_fast, product
+from fahw.learn.state.parameters import Gradient, Parameters
+from fahw.network.graph import Network
+from fahw.prng import Lfsr
+
+_BLOCK = 1 << 17
+"""Values that are worked on at a time."""
+_CHANNELS = 16
+"""Channels whose products with each other cost less than the products of each with itself alone would."""
+
+
+class Norms:
+    """All batch norms of a network; keeps each one's mean and inverse deviation from forward to backward.
+
+    Words lie as (channels, ..., n). `fracs`: fraction bits of every layer's output.
+    """
+
+    def __init__(
+        self, network: Network, fracs: dict[str, int], error_frac: int, precision: Precision, rounding: RoundingModes,
+        descent: Descent,
+    ) -> None:  # fmt: skip
+        self._fracs, self._error_unit = fracs, 2.0**-error_frac
+        self._names = [layer.name for layer in network.layers if layer.kind in NORMS]
+        self._bits = precision.bits("activation"), precision.bits("error")
+        self._modes = rounding.activation, rounding.error
+        self._descent = descent.in_words
+        self._kept: dict[str, tuple[Tensor, Tensor]] = {}
+        self._scratch: list[Tensor] = []
+
+    def forward(
+        self, layer: Layer, parameters: Parameters, x: Tensor, random: Lfsr, of_batch: bool, follow: bool
+    ) -> Tensor:
+        """y = round(x a + b) per channel, by the statistics of the batch or by the running ones, which may follow."""
+        p, unit = parameters, 2.0 ** -self._fracs[layer.sources[0]]
+        assert p.statistics is not None
+        assert p.bias is not None
+        if of_batch:
+            mean, variance = _moments(x)
+            inverse = _inverse_deviation(variance * (unit * unit))
+            self._kept[layer.name] = mean, inverse
+            if follow:
+                _follow(p.statistics, mean * unit, variance * (unit * unit), x[0].numel())
+        else:
+            mean, inverse = p.statistics[0] / unit, _inverse_deviation(p.statistics[1])
+        out = torch.empty(x.shape, dtype=word_dtype(self._bits[0]), device=x.device)
+        for part in _channels(x):
+            q = self._wide(0, x[part])
+            gain = p.weight[part] * inverse[part]
+            a = gain * (unit * 2.0 ** self._fracs[layer.name])
+            b = (p.bias[part] - gain * (mean[part] * unit)) * 2.0 ** self._fracs[layer.name]
+            out[part].copy_(_words_(q.mul_(_wide(a, q)).add_(_wide(b, q)), self._bits[0], self._modes[0], random))
+        return out
+
+    def backward(
+        self, layer: Layer, parameters: Parameters, x: Tensor, error: Tensor, random: Lfsr
+    ) -> tuple[Tensor, Gradient]:
+        """The error before the norm, and the gradient sums of scale and shift."""
+        mean, inverse = self._kept[layer.name]
+        unit, count = 2.0 ** -self._fracs[layer.sources[0]], _count(x)
+        total = _sums(error)
+        along = (_dots(error, x) - mean * total) * (inverse * unit)
+        gain = parameters.weight * inverse
+        slope = gain * (inverse * unit) * (along / count)
+        start = slope * mean - gain * (total / count)
+        below = torch.empty(x.shape, dtype=word_dtype(self._bits[1]), device=x.device)
+        for part in _channels(x):
+            e, q = self._wide(1, error[part]), self._wide(0, x[part])
+            exact = e.mul_(_wide(gain[part], q)).sub_(q.mul_(_wide(slope[part], q))).add_(_wide(start[part], q))
+            below[part].copy_(_words_(exact, self._bits[1], self._modes[1], random))
+        return below, Gradient(along * self._error_unit, total * self._error_unit)
+
+    def _wide(self, number: int, words: Tensor) -> Tensor:
+        """Words in float64, in scratch memory: fresh memory costs more than a pass over it."""
+        size = words.numel()
+        if len(self._scratch) < 2 or len(self._scratch[number]) < size:
+            self._scratch = [torch.empty(size, dtype=torch.float64, device=words.device) for _ in range(2)]
+        return self._scratch[number][:size].view(words.shape).copy_(words)
+
+    def update(self, parameters: dict[str, Parameters], gradients: dict[str, Gradient], rate: float, step: int) -> None:
+        """In float64, in place."""
+        for name in (name for name in self._names if name in gradients):
+            p, g = parameters[name], gradients[name]
+            for bias, value, slope in ((False, p.weight, g.weight), (True, p.bias, g.bias)):
+                assert value is not None
+                assert slope is not None
+                along = self._descent.direction(self._descent.states(p, bias), slope, step)
+                value.sub_(along * self._descent.factor(rate))
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of every channel of words, from exact sums."""
+    count = _count(x)
+    mean = _sums(x) / count
+    return mean, (_dots(x, x) / count - mean * mean).clamp_(min=0)
+
+
+def _count(x: Tensor) -> Tensor:
+    """Of every channel's words; a tensor, as by a number CUDA does not divide: it multiplies by the reciprocal."""
+    return torch.full((), x[0].numel(), dtype=torch.float64, device=x.device)
+
+
+def _channels(x: Tensor) -> Iterator[slice]:
+    """Blocks of channels that stay in the cache."""
+    size = max(1, _BLOCK // x[0].numel())
+    return (slice(at, at + size) for at in range(0, len(x), size))
+
+
+def _multiplies_bytes(x: Tensor) -> bool:
+    return x.dtype == torch.int8 and int8_is_fast(x.device)
+
+
+def _sums(x: Tensor) -> Tensor:
+    """Of every channel's words, exact."""
+    rows = x.flatten(1)
+    if _multiplies_bytes(x):
+        ones = torch.ones(rows.shape[1], 1, dtype=torch.int8, device=x.device)
+        return product(rows, ones, rows.shape[1] << 7).view(-1).double()
+    return rows.sum(1, dtype=torch.float64)
+
+
+def _dots(x: Tensor, y: Tensor) -> Tensor:
+    """Sums of the products of every channel's words: integers, so that no order of adding changes them."""
+    rows, others = x.flatten(1), y.flatten(1)
+    if x.dtype == y.dtype and _multiplies_bytes(x):  # each channel by all of a few, and yet faster
+        bound, parts = rows.shape[1] << 14, [slice(at, at + _CHANNELS) for at in range(0, len(rows), _CHANNELS)]
+        return torch.cat([product(rows[part], others[part].t(), bound).diagonal() for part in parts]).double()
+    return torch.stack([torch.dot(a.double(), b.double()) for a, b in zip(rows, others, strict=True)])
+
+
+def _inverse_deviation(variance: Tensor) -> Tensor:
+    """By numpy, whose root is correctly rounded; torch's may be the last bit off."""
+    return torch.from_numpy(1 / np.sqrt(variance.cpu().numpy() + NORM_EPS)).to(variance.device)
+
+
+def _follow(statistics: Tensor, mean: Tensor, variance: Tensor, count: int) -> None:
+    unbiased = variance * (count / max(1, count - 1))
+    statistics.mul_(1 - NORM_MOMENTUM).add_(torch.stack((mean, unbiased)) * NORM_MOMENTUM)
+
+
+def _wide(channels: Tensor, like: Tensor) -> Tensor:
+    return channels.view(-1, *[1] * (like.dim() - 1))
+
+
+def _words_(values: Tensor, bits: int, mode: Rounding, random: Lfsr) -> Tensor:
+    """Rounded once, in place, with random bytes in the order of memory; one bit is the sign."""
+    if bits > 1:
+        noise = None
+        if draws_random(mode, bits):
+            noise = random_bytes(random, values.numel(), values.device).to(values.dtype).view(values.shape)
+        round_(values, mode, noise)
+    return saturate_(values, bits)

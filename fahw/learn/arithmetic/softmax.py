@@ -1,0 +1,87 @@
+"""What the integer step looks up: softmax and its loss, tanh and sigmoid; derivatives of these and of ReLU."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fahw.formats.fixed_point import Format, carrier, requantise_, word_dtype  # fmt: skip
+from fahw.formats.lookup_tables import EXP_BITS, exp_table, sigmoid_table, tanh_table
+from fahw.formats.precision import Rounding
+from fahw.formats.quantise import Noise
+from fahw.layers.layer import Layer
+from fahw.learn.kernels.compiled import loops, masked
+from fahw.network.graph import Network
+
+Words = NDArray[np.int64]
+
+
+def softmax_error(
+    logits: Tensor, labels: Tensor, bits: int, frac: int, into: Format, mode: Rounding = "nearest",
+    noise: Noise | None = None,
+) -> tuple[Tensor, float]:  # fmt: skip
+    """Softmax from the exponential table and one integer division, less one-hot; and the summed cross-entropy in nats.
+
+    `logits`: words `(classes, n)` of `bits` bits, `frac` of them behind the point. The error is int64 in words of
+    `into`, not saturated; one bit, which keeps only the sign, is yielded with 8 fraction bits, to the nearest. `noise`:
+    shaped as the logits, for stochastic rounding, which adds it to a quotient with as many more bits.
+    """
+    z, truth, table = logits.cpu().numpy(), labels.cpu().numpy(), exp_table(bits, frac)
+    fraction, extra, random = 8 if into.bits == 1 else into.frac, 0, None
+    if into.bits > 1 and mode != "nearest":
+        random = np.zeros(z.shape, np.uint8)
+        if mode == "stochastic":
+            assert noise is not None, "stochastic rounding needs random bits"
+            random, extra = noise.draws.cpu().numpy(), noise.bits
+    found = loops()
+    if found is not None:
+        error, below, sums = np.empty(z.shape, np.int64), np.empty(len(truth), np.int64), np.empty(len(truth), np.int64)
+        found.softmax(z, truth, table, fraction, random, extra, error, below, sums)
+    else:
+        error, below, sums = _softmax(z.astype(np.int64), truth, table, fraction, random, extra)
+    nats = below * 2.0**-frac + np.log(sums * 2.0**-EXP_BITS)
+    return torch.from_numpy(error).to(logits.device), float(nats.sum())
+
+
+def _softmax(
+    z: Words, truth: Words, table: Words, fraction: int, random: NDArray[np.integer] | None, extra: int
+) -> tuple[Words, Words, Words]:
+    """Error, how far each true logit lies below the largest, sums of the powers."""
+    depth, rows = z.max(0) - z, np.arange(len(truth))
+    powers = table[np.minimum(depth, len(table) - 1)]
+    sums: Words = powers.sum(0)
+    if random is None:
+        error = ((powers << fraction) + sums // 2) // sums
+    else:
+        error = (powers << fraction + extra) // sums + random >> extra
+    error[truth, rows] -= 1 << fraction
+    return error, depth[truth, rows], sums
+
+
+def activation_tables(network: Network, fracs: dict[str, int], bits: int, device: torch.device) -> dict[str, Tensor]:
+    """By layer: a word for every word that it can read, on the device."""
+    makers = {"tanh": tanh_table, "sigmoid": sigmoid_table}
+    return {
+        layer.name: torch.from_numpy(makers[layer.kind](bits, fracs[layer.sources[0]])).to(device, word_dtype(bits))
+        for layer in network.layers
+        if layer.kind in makers
+    }
+
+
+def table_error(layer: Layer, output: Tensor, error: Tensor, digits: int, bits: int) -> Tensor:
+    """The error times 1 - h^2 of a tanh, h (1 - h) of a sigmoid; `digits`: fraction bits of h, `bits`: of the error."""
+    h = output.to(carrier(Format(bits, 0).limit << (2 * digits)))
+    derivative = 4.0**digits - h * h if layer.kind == "tanh" else h * (2.0**digits - h)
+    return requantise_(error.to(h.dtype) * derivative, 2 * digits, bits, "nearest")
+
+
+def relu_error(output: Tensor, error: Tensor, bits: int) -> Tensor:
+    """The errors, in place, where the output is positive and below its format's top word, which stands for all that is
+    larger too: a saturated output moves with nothing below it. `bits`: of the output; one and two bits have a single
+    positive word, which lets errors through."""
+    top = (1 << (bits - 1)) - 1 if bits > 2 else 2
+    if masked(output, error, top):
+        return error
+    return error.mul_((output > 0).logical_and_(output < top).to(error.dtype))

@@ -1,0 +1,55 @@
+"""The feedback words of an arithmetic in emulation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fahw.formats.number import Float
+from fahw.formats.precision import Precision
+from fahw.formats.quantise import emulation_dtype, quantise, shared_unit
+from fahw.layers.layer import Layer
+from fahw.learn.error_path.feedback_words import FloatWords, IntegerWords
+from fahw.learn.state.scales import Scales
+from fahw.network.graph import Network
+from fahw.rules.rule import Rule
+
+
+class EmulatedWords(FloatWords):
+    """Feedback in the feedback format: the chip's own generator's numbers where these are integers of static scale,
+    else Xavier-uniform numbers rounded to the nearest."""
+
+    def __init__(
+        self, network: Network, rule: Rule, precision: Precision, scales: dict[str, Scales], gain: float, seed: int
+    ) -> None:
+        super().__init__(network, rule, gain, seed, emulation_dtype(precision))
+        self._form, self._scale = precision.number("feedback"), precision.scale.feedback
+        self._scales = scales
+        integer = isinstance(precision.feedback, int) and not precision.scale.is_dynamic("feedback")
+        self._generated = IntegerWords(network, rule, precision, scales, seed) if integer else None
+
+    def own(self, layer: Layer, draw: int) -> Tensor:
+        """The generator's words, or a rounded draw."""
+        if self._generated is not None:
+            return self._generated.own(layer, draw).to(self._dtype) * self._unit(layer)
+        return self._rounded(layer, super().own(layer, draw))
+
+    def constant(self, layer: Layer) -> Tensor | None:
+        """A power of two for fixed point, else the number nearest to Xavier's standard deviation."""
+        exact = super().constant(layer)
+        if exact is None or isinstance(self._form, Float):
+            return None if exact is None else quantise(exact, self._form)
+        return torch.tensor(self._unit(layer), dtype=self._dtype)
+
+    def copy(self, layer: Layer, weight: Tensor) -> Tensor:
+        """The forward words, rounded to the nearest."""
+        return self._rounded(layer, weight)
+
+    def _rounded(self, layer: Layer, values: Tensor) -> Tensor:
+        if isinstance(self._form, Float) or self._scale not in ("per_tensor", "per_channel"):
+            return quantise(values, self._form, self._unit(layer))
+        channel = 1 if self._scale == "per_channel" else None
+        return quantise(values, self._form, shared_unit(values, self._form, channel))
+
+    def _unit(self, layer: Layer) -> float:
+        return float(2.0 ** -self._scales[layer.name].feedback.frac)

@@ -1,0 +1,70 @@
+"""What goes along the error path where that is not the error as it is: ternary errors, targets, pruned errors."""
+
+from __future__ import annotations
+
+from math import log2, pi, sqrt
+
+import torch
+from torch import Tensor
+
+from fahw.formats.fixed_point import Format
+from fahw.learn.kernels import compiled
+from fahw.rules.rule import TERNARY_THRESHOLD, TERNARY_UNIT, Rule
+
+
+def signal_frac(rule: Rule, output_error_frac: int) -> int:
+    """Fraction bits of what a direct rule sends back from the output; a target's row of B is taken as it is."""
+    if rule.signal == "targets":
+        return 0
+    return round(-log2(TERNARY_UNIT)) if rule.signal == "ternary" else output_error_frac
+
+
+def coded_words(rule: Rule, error: Tensor, labels: Tensor, frac: int) -> Tensor:
+    """What a direct rule sends back, `(classes, n)`, from words of `frac` fraction bits: themselves, -1, 0 and 1, or
+    one-hot."""
+    if rule.signal == "error":
+        return error
+    if rule.signal == "targets":
+        return torch.zeros_like(error).scatter_(0, labels[None], 1)
+    threshold = int(TERNARY_THRESHOLD * 2.0**frac)
+    return (error > threshold).to(error.dtype) - (error < -threshold).to(error.dtype)  # -128 has no size in a byte
+
+
+def ternary(error: Tensor, unit: float = 1.0) -> Tensor:
+    """-1, 0 and 1 times `TERNARY_UNIT`, by a threshold; errors lie in +-unit."""
+    kept = error.abs() > TERNARY_THRESHOLD * unit
+    return error.sign().mul_(kept).mul_(TERNARY_UNIT * unit)
+
+
+def pruned_words(error: Tensor, rule: Rule, random: Tensor, form: Format) -> Tensor:
+    """As `pruned`, on words: the threshold is a word, its factor has 8 fraction bits, a chance is a byte."""
+    factor, most = pruning_factor(rule), max(1, form.limit - 1)
+    found = compiled.pruned(error, random, factor, most)
+    if found is not None:
+        return found
+    size = error.to(torch.int32).abs_()
+    total, count = int(size.sum()), int(size.count_nonzero())
+    if not count:
+        return error
+    threshold = min((2 * total * factor + (count << 8)) // (count << 9), most)
+    up = (size << 8) > random.view(error.shape).to(torch.int32) * threshold
+    return torch.where(size >= threshold, error, error.sign() * (up * threshold).to(error.dtype))
+
+
+def pruning_factor(rule: Rule) -> int:
+    """What the mean size of errors is multiplied by for the threshold, with 8 fraction bits."""
+    return round(256 * rule.pruning_threshold * sqrt(pi / 2))
+
+
+def pruned(error: Tensor, rule: Rule, generator: torch.Generator) -> Tensor:
+    """Errors below the threshold t become t with their sign, by a chance of size / t, or else zero: unbiased.
+
+    t follows from the mean size of the errors that are not zero, as if they were normal (Ye et al. 2019; Hong and Yue
+    2021).
+    """
+    size = error.abs()
+    mean = size.sum() / size.count_nonzero().clamp(min=1)
+    threshold = rule.pruning_threshold * sqrt(pi / 2) * mean
+    chance = torch.rand(error.shape, generator=generator, dtype=torch.float64).to(error.device, error.dtype)
+    kept = torch.where(size > chance * threshold, error.sign() * threshold, 0.0)
+    return torch.where(size >= threshold, error, kept)

@@ -1,0 +1,148 @@
+"""The fixed-point scales of a training: formats of the tensors around every weighted layer, known before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import prod, sqrt
+
+from fahw.formats.fixed_point import Format, ceil_log2, frac_of, nearest_log2, one_magnitude
+from fahw.formats.number import TERNARY, Number
+from fahw.formats.precision import Precision
+from fahw.layers.layer import INPUT, Layer
+from fahw.network.error_path import feedback_shape
+from fahw.network.graph import Network
+from fahw.network.recipe import Tuning
+from fahw.rules.rule import Rule
+
+BIAS_RANGE = 2.0
+"""Largest bias that a master of any width holds."""
+
+
+@dataclass(frozen=True)
+class Scales:
+    """All formats around one weighted layer; static, known before training.
+
+    `input`: its input words. `delta`: the error at its output, `error`: at its input. A gradient is its accumulator
+    shifted right by `gradient_shift`.
+    """
+
+    input: Format
+    weight: Format
+    master: Format
+    bias: Format
+    output: Format
+    delta: Format
+    error: Format
+    feedback: Format
+    gradient: Format
+    gradient_shift: int
+    bias_gradient: Format
+    bias_gradient_shift: int
+    velocity: Format
+    bias_velocity: Format
+
+
+def network_scales(
+    network: Network, precision: Precision, tuning: Tuning, rule: Rule, batch_size: int
+) -> dict[str, Scales]:
+    """The formats of every weighted layer by its name, first to last."""
+    result: dict[str, Scales] = {}
+    last = network.weighted[-1]
+
+    def output_frac(layer: Layer, input_frac: int) -> int:
+        scales = _layer_scales(network, layer, precision, tuning, rule, batch_size, input_frac, layer == last)
+        result[layer.name] = scales
+        return scales.output.frac
+
+    _value_fracs(network, precision.number("activation"), output_frac)
+    return result
+
+
+def value_fracs(network: Network, precision: Precision, scales: dict[str, Scales]) -> dict[str, int]:
+    """Fraction bits of every layer's output and of the input, by name."""
+    return _value_fracs(network, precision.number("activation"), lambda layer, _: scales[layer.name].output.frac)
+
+
+def _value_fracs(network: Network, form: Number, output_frac: Callable[[Layer, int], int]) -> dict[str, int]:
+    """tanh and sigmoid have all their bits behind the point, an add has the fewest of what it adds; the others keep
+    what they read. `output_frac`: of a weighted layer, given its input's."""
+    whole = 0 if one_magnitude(form) else form.bits - 1
+    fracs = {INPUT: whole}
+    for layer in network.layers:
+        read = [fracs[source] for source in layer.sources]
+        if layer.weighted:
+            fracs[layer.name] = output_frac(layer, read[0])
+        else:
+            fracs[layer.name] = whole if layer.kind in ("tanh", "sigmoid") else min(read)
+    return fracs
+
+
+def _layer_scales(
+    network: Network, layer: Layer, precision: Precision, tuning: Tuning, rule: Rule, batch_size: int,
+    input_frac: int, last: bool,
+) -> Scales:  # fmt: skip
+    ranges, bits, number = tuning.ranges_of(layer.name), precision.bits, precision.number
+    largest = ranges.weight_headroom * layer.xavier_bound
+    wide = frac_of(number("weight"), largest)
+    weight = Format(bits("weight"), wide)
+    if one_magnitude(number("weight")):
+        weight = Format(bits("weight"), -nearest_log2(layer.xavier_std))
+    activation = frac_of(number("activation"), ranges.activation)
+    logit_bits = activation - frac_of(number("activation"), ranges.activation * ranges.logit_headroom)
+    given = precision.scale.given
+    weight = replace(weight, frac=given("weight", weight.frac))
+    master = frac_of(number("master"), largest) + given("weight", wide) - wide
+    inputs = Format(bits("activation"), input_frac)
+    error = Format(bits("error"), given("error", frac_of(number("error"), ranges.error)))
+    delta = Format(bits("error"), 0 if number("error") == TERNARY else bits("error") - 1) if last else error
+    shift, bias_shift = gradient_shifts(precision, batch_size * layer.positions)
+    gradient = Format(bits("gradient"), delta.frac + inputs.frac - shift)
+    bias_gradient = Format(bits("gradient"), delta.frac - bias_shift)
+    coarser = ceil_log2(ranges.velocity_headroom) - (bits("optimizer") - bits("gradient"))
+    return Scales(
+        input=inputs,
+        weight=weight,
+        master=Format(bits("master"), master),
+        bias=Format(bits("master"), frac_of(number("master"), BIAS_RANGE)),
+        output=Format(bits("activation"), given("activation", activation) - (logit_bits if last else 0)),
+        delta=delta,
+        error=error,
+        feedback=feedback_format(network, layer, rule, precision, weight, tuning.feedback_gain),
+        gradient=gradient,
+        gradient_shift=shift,
+        bias_gradient=bias_gradient,
+        bias_gradient_shift=bias_shift,
+        velocity=Format(bits("optimizer"), gradient.frac - coarser),
+        bias_velocity=Format(bits("optimizer"), bias_gradient.frac - coarser),
+    )
+
+
+def gradient_shifts(precision: Precision, terms: int) -> tuple[int, int]:
+    """Right shifts of the weight and bias gradients' accumulators, sums of `terms` each: room for a random sum."""
+    growth = (ceil_log2(terms) + 1) // 2 + 1
+    bias = precision.bits("error") - 1 + growth - precision.bits("gradient")
+    return max(0, bias + precision.bits("activation") - 1), max(0, bias)
+
+
+def feedback_std(network: Network, layer: Layer, rule: Rule) -> float:
+    """Standard deviation of an own feedback matrix before the gain: Xavier's, of the matrix's own fans if direct."""
+    if rule.path != "direct":
+        return layer.xavier_std
+    rows, columns, *kernel = feedback_shape(layer, network.classes, True, network.dfa_feedback == "tiled")
+    return sqrt(2 / ((rows + columns) * prod(kernel)))
+
+
+def feedback_format(
+    network: Network, layer: Layer, rule: Rule, precision: Precision, weight: Format, gain: float
+) -> Format:
+    """Format of the words that send the error to the layer's input. Own words of 4 bits and fewer are odd integers
+    up to 2^bits - 1, so as integers they are a bit wider; ternary ones have the unit of one bit."""
+    bits, single = precision.bits("feedback"), one_magnitude(precision.number("feedback"))
+    if rule.magnitude == "weight" and not single:
+        return Format(bits, precision.scale.given("feedback", weight.frac - (weight.bits - bits)))
+    if rule.magnitude in ("weight", "constant"):
+        return Format(bits if single else 1, -nearest_log2(gain * feedback_std(network, layer, rule)))
+    rms = 2**bits / sqrt(12) if bits > 4 else sqrt(((2 if single else 2**bits) ** 2 - 1) / 3)
+    scale = nearest_log2(rms / (gain * feedback_std(network, layer, rule)))
+    return Format(bits if bits > 4 else bits + 1, precision.scale.given("feedback", scale))

@@ -1,0 +1,286 @@
+"""A learning rule on any torch module whose weights are in linear and two-dimensional convolution layers, in float.
+
+    net = apply_rule(torch.nn.Sequential(...), "dfa")
+    loss(net(x), y).backward()          # .grad of every parameter is the rule's
+    feedback_weights(net)               # what carried the error
+
+What lies between the weighted layers (activations, pooling, batch norms with their parameters, residual adds,
+reshaping) is left to autograd and is exact, so the error path sees the true scale of a batch norm under every rule. The
+layers whose input depends on no other weighted layer send no error down, so that no rule has feedback weights for them;
+the gradient of an input that asks for one goes through their weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from functools import partial
+from math import prod, sqrt
+from typing import TypeVar, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fahw.errors import ConfigError, Problem, a_kind, suggestion, whole
+from fahw.learn.torch_modules.autograd_call import Call, Local, State, Wrapping, calls_below, inbox_of
+from fahw.learn.torch_modules.copies import copied
+from fahw.learn.torch_modules.weighted_products import (
+    ConvProducts,
+    LinearProducts,
+    Pair,
+    Products,
+    layout_of,
+    xavier_uniform,
+)
+from fahw.network.model_file import DirectFeedback, DirectResidual
+from fahw.rules.catalogue import RULES
+from fahw.rules.rule import MIRROR_RATE, MIRROR_SAMPLES, Rule
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class _Wrapped(nn.Module):
+    """What wrapped layers have in common; the layer's own class supplies the parameters."""
+
+    fahw: State
+    fahw_feedback: Tensor | None
+    weight: Tensor
+    training: bool
+
+    def run(
+        self, given: Tensor, x: Tensor, padded: Tensor, bias: Tensor | None, products: Products,
+        unpad: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The layer's output. `x` is what was `given`, with a batch axis; `padded` is computed from `x` and differs
+        where the layer pads other than with zeros, and `unpad` takes an error back."""
+        rule = self.fahw.rule
+        below = calls_below(x, self.fahw.network) if torch.is_grad_enabled() and x.requires_grad else ()
+        direct = rule.path == "direct" and bool(below)
+        if self.training:
+            self.fahw.draws += 1
+            if below and rule.learned == "mirror":
+                self._mirror(padded, products)
+        magnitude = self._magnitude(rule) if below and not direct else None
+        inbox = inbox_of(given) if direct and self.fahw.blocked else None
+        call = Call(self, products, below, unpad, inbox)
+        tap, x_local = (x, padded.detach()) if direct else (None, padded)
+        out: Tensor = Local.apply(tap, x_local, self.weight, bias, magnitude, call)  # type: ignore[no-untyped-call]
+        return out
+
+    def direct_matrix(self, outputs: int, x_shape: torch.Size, tiled: bool) -> Tensor:
+        """The own matrix of a direct rule for an input (n, ...), drawn when first needed: (outputs, values of one
+        sample), or the kernel (outputs, channels, kernel height, kernel width)."""
+        shape = (outputs, x_shape[1], *self.weight.shape[2:]) if tiled else (outputs, x_shape[1:].numel())
+        if self.fahw_feedback is None:
+            fans = (shape[0] + shape[1]) * prod(shape[2:])
+            drawn, std = self._draw(shape, fans), sqrt(2 / fans)
+            binary = self.fahw.rule.magnitude == "constant"
+            self.fahw_feedback = torch.where(drawn < 0, -std, std).to(drawn.dtype) if binary else drawn
+        if self.fahw_feedback.shape != shape:
+            before = tuple(self.fahw_feedback.shape)
+            message = (
+                f"its feedback matrix is {before} (outputs, inputs), but {shape} is needed now; keep the image size"
+            )
+            raise ConfigError(Problem(f"layer '{self.fahw.name}'", message))
+        return self.fahw_feedback
+
+    def _magnitude(self, rule: Rule) -> Tensor | None:
+        """Magnitude of the feedback weights (with its sign where the rule has its own), shaped as the weight."""
+        if rule.magnitude == "weight":
+            return None
+        if rule.magnitude == "own" and self.fahw_feedback is not None:
+            return self.fahw_feedback
+        shape = tuple(self.weight.shape)
+        fans = (shape[0] + shape[1]) * prod(shape[2:])
+        if rule.magnitude == "constant":
+            return self.weight.new_full((), sqrt(2 / fans))
+        if rule.magnitude == "redrawn":
+            return self._draw(shape, fans, self.fahw.draws).abs()
+        drawn = self._draw(shape, fans)
+        self.fahw_feedback = drawn if rule.sign == "own" else drawn.abs()
+        return self.fahw_feedback
+
+    def adopt(self, state: State) -> None:
+        """Follow a rule; feedback weights that learn are drawn now, so that an optimizer or a checkpoint has them."""
+        self.fahw = state
+        for kept in (self._buffers, self._parameters):  # of a rule that was there before
+            kept.pop("fahw_feedback", None)
+        self.register_buffer("fahw_feedback", None, persistent=state.rule.learned == "mirror")
+        if state.rule.learned:
+            shape = tuple(self.weight.shape)
+            drawn = self._draw(shape, (shape[0] + shape[1]) * prod(shape[2:]))
+            if state.rule.learned == "gradient":
+                del self.fahw_feedback
+                drawn = nn.Parameter(drawn)
+            self.fahw_feedback = drawn
+
+    @torch.no_grad()
+    def _mirror(self, padded: Tensor, products: Products) -> None:
+        """Feedback weights go towards the mean outer product of noise and the layer's answers to it, without bias."""
+        assert self.fahw_feedback is not None
+        weight = self.weight
+        conv = isinstance(products, ConvProducts)
+        samples = MIRROR_SAMPLES
+        device = weight.device.type
+        # What is learned is kept in the weights' precision.
+        with torch.autocast(device, enabled=False) if device in ("cpu", "cuda") else nullcontext():
+            if conv:
+                answer = products.forward(padded[:1].to(weight.dtype), weight, None)
+                samples = -(-MIRROR_SAMPLES // answer[0, 0].numel())
+            shape = (samples, *(padded.shape[1:] if conv else padded.shape[-1:]))
+            noise = torch.randint(2, shape, generator=self.fahw.generator("mirror")).to(weight.device, weight.dtype)
+            noise = noise * 2 - 1
+            answer = products.forward(noise, weight, None)
+            _, estimate, _ = products.backward(answer, noise, layout_of(weight), False)
+        assert estimate is not None
+        estimate /= answer.numel() // answer.shape[1]
+        # A new tensor: another forward pass may wait for its backward pass with the old one.
+        self.fahw_feedback = torch.lerp(self.fahw_feedback, estimate, MIRROR_RATE)
+
+    def _draw(self, shape: tuple[int, ...], fans: int, draw: int = 0) -> Tensor:
+        return xavier_uniform(shape, fans, self.weight, self.fahw.seed, "feedback", self.fahw.name, draw)
+
+
+class WrappedLinear(_Wrapped, nn.Linear):
+    """A linear layer that sends its error down as a rule says."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        x = input.unsqueeze(0) if input.ndim == 1 else input
+        out = self.run(input, x, x, self.bias, LinearProducts())
+        return out.squeeze(0) if input.ndim == 1 else out
+
+
+class WrappedConv2d(_Wrapped, nn.Conv2d):
+    """A convolution that sends its error down as a rule says."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        x = input.unsqueeze(0) if input.ndim == 3 else input
+        padded, padding, unpad = x, self.padding, None
+        if isinstance(padding, str) or self.padding_mode != "zeros":
+            padded, padding, unpad = self._pad(x), (0, 0), partial(self._unpad, x.shape)
+        products = ConvProducts(_pair(self.stride), _pair(padding), _pair(self.dilation), self.groups)
+        out = self.run(input, x, padded, self.bias, products, unpad)
+        return out.squeeze(0) if input.ndim == 3 else out
+
+    def _pad(self, x: Tensor) -> Tensor:
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        return functional.pad(x, self._reversed_padding_repeated_twice, mode)
+
+    def _unpad(self, shape: torch.Size, g: Tensor) -> Tensor:
+        """The adjoint of `_pad`."""
+        with torch.enable_grad():
+            x = g.new_zeros(shape, requires_grad=True)
+            (below,) = torch.autograd.grad(self._pad(x), x, g)
+        return below
+
+
+_WRAPPED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: WrappedLinear,
+    nn.Conv2d: WrappedConv2d,
+    WrappedLinear: WrappedLinear,
+    WrappedConv2d: WrappedConv2d,
+}
+
+_EXACT = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+"""Layers with parameters whose gradients are exact under every rule, given the error at their output."""
+
+
+def apply_rule(
+    module: M, rule: str, seed: int = 0, *, dfa_feedback: DirectFeedback = "dense",
+    dfa_residual: DirectResidual = "blocked",
+) -> M:  # fmt: skip
+    """A copy of `module` whose backward pass follows `rule` (a key of `RULES`); the module itself is left alone.
+
+    The copy has the same parameters under the same names. Feedback weights follow from `seed` and the layer's name
+    alone, are not parameters and not part of the state dict. Fixed ones are Xavier-uniform, `usf`'s constant is the
+    Xavier standard deviation, `brsf` draws anew in every forward pass in training mode. `dfa` sends the gradient at the
+    output of the last weighted layer to the input of every other: through a matrix (`dfa_feedback` "dense") or, to
+    convolutions, through a kernel, tiled over the image ("tiled"). Where several layers share an input, their signals
+    add up; what comes back to it through a shortcut is dropped (`dfa_residual` "blocked") or added ("biotorch").
+
+    `kp`: feedback weights are parameters too, named `LAYER.fahw_feedback`, whose gradient is the weight's (None in the
+    first layer, which sends no error): give both to the same optimizer, with a weight decay. `wm`: they move in every
+    forward pass in training mode, and are a part of the state dict. `tdfa` and `drtp` take the loss for a mean over the
+    batch, and `drtp` the classes where its gradient is negative for the targets, as they are under a cross-entropy.
+    Layers that do not learn (`last`, `frozen_conv`) keep `.grad` None.
+
+    Raises ConfigError for an unknown rule or option and for what cannot be taken, with its place in the module; in the
+    forward or backward pass for what only shows there.
+    """
+    a_kind("module", module, nn.Module, "a torch.nn.Module")
+    whole("seed", seed, 0, 2**63)
+    _known("rule", rule, RULES)
+    _known("dfa_feedback", dfa_feedback, get_args(DirectFeedback))
+    _known("dfa_residual", dfa_residual, get_args(DirectResidual))
+    problems = _problems(module)
+    if problems:
+        raise ConfigError(problems)
+    wrapped = copied(module)
+    network = Wrapping()
+    for name, layer in wrapped.named_modules():
+        if type(layer) in _WRAPPED:
+            # The class is exchanged, not the object: hooks, settings and the names of the parameters stay.
+            layer.__class__ = _WRAPPED[type(layer)]
+            blocked, tiled = dfa_residual == "blocked", dfa_feedback == "tiled"
+            layer.adopt(State(name, RULES[rule], seed, network, tiled, blocked))
+    return wrapped
+
+
+def _known(what: str, value: str, choices: Iterable[str]) -> None:
+    names = list(choices)
+    a_kind(what, value, str, f"one of {', '.join(names)}")
+    if value not in names:
+        raise ConfigError(Problem(what, f"no {what} '{value}'{suggestion(value, names)}; known: {', '.join(names)}"))
+
+
+def feedback_weights(module: nn.Module) -> dict[str, Tensor]:
+    """The matrix that each layer used in its last backward pass to send the error to its input, by layer name.
+
+    Shaped as the layer's weight; for a direct rule `(outputs, values of one input sample)`, for a convolution whose
+    feedback is tiled `(outputs, channels, kernel height, kernel width)`. The first layer, which sends no error, is
+    absent; before the first backward pass the result is empty. Raises ConfigError for a module that `apply_rule` has
+    not made.
+    """
+    a_kind("module", module, nn.Module, "a torch.nn.Module")
+    layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, _Wrapped)]
+    if not layers:
+        raise ConfigError(Problem("module", "has no learning rule; use what apply_rule returns"))
+    return {name: layer.fahw.used.detach().clone() for name, layer in layers if layer.fahw.used is not None}
+
+
+def _problems(module: nn.Module) -> list[Problem]:
+    """All that stands against wrapping, with its place."""
+    names: dict[nn.Module, list[str]] = {}
+    for name, layer in module.named_modules(remove_duplicate=False):
+        names.setdefault(layer, []).append(name)
+    problems = []
+    for layer, (name, *others) in names.items():
+        own = {key for key, _ in layer.named_parameters(recurse=False)}
+        own -= {"fahw_feedback"} if isinstance(layer, _Wrapped) else set()
+        place = f"module '{name}'" if name else "the module itself"
+        if own and others:
+            message = f"is also '{others[0]}': every use would need feedback weights of its own"
+            problems.append(Problem(place, message))
+        elif type(layer) in (*_WRAPPED, *_EXACT) and own <= {"weight", "bias"} and "weight" in own:
+            continue
+        elif own:
+            problems.append(Problem(place, _why_not(layer, own)))
+    if not problems and not any(type(layer) in _WRAPPED for layer in names):
+        problems.append(Problem("module", "has no Linear or Conv2d layer, so that there is nothing to apply a rule to"))
+    return problems
+
+
+def _why_not(layer: nn.Module, own: set[str]) -> str:
+    kind, parameters = type(layer).__name__, ", ".join(sorted(own))
+    if isinstance(layer, nn.Linear | nn.Conv2d):
+        return f"is a {kind} with changed parameters or forward pass ({parameters}); only the plain layer can be taken"
+    return (
+        f"is a {kind} with parameters ({parameters}); rules are defined for Linear and Conv2d, other layers than batch"
+        " norms must have no parameters"
+    )
+
+
+def _pair(value: int | tuple[int, ...] | str) -> Pair:
+    assert isinstance(value, tuple)
+    return value[0], value[1]

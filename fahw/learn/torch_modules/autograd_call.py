@@ -1,0 +1,281 @@
+"""One call of a weighted layer in autograd's graph: its three products, and where the error comes from and goes to.
+
+`Local` is the node that such a call leaves in the graph. Its gradients of weights and bias are exact; what it hands to
+its input is the rule's: its own error through the feedback weights (layer by layer), or the network's output error
+through them (direct). The layer-to-layer product of a direct rule is not computed.
+
+How the error of the output gets to all layers: every node carries a `Call`, and a call finds those directly below it
+by walking autograd's graph from its input down to the next such nodes. The call that no other found is the output's;
+it runs first in the backward pass and leaves the error with all calls below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from fahw.errors import ConfigError, Problem
+from fahw.learn.error_path.signals import pruned, ternary
+from fahw.learn.torch_modules.weighted_products import ConvProducts, Layout, Products, layout_of
+from fahw.prng import derive
+from fahw.rules.rule import Rule
+
+
+class Wrapping:
+    """Stands for one wrapped network: the layers of one copy share one, so that networks may feed each other."""
+
+
+@dataclass(eq=False)
+class State:
+    """What a wrapped layer knows beside its parameters. `draws` counts its training-mode forward passes; `used` is what
+    the last backward pass used. `tiled`, `blocked`: how a direct rule sends the error to convolutions, and whether only
+    it reaches the layer's input."""
+
+    name: str
+    rule: Rule
+    seed: int
+    network: Wrapping
+    tiled: bool = False
+    blocked: bool = True
+    draws: int = 0
+    used: Tensor | None = None
+
+    def generator(self, use: str) -> torch.Generator:
+        """Random numbers of the layer's last training-mode forward pass, for one use."""
+        return torch.Generator().manual_seed(derive(self.seed, use, self.name, self.draws))
+
+
+@dataclass(eq=False)
+class Call:
+    """One use of a layer in one forward pass. `below`: the calls that its input depends on, without others between.
+
+    `unpad`: takes an error from the padded input to the input. `inbox`: where a direct rule leaves the signal for the
+    input, so that nothing else reaches it.
+    """
+
+    layer: Wrapped
+    products: Products
+    below: tuple[Call, ...]
+    unpad: Callable[[Tensor], Tensor] | None = None
+    inbox: Inbox | None = None
+    names: frozenset[str] = field(init=False)
+    consumed: bool = False
+    output: Call | None = None
+    output_error: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        names: frozenset[str] = frozenset().union(*(call.names for call in self.below))
+        if self.state.name in names:
+            message = "is used twice in one forward pass; every use would need feedback weights of its own"
+            raise ConfigError(Problem(f"layer '{self.state.name}'", message))
+        self.names = names | {self.state.name}
+        for call in self.below:
+            call.consumed = True
+
+    @property
+    def state(self) -> State:
+        """The layer's state."""
+        return self.layer.fahw
+
+    @cached_property
+    def learns(self) -> bool:
+        """Whether the rule gives the layer's parameters a gradient; known when all of the network has run."""
+        return self.state.rule.trains_layer(isinstance(self.products, ConvProducts), not self.consumed)
+
+    @cached_property
+    def sends(self) -> bool:
+        """Whether an error is needed below."""
+        if self.state.rule.trains == "all":
+            return True
+        return any(call.learns or (call.sends and self.state.rule.path == "layerwise") for call in self.below)
+
+    @property
+    def reads_weight(self) -> bool:
+        """Whether sending the error down needs the weight. The first layer is a plain one."""
+        return not self.below or self.state.rule.reads_weight
+
+    def feedback(self, weight: Tensor | None, magnitude: Tensor | None) -> Tensor:
+        """The matrix of a layer-by-layer rule, shaped as the weight; noted as used, save the first layer's."""
+        rule = self.state.rule
+        if not self.below or rule.magnitude == "weight":
+            assert weight is not None
+            matrix = weight
+        else:
+            assert magnitude is not None
+            matrix = magnitude if weight is None else torch.where(weight < 0, -magnitude, magnitude)
+        if self.below:  # the optimizer changes what it trains in place: keep it as it was used
+            self.state.used = matrix.detach().clone() if matrix is weight or rule.learned else matrix
+        return matrix
+
+    def hand_down(self, error: Tensor) -> None:
+        """Leave the error of the output, (n, ...), with every call that the output depends on."""
+        pending, seen = [self], {self}
+        while pending:
+            call = pending.pop()
+            if call.output is not None and call.output is not self:
+                message = f"and '{self.state.name}' are both outputs; a direct rule has the error of one output only"
+                raise ConfigError(Problem(f"layer '{call.output.state.name}'", message))
+            call.output, call.output_error = self, error
+            fresh = [under for under in call.below if under not in seen]
+            pending += fresh
+            seen.update(fresh)
+
+    def direct_signal(self, layout: Layout, padded: torch.Size, out: torch.Size) -> Tensor:
+        """The output's error through the layer's own matrix, as an error at the layer's input, (n, ...)."""
+        shape, strides = layout
+        error, self.output_error = self.output_error, None
+        place = f"layer '{self.state.name}'"
+        if error is None:
+            raise ConfigError(Problem(place, "the loss does not depend on the network's last weighted layer"))
+        rows = error.flatten(1)
+        if len(rows) != shape[0]:
+            message = f"has a batch of {shape[0]} at its input but {len(rows)} at the network's output"
+            raise ConfigError(Problem(place, message))
+        tiled = self.state.tiled and isinstance(self.products, ConvProducts)
+        matrix = self.layer.direct_matrix(rows.shape[1], shape, tiled)
+        self.state.used, words = matrix, matrix.to(rows.dtype)
+        if tiled:
+            assert isinstance(self.products, ConvProducts)
+            below = self.products.tiled(rows, words, padded, out)
+            signal = below if self.unpad is None else self.unpad(below)
+        else:
+            signal = _through(rows, words, shape, strides)
+        if self.inbox is not None:
+            self.inbox.append((_backward_pass(), signal))
+        return signal
+
+
+class Wrapped(Protocol):
+    """What a call needs of its layer."""
+
+    fahw: State
+
+    def direct_matrix(self, outputs: int, x_shape: torch.Size, tiled: bool) -> Tensor: ...
+
+
+class Local(Function):
+    """A weighted layer with exact gradients of its parameters.
+
+    Inputs: `tap`, the layer's input where a direct rule sends it the output's error (else None); `x`, the input,
+    padded, and cut off from the graph where there is a tap; weight; bias or None; the magnitude that the feedback
+    weights have (or the matrix itself); the call.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        tap: Tensor | None,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        magnitude: Tensor | None,
+        call: Call,
+    ) -> Tensor:
+        _, sends, learns, *_ = ctx.needs_input_grad
+        ctx.set_materialize_grads(False)
+        ctx.fahw_call = call
+        ctx.tap_layout = None if tap is None else layout_of(tap)
+        ctx.layouts = layout_of(x), layout_of(weight)
+        ctx.save_for_backward(x if learns else None, weight if sends and call.reads_weight else None, magnitude)
+        return call.products.forward(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, ...]:
+        if g is None:  # nothing above sends an error
+            return (None,) * 6
+        # Gradients are recorded only where a second derivative is wanted; the check costs as much as a small layer.
+        return (_refusing if torch.is_grad_enabled() else _backward)(ctx, g)
+
+
+def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    call: Call = ctx.fahw_call
+    x, weight, magnitude = ctx.saved_tensors
+    tapped, sends, learns, biased, follows, _ = ctx.needs_input_grad
+    x_layout, weight_layout = ctx.layouts
+    rule = call.state.rule
+    if rule.path == "direct" and not call.consumed:
+        call.hand_down(_signal(rule, g))
+    if rule.pruned and call.consumed:
+        g = pruned(g, rule, call.state.generator("pruning"))
+    if call.below and not call.sends:
+        tapped = sends = False
+    learns, biased = learns and call.learns, biased and call.learns
+    signal = call.direct_signal(ctx.tap_layout, x_layout[0], g.shape) if tapped else None
+    # Under autocast the error is narrower than what was saved.
+    feedback = call.feedback(weight, magnitude).to(g.dtype) if sends else weight_layout
+    parts = call.products.backward(g, x.to(g.dtype) if learns else x_layout, feedback, biased)
+    return signal, *parts, parts[1] if follows else None, None
+
+
+def _signal(rule: Rule, error: Tensor) -> Tensor:
+    """What a direct rule sends back from the output, given the gradient there of a loss that is a mean over the batch.
+
+    Targets are where that gradient is negative, as under a cross-entropy, one-hot over the size of the batch.
+    """
+    unit = 1 / max(1, len(error))
+    if rule.signal == "targets":
+        return (error < 0).to(error.dtype).mul_(unit)
+    return ternary(error, unit) if rule.signal == "ternary" else error
+
+
+def _through(rows: Tensor, words: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
+    """rows @ words as `shape`. Where the channels of an image lie innermost, so do the signal's: to turn the words is
+    cheaper than to turn what comes out, or to let every layer below mix two memory formats."""
+    if len(shape) != 4 or strides[1] != 1 or shape[1] == 1:
+        return (rows @ words).reshape(shape)
+    turned = words.view(-1, *shape[1:]).permute(0, 2, 3, 1).flatten(1)
+    return (rows @ turned).view(-1, *shape[2:], shape[1]).permute(0, 3, 1, 2)
+
+
+_refusing = once_differentiable(_backward)
+
+
+def calls_below(x: Tensor, network: Wrapping) -> tuple[Call, ...]:
+    """The calls of this network's layers that `x` depends on with none of them between, by way of autograd's graph."""
+    found: list[Call] = []
+    seen: set[Any] = set()  # holds the nodes alive: their identity is only then stable
+    pending: list[Any] = [x.grad_fn]
+    while pending:
+        node = pending.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        call = getattr(node, "fahw_call", None)
+        if call is not None and call.state.network is network:
+            found.append(call)
+        else:
+            pending += [under for under, _ in node.next_functions]
+    return tuple(found)
+
+
+Inbox = list[tuple[int, Tensor]]
+"""Direct signals, each with the backward pass that it belongs to: a pass that is not asked for `x` leaves its own."""
+
+
+def _backward_pass() -> int:
+    """The number of the backward pass that is running."""
+    return int(torch._C._current_graph_task_id())
+
+
+def inbox_of(x: Tensor) -> Inbox:
+    """Where the direct signals for `x` are left; what else comes back to `x`, through shortcuts, is then dropped."""
+    inbox: Inbox | None = getattr(x, "fahw_inbox", None)
+    if inbox is None:
+        inbox = []
+        x.fahw_inbox = inbox  # type: ignore[attr-defined]
+        x.register_hook(partial(_collected, inbox))  # type: ignore[no-untyped-call]
+    return inbox
+
+
+def _collected(inbox: Inbox, g: Tensor) -> Tensor:
+    now = _backward_pass()
+    total = sum(signal.reshape(g.shape) for when, signal in inbox if when == now)
+    inbox.clear()
+    return total.to(g.dtype) if isinstance(total, Tensor) else g

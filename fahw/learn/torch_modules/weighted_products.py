@@ -1,0 +1,85 @@
+"""The products of a torch layer with weights, forward, backward and for its gradient, in float."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fahw.learn.error_path.tiled import axes, tiling
+from fahw.prng import derive
+
+Pair = tuple[int, int]
+Layout = tuple[torch.Size, tuple[int, ...]]
+"""Shape and strides of a tensor."""
+Operand = Tensor | Layout
+"""A tensor, or the layout of one that is not needed."""
+Parts = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+
+def layout_of(x: Tensor) -> Layout:
+    """Of a tensor."""
+    return x.shape, x.stride()
+
+
+class Products(Protocol):
+    """The products of a weighted layer; `x` has a batch axis and is padded already where the layer pads."""
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor: ...
+
+    def backward(self, g: Tensor, x: Operand, feedback: Operand, biased: bool) -> Parts:
+        """The error through the feedback, the gradient of the weight, and that of the bias if `biased`."""
+
+
+@dataclass(frozen=True)
+class LinearProducts:
+    """Of a linear layer: x (..., in), weight (out, in), g (..., out)."""
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return functional.linear(x, weight, bias)
+
+    def backward(self, g: Tensor, x: Operand, feedback: Operand, biased: bool) -> Parts:
+        rows = g.flatten(0, -2)
+        down = g @ feedback if isinstance(feedback, Tensor) else None
+        d_weight = rows.T @ x.flatten(0, -2) if isinstance(x, Tensor) else None
+        return down, d_weight, rows.sum(0) if biased else None
+
+
+@dataclass(frozen=True)
+class ConvProducts:
+    """Of a two-dimensional convolution: x (n, in, h, w), weight (out, in / groups, kh, kw), g (n, out, h', w')."""
+
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+    groups: int
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return functional.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def backward(self, g: Tensor, x: Operand, feedback: Operand, biased: bool) -> Parts:
+        wanted = [isinstance(feedback, Tensor), isinstance(x, Tensor), biased]
+        # Strides too: from them torch concludes the memory format, and copies what has another.
+        x, weight = (y if isinstance(y, Tensor) else g.new_empty_strided(*y) for y in (x, feedback))
+        options = (self.stride, self.padding, self.dilation, False, (0, 0), self.groups)
+        parts: Parts = torch.ops.aten.convolution_backward(g, x, weight, [g.shape[1]], *options, wanted)
+        return parts
+
+    def tiled(self, rows: Tensor, kernel: Tensor, x_shape: torch.Size, out_shape: torch.Size) -> Tensor:
+        """The error rows (n, outputs), tiled over the output's pixels, sent down through (outputs, in, kh, kw)."""
+        sides = axes(x_shape, out_shape, kernel.shape[2:], self.stride, self.padding, self.dilation)
+        tiles = tiling(*sides, kernel.device)
+        sums = tiles.sums(kernel)
+        return tiles.spread((rows @ sums.flatten(1)).view(len(rows), *sums.shape[1:]))
+
+
+def xavier_uniform(shape: tuple[int, ...], fans: int, like: Tensor, seed: int, *parts: int | str) -> Tensor:
+    """Uniform numbers within sqrt(6 / fans), the same for the same seed and parts on every device."""
+    generator = torch.Generator().manual_seed(derive(seed, *parts))
+    bound = sqrt(6 / fans)
+    drawn = torch.empty(shape, dtype=torch.float64).uniform_(-bound, bound, generator=generator)
+    return drawn.to(like.device, like.dtype)

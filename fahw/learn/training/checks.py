@@ -1,0 +1,66 @@
+"""Whether a training can start: data, network, recipe and formats fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from fahw.datasets.dataset import Dataset
+from fahw.datasets.suitability import misfits
+from fahw.errors import ConfigError, Problem
+from fahw.formats.number import Float
+from fahw.formats.precision import Precision, RoundingModes
+from fahw.learn.arithmetic.optimizer import float_underflows, underflows
+from fahw.learn.samples.batches import augment_problems, validation_size
+from fahw.learn.state.scales import network_scales
+from fahw.network.error_path import untrainable
+from fahw.network.graph import Network
+from fahw.network.recipe import Recipe
+from fahw.rules.rule import Rule
+
+_MOST_PARAMETERS = 200_000_000
+_MOST_VALUES = 1_000_000_000
+
+
+def check_fit(network: Network, recipe: Recipe, dataset: Dataset) -> None:
+    """Raise ConfigError unless the images fit the input, the labels the output, and a batch the training set."""
+    untrainable(network)
+    found = misfits(network, dataset.name, dataset.shape, dataset.classes)
+    problems = [Problem(network.name, text) for text in found]
+    if network.parameters > _MOST_PARAMETERS:
+        text = f"has {network.parameters:,} parameters; at most {_MOST_PARAMETERS:,} can be trained here"
+        problems.append(Problem(network.name, text))
+    values = recipe.batch_size * max(layer.outputs for layer in network.layers)
+    if values > _MOST_VALUES:
+        text = f"a batch needs {values:,} values at the output of one layer; at most {_MOST_VALUES:,} can be held here"
+        problems.append(Problem(network.name, text))
+    problems += augment_problems(recipe, dataset)
+    images = len(dataset.train_labels) - validation_size(recipe, dataset)
+    if images < recipe.batch_size:
+        text = f"a batch of {recipe.batch_size} (recipe.batch_size) is larger than the {images} training images"
+        text += f" that recipe.validation leaves of '{dataset.name}'"
+        problems.append(Problem(network.name, text))
+    if problems:
+        raise ConfigError(problems)
+
+
+def check_rates(
+    network: Network, recipe: Recipe, rules: Iterable[Rule], precision: Precision, rounding: RoundingModes
+) -> None:
+    """Raise ConfigError where a learning rate, a weight decay or a clipping value is too small for the formats."""
+    if precision.is_float:
+        return
+    problems: dict[str, Problem] = {}
+    for rule in rules:
+        tuning = recipe.tuning(rule.name)
+        scales = network_scales(network, precision, tuning, rule, recipe.batch_size)
+        master, dynamic = precision.number("master"), precision.scale.is_dynamic("master")
+        if isinstance(master, Float):
+            found = float_underflows(recipe, tuning, master)
+        else:
+            found = underflows(recipe, tuning, {} if dynamic else scales, rounding.update, rounding.random_bits)
+        for problem in found:
+            named = replace(problem, message=f"{rule.name}: {problem.message}")
+            problems.setdefault(f"{rule.name} {problem.place}", named)
+    if problems:
+        raise ConfigError(problems.values())

@@ -1,0 +1,95 @@
+"""Measures the activity of a training on a few steps of each epoch, without changing a bit of it."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import Tensor
+
+from fahw.activity import Activity, LayerActivity
+from fahw.layers.layer import Layer
+from fahw.learn.arithmetic.arithmetic import Arithmetic
+from fahw.learn.model import Model
+from fahw.learn.state.parameters import Gradient
+from fahw.learn.state.rounding_losses import Lost, Tally
+from fahw.learn.step import step
+
+_STEPS_PER_EPOCH = 4
+
+Shares = dict[str, list[float]]
+
+
+class _Watched:
+    """An arithmetic that notes the share of zeros in what passes by, and is otherwise the one that it wraps."""
+
+    def __init__(self, inner: Arithmetic, activations: Shares, errors: Shares) -> None:
+        self._inner, self._activations, self._errors = inner, activations, errors
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def operand(self, layer: Layer, x: Tensor) -> Tensor:
+        """Notes the zeros of the layer's input."""
+        self._activations[layer.name].append(_zeros(x))
+        return self._inner.operand(layer, x)
+
+    def gradient(self, layer: Layer, delta: Tensor, operand: Tensor) -> Gradient:
+        """Notes the zeros of the error at the layer's output."""
+        self._errors[layer.name].append(_zeros(delta))
+        return self._inner.gradient(layer, delta, operand)
+
+
+class Observer:
+    """Runs an epoch's steps, a few of them with a look at their tensors."""
+
+    def __init__(self, model: Model, steps: int) -> None:
+        names = [layer.name for layer in model.network.weighted]
+        kinds: list[Shares] = [{name: [] for name in names} for _ in range(4)]
+        self._activations, self._errors, self._flips, self._changes = kinds
+        watched = _Watched(model.arithmetic, self._activations, self._errors)
+        self._model = model
+        self._watched = Model(model.network, cast(Arithmetic, watched), model.parameters, model.feedback, model.pending)
+        count = min(_STEPS_PER_EPOCH, steps)
+        self._chosen = {(2 * i + 1) * steps // (2 * count) for i in range(count)}
+        self._next, self._last = 0, steps - 1
+        self.lost: dict[str, dict[str, Lost]] = {}
+        """What rounding lost in the epoch's last step, by layer and tensor."""
+
+    def step(self, x: Tensor, labels: Tensor, rate: float, draw: int) -> float:
+        """The epoch's next step; the summed loss before its update."""
+        number, self._next = self._next, self._next + 1
+        if number != self._last:
+            return self._step(number, x, labels, rate, draw)
+        tally = Tally()
+        self._model.arithmetic.watch(tally)
+        loss = self._step(number, x, labels, rate, draw)
+        self._model.arithmetic.watch(None)
+        self.lost = tally.lost
+        return loss
+
+    def _step(self, number: int, x: Tensor, labels: Tensor, rate: float, draw: int) -> float:
+        if number not in self._chosen:
+            return step(self._model, x, labels, rate, draw)
+        before = {name: p.weight.clone() for name, p in self._model.parameters.items() if name in self._flips}
+        loss = step(self._watched, x, labels, rate, draw)
+        for name, old in before.items():
+            new = self._model.parameters[name].weight
+            self._changes[name].append(_share(new != old))
+            self._flips[name].append(_share((new < 0) != (old < 0)))
+        return loss
+
+    def activity(self) -> Activity:
+        """Means over the steps that were looked at."""
+        kinds = (self._activations, self._errors, self._flips, self._changes)
+        layers = {
+            name: LayerActivity(*(sum(kind[name]) / max(1, len(kind[name])) for kind in kinds)) for name in self._flips
+        }
+        return Activity(layers, min(self._next, len(self._chosen)))
+
+
+def _zeros(x: Tensor) -> float:
+    return _share(x == 0)
+
+
+def _share(true: Tensor) -> float:
+    return int(true.count_nonzero()) / true.numel()

@@ -1,0 +1,98 @@
+"""How far the feedback words are from the weights that they stand for, and the updates from backpropagation's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import atan2, degrees, isfinite
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fahw.learn.arithmetic.arithmetic import Arithmetic
+from fahw.learn.arithmetic.floating import Floating
+from fahw.learn.error_path.feedback import Feedback
+from fahw.learn.error_path.feedback_words import FloatWords
+from fahw.learn.model import Model
+from fahw.learn.samples.batches import Probe
+from fahw.learn.state.parameters import Parameters
+from fahw.learn.step import gradients
+from fahw.rules.catalogue import BACKPROPAGATION
+
+
+class Alignment(NamedTuple):
+    """Angle between B and W as vectors, degrees, and |B| / |W|."""
+
+    angle_deg: float
+    norm_ratio: float
+
+
+def alignment(feedback: Tensor, weight: Tensor, unit_ratio: float = 1.0) -> Alignment | None:
+    """Of one layer; None where the shapes differ (direct rules) or a matrix is all zero or not finite.
+
+    `unit_ratio`: value of one step of `feedback` over one of `weight`.
+    """
+    if feedback.shape != weight.shape:
+        return None
+    b, w = feedback.double(), weight.double()
+    norms = float(b.norm()), float(w.norm())
+    if 0 in norms or not all(map(isfinite, norms)):
+        return None
+    b, w = b / norms[0], w / norms[1]
+    angle = 2 * atan2(float((b - w).norm()), float((b + w).norm()))  # accurate near 0 too, unlike the arc cosine
+    return Alignment(degrees(angle), norms[0] / norms[1] * unit_ratio)
+
+
+def alignments(model: Model, draw: int) -> dict[str, Alignment]:
+    """Of every layer that sends the error down as step `draw` would; empty for direct rules."""
+    if model.feedback.direct:
+        return {}
+    result = {}
+    for layer in (layer for layer in model.network.weighted if layer.name in model.path.roles.sends):
+        weight = model.parameters[layer.name].weight
+        found = alignment(model.feedback.words(layer, weight, draw), weight, model.arithmetic.unit_ratio(layer))
+        if found is not None:
+            result[layer.name] = found
+    return result
+
+
+def plain_copy(model: Model, batch_statistics: bool = False) -> Model:
+    """The network with the values of the model's weights, in float32 under backpropagation: its true gradients.
+
+    `batch_statistics`: as of `Arithmetic.evaluator`.
+    """
+    parameters = {}
+    for layer in model.network.trained:
+        stored = model.parameters[layer.name]
+        weight, bias = model.arithmetic.plain(layer, stored)
+        weight, bias = weight.float(), None if bias is None else bias.float()
+        statistics = None if stored.statistics is None else stored.statistics.float()
+        parameters[layer.name] = Parameters(weight, weight, weight, bias, bias, statistics)  # never updated
+    arithmetic = Floating(0.0, 1).evaluator(0, batch_statistics)
+    words = FloatWords(model.network, BACKPROPAGATION, 1.0, 0, torch.float32)
+    return Model(model.network, arithmetic, parameters, Feedback(BACKPROPAGATION, words))
+
+
+def gradient_angles(model: Model, arithmetic: Arithmetic, probe: Sequence[Probe], draw: int) -> dict[str, float]:
+    """Degrees between the rule's weight gradient on the probe and backpropagation's on the same weights, by layer.
+
+    The rule's is what its own arithmetic accumulates, as `arithmetic` (an `Arithmetic.evaluator` with batch statistics)
+    computes it without a touch of the training's random stream; backpropagation's is exact, so formats add to the angle
+    as rules do. A layer with a gradient that is zero or not finite is left out.
+    """
+    own = Model(model.network, arithmetic, model.parameters, model.feedback)
+    found = [_summed(each, probe, draw) for each in (own, plain_copy(model, batch_statistics=True))]
+    angles = {name: alignment(gradient, found[1][name]) for name, gradient in found[0].items()}
+    return {name: angle.angle_deg for name, angle in angles.items() if angle is not None}
+
+
+def _summed(model: Model, probe: Sequence[Probe], draw: int) -> dict[str, Tensor]:
+    """Weight gradients over all batches, shaped as the weights."""
+    sums: dict[str, Tensor] = {}
+    for batch in probe:
+        images = model.arithmetic.encode(batch.pixels, batch.maximum).to(batch.labels.device)
+        found = gradients(model, images, batch.labels, draw)
+        for name in (layer.name for layer in model.network.weighted if layer.name in found):
+            weight = found[name].weight.double().reshape(model.parameters[name].weight.shape)
+            sums[name] = sums[name] + weight if name in sums else weight
+    return sums

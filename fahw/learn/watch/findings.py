@@ -1,0 +1,136 @@
+"""What a training's formats lose, in sentences that name the layer, the tensor, its format and what to try."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from fahw.formats.number import TERNARY, Float
+from fahw.formats.precision import Precision, RoundingModes
+from fahw.learn.state.rounding_losses import Lost
+
+SATURATED = {"activation": 0.05, "error": 0.05}
+"""Shares from which saturation is worth a sentence, on average over the epochs; 1 % for other tensors."""
+_SATURATED_ELSE = 0.01
+LOST = 0.9
+"""Share of underflows, or of updates in vain, that is worth one, at the end of the first epoch: later, when most
+samples are learnt, small numbers are no fault of the format."""
+
+_NAMES = {
+    "activation": ("activation", "outputs", "activation"), "error": ("error", "errors", "error"),
+    "gradient": ("gradient", "weight gradients", "gradient"), "velocity": ("optimizer", "velocities", "update"),
+    "master": ("master", "master weights", "update"), "weight": ("weight", "forward weights", ""),
+    "bias_gradient": ("gradient", "bias gradients", "gradient"),
+    "bias_velocity": ("optimizer", "velocities of biases", "update"), "bias": ("master", "biases", "update"),
+}  # fmt: skip
+"""By tensor: whose format it has, its name, and which rounding mode."""
+_RANGES = {
+    "activation": "activation", "error": "error", "optimizer": "velocity_headroom", "master": "weight_headroom",
+    "weight": "weight_headroom",
+}  # fmt: skip
+_MOST_LAYERS = 4
+
+
+class Watched(Protocol):
+    """An epoch: what rounding lost in its last step, by layer and tensor."""
+
+    @property
+    def lost(self) -> dict[str, dict[str, Lost]]: ...
+
+
+def findings(trainings: Sequence[Sequence[Watched]], precision: Precision, modes: RoundingModes) -> tuple[str, ...]:
+    """A sentence for every kind of loss that passes its threshold in some layer, over the epochs of one rule's
+    trainings."""
+    rows = [row for epochs in trainings for row in epochs]
+    first = [epochs[0] for epochs in trainings if epochs]
+    result: list[str] = []
+    for tensor, (kind, name, mode) in _NAMES.items():
+        limit = SATURATED.get(tensor, _SATURATED_ELSE)
+        subject = f"{_format(precision, kind)} {name}"
+        rounding = getattr(modes, mode) if mode else "nearest"
+        wide = _layers(rows, tensor, lambda lost: lost.saturated, limit)
+        small = _layers(first, tensor, lambda lost: lost.underflowed, LOST)
+        still = _layers(first, tensor, lambda lost: lost.stagnated, LOST)
+        if wide:
+            meant = "; behind a ReLU they pass no error, which may be meant" if _stops_errors(precision, tensor) else ""
+            result.append(f"{subject}: {_list(wide)} saturate{meant}. {_wider(precision, kind)}.")
+        if small and tensor != "weight":
+            result.append(f"{subject} with {rounding} rounding: {_list(small)} become zero. {_finer(precision, kind)}.")
+        if still:
+            advice = _moving(rounding, kind, modes)
+            result.append(f"{subject} with {rounding} rounding: {_updates(still)} change nothing. {advice}.")
+    return tuple(result)
+
+
+def _stops_errors(precision: Precision, tensor: str) -> bool:
+    """Whether saturated words of the tensor do not learn (docs/arithmetic.md)."""
+    return tensor == "activation" and not isinstance(precision.number(tensor), Float) and precision.bits(tensor) > 2
+
+
+Shares = list[tuple[str, float]]
+
+
+def _layers(rows: Sequence[Watched], tensor: str, share: Callable[[Lost], float | None], limit: float) -> Shares:
+    """Layers whose mean share reaches the limit, the largest first."""
+    found: dict[str, list[float]] = {}
+    for layer, value in _shares(rows, tensor, share):
+        found.setdefault(layer, []).append(value)
+    means = [(layer, sum(values) / len(values)) for layer, values in found.items()]
+    return sorted((pair for pair in means if pair[1] >= limit), key=lambda pair: -pair[1])
+
+
+def _shares(rows: Sequence[Watched], tensor: str, share: Callable[[Lost], float | None]) -> Iterator[tuple[str, float]]:
+    for row in rows:
+        for layer, tensors in row.lost.items():
+            value = share(tensors[tensor]) if tensor in tensors else None
+            if value is not None:
+                yield layer, value
+
+
+def _list(shares: Shares) -> str:
+    """`12 % of fc1's, 3 % of fc2's`."""
+    shown = [f"{_percent(value)} of {layer}'s" for layer, value in shares[:_MOST_LAYERS]]
+    return ", ".join(shown) + _more(shares)
+
+
+def _updates(shares: Shares) -> str:
+    shown = [f"{_percent(value)} of the updates of {layer}" for layer, value in shares[:_MOST_LAYERS]]
+    return ", ".join(shown) + _more(shares)
+
+
+def _more(shares: Shares) -> str:
+    rest = len(shares) - _MOST_LAYERS
+    return f" and as much of {rest} more layer{'s' if rest > 1 else ''}" if rest > 0 else ""
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
+
+
+def _format(precision: Precision, kind: str) -> str:
+    form = precision.number(kind)
+    if isinstance(form, Float):
+        return form.name
+    return "ternary" if form == TERNARY else f"{form.bits}-bit"
+
+
+def _wider(precision: Precision, kind: str) -> str:
+    if isinstance(precision.number(kind), Float):
+        return f"Try a format with a larger exponent (precision.{kind})"
+    if getattr(precision.scale, kind) != "static" or kind not in _RANGES:
+        return f"Try fewer fraction bits (precision.scale.{kind}), or more bits (precision.{kind})"
+    key = f"recipe.ranges.{_RANGES[kind]}"
+    return f"Try a larger {key}, which leaves fewer fraction bits, or more bits (precision.{kind})"
+
+
+def _finer(precision: Precision, kind: str) -> str:
+    ranges = f"a smaller recipe.ranges.{_RANGES[kind]}, " if kind in _RANGES else ""
+    if isinstance(precision.number(kind), Float):
+        return f"Try a wider format (precision.{kind})"
+    return f"Try {ranges}more bits (precision.{kind}) or a scale that follows the values (precision.scale.{kind})"
+
+
+def _moving(rounding: str, kind: str, modes: RoundingModes) -> str:
+    if rounding == "stochastic":
+        return f"Try more random bits than {modes.random_bits} (rounding.random_bits), or more bits (precision.{kind})"
+    return f"Try stochastic rounding (rounding.update), or more bits (precision.{kind})"

@@ -1,0 +1,84 @@
+"""Where errors go in a network under a rule: which layers learn, receive an error and send one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fahw.errors import ConfigError, Problem
+from fahw.layers.layer import NORMS, Layer, Shape
+from fahw.network.graph import Network
+from fahw.rules.rule import Rule
+
+
+def feedback_shape(layer: Layer, outputs: int, direct: bool, tiled: bool = False) -> Shape:
+    """Shape of the matrix that sends the error to the input of `layer`.
+
+    As its weight where the error goes layer by layer; `(outputs, values of one input sample)` where it comes straight
+    from the output (Nøkland 2016, the `dense` form); for a convolution whose feedback is `tiled`, the kernel
+    `(outputs, input channels, kernel height, kernel width)`, whatever its groups (Sanfiz and Akrout 2021).
+    """
+    if not direct:
+        return layer.weight_shape
+    if tiled and layer.kind == "conv2d":
+        return (outputs, layer.in_shape[0], *layer.kernel)
+    return (outputs, layer.inputs)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What the weighted layers of a network do under a rule, by name."""
+
+    learns: frozenset[str]
+    receives: frozenset[str]
+    """Those at whose output an error is needed: they learn, or pass it on to some that do."""
+    sends: frozenset[str]
+    """Those that send an error to their input."""
+
+
+def roles_of(network: Network, rule: Rule) -> Roles:
+    """Which weighted layers learn under `rule`, and which an error must pass for that."""
+    weighted, receives, sends = network.weighted, set[str](), set[str]()
+    learns = {x.name for x in weighted if rule.trains_layer(x.kind == "conv2d", x is weighted[-1])}
+    for layer in weighted:
+        below = {item.name for item in network.weighted_below(layer)}
+        if below & receives:
+            sends.add(layer.name)
+        if layer.name in learns or (below & receives and rule.path == "layerwise"):
+            receives.add(layer.name)
+    return Roles(frozenset(learns), frozenset(receives), frozenset(sends))
+
+
+@dataclass(frozen=True)
+class ErrorPath:
+    """Where errors go in a network under a rule. `wants`: the layers whose output error is needed; `tapped`: those to
+    whose outputs the weighted layers that read them send it."""
+
+    roles: Roles
+    wants: frozenset[str]
+    tapped: frozenset[str]
+
+
+def error_path(network: Network, rule: Rule) -> ErrorPath:
+    """The layers that errors pass under `rule`, those without weights included."""
+    roles, wants = roles_of(network, rule), set[str]()
+    for layer in network.layers:
+        if layer.name in roles.receives or (not layer.weighted and wants.intersection(layer.sources)):
+            wants.add(layer.name)
+    tapped = frozenset(layer.sources[0] for layer in network.weighted if layer.name in roles.sends)
+    return ErrorPath(roles, frozenset(wants), tapped)
+
+
+def untrainable(network: Network) -> None:
+    """Raise ConfigError where a batch norm lies below all layers with weights: no error goes there."""
+    names = [layer.name for layer in network.layers if layer.kind in NORMS and layer.name not in network.wants_error]
+    if names:
+        message = (
+            f"no error reaches the batch norms before the first weighted layer ({few_layers(names)}): leave them out"
+        )
+        raise ConfigError(Problem(network.name, message))
+
+
+def few_layers(names: list[str]) -> str:
+    """The names of some layers in a few words."""
+    shown = ", ".join(f"'{name}'" for name in names[:3])
+    return f"layers {shown} and {len(names) - 3} more" if len(names) > 3 else f"layer{'s'[: len(names) - 1]} {shown}"

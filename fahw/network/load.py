@@ -1,0 +1,139 @@
+"""Networks from model files or from the names of shipped models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fahw.config.files import find, load_file
+from fahw.config.partial import UnknownPart
+from fahw.config.validate import Check, Overrides, Place
+from fahw.errors import ConfigError, Problem, suggestion
+from fahw.layers.build import make_layer
+from fahw.layers.layer import INPUT, WEIGHTED, Layer, Shape
+from fahw.layers.schema import LayerSpec
+from fahw.network.graph import Network
+from fahw.network.model_file import Model
+from fahw.network.recipe import Recipe, RuleTuning
+
+
+def load_model_file(name: str | Path, overrides: Overrides | None, check: Check[Model]) -> Model:
+    """The model that a YAML file describes, layers as written. Raises ConfigError with every problem, `check`'s too."""
+    return load_file(find(name, "models", "model"), Model, overrides, check)
+
+
+_TAKEN = (INPUT, "loss")
+
+
+def load_model(name: str | Path, overrides: Overrides | None = None) -> Network:
+    """The network of a model file or of a shipped model, `overrides` applied first.
+
+    They are values, or YAML text, by dotted key: `{"recipe.momentum": 0}`.
+    Raises ConfigError with every problem as file:line:col, shapes that do not fit included.
+    """
+    return network_of_model(load_model_file(name, overrides, _shape_problems))
+
+
+def network_of_model(model: Model) -> Network:
+    """The network that a model describes whose layers fit."""
+    layers = tuple(item for item in _layers(model) if isinstance(item, Layer))
+    return Network(
+        model.name, model.input, layers, model.recipe, model.precision, model.dfa_feedback, model.dfa_residual
+    )
+
+
+@dataclass(frozen=True)
+class _Wrong:
+    """What is wrong with a layer, and at which of its keys; `message` is empty where only its sources are wrong."""
+
+    message: str = ""
+    key: tuple[str | int, ...] = ()
+
+
+def _shape_problems(model: Model, place: Place) -> Iterator[Problem]:
+    names = _names(model)
+    items = list(_layers(model))
+    for index, item in enumerate(items):
+        spot, dotted = ("layers", index), f"layers.{index}"
+        if isinstance(item, _Wrong) and item.message:
+            yield Problem(place((*spot, *item.key)), item.message, ".".join(map(str, (dotted, *item.key))))
+        if names[index] in _TAKEN:
+            message = f"no layer can be called '{names[index]}': reports use it for what belongs to no layer"
+            yield Problem(place(spot), message, f"{dotted}.name")
+        elif names[index] in names[:index]:
+            yield Problem(place(spot), f"the name '{names[index]}' is taken", f"{dotted}.name")
+    read = {source for index, spec in enumerate(model.layers) for source in _sources(spec, names, index)}
+    for index, name in enumerate(names[:-1]):
+        if name not in read and name not in names[:index]:
+            yield Problem(place(("layers", index)), f"no layer reads '{name}': leave it out or name it in a 'from'")
+    if model.layers[-1].kind != "linear":
+        message = f"the last layer must be linear, one output per class (got {model.layers[-1].kind})"
+        yield Problem(place(("layers", len(items) - 1)), message)
+    weighted = [name for name, spec in zip(names, model.layers, strict=True) if spec.kind in WEIGHTED]
+    for path, ranges in _layer_ranges(model.recipe):
+        for name in (name for name in ranges if name not in weighted):
+            message = f"no layer with weights is called '{name}'{suggestion(name, weighted)}; they are"
+            yield Problem(place((*path, name)), f"{message} {', '.join(weighted)}", ".".join((*path, name)))
+
+
+def _layer_ranges(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], Iterable[str]]]:
+    """Where a recipe names layers, and which."""
+    yield ("recipe", "layer_ranges"), recipe.layer_ranges
+    for rule, tuning in recipe.rules.items():
+        if isinstance(tuning, RuleTuning):  # not where a mistake left it as it was read
+            yield ("recipe", "rules", rule, "layer_ranges"), tuning.layer_ranges or ()
+
+
+def _names(model: Model) -> list[str]:
+    """Every layer's name: its own, or its kind and its number among its kind."""
+    counts: dict[str, int] = {}
+    names = []
+    for spec in model.layers:
+        counts[spec.kind] = counts.get(spec.kind, 0) + 1
+        names.append(spec.name or f"{spec.kind}{counts[spec.kind]}")
+    return names
+
+
+def _sources(spec: LayerSpec, names: list[str], index: int) -> tuple[str, ...]:
+    if spec.from_ is None:
+        return (names[index - 1] if index else INPUT,)
+    return (spec.from_,) if isinstance(spec.from_, str) else spec.from_
+
+
+def _layers(model: Model) -> Iterator[Layer | _Wrong]:
+    """The layers in order; in the place of those that do not fit their inputs, what is wrong with them."""
+    names = _names(model)
+    shapes: dict[str, Shape | None] = {INPUT: model.input}
+    for index, (name, spec) in enumerate(zip(names, model.layers, strict=True)):
+        sources = _sources(spec, names, index)
+        item = _missing(sources, names, index, isinstance(spec.from_, tuple)) or _fitted(spec, name, sources, shapes)
+        yield item
+        shapes[name] = item.out_shape if isinstance(item, Layer) else None
+
+
+def _missing(sources: tuple[str, ...], names: list[str], index: int, listed: bool) -> _Wrong | None:
+    """The first source that does not come before the layer."""
+    known = [INPUT, *names[:index]]
+    for number, source in enumerate(sources):
+        key: tuple[str | int, ...] = ("from", number) if listed else ("from",)
+        if source in known:
+            continue
+        if source == names[index]:
+            return _Wrong(f"'{source}' cannot read itself", key)
+        if source in names[index:]:
+            return _Wrong(f"'{source}' comes after this layer; a layer reads those before it", key)
+        return _Wrong(f"no layer '{source}' before this one{suggestion(source, known)}", key)
+    return None
+
+
+def _fitted(spec: LayerSpec, name: str, sources: tuple[str, ...], shapes: dict[str, Shape | None]) -> Layer | _Wrong:
+    found = [shape for source in sources if (shape := shapes[source]) is not None]
+    if len(found) < len(sources):
+        return _Wrong()
+    try:
+        return make_layer(spec, name, *found, sources=sources)
+    except UnknownPart:  # its own mistake is said; what follows from it is not
+        return _Wrong()
+    except ConfigError as error:
+        return _Wrong(error.problems[0].message)

@@ -1,0 +1,108 @@
+"""A network as a topology file of SCALE-Sim (versions 2 and 3): its matrix products, or its convolutions.
+
+`gemm` files have the columns Layer, M, N, K, where an (M x K) by (K x N) product is meant. `conv` files describe the
+forward pass of one sample; SCALE-Sim rounds the number of windows up, so the input's size is given as the part that the
+windows cover, (windows - 1) stride + kernel, padding included. Every line ends with a comma, which its reader expects.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from fahw.errors import ConfigError, Problem, suggestion, whole
+from fahw.layers.layer import Layer
+from fahw.network.graph import Network
+
+PHASES = ("forward", "error", "gradient")
+FORMATS = ("gemm", "conv")
+GEMM_HEADER = "Layer,M,N,K,"
+CONV_HEADER = "Layer name,IFMAP Height,IFMAP Width,Filter Height,Filter Width,Channels,Num Filter,Strides,"
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """An (m x k) by (k x n) product of a layer."""
+
+    layer: str
+    m: int
+    n: int
+    k: int
+
+
+def gemms(network: Network, phase: str, batch_size: int) -> tuple[Gemm, ...]:
+    """The products of a phase, first layer to last; a grouped convolution has one per group.
+
+    In `error` the errors go layer by layer; the first layer sends none down. Raises ConfigError for another phase and
+    a batch size below one.
+    """
+    _one_of("phase", phase, PHASES)
+    whole("batch_size", batch_size, 1, 10_000_000)
+    layers = network.weighted[1:] if phase == "error" else network.weighted
+    return tuple(gemm for layer in layers for gemm in _of_layer(layer, phase, batch_size))
+
+
+def export(network: Network, phase: str = "forward", batch_size: int | None = None, form: str = "gemm") -> str:
+    """The topology file as text; `batch_size` None: the recipe's for `gemm`, one sample for `conv`.
+
+    Raises ConfigError, with every reason, for what the `conv` format cannot say.
+    """
+    _one_of("format", form, FORMATS)
+    _one_of("phase", phase, PHASES)
+    if form == "gemm":
+        found = gemms(network, phase, network.recipe.batch_size if batch_size is None else batch_size)
+        lines = [f"{_name(gemm.layer)},{gemm.m},{gemm.n},{gemm.k}," for gemm in found]
+        return "\n".join([GEMM_HEADER, *lines]) + "\n"
+    problems = []
+    if phase != "forward" or (batch_size or 1) != 1:
+        message = f"describes the forward pass of one sample, not {phase} of {batch_size or 1}: use --format gemm"
+        problems.append(Problem("format conv", message))
+    problems += [Problem(layer.name, reason) for layer in network.weighted for reason in _unsayable(layer)]
+    if problems:
+        raise ConfigError(problems)
+    return "\n".join([CONV_HEADER, *(line for layer in network.weighted for line in _conv_lines(layer))]) + "\n"
+
+
+def _of_layer(layer: Layer, phase: str, samples: int) -> list[Gemm]:
+    groups = layer.groups
+    outputs, window, values = layer.out_shape[0] // groups, layer.window, samples * layer.positions
+    m, n, k = {
+        "forward": (values, outputs, window),
+        "error": (values, window, outputs),
+        "gradient": (outputs, window, values),
+    }[phase]
+    return [Gemm(name, m, n, k) for name in _group_names(layer)]
+
+
+def _conv_lines(layer: Layer) -> list[str]:
+    heights = [(out - 1) * s + k for out, s, k in zip(_windows(layer), layer.stride, layer.kernel, strict=True)]
+    channels = layer.in_shape[0] // layer.groups
+    numbers = (*heights, *layer.kernel, channels, layer.out_shape[0] // layer.groups, layer.stride[0])
+    return [f"{_name(name)},{','.join(map(str, numbers))}," for name in _group_names(layer)]
+
+
+def _windows(layer: Layer) -> tuple[int, int]:
+    return (layer.out_shape[1], layer.out_shape[2]) if layer.kind == "conv2d" else (1, 1)
+
+
+def _unsayable(layer: Layer) -> list[str]:
+    checks: list[tuple[bool, str]] = [
+        (layer.stride[0] != layer.stride[1], f"has one stride for both axes (this layer: {list(layer.stride)})"),
+        (layer.dilation != (1, 1), f"has no dilation (this layer: {list(layer.dilation)})"),
+    ]
+    return [f"the conv format {text}: use --format gemm" for wrong, text in checks if wrong]
+
+
+def _group_names(layer: Layer) -> list[str]:
+    return [layer.name] if layer.groups == 1 else [f"{layer.name}_{group + 1}" for group in range(layer.groups)]
+
+
+def _name(name: str) -> str:
+    """A name without commas, and without `DP`, which SCALE-Sim takes for a depth-wise convolution."""
+    return re.sub(r"[^\w.-]", "_", name).replace("DP", "dp")
+
+
+def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        message = f"must be one of {', '.join(allowed)} (got '{value}'){suggestion(value, allowed)}"
+        raise ConfigError(Problem(what, message))

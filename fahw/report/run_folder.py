@@ -1,0 +1,239 @@
+"""What a run folder of a comparison says: its files read into values. Nothing is computed again."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fahw.errors import ConfigError, Problem
+from fahw.rules.catalogue import BACKPROPAGATION, RULES
+
+FILES = ("manifest.json", "summary.csv", "ledger.csv", "epochs.csv", "details.json")
+Numbers = dict[str, float | None]
+
+
+def backpropagates(rule: str) -> bool:
+    """Whether a rule is backpropagation, the side to compare with."""
+    return rule == BACKPROPAGATION.name
+
+
+def direct(rule: str) -> bool:
+    """Whether a rule sends the output error straight to every layer."""
+    return rule in RULES and RULES[rule].path == "direct"
+
+
+@dataclass(frozen=True)
+class Saving:
+    """1 - energy / baseline's energy, its range over the uncertain constants; winner: rule, baseline or undecided."""
+
+    value: float
+    low: float
+    high: float
+    winner: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A rule under one form of transport against the best backpropagation."""
+
+    rule: str
+    transport: str
+    step: Saving
+    target: Saving | None
+    seeds_reached: int
+    seeds: int
+    accuracy_points: float
+    beyond_noise: bool | None
+    break_even_scale: float | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the energy ledger."""
+
+    component: str
+    action: str
+    tensor: str
+    phase: str
+    layer: str
+    count: float
+    energy_pj: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the comparison. `texts` and `numbers` hold the cells of summary.csv as written and as numbers."""
+
+    rule: str
+    transport: str
+    texts: dict[str, str]
+    numbers: Numbers
+    details: dict[str, Any]
+    ledger: tuple[Entry, ...]
+    roofline: tuple[Mapping[str, Any], ...] = ()
+    """The points of the roofline plots, as roofline.csv has them."""
+
+    @property
+    def hosted(self) -> bool:
+        """Whether the chip can host the rule under this transport."""
+        return self.numbers["energy_pj_per_step"] is not None
+
+    @property
+    def form(self) -> str:
+        """Form of transport that was simulated, which `shared` leaves open."""
+        return str(self.details.get("form", self.transport))
+
+    @property
+    def label(self) -> str:
+        """Short name for axes and column heads."""
+        return self.rule if self.transport == "none" else f"{self.rule} {self.transport}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A comparison. `epochs`: rule -> seed -> one row per epoch."""
+
+    manifest: dict[str, Any]
+    lines: tuple[Line, ...]
+    verdicts: tuple[Verdict, ...]
+    baseline: Line | None
+    read_overhead: float | None
+    epochs: dict[str, dict[str, list[Numbers]]]
+    losses: tuple[dict[str, str], ...] | None = None
+    """Rule and sentence of what number formats lost; None where it was not counted."""
+
+    @property
+    def hosted(self) -> tuple[Line, ...]:
+        """The lines that the chip can host."""
+        return tuple(line for line in self.lines if line.hosted)
+
+    @property
+    def target_pct(self) -> float:
+        """Validation accuracy to reach, percent."""
+        return float(self.manifest["target_accuracy_pct"])
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Chip, model, recipe, data, rules and seeds as they went in."""
+        found: dict[str, Any] = self.manifest["inputs"]
+        return found
+
+    @property
+    def batch_size(self) -> int:
+        """Samples per training step."""
+        return int(self.inputs["recipe"]["batch_size"])
+
+    def epochs_to_target(self, rule: str) -> list[int | None]:
+        """First epoch whose validation accuracy reaches the target, per seed; None where it never does."""
+        return [_first_epoch(rows, self.target_pct) for rows in self.epochs.get(rule, {}).values()]
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run folder. Raises ConfigError where the folder or the file is missing or broken."""
+    manifest = _read_json(folder / "manifest.json")
+    if not isinstance(manifest, dict):
+        raise ConfigError(Problem(str(folder / "manifest.json"), "is not a manifest that fahw wrote"))
+    return manifest
+
+
+def require(folder: Path, names: Iterable[str]) -> None:
+    """Raise ConfigError that names every file that `folder` lacks."""
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        message = f"not a finished run folder: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+        raise ConfigError(Problem(str(folder), message))
+
+
+def read_run(folder: Path) -> Run:
+    """Read the run folder of a comparison. Raises ConfigError where a file is missing or does not fit."""
+    require(folder, FILES)
+    manifest, details = read_manifest(folder), _read_json(folder / "details.json")
+    tables = [_read_csv(folder / name) for name in ("summary.csv", "ledger.csv", "epochs.csv")]
+    roofline = folder / "roofline.csv"
+    tables.append(_read_csv(roofline) if roofline.is_file() else [])
+    try:
+        return _run(manifest, details, *tables)
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"its files do not fit together, or another version of fahw wrote them ({error!r})"
+        raise ConfigError(Problem(str(folder), message)) from None
+
+
+def _run(
+    manifest: dict[str, Any],
+    details: dict[str, Any],
+    summary: list[dict[str, str]],
+    ledger: list[dict[str, str]],
+    epochs: list[dict[str, str]],
+    roofline: list[dict[str, str]],
+) -> Run:
+    found = {(item["rule"], item["transport"]): item for item in details["lines"]}
+    entries: dict[tuple[str, str], list[Entry]] = {}
+    for row in ledger:
+        entries.setdefault((row["rule"], row["transport"]), []).append(_entry(row))
+    points: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for row in roofline:
+        points.setdefault((row["rule"], row["transport"]), []).append(row)
+    keys = [(row["rule"], row["transport"]) for row in summary]
+    lines = tuple(
+        Line(*key, row, _numbers(row), found[key], tuple(entries.get(key, ())), tuple(points.get(key, ())))
+        for key, row in zip(keys, summary, strict=True)
+    )
+    best = details.get("baseline")
+    baseline = lines[keys.index((best["rule"], best["transport"]))] if best else None
+    verdicts = tuple(_verdict(item) for item in details["verdicts"])
+    losses = tuple(details["losses"]) if "losses" in details else None
+    return Run(manifest, lines, verdicts, baseline, details.get("read_overhead"), _epochs(epochs), losses)
+
+
+def _entry(row: dict[str, str]) -> Entry:
+    address = (row["component"], row["action"], row["tensor"], row["phase"], row["layer"])
+    return Entry(*address, float(row["count"]), float(row["energy_pj"]))
+
+
+def _numbers(row: dict[str, str]) -> Numbers:
+    return {name: float(text) if text else None for name, text in row.items() if name not in ("rule", "transport")}
+
+
+def _verdict(item: dict[str, Any]) -> Verdict:
+    target = item["saving_to_target"]
+    return Verdict(
+        item["rule"], item["transport"], Saving(**item["saving_per_step"]), Saving(**target) if target else None,
+        item["seeds_reached"], item["seeds"], item["accuracy_difference_pct"], item["beyond_noise"],
+        item["break_even_overhead_scale"],
+    )  # fmt: skip
+
+
+def _epochs(rows: list[dict[str, str]]) -> dict[str, dict[str, list[Numbers]]]:
+    found: dict[str, dict[str, list[Numbers]]] = {}
+    for row in rows:
+        numbers = {name: float(text) if text else None for name, text in row.items() if name not in ("rule", "seed")}
+        found.setdefault(row["rule"], {}).setdefault(row["seed"], []).append(numbers)
+    return found
+
+
+def _first_epoch(rows: list[Numbers], target_pct: float) -> int | None:
+    for row in rows:
+        accuracy = row["validation_accuracy_pct"]
+        if accuracy is not None and accuracy >= target_pct:
+            return int(row["epoch"] or 0)
+    return None
+
+
+def _read_json(path: Path) -> Any:
+    require(path.parent, [path.name])
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(Problem(str(path), f"cannot be read as JSON: {error}")) from None
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise ConfigError(Problem(str(path), f"cannot be read as CSV: {error}")) from None

@@ -1,0 +1,130 @@
+"""The learning rules as values.
+
+A rule is a few choices: the path of the error, what goes along it, where the sign and the magnitude of a feedback
+weight come from, how feedback weights learn if they do, and which layers learn. The arithmetic (`fahw.learn`) and the
+traffic (`fahw.work`) are both derived from these choices; nothing else in fahw asks for a rule by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp, pi, sqrt
+from statistics import NormalDist
+from typing import Literal
+
+Path = Literal["layerwise", "direct"]
+Sign = Literal["weight", "own"]
+Magnitude = Literal["weight", "own", "constant", "redrawn"]
+Signal = Literal["error", "ternary", "targets"]
+Learned = Literal["gradient", "mirror"]
+Trained = Literal["all", "dense", "last"]
+
+TERNARY_BITS = 2
+"""Width of a ternary error."""
+TERNARY_THRESHOLD = 1 / 8
+"""Ternary errors are 0 where the output error, which lies in [-1, 1] for a sample, is no larger than this."""
+TERNARY_UNIT = 1 / 4
+"""What the words -1 and 1 of a ternary error stand for."""
+FEEDBACK_DECAY = 2.0**-11
+"""Share of themselves that W and B lose at every update where feedback weights learn by W's gradient."""
+MIRROR_SAMPLES = 16
+"""Vectors of noise, of -1 and 1, that pass a layer at every update to mirror its weights."""
+MIRROR_RATE = 2.0**-6
+"""Share of the way to the mirror's estimate of W that B goes at every update."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How the error reaches the hidden layers, and what learns from it.
+
+    `path`: `layerwise` sends it through one layer after the other; `direct` from the output straight to every layer.
+    `sign`, `magnitude`: of a feedback weight. `weight`: the forward weight's, moved after every update. `own`: drawn
+    once and kept. `constant`: one power of two per layer. `redrawn`: drawn anew for every training batch.
+    `does`: what it reads, stores and moves, in words.
+
+    `signal`, along a direct path: the output's `error`; its `ternary` form, -1, 0 or 1 (the last layer still learns
+    from the exact one); or the `targets`, one-hot, so that no hidden layer waits for the output.
+    `learned`: own feedback weights change: by the same steps as W, both with a decay (`gradient`), or towards what
+    noise shows of W (`mirror`). `pruned`: the share of hidden errors, taken as normal, that lies below the threshold
+    under which an error is rounded at random to 0 or to the threshold, unbiased. `trains`: all layers with weights,
+    those that are not convolutions (and the last), or the last alone; the others keep what they were drawn with.
+    """
+
+    name: str
+    title: str
+    path: Path
+    sign: Sign
+    magnitude: Magnitude
+    source: str
+    does: str = ""
+    signal: Signal = "error"
+    learned: Learned | None = None
+    pruned: float = 0.0
+    trains: Trained = "all"
+
+    def __post_init__(self) -> None:
+        if self.signal != "error" and self.path != "direct":
+            raise ValueError(f"{self.name}: {self.signal} go straight to the layers, so the path must be direct")
+        if self.learned and (self.path, self.sign, self.magnitude) != ("layerwise", "own", "own"):
+            raise ValueError(f"{self.name}: only a layer's own feedback weights, shaped as its weights, can learn")
+        if not 0 <= self.pruned < 1:
+            raise ValueError(f"{self.name}: the pruned share lies in [0, 1) (got {self.pruned})")
+
+    def transported_bits(self, feedback_bits: int) -> int:
+        """Bits per weight that an update must move from the forward memory to a separate feedback memory."""
+        if not self.reads_weight:
+            return 0
+        return feedback_bits if self.magnitude == "weight" else 1
+
+    def kept_bits(self, feedback_bits: int) -> int:
+        """Bits per feedback weight that are the rule's own and stay the same for the whole training."""
+        if self.learned:
+            return 0
+        magnitude = feedback_bits - 1 if self.magnitude == "own" else 0
+        return magnitude + (1 if self.sign == "own" else 0)
+
+    def learned_bits(self, feedback_bits: int) -> int:
+        """Bits per feedback weight that are the rule's own and written at every update."""
+        return feedback_bits if self.learned else 0
+
+    def generated_bits(self, feedback_bits: int) -> int:
+        """Bits per feedback weight that a generator yields whenever the weight is fetched."""
+        return feedback_bits - 1 if self.magnitude == "redrawn" else 0
+
+    def operand_bits(self, feedback_bits: int) -> int:
+        """Width of the feedback weight at the multiplier: a constant magnitude is a shift, so only the sign is left."""
+        return 1 if self.magnitude == "constant" else feedback_bits
+
+    def signal_bits(self, error_bits: int) -> int:
+        """Width of what is sent back from the output."""
+        return TERNARY_BITS if self.signal == "ternary" else error_bits
+
+    def trains_layer(self, convolution: bool, last: bool) -> bool:
+        """Whether a layer with weights learns."""
+        return last or self.trains == "all" or (self.trains == "dense" and not convolution)
+
+    @property
+    def reads_weight(self) -> bool:
+        """Whether the feedback weight depends on the forward weight at all."""
+        return self.trains != "last" and (self.sign == "weight" or self.magnitude == "weight")
+
+    @property
+    def decay(self) -> float:
+        """Share of itself that a weight loses at every update, as a part of the rule."""
+        return FEEDBACK_DECAY if self.learned == "gradient" else 0.0
+
+    @property
+    def pruning_threshold(self) -> float:
+        """The threshold of pruning over the standard deviation of the errors."""
+        return NormalDist().inv_cdf((1 + self.pruned) / 2)
+
+    @property
+    def pruned_zeros(self) -> float:
+        """Share of normally distributed errors that pruning rounds to zero.
+
+        Those below the threshold t, less their mean over t, which is the chance that they are rounded up to it.
+        """
+        if not self.pruned:
+            return 0.0
+        t = self.pruning_threshold
+        return self.pruned - sqrt(2 / pi) * (1 - exp(-(t**2) / 2)) / t

@@ -1,0 +1,153 @@
+"""Who wins, and how sure that is: savings with the range that uncertain constants leave, differences against noise.
+
+A kind of constant (SRAM energy, logic, wires, ...) is uncertain by a factor; one factor holds for every row of its
+kind and for both sides of a comparison. A saving is a ratio of sums that are linear in each factor, so its extremes
+lie at corners, where every factor is at one of its ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import fsum, sqrt
+from statistics import fmean, stdev
+
+import numpy as np
+
+from fahw.chip.cost import simulate
+from fahw.chip.ledger import Row
+from fahw.hardware.chip import Chip
+from fahw.network.graph import Network
+from fahw.rules.catalogue import BACKPROPAGATION
+
+KINDS = ("sram", "logic", "clock", "wire", "dram", "generator", "leakage")
+
+
+@dataclass(frozen=True)
+class Saving:
+    """1 - energy / baseline energy, with its extremes over the uncertainty of the constants; shares, not percent."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def decided(self) -> bool:
+        """Whether the sign is the same over the whole range."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def winner(self) -> str:
+        """`rule`, `baseline`, or `undecided`."""
+        if not self.decided:
+            return "undecided"
+        return "rule" if self.low > 0 else "baseline"
+
+
+def saving(rows: Sequence[Row], baseline: Sequence[Row], scale: float = 1.0, baseline_scale: float = 1.0) -> Saving:
+    """Saving of `rows` against `baseline`; the scales turn energies per step into energies to a target."""
+    mine, theirs = _at_corners(rows) * scale, _at_corners(baseline) * baseline_scale
+    shares = 1 - mine / theirs
+    nominal = fsum(row.energy_pj for row in rows) * scale / (fsum(row.energy_pj for row in baseline) * baseline_scale)
+    return Saving(1 - nominal, float(shares.min()), float(shares.max()))
+
+
+def _at_corners(rows: Sequence[Row]) -> np.ndarray:
+    """Energy at every corner: each kind divided or multiplied by its factor."""
+    ends = np.array(
+        [
+            [fsum(row.energy_pj * row.price.factor**sign for row in rows if row.price.kind == kind) for sign in (-1, 1)]
+            for kind in KINDS
+        ]
+    )
+    corners = np.array(list(product((0, 1), repeat=len(KINDS))))
+    return np.asarray(ends[np.arange(len(KINDS)), corners].sum(axis=1))
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """Energy of a step of backpropagation on one transposable memory, linear in the scale of that memory's overheads.
+
+    Scale 0 is a memory that reads both ways for free, 1 the chip file's.
+    """
+
+    at_0_pj: float
+    at_1_pj: float
+
+    def break_even(self, rule_pj: float) -> float | None:
+        """Scale at which backpropagation costs `rule_pj`; below it it is cheaper. None where the overheads are 0."""
+        slope = self.at_1_pj - self.at_0_pj
+        return (rule_pj - self.at_0_pj) / slope if slope > 0 else None
+
+
+def transposed_overhead(chip: Chip, network: Network, batch_size: int) -> Overhead:
+    """The two ends of the line, simulated on the chip without its feedback memory."""
+    derived = chip.without_feedback_memory()
+    return Overhead(
+        *(
+            simulate(_scaled(derived, scale), network, BACKPROPAGATION.name, batch_size, "transposable").energy_pj
+            for scale in (0.0, 1.0)
+        )
+    )
+
+
+def _scaled(chip: Chip, scale: float) -> Chip:
+    access = chip.transposed_access
+    names = ("read_overhead", "write_overhead", "area_overhead", "leak_overhead")
+    update = {name: getattr(access, name) * scale for name in names}
+    return chip.model_copy(update={"transposed_access": access.model_copy(update=update)})
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (0 for a single value) of some seeds."""
+
+    mean: float
+    std: float
+    count: int
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """Mean, sample standard deviation and number; None for no values."""
+    if not values:
+        return None
+    return Spread(fmean(values), stdev(values) if len(values) > 1 else 0.0, len(values))
+
+
+_T_95 = (
+    12.71,
+    4.30,
+    3.18,
+    2.78,
+    2.57,
+    2.45,
+    2.36,
+    2.31,
+    2.26,
+    2.23,
+    2.20,
+    2.18,
+    2.16,
+    2.14,
+    2.13,
+    2.12,
+    2.11,
+    2.10,
+    2.09,
+)
+"""Two-sided 95 % points of Student's t at 1, 2, ... degrees of freedom (any table of it)."""
+
+
+def beyond_noise(a: Spread, b: Spread) -> bool | None:
+    """Whether two means differ by more than Welch's test lets so few seeds differ by chance in 5 % of cases; None for
+    single seeds."""
+    if min(a.count, b.count) < 2:
+        return None
+    parts = [(one.std**2 / one.count, one.count - 1) for one in (a, b)]
+    error = sqrt(fsum(square for square, _ in parts))
+    if not error:
+        return a.mean != b.mean
+    freedom = error**4 / fsum(square**2 / degrees for square, degrees in parts)
+    at = [1 / degrees for degrees in range(len(_T_95), 0, -1)]
+    return abs(a.mean - b.mean) > error * float(np.interp(1 / freedom, at, _T_95[::-1]))

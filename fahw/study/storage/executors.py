@@ -1,0 +1,179 @@
+"""Running tasks: in this process, in processes of this machine, or on any `concurrent.futures.Executor`.
+
+A task is a function and one argument, both picklable. What it returns does not depend on where or when it runs.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from multiprocessing import connection
+from typing import Any, Generic, TypeVar
+
+from fahw.errors import FAULTS, ConfigError, Problem, fault_text, suggestion
+
+T = TypeVar("T")
+R = TypeVar("R")
+_MOST_BREAKS = 3
+"""After so many deaths of workers, what is left runs one task at a time, so that the guilty one is found."""
+_ENDING_S = 10.0
+"""A process told to end is waited for so long, and then left to the machine."""
+EXECUTORS = ("processes", "dask")
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[R]):
+    """What came of task number `index`: its value, or why there is none."""
+
+    index: int
+    value: R | None
+    fault: BaseException | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why the task failed, in a line."""
+        if self.fault is None:
+            return ""
+        if isinstance(self.fault, ConfigError):
+            return self.fault.problems[0].message
+        if isinstance(self.fault, BrokenExecutor):
+            return "the process that ran it died (killed, or out of memory)"
+        return fault_text(self.fault)
+
+
+def run_tasks(
+    call: Callable[[T], R], tasks: Sequence[T], workers: int, executor: Executor | None = None,
+    ahead: Executor | None = None,
+) -> Iterator[Outcome[R]]:  # fmt: skip
+    """The outcome of every task as it comes. A task that fails, or whose process dies, does not stop the others.
+    `ahead`: processes of this machine that run already."""
+    if executor is not None:
+        yield from _on(executor, call, tasks, range(len(tasks)), cancel=True)
+    elif min(workers, len(tasks)) <= 1:
+        yield from (_here(call, task, index) for index, task in enumerate(tasks))
+    else:
+        yield from _in_processes(call, tasks, workers, ahead)
+
+
+def _here(call: Callable[[T], R], task: T, index: int) -> Outcome[R]:
+    try:
+        return Outcome(index, call(task))
+    except (ConfigError, *FAULTS) as error:
+        return Outcome(index, None, error)
+
+
+def _in_processes(
+    call: Callable[[T], R], tasks: Sequence[T], workers: int, ahead: Executor | None
+) -> Iterator[Outcome[R]]:
+    left = dict.fromkeys(range(len(tasks)))
+    for attempt in range(_MOST_BREAKS):
+        with nullcontext(ahead) if ahead and not attempt else _pool(min(workers, len(left))) as pool:
+            for outcome in _on(pool, call, tasks, list(left)):
+                if not isinstance(outcome.fault, BrokenExecutor):
+                    del left[outcome.index]
+                    yield outcome
+        if not left:
+            return
+    for index in left:
+        with _pool(1) as pool:
+            yield from _on(pool, call, tasks, [index])
+
+
+def _on(
+    executor: Executor, call: Callable[[T], R], tasks: Sequence[T], chosen: Sequence[int], cancel: bool = False
+) -> Iterator[Outcome[R]]:
+    """Left early: what has not begun is cancelled where `cancel`; a pool of our own sees to that itself."""
+    waiting: dict[Future[R], int] = {}
+    try:
+        for index in chosen:
+            try:
+                waiting[executor.submit(call, tasks[index])] = index
+            except BrokenExecutor as error:
+                yield Outcome(index, None, error)
+        while waiting:
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                index, fault = waiting.pop(future), future.exception()
+                yield Outcome(index, None, fault) if fault else Outcome(index, future.result())
+    finally:
+        for future in waiting if cancel else ():
+            future.cancel()
+
+
+@contextmanager
+def started(workers: int, prepare: Callable[[], None]) -> Iterator[Executor]:
+    """Processes that start now and `prepare` themselves, while this one goes on; for `run_tasks`, as `ahead`."""
+    with _pool(workers) as pool:
+        for _ in range(workers):
+            pool.submit(prepare)
+        yield pool
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[Executor]:
+    """Spawned processes; left early, they are ended at once, whatever they do, and none is left behind."""
+    before = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+    try:
+        yield pool
+        pool.shutdown()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        children = set(multiprocessing.active_children()) - before
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.join(_ENDING_S)
+
+
+def _start_worker() -> None:
+    """In a worker: Ctrl-C is its parent's business, and it ends when its parent does, however that ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
+
+
+@contextmanager
+def named_executor(name: str | None, address: str | None) -> Iterator[Executor | None]:
+    """The executor of a name: None for processes of this machine, else a cluster's at its address.
+
+    Raises ConfigError: unknown name, missing package, nobody at the address.
+    """
+    if name not in (None, *EXECUTORS):
+        message = f"no executor '{name}'{suggestion(str(name), EXECUTORS)}; known: {', '.join(EXECUTORS)}"
+        raise ConfigError(Problem("--executor", message))
+    if name != "dask":
+        if address is not None:
+            raise ConfigError(Problem("--address", "is for --executor dask"))
+        yield None
+        return
+    client = _dask_client(address)
+    try:
+        yield client.get_executor()
+    finally:
+        client.close()
+
+
+def _dask_client(address: str | None) -> Any:
+    if address is None:
+        raise ConfigError(Problem("--address", "where is Dask's scheduler? As tcp://10.0.0.1:8786"))
+    try:
+        import distributed
+    except ImportError:
+        raise ConfigError(Problem("--executor dask", "needs Dask: pip install 'fahw[dask]'")) from None
+    try:
+        connect: Any = distributed.Client
+        return connect(address, timeout=20)
+    except (OSError, ValueError) as error:
+        raise ConfigError(Problem(f"--address {address}", f"no scheduler answers: {error}")) from None

@@ -1,0 +1,41 @@
+"""Tables of a run folder for notebooks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fahw.errors import ConfigError, Problem, a_kind, suggestion
+from fahw.report.sweeps.data import read_rows
+
+
+def frame(folder: str | Path, table: str = "summary") -> Any:
+    """A table that `compare`, `sweep` or `report` wrote into `folder`, such as `summary`, `front`, `maps`, `ledger`.
+
+    A pandas DataFrame where pandas is installed, else a dict of columns, each a list. Columns in which every cell is a
+    number hold numbers; empty cells are None (NaN in pandas). Raises ConfigError where there is no such table.
+    """
+    a_kind("folder", folder, (str, Path), "the path of a run folder")
+    a_kind("table", table, str, "the name of a table")
+    path = Path(folder)
+    known = sorted(found.stem for found in path.glob("*.csv"))
+    if not known:
+        raise ConfigError(Problem(str(path), "holds no tables: is this a folder that fahw wrote?"))
+    if table not in known:
+        raise ConfigError(Problem("table", f"no table '{table}'{suggestion(table, known)}; here: {', '.join(known)}"))
+    rows = read_rows(path, f"{table}.csv")
+    columns = {name: _typed([row[name] for row in rows]) for name in (rows[0] if rows else {})}
+    try:
+        import pandas
+    except ImportError:
+        return columns
+    return pandas.DataFrame(columns)
+
+
+def _typed(cells: list[str]) -> list[Any]:
+    for kind in (int, float):
+        try:
+            return [kind(cell) if cell else None for cell in cells]
+        except ValueError:
+            continue
+    return [cell or None for cell in cells]

@@ -1,0 +1,95 @@
+"""Result folders: written aside and renamed, so that a crash leaves no half-written file, and the same inputs give
+the same bytes (no times, no host names)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fahw.errors import ConfigError, Problem
+from fahw.files import csv_text, mark, sweep_aside, write_text
+from fahw.version import __version__
+
+SUMMARY_COLUMNS = (
+    "rule", "transport", "accuracy_pct_mean", "accuracy_pct_std", "seeds", "cycles_per_step", "interval_cycles",
+    "energy_pj_per_step", "energy_pj_per_sample", "steps_to_target", "energy_to_target_j", "area_mm2", "area_used_mm2",
+    "feedback_bits", "transported_bits_per_step",
+)  # fmt: skip
+"""Columns that the summaries of comparisons and sweeps have in common."""
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def content_key(value: Any) -> str:
+    """A short name for a content: the first 20 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:20]
+
+
+def make_folder(path: Path) -> Path:
+    """Create an output folder, or clear it of what killed runs left half-written.
+
+    Raises ConfigError where it cannot be created or written.
+    """
+    if path == Path():
+        raise ConfigError(Problem("--out", "name a folder of its own for the results"))
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".probe.{mark()}"
+        probe.touch()
+        probe.unlink()
+        sweep_aside(path)
+    except OSError as error:
+        raise ConfigError(Problem(str(path), f"cannot write to this folder: {error.strerror}")) from None
+    return path
+
+
+@cache
+def versions() -> dict[str, str]:
+    """What results may depend on beside their inputs."""
+    return {"fahw": __version__, "python": platform.python_version()} | {n: version(n) for n in ("torch", "numpy")}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write canonical JSON."""
+    write_text(path, canonical(value))
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not a number that fahw writes")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises ConfigError where the file is missing or broken."""
+    try:
+        return json.loads(read_file(path), parse_constant=_refuse)
+    except ValueError as error:
+        raise ConfigError(Problem(str(path), f"cannot be read as JSON: {error}")) from None
+
+
+def read_file(path: Path) -> str:
+    """Read text. Raises ConfigError where the file is missing or no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(Problem(str(path), "no such file: is this a folder that fahw wrote?")) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(Problem(str(path), f"cannot be read as JSON: {error}")) from None
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Write a table; None becomes an empty cell, floats keep all their digits."""
+    write_text(path, csv_text(columns, rows))
+
+
+def compact(value: Any) -> str:
+    """JSON without spaces."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

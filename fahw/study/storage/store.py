@@ -1,0 +1,103 @@
+"""A store: results by the content that they depend on, which any number of sweeps may share at the same time.
+
+store.json          the layout's version
+costs/*.jsonl       costs, append-only, a file per process
+runs/KEY/           a training: result.json and manifest.json, written aside and renamed
+damaged/            what was found damaged, set aside
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from hashlib import sha256
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from fahw.errors import ConfigError, Problem
+from fahw.files import abandoned, mark, write_text
+from fahw.study.storage.line_file import LineFile, read_lines
+from fahw.study.storage.result_files import canonical, compact, make_folder, read_file, read_json, write_json
+
+LAYOUT = 2
+_NUMBERS = count()
+
+
+class Store:
+    """The results in a folder. Raises ConfigError where another version of fahw laid it out."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._costs = LineFile(folder / "costs")
+        marker = folder / "store.json"
+        if marker.exists():
+            found = read_json(marker)
+            layout = found.get("layout") if isinstance(found, dict) else None
+            if layout != LAYOUT:
+                message = f"a store of layout {layout}; this version of fahw reads and writes layout {LAYOUT}"
+                raise ConfigError(Problem(str(marker), f"{message}: use another folder, or that version"))
+        make_folder(folder)
+        if not marker.exists():
+            write_json(marker, {"layout": LAYOUT})
+        self._clear()
+
+    def costs(self, wanted: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The stored costs among `wanted`, and their keys."""
+        return read_lines(self.folder / "costs", wanted)
+
+    def add_costs(self, lines: Sequence[tuple[str, str]]) -> None:
+        """Store costs as (key, JSON text). Raises OSError where they cannot be written."""
+        self._costs.append(lines)
+
+    def run_path(self, key: str) -> Path:
+        """Folder of a training."""
+        return self.folder / "runs" / key
+
+    def run(self, key: str) -> Any:
+        """The stored result of a training. Raises ConfigError where it is missing or damaged."""
+        path = self.run_path(key)
+        manifest, text = read_json(path / "manifest.json"), read_file(path / "result.json")
+        digest = manifest.pop("sha256", None) if isinstance(manifest, dict) else None
+        if digest != _hash(canonical(manifest) + text):
+            raise ConfigError(Problem(str(path), "the result is not the one that was stored: damaged"))
+        return json.loads(text)
+
+    def add_run(self, key: str, result: Any, manifest: dict[str, Any]) -> None:
+        """Store a training, whole or not at all; one that another process has stored meanwhile stays."""
+        path = self.run_path(key)
+        if path.exists():
+            return
+        aside = path.with_name(f".{key}.{next(_NUMBERS)}.{mark()}")
+        try:
+            text = compact(result)
+            write_text(aside / "result.json", text)
+            write_json(aside / "manifest.json", manifest | {"sha256": _hash(canonical(manifest) + text)})
+            aside.rename(path)
+        except OSError:
+            if not path.exists():
+                raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def set_aside(self, key: str) -> None:
+        """Move a damaged training out of the way."""
+        target = self.folder / "damaged"
+        target.mkdir(exist_ok=True)
+        number = next(n for n in count(1) if not (target / f"{key}-{n}").exists())
+        self.run_path(key).rename(target / f"{key}-{number}")
+
+    def close(self) -> None:
+        """Close what is open for writing."""
+        self._costs.close()
+
+    def _clear(self) -> None:
+        """Remove what killed processes of this machine left half-written."""
+        for path in (self.folder / "runs").glob(".*"):
+            if abandoned(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _hash(text: str) -> str:
+    return sha256(text.encode()).hexdigest()

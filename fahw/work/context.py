@@ -1,0 +1,149 @@
+"""What the tasks of a training step are made from: the chip, the network, the rule, and where everything lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from fahw.activity import Activity
+from fahw.errors import ConfigError, Problem
+from fahw.hardware.array import Array, Skipping
+from fahw.hardware.chip import Chip
+from fahw.hardware.part import Form, Phase, Tensor
+from fahw.layers.layer import Layer
+from fahw.network.graph import Network
+from fahw.rules.rule import Rule
+from fahw.work import tensor_sizes as needs
+from fahw.work.counts.optimizer import Descent, descent_of
+from fahw.work.counts.record import TaskId, task_id
+from fahw.work.counts.site import Site
+from fahw.work.graph import Graph
+from fahw.work.mesh import Part
+
+_ASSUMED = {
+    "zero_activations": "zero_activation",
+    "zero_errors": "zero_error",
+    "changed_words": "changed_weight",
+    "sign_flips": "sign_flip",
+}
+"""Names of the chip file's assumed shares, which hold for every layer."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the tasks of a step are made from. `form` is None where nothing is transported; `sizes`: of
+    micro-batches, `activity`: what training measured."""
+
+    chip: Chip
+    network: Network
+    rule: Rule
+    sizes: tuple[int, ...]
+    form: Form | None
+    parts: dict[str, tuple[Part, ...]]
+    sites: dict[int, Site]
+    graph: Graph
+    activity: Activity | None = None
+
+    def bits(self, tensor: str) -> int:
+        """Width of a value of `tensor`."""
+        return self.chip.precision.bits(tensor)
+
+    @cached_property
+    def descent(self) -> Descent:
+        """The optimizer of the update."""
+        return descent_of(self.chip, self.network, self.rule)
+
+    @property
+    def shortcuts(self) -> bool:
+        """Whether a direct rule also passes on what comes back through shortcuts."""
+        return self.rule.path == "direct" and self.network.dfa_residual == "biotorch"
+
+    @property
+    def transposable(self) -> bool:
+        """Whether the weight memory is built to be read by rows and by columns."""
+        return self.form == "transposable"
+
+    @property
+    def separate(self) -> bool:
+        """Whether the rule's feedback weights follow W in a memory of their own."""
+        return self.rule.reads_weight and not self.chip.error_reaches_weights
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether feedback weights follow W's steps by computing them again."""
+        return needs.recomputes(self.chip, self.rule)
+
+    @property
+    def together(self) -> bool:
+        """Whether feedback weights follow W's steps in W's own update."""
+        return self.rule.learned == "gradient" and not self.recomputes
+
+    @property
+    def renews(self) -> bool:
+        """Whether tasks of the phase `transport` bring the feedback weights up to date, by moving or by learning."""
+        return self.separate or (self.rule.learned is not None and not self.together)
+
+    @property
+    def last(self) -> Part:
+        """The part on whose core the loss is computed."""
+        return self.parts[self.network.weighted[-1].name][0]
+
+    @property
+    def micros(self) -> range:
+        """Numbers of the micro-batches."""
+        return range(len(self.sizes))
+
+    def sends_error(self, part: Part) -> bool:
+        """Whether an error goes on from the layer: another one that needs it lies below."""
+        return part.whole.name in self.graph.roles.sends
+
+    def receives(self, part: Part) -> bool:
+        """Whether the error at the layer's output is needed."""
+        return part.whole.name in self.graph.roles.receives
+
+    def learns(self, part: Part) -> bool:
+        """Whether the layer has a gradient and an update."""
+        return part.whole.name in self.graph.roles.learns
+
+    def ids(self, phase: Phase, layers: Iterable[str], micro: int) -> list[TaskId]:
+        """Tasks of all parts of `layers`."""
+        return [task_id(phase, part.name, micro) for name in layers for part in self.parts[name]]
+
+    def site(self, part: Part, phase: Phase) -> Site:
+        """The core that runs `phase` of a part."""
+        return self.sites[part.error_core if phase == "error" else part.core]
+
+    def readers(self, names: Iterable[str], phases: Iterable[Phase]) -> list[int]:
+        """Cores that run `phases` of the layers `names`."""
+        found = [
+            part.error_core if phase == "error" else part.core
+            for name in names
+            for part in self.parts[name]
+            for phase in phases
+            if {"error": self.sends_error, "gradient": self.learns}.get(phase, lambda _: True)(part)
+        ]
+        return list(dict.fromkeys(found))
+
+    def share(self, kind: str, layer: Layer, user: str) -> float:
+        """Share of values of a layer as measured (`fahw.activity` has the kinds), else as the chip file assumes and
+        the rule adds by pruning.
+
+        Raises ConfigError where neither is known; `user` says what needs it.
+        """
+        if self.activity is not None:
+            return float(getattr(self.activity.layers[layer.name], kind))
+        if self.chip.activity is None:
+            message = f"{user}, but the share of {kind.replace('_', ' ')} is not known: give the chip an `activity`"
+            raise ConfigError(Problem(self.chip.name, f"{message}, or measure it by training", "activity"))
+        assumed = float(getattr(self.chip.activity, _ASSUMED[kind]))
+        hidden = layer.name != self.network.weighted[-1].name
+        pruned = self.rule.pruned_zeros if kind == "zero_errors" and hidden else 0.0
+        return 1 - (1 - assumed) * (1 - pruned)
+
+    def zeros(self, array: Array, tensor: Tensor, layer: Layer) -> tuple[float, Skipping]:
+        """Share of zeros in an operand of a layer, and what the array does with them."""
+        skipping: Skipping = getattr(array.zero_skipping, tensor, "none")
+        if skipping == "none":
+            return 0.0, skipping
+        return self.share(f"zero_{tensor}s", layer, f"{array.name} skips zeros"), skipping

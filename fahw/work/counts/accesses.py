@@ -1,0 +1,202 @@
+"""From values to words: accesses of a tensor in its homes, and what lies further out where a home is too small.
+
+Words pack densely: a burst of n values of b bits takes ceil(n * b / width) accesses. An array reads the innermost home
+of a tensor. What does not fit there lies in the next one, and at last in DRAM: each time it is fetched it is read there
+and written (staged) here, and the other way round for results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from fahw.errors import ConfigError, Problem
+from fahw.hardware.array import Array
+from fahw.hardware.chip import Chip
+from fahw.hardware.memory import LEVELS, Memory
+from fahw.hardware.part import Tensor
+from fahw.technology.dram import activations, dram_type
+from fahw.work.counts.record import Count, Flow, Placement
+
+Burst = tuple[int, int]
+"""(how many bursts, values in each)."""
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Action counts and the flows that they cause."""
+
+    counts: tuple[Count, ...] = ()
+    loads: tuple[Flow, ...] = ()
+    drains: tuple[Flow, ...] = ()
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(self.counts + other.counts, self.loads + other.loads, self.drains + other.drains)
+
+
+def home(chip: Chip, tensor: Tensor, array: Array | None, need: str) -> Memory:
+    """The innermost memory of `tensor`, reachable from `array`. Raises ConfigError with what needs it and what to
+    do."""
+    memory = chip.home(tensor)
+    if memory is None:
+        fixed = ", ".join(f"{m.name} is a {m.kind}" for m in chip.memories if tensor in m.holds)
+        where = f"that training can write ({fixed})" if fixed else ""
+        message = f"no memory {where} holds {tensor}, which {need} needs: add it to the `holds` of a memory"
+        message = message.replace("  ", " ")
+        raise ConfigError(Problem(chip.name, message, "memories"))
+    return reachable(chip, memory, array, tensor, need)
+
+
+def reachable(chip: Chip, memory: Memory, array: Array | None, tensor: Tensor, need: str) -> Memory:
+    """`memory`, if `array` is wired to it. Raises ConfigError."""
+    if array is not None and memory.name not in array.memories:
+        message = f"{need} runs on {array.name}, which is not wired to {memory.name}, where {tensor} lives"
+        raise ConfigError(Problem(chip.name, message, "arrays"))
+    return memory
+
+
+def place(chip: Chip, needs: Mapping[Tensor, int], prefix: str = "") -> tuple[Placement, ...]:
+    """What each memory of a core holds, innermost level first; tensors named first in its `holds` stay, the last
+    overflow.
+
+    Raises ConfigError where something overflows the last level and the chip has no DRAM.
+    """
+    placements: list[Placement] = []
+    left = dict(needs)
+    outermost: dict[Tensor, Memory] = {}
+    for memory in sorted(chip.memories, key=lambda memory: LEVELS.index(memory.level)):
+        if not memory.writable:
+            continue
+        free = int(memory.kib * 8192)
+        for tensor in memory.holds:
+            bits = left.get(tensor, 0)
+            kept = min(bits, free)
+            free -= kept
+            if bits:
+                placements.append(Placement(f"{prefix}{memory.name}", tensor, bits, bits - kept))
+                outermost[tensor] = memory
+                left[tensor] = bits - kept
+    if chip.dram is None and any(left[tensor] for tensor in outermost):
+        found = [_too_small(memory, tensor, needs[tensor], left[tensor]) for tensor, memory in outermost.items()]
+        raise ConfigError([Problem(chip.name, message, "memories") for message in found if message])
+    return tuple(placements)
+
+
+def _too_small(memory: Memory, tensor: Tensor, bits: int, left: int) -> str:
+    if not left:
+        return ""
+    return (
+        f"{tensor} ({bits / 8192:.1f} KiB) does not fit {memory.name} ({memory.kib:g} KiB): "
+        f"{left / 8192:.1f} KiB too much and no DRAM to spill to; "
+        "enlarge the memory, add a dram, lower the batch or bits"
+    )
+
+
+def spilled_to_dram(placements: Iterable[Placement]) -> int:
+    """Bits that lie in DRAM because no level has room for them."""
+    last = {(p.memory.rpartition(":")[0], p.tensor): p.spilled_bits for p in placements}
+    return sum(last.values())
+
+
+class Accesses:
+    """Reads and writes on one core with one placement; names of parts carry the core's `prefix`."""
+
+    def __init__(self, chip: Chip, placements: Iterable[Placement], prefix: str = "") -> None:
+        self._chip, self._prefix = chip, prefix
+        memories = {f"{prefix}{memory.name}": memory for memory in chip.memories}
+        chains: dict[str, list[Placement]] = {}
+        for placement in placements:
+            if placement.memory in memories:
+                chains.setdefault(placement.tensor, []).append(placement)
+        self._overflow: dict[str, list[tuple[Memory | None, int, int]]] = {}
+        for tensor, chain in chains.items():
+            total = chain[0].bits
+            outer: list[tuple[Memory | None, int, int]] = [
+                (memories[p.memory], p.bits - p.spilled_bits, total) for p in chain[1:] if p.bits > p.spilled_bits
+            ]
+            if chain[-1].spilled_bits:
+                outer.append((None, chain[-1].spilled_bits, total))
+            self._overflow[tensor] = outer
+
+    def overflow(self, tensor: str) -> float:
+        """Share of `tensor` that does not fit its innermost home."""
+        return sum(bits / total for _, bits, total in self._overflow.get(tensor, ()))
+
+    def read(
+        self, memory: Memory, tensor: Tensor, bursts: Iterable[Burst], bits: int, factor: float = 1.0,
+        stored: Tensor | None = None, fetched: int | None = None,
+    ) -> Traffic:  # fmt: skip
+        """Read bursts of `bits`-wide values; `factor` raises the energy of an access (transposed reading).
+
+        `stored`: the tensor that lies there, where it is read as another one. `fetched`: values that come from further
+        out if none of them fits here (all that are read, where absent).
+        """
+        return self._access("read", memory, (tensor, stored or tensor), tuple(bursts), bits, factor, fetched)
+
+    def write(self, memory: Memory, tensor: Tensor, bursts: Iterable[Burst], bits: int, factor: float = 1.0) -> Traffic:
+        """Write bursts of `bits`-wide values."""
+        return self._access("write", memory, (tensor, tensor), tuple(bursts), bits, factor, None)
+
+    def dram(self, action: str, tensor: Tensor, bits: int, run_bits: int | None = None) -> Traffic:
+        """Stream `bits` from (`read`) or to (`write`) DRAM, in runs of `run_bits` that lie together (all, where
+        absent)."""
+        dram = self._chip.dram
+        if dram is None or not bits:
+            return Traffic()
+        per_cycle = dram.gbyte_per_s * 8e3 / self._chip.clock_mhz
+        total, run = -(-bits // 8), max(1, (run_bits or bits) // 8)
+        found = activations(dram_type(dram.kind), total, min(run, total), dram.layout)
+        if dram.layout == "row_major":
+            bits += found.useless_bytes * 8
+        flow = Flow("dram", bits, per_cycle, dram.latency_cycles)
+        counts = (Count("dram", action, tensor, bits), Count("dram", "activate", tensor, found.rows))
+        return Traffic(counts, loads=(flow,)) if action == "read" else Traffic(counts, drains=(flow,))
+
+    def _access(
+        self, action: str, memory: Memory, tensors: tuple[Tensor, Tensor], bursts: tuple[Burst, ...], bits: int,
+        factor: float, fetched: int | None,
+    ) -> Traffic:  # fmt: skip
+        tensor, stored = tensors
+        width, moves, words = memory.width_bits, 0, 0
+        for times, values in bursts:
+            moves += times * values
+            words += times * -(-values * bits // width)
+        payload = moves * bits
+        if not payload:
+            return Traffic()
+        if memory.kind == "prng":
+            counts = (Count(f"{self._prefix}{memory.name}", "generate", tensor, payload),)
+            flow = Flow(f"{self._prefix}{memory.name}", payload, memory.read_bits_per_cycle, memory.latency_cycles)
+            return Traffic(counts, loads=(flow,))
+        traffic = self._words(action, memory, tensor, words, factor)
+        other = "write" if action == "read" else "read"
+        moved = payload if fetched is None else fetched * bits
+        for outer, held, total in self._overflow.get(stored, ()):
+            part = -(-moved * held // total)
+            traffic += self._words(other, memory, tensor, -(-part // width), 1.0)
+            if outer is None:
+                run = max((values for _, values in bursts), default=0) * bits
+                traffic += self.dram(action, tensor, part, run)
+            else:
+                traffic += self._words(action, outer, tensor, -(-part // outer.width_bits), 1.0)
+        return traffic
+
+    def _words(self, action: str, memory: Memory, tensor: Tensor, words: int, factor: float) -> Traffic:
+        name = f"{self._prefix}{memory.name}"
+        counts = (Count(name, action, tensor, words, factor=factor),)
+        side = name if memory.shared_port else f"{name}.{action}"
+        rate = memory.read_bits_per_cycle if action == "read" else memory.write_bits_per_cycle
+        flow = Flow(side, words * memory.width_bits, rate, memory.latency_cycles)
+        return Traffic(counts, loads=(flow,)) if action == "read" else Traffic(counts, drains=(flow,))
+
+
+def fitted(chip: Chip, needs: Mapping[Tensor, int]) -> Chip:
+    """The chip with memories of size `fit` at as many whole banks as `needs` (bits by tensor) takes."""
+    memories = []
+    for memory in chip.memories:
+        if memory.size_kib == "fit":
+            bits = sum(needs.get(tensor, 0) for tensor in memory.holds)
+            size = max(1, -(-bits // int(memory.bank * 8192))) * memory.bank if memory.bank else 1.0
+            memory = memory.model_copy(update={"size_kib": float(size)})
+        memories.append(memory)
+    return chip if tuple(memories) == chip.memories else chip.model_copy(update={"memories": tuple(memories)})

@@ -1,0 +1,233 @@
+"""Counts of a matrix product on a systolic array: operand reads, partial sums, active and idle processing elements.
+
+Operand values of one fold that uses r x c of the array, for an (M x K) by (K x N) product:
+
+    dataflow  left operand  right operand  results
+    os        r * K         K * c          r * c
+    ws        M * r         r * c          M * c
+    is        r * c         r * N          c * N
+
+`broadcast` counts as `os`. `ws` and `is` fold K over the rows: all but the last of these folds write their partial sums
+at accumulator width, all but the first read them back.
+
+What does not fit its memory is fetched as the loops over folds imply, overlapping windows once: the operand of the
+outer loop once, where a block of it can be kept while the inner loop runs, the other one once per turn of the outer
+loop. Of both orders the better is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, prod
+
+from fahw.hardware.array import Array, Skipping
+from fahw.hardware.memory import Memory
+from fahw.hardware.part import Tensor
+from fahw.hardware.systolic import Mapping
+from fahw.work.counts.accesses import Accesses, Burst, Traffic
+from fahw.work.counts.record import Count
+
+_STAGING_SHARE = 1 / 8
+"""Share of a memory that can keep a block of an operand while the inner loop runs (assumed)."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Where (part of) an operand comes from: a memory, bits per value, and the energy factor of its reads."""
+
+    memory: Memory
+    tensor: Tensor
+    bits: int
+    factor: float = 1.0
+    stored: Tensor | None = None
+    """What lies in the memory, where it differs from the tensor that the read counts as (W read for the error)."""
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An operand: its width at the multiplier, the memories that it is read from, bits per value from a generator.
+
+    `zeros`: share of its values that are zero; `skipping`: what the array does with them.
+    """
+
+    bits: int
+    streams: tuple[Stream, ...]
+    generated_bits: int = 0
+    generator: str = ""
+    zeros: float = 0.0
+    skipping: Skipping = "none"
+    distinct: int | None = None
+    """Values that lie in memory, where windows overlap and the product uses them several times."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """A mapped product with its operands, the tensor that results, and the accumulator's width."""
+
+    mapping: Mapping
+    left: Operand
+    right: Operand
+    result: Tensor
+    accumulator_bits: int
+
+    index_bits: int = 0
+    imbalance: float = 0.0
+    repeats: int = 1
+    """Equal products one after the other: groups of a convolution."""
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates, those by zero included."""
+        return self.mapping.m * self.mapping.n * self.mapping.k * self.repeats
+
+    @property
+    def useful_macs(self) -> int:
+        """Multiply-accumulates that the array does: without those that it gates or skips."""
+        zeros = 1 - prod(1 - operand.zeros for operand in self._operands if operand.skipping != "none")
+        return self.macs - int(zeros * self.macs)
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of all folds; skipping leaves those of values that are not zero, and waits for the slowest lane."""
+        left = prod(1 - operand.zeros for operand in self._operands if operand.skipping == "skip")
+        cycles = self.mapping.cycles * self.repeats
+        return cycles if left == 1 else min(cycles, ceil(cycles * left * (1 + self.imbalance)))
+
+    @property
+    def _operands(self) -> tuple[Operand, Operand]:
+        return self.left, self.right
+
+
+def product_traffic(product: Product, array: Array, accesses: Accesses, psum: Memory | None) -> Traffic:
+    """Everything that the product does except handing on its results; `psum` is where partial sums spill."""
+    bursts = [_repeat(found, product.repeats) for found in _needed(product, _operand_bursts(product.mapping))]
+    fetched = _fetched(product, accesses)
+    traffic = Traffic()
+    for operand, operand_bursts, values in zip((product.left, product.right), bursts, fetched, strict=True):
+        traffic += _reads(operand, operand_bursts, accesses, values, product.index_bits)
+    if psum is not None:
+        bursts_ = _repeat(partial_sum_bursts(product.mapping), product.repeats)
+        traffic += accesses.write(psum, "psum", bursts_, product.accumulator_bits)
+        traffic += accesses.read(psum, "psum", bursts_, product.accumulator_bits)
+    return traffic + Traffic(_processing_elements(product, array))
+
+
+def _needed(product: Product, bursts: tuple[list[Burst], list[Burst]]) -> tuple[list[Burst], list[Burst]]:
+    """Bursts without the values that meet nothing but skipped zeros: all rows, or columns, of a fold at once."""
+    shapes, stream, (left, right) = product.mapping.fold_shapes, product.mapping.spans[2], bursts
+    return (
+        [_met(burst, product.right, shape.cols, stream) for burst, shape in zip(left, shapes, strict=True)],
+        [_met(burst, product.left, shape.rows, stream) for burst, shape in zip(right, shapes, strict=True)],
+    )
+
+
+def _met(burst: Burst, partner: Operand, partners: int, stream: int) -> Burst:
+    """What is left of bursts that stream for so long: fewer values in each, and none at all where all meet zeros."""
+    skipped = partner.zeros**partners if partner.skipping == "skip" else 0.0
+    if not skipped:
+        return burst
+    count, values = burst
+    left = ceil(count * (1 - skipped**stream))
+    return left, ceil(count * values * (1 - skipped) / left) if left else 0
+
+
+def _repeat(bursts: Sequence[Burst], times: int) -> list[Burst]:
+    return [(count * times, values) for count, values in bursts]
+
+
+def _fetched(product: Product, accesses: Accesses) -> tuple[int, int]:
+    """Values of either operand that come from further out if none fits its memory, under the better order of loops."""
+    mapping, repeats = product.mapping, product.repeats
+    left = _distinct(product.left, mapping.m * mapping.k * repeats)
+    right = _distinct(product.right, mapping.k * mapping.n * repeats)
+    if not any(accesses.overflow(s.stored or s.tensor) for s in (*product.left.streams, *product.right.streams)):
+        return left, right
+    rows, cols = mapping.row_folds, mapping.col_folds
+    if mapping.dataflow == "ws":
+        orders = [(_kept(product.left, mapping.m * mapping.rows, cols), 1), (cols, 1)]
+    elif mapping.dataflow == "is":
+        orders = [(1, _kept(product.right, mapping.n * mapping.rows, cols)), (1, cols)]
+    else:
+        orders = [
+            (_kept(product.left, mapping.k * mapping.rows, cols), rows),
+            (cols, _kept(product.right, mapping.k * mapping.cols, rows)),
+        ]
+    weights = [
+        sum(accesses.overflow(s.stored or s.tensor) * s.bits for s in operand.streams) * values
+        for operand, values in ((product.left, left), (product.right, right))
+    ]
+    best = min(orders, key=lambda order: order[0] * weights[0] + order[1] * weights[1])
+    return left * best[0], right * best[1]
+
+
+def _distinct(operand: Operand, values: int) -> int:
+    """Overlapping windows are made on the chip: what comes from further out comes once for all of them."""
+    return values if operand.distinct is None else min(values, operand.distinct)
+
+
+def _kept(operand: Operand, values: int, turns: int) -> int:
+    """Times that a block of `values` is fetched: once where it can be kept, else at each of the inner loop's turns."""
+    room = min((stream.memory.kib * 8192 * _STAGING_SHARE for stream in operand.streams), default=0.0)
+    return 1 if values * operand.bits <= room else turns
+
+
+def partial_sum_bursts(mapping: Mapping) -> list[Burst]:
+    """Bursts of partial sums that are written, and read back, between the folds of K."""
+    again = mapping.row_folds - 1
+    if not mapping.stationary or not again:
+        return []
+    stream = mapping.spans[2]
+    shapes = {shape.cols: 0 for shape in mapping.fold_shapes}
+    for shape in mapping.fold_shapes:
+        shapes[shape.cols] += shape.count
+    return [(count // mapping.row_folds * again, stream * cols) for cols, count in shapes.items()]
+
+
+def _operand_bursts(mapping: Mapping) -> tuple[list[Burst], list[Burst]]:
+    stream = mapping.spans[2]
+    left, right = [], []
+    for shape in mapping.fold_shapes:
+        held = shape.rows * shape.cols
+        left_values, right_values = {
+            "ws": (stream * shape.rows, held),
+            "is": (held, shape.rows * stream),
+        }.get(mapping.dataflow, (shape.rows * stream, stream * shape.cols))
+        left.append((shape.count, left_values))
+        right.append((shape.count, right_values))
+    return left, right
+
+
+def _reads(
+    operand: Operand, bursts: Sequence[Burst], accesses: Accesses, fetched: int, index_bits: int
+) -> Traffic:  # fmt: skip
+    traffic = Traffic()
+    values = sum(times * number for times, number in bursts)
+    for stream in operand.streams:
+        traffic += accesses.read(
+            stream.memory, stream.tensor, bursts, stream.bits, stream.factor, stream.stored, min(fetched, values)
+        )
+        if operand.skipping == "skip" and index_bits:
+            left = int(values * (1 - operand.zeros))
+            traffic += accesses.read(stream.memory, stream.tensor, [(1, left)], index_bits)
+    if operand.generated_bits:
+        traffic += Traffic((Count(operand.generator, "generate", "feedback", values * operand.generated_bits),))
+    return traffic
+
+
+def _processing_elements(product: Product, array: Array) -> tuple[Count, ...]:
+    """Actions per active PE-cycle, and the idle ones (filling, draining, unused rows and columns, gated zeros)."""
+    mapping, name, result, done = product.mapping, array.name, product.result, product.useful_macs
+    a, b, accumulator = product.left.bits, product.right.bits, product.accumulator_bits
+    shifted = {"ws": a, "is": b, "broadcast": 0}.get(mapping.dataflow, a + b)
+    widths = (a, b, accumulator, shifted)
+    idle = max(0, product.cycles * mapping.rows * mapping.cols - done)
+    counts = [Count(name, "mac", result, done, (a, b, accumulator))]
+    if shifted:
+        counts.append(Count(name, "shift_operand", result, done, (shifted,)))
+    counts += [
+        Count(name, "shift_psum", result, done, (accumulator,)),
+        Count(name, "clock", result, done, widths),
+        Count(name, "idle", result, idle, widths),
+    ]
+    return tuple(count for count in counts if count.count)

@@ -1,0 +1,133 @@
+"""Counts of the vector lanes at an array's edge: bias, rounding, activation, pooling, softmax, optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fahw.errors import ConfigError, Problem
+from fahw.formats.precision import Rounding
+from fahw.hardware.array import Array
+from fahw.hardware.chip import Chip
+from fahw.hardware.part import Phase, Tensor
+from fahw.layers.layer import Layer
+from fahw.work.counts.accesses import Traffic
+from fahw.work.counts.record import Count, Flow
+from fahw.work.counts.site import Site
+
+DRAW_BITS = 8
+"""Random bits that decide about a value by chance: whether it is dropped, say."""
+
+NORM_BITS = 32
+"""Width of the sums of a batch norm."""
+
+Operation = tuple[str, int, tuple[int, ...]]
+"""(action, count, widths)."""
+
+
+def lanes(array: Array) -> str:
+    """Name of the vector lanes of `array` in records."""
+    return f"{array.name}.vector"
+
+
+def operations(array: Array, tensor: Tensor, ops: Iterable[Operation]) -> Traffic:
+    """Vector operations (action, count, widths), each with its share of the clock, and the lane-cycles they take."""
+    name, counts, total = lanes(array), [], 0
+    for action, count, widths in ops:
+        if count:
+            counts += [
+                Count(name, action, tensor, count, widths),
+                Count(name, f"clock_{action}", tensor, count, widths),
+            ]
+            total += count
+    flow = Flow(name, total, array.lanes)
+    return Traffic(tuple(counts), drains=(flow,) if total else ())
+
+
+def rounding(chip: Chip, array: Array, tensor: Tensor, values: int, mode: Rounding, bits: int) -> Traffic:
+    """Bring `values` of `bits` into their format: a shift, and for stochastic rounding an addition of random bits."""
+    ops, drawn = dither(chip, array, tensor, values, mode)
+    return operations(array, tensor, [("shift", values, (bits,)), *ops]) + drawn
+
+
+def dither(
+    chip: Chip, array: Array, tensor: Tensor, values: int, mode: Rounding
+) -> tuple[list[Operation], Traffic]:  # fmt: skip
+    """What stochastic rounding does before it cuts bits off: additions, and the random bits that are added."""
+    if mode != "stochastic" or chip.precision.is_float:
+        return [], Traffic()
+    if chip.rounding_generator is None:
+        message = f"stochastic rounding of {tensor} needs a rounding_generator, or another rounding mode"
+        raise ConfigError(Problem(chip.name, message, "rounding"))
+    drawn, user = chip.rounding.random_bits, f"stochastic rounding of {tensor}"
+    return [("add", values, (drawn,))], random_bits(chip, array, tensor, values, user, drawn)
+
+
+def exponents(site: Site, phase: Phase, tensor: Tensor, values: int, bits: int) -> Traffic:
+    """Where the scale of `tensor` is dynamic, the search for its largest magnitude before it is rounded: `values` of
+    `bits` are compared on their way to memory, wait there, and come back."""
+    if not site.chip.precision.scale.is_dynamic(tensor):
+        return Traffic()
+    memory, array = site.home(tensor, phase), site.array(phase)
+    waiting = site.accesses.write(memory, tensor, [(1, values)], bits)
+    waiting += site.accesses.read(memory, tensor, [(1, values)], bits)
+    return waiting + operations(array, tensor, [("compare", values, (bits,))])
+
+
+def random_bits(
+    chip: Chip, array: Array, tensor: Tensor, values: int, user: str, bits: int = DRAW_BITS
+) -> Traffic:  # fmt: skip
+    """Random bits for `values` from the chip's rounding generator (each core has one); `user` says what draws them."""
+    if not values:
+        return Traffic()
+    if chip.rounding_generator is None:
+        message = f"{user} draws random bits: the chip needs a rounding_generator"
+        raise ConfigError(Problem(chip.name, message, "rounding_generator"))
+    name = f"{array.name.rpartition(':')[0]}:rounding_generator" if ":" in array.name else "rounding_generator"
+    return Traffic((Count(name, "generate", tensor, values * bits),))
+
+
+def forward_operations(layers: tuple[Layer, ...], samples: int, bits: int) -> list[Operation]:
+    """Operations of the layers without weights on `samples` samples of `bits`-wide activations."""
+    ops: list[Operation] = []
+    for layer in layers:
+        values, area = samples * layer.outputs, layer.kernel[0] * layer.kernel[1]
+        found: dict[str, list[Operation]] = {
+            "relu": [("compare", values, (bits,))],
+            "hardtanh": [("compare", 2 * values, (bits,))],
+            "dropout": [("compare", values, (DRAW_BITS,))],
+            "tanh": [("table", values, (bits,))],
+            "sigmoid": [("table", values, (bits,))],
+            "add": [("add", values, (bits,))],
+            # sums of values and of squares; then mean off, times scale over deviation, shift on
+            "batchnorm1d": _norm(values, bits, products=2, sums=4),
+            "batchnorm2d": _norm(values, bits, products=2, sums=4),
+            "maxpool2d": [("compare", values * (area - 1), (bits,))],
+            "avgpool2d": [("add", values * (area - 1), (bits,)), ("multiply", values, (bits, bits))],
+        }
+        ops += found.get(layer.kind, [])
+    return ops
+
+
+def derivative_operations(layers: tuple[Layer, ...], samples: int, bits: int) -> list[Operation]:
+    """Operations of the local derivatives on the way back."""
+    ops: list[Operation] = []
+    for layer in layers:
+        values = samples * layer.outputs
+        found: dict[str, list[Operation]] = {
+            "relu": [("compare", values, (bits,))],
+            "hardtanh": [("compare", values, (bits,))],
+            "dropout": [("compare", values, (bits,))],
+            "tanh": [("multiply", 2 * values, (bits, bits))],
+            "sigmoid": [("multiply", 2 * values, (bits, bits))],
+            # sums of errors and of errors times input; then both taken off and the scale multiplied on
+            "batchnorm1d": _norm(values, bits, products=3, sums=4),
+            "batchnorm2d": _norm(values, bits, products=3, sums=4),
+            "maxpool2d": [("compare", values, (bits,))],
+            "avgpool2d": [("multiply", values, (bits, bits))],
+        }
+        ops += found.get(layer.kind, [])
+    return ops
+
+
+def _norm(values: int, bits: int, products: int, sums: int) -> list[Operation]:
+    return [("multiply", products * values, (bits, bits)), ("add", sums * values, (NORM_BITS,))]

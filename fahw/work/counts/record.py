@@ -1,0 +1,129 @@
+"""The records of a training step: tasks with their action counts, their flows through ports, and their dependencies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fahw.hardware.chip import Chip
+
+STREAM_CYCLES = 16
+"""Cycles that one user holds a port before another gets its turn; vectors of the lanes are as long."""
+
+TaskId = tuple[str, str] | tuple[str, str, int]
+"""(phase, layer), and the number of the micro-batch after the first."""
+
+
+def task_id(phase: str, layer: str, micro: int = 0) -> TaskId:
+    """Name of a task, unique within a step."""
+    return (phase, layer, micro) if micro else (phase, layer)
+
+
+def local_name(component: str) -> str:
+    """A component's name in the chip file: without the core that it belongs to (`core3:weight_sram`)."""
+    return component.rpartition(":")[2]
+
+
+@dataclass(slots=True, unsafe_hash=True)  # frozen ones take three times as long to make
+class Count:
+    """How often a component does an action on a tensor. `widths` (bits) and `factor` decide the price of one action."""
+
+    component: str
+    action: str
+    tensor: str
+    count: int
+    widths: tuple[int, ...] = ()
+    factor: float = 1.0
+
+
+@dataclass(slots=True, unsafe_hash=True)  # frozen ones take three times as long to make
+class Flow:
+    """An amount that passes a part (a memory's read or write side, a link, vector lanes) at a finite rate."""
+
+    part: str
+    amount: int
+    per_cycle: float
+    latency_cycles: int = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run of identical folds on one part: each fold is loaded, computed and drained.
+
+    `after`: tasks of the same step that must have ended; `after_previous`: tasks of the step before.
+    `payload_bits`: what weight transport moves. `macs`: multiply-accumulates. `saved_cycles`: what edge folds need less
+    than full ones. `settle_cycles`: from the last drain to the end (hops of a message). `micro`: number of the
+    micro-batch. `every`: the task runs once in so many steps; its counts are those of one run.
+    """
+
+    phase: str
+    layer: str
+    part: str
+    folds: int
+    fold_cycles: int
+    loads: tuple[Flow, ...]
+    drains: tuple[Flow, ...]
+    counts: tuple[Count, ...]
+    after: tuple[TaskId, ...]
+    after_previous: tuple[TaskId, ...] = ()
+    payload_bits: int = 0
+    macs: int = 0
+    saved_cycles: int = 0
+    micro: int = 0
+    settle_cycles: int = 0
+    every: int = 1
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of the computation of all folds."""
+        return self.folds * self.fold_cycles - self.saved_cycles
+
+    @property
+    def id(self) -> TaskId:
+        """Unique within a step."""
+        return task_id(self.phase, self.layer, self.micro)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What one memory must hold for a tensor, and how much of it lies further out because it does not fit."""
+
+    memory: str
+    tensor: str
+    bits: int
+    spilled_bits: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """One training step of a network under a rule on a chip."""
+
+    chip: Chip
+    """With memories of size `fit` at their size."""
+    tasks: tuple[Task, ...]
+    placements: tuple[Placement, ...]
+    feedback_bits: int
+    """Stored for the error path."""
+    one_time: tuple[Count, ...]
+    """Writing the rule's own feedback weights, once before training."""
+
+    @property
+    def transported_bits(self) -> int:
+        """Payload of weight transport per step."""
+        return sum(task.payload_bits // task.every for task in self.tasks)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates per step."""
+        return sum(task.macs for task in self.tasks)
+
+
+def merge_flows(flows: Iterable[Flow]) -> tuple[Flow, ...]:
+    """Flows through the same part added up."""
+    merged: dict[str, Flow] = {}
+    for flow in flows:
+        old = merged.get(flow.part)
+        amount = flow.amount + (old.amount if old else 0)
+        if amount:
+            merged[flow.part] = Flow(flow.part, amount, flow.per_cycle, flow.latency_cycles)
+    return tuple(merged.values())

@@ -1,0 +1,53 @@
+"""One core of a chip while a step's work is counted: its arrays and memories under their names, its accesses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from fahw.hardware.array import Array
+from fahw.hardware.chip import Chip
+from fahw.hardware.memory import Memory
+from fahw.hardware.part import Phase, Tensor
+from fahw.work.counts.accesses import Accesses, home, reachable
+
+
+@dataclass(frozen=True)
+class Site:
+    """A core. Names of its parts carry `prefix`, which is empty on a chip of one core."""
+
+    chip: Chip
+    core: int
+    prefix: str
+    accesses: Accesses
+
+    @cached_property
+    def _arrays(self) -> dict[str, Array]:
+        return {}
+
+    @cached_property
+    def _homes(self) -> dict[tuple[Tensor, Phase], Memory]:
+        return {}
+
+    def array(self, phase: Phase) -> Array:
+        """The array that runs `phase`."""
+        if phase not in self._arrays:
+            array = self.chip.array_of(phase)
+            assert array is not None, phase  # the chip was checked when it was loaded
+            name = f"{self.prefix}{array.name}"
+            self._arrays[phase] = array.model_copy(update={"name": name}) if self.prefix else array
+        return self._arrays[phase]
+
+    def home(self, tensor: Tensor, phase: Phase) -> Memory:
+        """The innermost home of `tensor`, reachable from the array of `phase`. Raises ConfigError with advice."""
+        key = tensor, phase
+        if key not in self._homes:
+            self._homes[key] = home(self.chip, tensor, self.chip.array_of(phase), phase)
+        return self._homes[key]
+
+    def fixed_home(self, phase: Phase) -> Memory:
+        """Where a rule's own feedback weights come from. Raises ConfigError with advice."""
+        memory = self.chip.fixed_home
+        if memory is None:
+            return self.home("feedback", phase)
+        return reachable(self.chip, memory, self.chip.array_of(phase), "feedback", phase)

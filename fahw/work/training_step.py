@@ -1,0 +1,187 @@
+"""One training step of a network under a rule on a chip, as tasks. See docs/model.md for every equation.
+
+    input -> forward(1) -> ... -> forward(L) -> loss -> error(L) -> ... -> error(2)
+    gradient(l) after the error at l's output; update(l) after gradient(l); transport(l) after update(l)
+
+Under a direct rule every error(l) waits for the loss alone. Micro-batches go through the phases one after the other and
+meet in the update. On a mesh a layer's tasks run on its core, or in shares on several; results go where they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fahw.activity import Activity
+from fahw.errors import ConfigError, Problem, suggestion
+from fahw.hardware.chip import Chip
+from fahw.hardware.part import Form, Tensor
+from fahw.network.graph import Network
+from fahw.rules.rule import Rule
+from fahw.work import learned_feedback as learned
+from fahw.work import row_stationary as rows
+from fahw.work import tensor_sizes as needs
+from fahw.work import transport
+from fahw.work.context import Step
+from fahw.work.counts.accesses import Accesses, fitted, home, place
+from fahw.work.counts.record import Count, Placement, Task, Work
+from fahw.work.counts.site import Site
+from fahw.work.graph import graph_of
+from fahw.work.layer_gemms import psum_bits
+from fahw.work.mesh import Part, parts_of, prefix
+from fahw.work.phases.error import error_task
+from fahw.work.phases.forward import forward_task, input_task, loss_task
+from fahw.work.phases.gradient import gradient_task
+from fahw.work.phases.update import update_task
+
+NONE = "none"
+"""Transport of a rule that moves nothing."""
+
+
+def form_of(chip: Chip, rule: Rule, transport_form: str | None) -> Form | None:
+    """The form of transport for a rule: the chip's first where none is asked for, None where the rule moves nothing."""
+    form = next((form for form in chip.transport if transport_form in (None, form)), None)
+    if not chip.transport and rule.reads_weight:
+        message = f"{rule.name} uses the forward weights, and the chip has no form of transport (`transport: []`)"
+        raise ConfigError(Problem(chip.name, message, "transport"))
+    if not chip.transport and transport_form is None:
+        return None
+    if form is None and (rule.reads_weight or transport_form != NONE):
+        advice = suggestion(str(transport_form), chip.transport)
+        message = (
+            f"no transport '{transport_form}' on this chip{advice}; its forms: {', '.join(chip.transport) or NONE}"
+        )
+        raise ConfigError(Problem(chip.name, message, "transport"))
+    return form if rule.reads_weight else None
+
+
+def training_step(
+    chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None, activity: Activity | None = None
+) -> Work:
+    """The work of one step. Raises ConfigError with advice where the chip cannot host the rule or the network.
+
+    `activity`: measured shares of zeros and changes, by layer; the chip file's assumed ones where absent.
+    """
+    if batch_size < 1:
+        raise ConfigError(Problem("batch_size", f"must be at least 1 (got {batch_size})"))
+    if missing := [layer.name for layer in network.weighted if activity and layer.name not in activity.layers]:
+        raise ConfigError(Problem("activity", f"measured on another network: nothing of {', '.join(missing)}"))
+    parts = parts_of(chip, network, rule.path == "direct")
+    drafts = _Draft(chip, network, rule, batch_size, form, parts, activity)
+    chip = drafts.fitted
+    sites, placements = {}, list[Placement]()
+    for core, bits in drafts.bits.items():
+        placed = place(chip, bits, prefix(chip, core))
+        placements += placed
+        sites[core] = Site(chip, core, prefix(chip, core), Accesses(chip, placed, prefix(chip, core)))
+    step = drafts.step(chip, sites)
+    tasks = list(_tasks(step))
+    stored = sum(bits["feedback"] for bits in drafts.bits.values()) + drafts.rom_bits
+    return Work(chip, tuple(tasks), tuple(placements), stored, _one_time(step))
+
+
+class _Draft:
+    """What each core must hold, found before anything is placed."""
+
+    def __init__(
+        self, chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None,
+        parts: dict[str, tuple[Part, ...]], activity: Activity | None,
+    ) -> None:  # fmt: skip
+        self._given = (network, rule, batch_size, form, parts, activity)
+        flat = [part for found in parts.values() for part in found]
+        cores = dict.fromkeys([*(part.core for part in flat), *(part.error_core for part in flat)])
+        blank = self.step(chip, {core: Site(chip, core, prefix(chip, core), Accesses(chip, ())) for core in cores})
+        graph = graph_of(network, rule)
+        psum = psum_bits(blank)
+        for part in flat:
+            if blank.site(part, "forward").array("forward").phases.forward == "rs":
+                waiting = rows.psum_bits(blank, part, max(blank.sizes))
+                psum[part.core] = max(psum.get(part.core, 0), waiting)
+        self.bits: dict[int, dict[Tensor, int]] = {}
+        for core in cores:
+            bits = needs.tensor_bits(chip, network, graph, rule, batch_size, flat, core)
+            bits["psum"] = psum.get(core, 0)
+            for tensor, amount in bits.items():
+                if amount:
+                    home(chip, tensor, None, f"{rule.name} on {network.name}")
+            self.bits[core] = bits
+        most = {tensor: max(bits[tensor] for bits in self.bits.values()) for tensor in next(iter(self.bits.values()))}
+        self.fitted = fitted(chip, most)
+        self.rom_bits = self._rom_bits(chip, flat, cores)
+
+    def step(self, chip: Chip, sites: dict[int, Site]) -> Step:
+        """The step on these sites."""
+        network, rule, batch_size, form, parts, activity = self._given
+        sizes = _micro_batches(batch_size, chip.micro_batch)
+        return Step(chip, network, rule, sizes, form, parts, sites, graph_of(network, rule), activity)
+
+    def _rom_bits(self, chip: Chip, flat: list[Part], cores: Iterable[int]) -> int:
+        """Bits of fixed feedback weights in read-only memory. Raises ConfigError where they do not fit."""
+        network, rule = self._given[:2]
+        fixed, graph = chip.fixed_home, graph_of(network, rule)
+        kept = rule.kept_bits(chip.precision.bits("feedback"))
+        if fixed is None or fixed.kind != "rom" or not kept:
+            return 0
+        total = 0
+        for core in cores:
+            sending = [part for part in flat if part.error_core == core]
+            bits = kept * sum(needs.feedback_values(network, graph, rule, part) for part in sending)
+            if fixed.size_kib != "fit" and bits > fixed.kib * 8192:
+                message = f"feedback ({bits / 8192:.1f} KiB) does not fit {fixed.name} ({fixed.kib:g} KiB), a rom"
+                raise ConfigError(
+                    Problem(chip.name, f"{message}: enlarge it, or lower the feedback's bits", "memories")
+                )
+            total += bits
+        return total
+
+
+def _micro_batches(batch_size: int, micro_batch: int | None) -> tuple[int, ...]:
+    size = min(micro_batch or batch_size, batch_size)
+    full, rest = divmod(batch_size, size)
+    return (size,) * full + ((rest,) if rest else ())
+
+
+def _tasks(step: Step) -> Iterable[Task]:
+    layers = step.network.weighted
+    # Where errors do not wait for each other, the first layers go first: the next step's forward waits for them.
+    order = layers if step.rule.path == "direct" else layers[::-1]
+    flat = [part for layer in order for part in step.parts[layer.name]]
+    for micro in range(len(step.sizes)):
+        yield input_task(step, micro)
+        for layer in layers:
+            for part in step.parts[layer.name]:
+                yield forward_task(step, part, micro)
+        yield loss_task(step, micro)
+        for part in flat:
+            if step.sends_error(part):
+                yield error_task(step, part, micro)
+        for part in filter(step.learns, flat):
+            yield gradient_task(step, part, micro)
+    for part in filter(step.learns, flat):
+        yield update_task(step, part)
+    for part in filter(step.sends_error, (part for layer in reversed(layers) for part in step.parts[layer.name])):
+        if step.separate and step.learns(part):
+            yield transport.task(step, part)
+        yield from learned.tasks(step, part)
+
+
+def _one_time(step: Step) -> tuple[Count, ...]:
+    """Writing the rule's own feedback weights for the first time, where they lie in a memory that is written."""
+    rule, width = step.rule, step.bits("feedback")
+    fixed, bits = step.chip.fixed_home, rule.kept_bits(width) + rule.learned_bits(width)
+    if fixed is None or not fixed.writable or not bits:
+        return ()
+    counts: list[Count] = []
+    for part in (part for found in step.parts.values() for part in found):
+        values = needs.feedback_values(step.network, step.graph, step.rule, part)
+        site = step.sites[part.error_core]
+        if values:
+            counts += site.accesses.write(site.fixed_home("error"), "feedback", [(1, values)], bits).counts
+    return _merged(counts)
+
+
+def _merged(counts: Iterable[Count]) -> tuple[Count, ...]:
+    found: dict[tuple[object, ...], int] = {}
+    for count in counts:
+        key = (count.component, count.action, count.tensor, count.widths, count.factor)
+        found[key] = found.get(key, 0) + count.count
+    return tuple(Count(c, a, t, number, w, f) for (c, a, t, w, f), number in found.items())  # type: ignore[arg-type]
