@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fahw.rules.catalogue import RULES
-from tests.strategies import ROOT
+from tests.support.strategies import ROOT
 
 ORDER = (
     "errors", "units", "files", "rules", "optimizers", "prng", "config", "layers", "network", "technology", "systolic",

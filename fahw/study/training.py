@@ -40,7 +40,7 @@ from fahw.study.storage.store import Store
 
 _ARITHMETIC_VERSION = 2
 """Raised whenever the same inputs train to other numbers, so that stored results are not mistaken for new ones;
-tests/test_golden.py notices."""
+tests/learn/arithmetic/test_golden.py notices."""
 
 _RESULT: TypeAdapter[TrainResult] = TypeAdapter(TrainResult)
 

@@ -16,7 +16,7 @@ from fahw.hardware.load import load_chip
 from fahw.layers.layer import Layer
 from fahw.network.graph import Network
 from fahw.work.counts.accesses import Accesses
-from tests.strategies import CHIP
+from tests.support.strategies import CHIP
 
 ASSUMED = "a check"
 STATES = ("param", "master", "optimizer", "gradient")

@@ -15,7 +15,7 @@ from fahw.rules.catalogue import RULES
 from fahw.units import fixed
 from fahw.work.counts.record import Task
 from fahw.work.training_step import form_of, training_step
-from tests.strategies import HOSTED
+from tests.support.strategies import HOSTED
 from tests.validation.chips import ASSUMED, STATES, array, chip_of, memory, perceptron
 from tests.validation.page import table
 

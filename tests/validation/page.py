@@ -17,7 +17,7 @@ from importlib import import_module
 from textwrap import fill
 from types import ModuleType
 
-from tests.strategies import REFERENCE, ROOT
+from tests.support.strategies import REFERENCE, ROOT
 
 SECTIONS = ("cycles", "sram", "engine", "schemes", "layers", "feedback_sources", "claims")
 """In the order of the page."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from fahw.technology import sram as module
 from fahw.technology.sram import sram
-from tests.strategies import ROOT
+from tests.support.strategies import ROOT
 from tests.validation.page import table
 
 TITLE = "SRAM table"

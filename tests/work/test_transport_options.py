@@ -1,0 +1,201 @@
+"""Cheaper weight transport: only what changed, only signs that flipped, stale copies, the copy in another layout."""
+
+from math import ceil, log2
+
+import pytest
+import torch
+
+from fahw.activity import Activity, LayerActivity
+from fahw.chip.clock import time_step
+from fahw.chip.cost import simulate
+from fahw.chip.usage import uses
+from fahw.errors import ConfigError
+from fahw.formats.precision import FP32, Precision, RoundingModes
+from fahw.hardware.load import load_chip
+from fahw.learn.error_path.feedback import Feedback
+from fahw.learn.error_path.feedback_words import FloatWords
+from fahw.learn.state.delays import Delays
+from fahw.learn.training.build import build
+from fahw.network.load import load_model
+from fahw.rules.catalogue import RULES
+from fahw.study.training import make_job
+from fahw.work.counts.record import Task
+from fahw.work.training_step import form_of, training_step
+from tests.support.steps import counts
+
+WEIGHTS = {"linear2": 128 * 64, "linear3": 64 * 10}
+"""Weights of mlp_digits that the error path reads."""
+
+
+def work_of(rule, options, share=None, form=None):
+    chip = load_chip("edge_dual", {f"transport_options.{name}": value for name, value in options.items()})
+    network, value = load_model("mlp_digits"), RULES[rule]
+    layer = share and LayerActivity(0.0, 0.0, share, share)
+    activity = share and Activity({name.name: layer for name in network.weighted}, 1)
+    return training_step(chip, network, value, 16, form_of(chip, value, form), activity)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 1.0])
+def test_changed_words_are_compared_addressed_and_sent(share):
+    """Of each layer the changed words cross the link, with the shorter of an address each and a bitmap over all."""
+    work = work_of("bp", {"changed_words_only": "true"}, share)
+    for layer, n in WEIGHTS.items():
+        sent = ceil(n * share)
+        where = min(sent * ceil(log2(n)), n)
+        at = {"phase": "transport", "layer": layer}
+        assert counts(work, **at, action="compare") == n
+        assert counts(work, **at, action="send") == sent * 8 + where
+        assert counts(work, **at, action="transpose") == sent
+        old = n * 8 // 64  # whole words, to compare the new values with
+        changed = ceil(min(n, sent * 8) * 8 / 64)  # the words around the changed values, read to be sent
+        assert counts(work, **at, action="read") == old + changed
+        words = ceil(n / 8)
+        assert counts(work, **at, action="write") == ceil(words * (1 - (1 - share) ** 8))
+
+
+def test_everything_changed_costs_more_than_sending_everything():
+    """Where every word changes, comparing them and saying so is a loss: the option is no free lunch."""
+    plain, compared = work_of("bp", {}), work_of("bp", {"changed_words_only": "true"}, 1.0)
+    assert compared.transported_bits > plain.transported_bits
+
+
+@pytest.mark.parametrize("share", [0.001, 0.3])
+def test_flipped_signs_need_no_value(share):
+    """A flip is said by its place alone."""
+    work = work_of("usf", {"sign_flips_only": "true"}, share)
+    for layer, n in WEIGHTS.items():
+        flips = ceil(n * share)
+        where = min(flips * ceil(log2(n)), n)
+        assert counts(work, phase="transport", layer=layer, action="send") == where
+
+
+def test_a_share_that_nobody_knows_is_asked_for():
+    """Neither measured nor assumed: the error says how to give it."""
+    with pytest.raises(ConfigError, match=r"the share of changed words is not known.*activity"):
+        work_of("bp", {"changed_words_only": "true"})
+    with pytest.raises(ConfigError, match="measured on another network: nothing of linear1"):
+        simulate("edge_dual", "mlp_digits", "bp", 8, None, Activity({}, 1))
+
+
+def test_assumed_shares_hold_for_every_layer_and_measured_ones_win():
+    """`activity` of the chip file stands in for a training, and gives way to one."""
+    options = {
+        "transport_options.changed_words_only": "true",
+        "activity.changed_weight": "0.25",
+        "activity.assumed": "x",
+    }
+    chip, network = load_chip("edge_dual", options), load_model("mlp_digits")
+    assumed = simulate(chip, network, "bp", 16)
+    same = Activity({layer.name: LayerActivity(0, 0, 1, 0.25) for layer in network.weighted}, 1)
+    less = Activity({layer.name: LayerActivity(0, 0, 1, 0.01) for layer in network.weighted}, 1)
+    assert simulate(chip, network, "bp", 16, None, same).transported_bits == assumed.transported_bits
+    assert simulate(chip, network, "bp", 16, None, less).transported_bits < assumed.transported_bits / 10
+
+
+def test_layout_same_needs_no_transposer_but_a_row_dataflow():
+    """The copy stored as the weights are: no registers turn it, and the error array runs as `accumulate` does."""
+    turned, same = work_of("bp", {}), work_of("bp", {"layout": "same"})
+    assert counts(turned, action="transpose") > 0
+    assert counts(same, action="transpose") == 0
+    shared = load_chip("edge_dual").without_feedback_memory()
+    rows = training_step(shared, load_model("mlp_digits"), RULES["bp"], 16, "accumulate")
+    errors = [{t.layer: t.cycles for t in w.tasks if t.phase == "error"} for w in (same, rows)]
+    assert errors[0] == errors[1]
+
+
+# stale copies
+
+
+def test_energy_of_a_period_is_shared_by_its_steps():
+    """Transport once in k steps costs a k-th per step; everything else is dynamic energy as before."""
+    for k in (2, 5):
+        chip = load_chip("edge_dual", {"transport_options.period": str(k)})
+        often, seldom = simulate("edge_dual", "mlp_digits", "bp", 16), simulate(chip, "mlp_digits", "bp", 16)
+        phases = [
+            {
+                "transport" if row.phase == "transport" else "other": 0.0
+                for row in cost.ledger
+            } for cost in (often, seldom)
+        ]  # fmt: skip
+        for sums, cost in zip(phases, (often, seldom), strict=True):
+            for row in cost.ledger:
+                if not row.static:
+                    sums["transport" if row.phase == "transport" else "other"] += row.energy_pj
+        assert phases[1]["transport"] == pytest.approx(phases[0]["transport"] / k)
+        assert phases[1]["other"] == pytest.approx(phases[0]["other"])
+        assert seldom.transported_bits == often.transported_bits // k
+
+
+def test_interval_of_a_period_is_the_mean_of_its_steps():
+    """A chain of two tasks of 10 cycles, the second one step in four: 20 cycles once, 10 three times."""
+
+    def task(phase, every, after):
+        return Task(phase, "a", phase, 1, 10, (), (), (), after, (), every=every)
+
+    tasks = [task("update", 1, ()), task("transport", 4, (("update", "a"),))]
+    timing = time_step(tasks, 4, 1)
+    assert timing.cycles == 20
+    assert timing.interval_cycles == (20 + 3 * 10) / 4
+    assert timing.busy == {"update": 10, "transport": 2}
+
+
+@pytest.mark.parametrize("rule", ["bp", "usf", "brsf", "frsf", "fa"])
+def test_words_of_a_period_are_those_of_its_first_step(rule):
+    """Steps 0..k-1 see the weights as they were before step 0, k..2k-1 those before step k; own numbers do not age."""
+    network = load_model("mlp_digits")
+    layer, value, k = network.weighted[1], RULES[rule], 3
+    words = FloatWords(network, value, 1.0, 7, torch.float32)
+    stale, fresh = Feedback(value, words, period=k), Feedback(value, words)
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(layer.weight_shape, generator=generator)
+    history = []
+    for draw in range(8):
+        history.append(weight.clone())
+        found = stale.words(layer, weight, draw)
+        expected = fresh.words(layer, history[draw - draw % k], draw)
+        assert torch.equal(found, expected), draw
+        weight.add_(torch.randn(layer.weight_shape, generator=generator))  # in place, as an update does
+        assert torch.equal(stale.words(layer, weight, draw), expected), "looking again after the update changes nothing"
+
+
+def test_training_follows_the_period_of_separate_memories_alone():
+    """A stale copy is another training for rules that follow W; not for own numbers, nor where the error reads W."""
+    chip = load_chip("edge_dual", {"transport_options.period": "4"})
+    plain = load_chip("edge_dual")
+
+    def job(rule, on):
+        return make_job("mlp_digits", rule, on, data=None, epochs=1, seed=0, data_dir=None)
+
+    assert job("bp", chip).delays == Delays(transport_period=4)
+    assert job("bp", chip).key != job("bp", plain).key
+    assert job("fa", chip).key == job("fa", plain).key
+    assert job("bp", chip.without_feedback_memory()).key == job("bp", plain).key
+
+
+@pytest.mark.parametrize("precision", [FP32, Precision()], ids=["float", "integer"])
+def test_a_model_is_built_with_its_period(precision):
+    """Both arithmetics hand the period to the feedback words."""
+    network = load_model("mlp_digits")
+    tuning = network.recipe.tuning("bp")
+    model, _ = build(network, tuning, RULES["bp"], precision, RoundingModes(), 16, 0, Delays(2))
+    layer = network.weighted[1]
+    weight = model.parameters[layer.name].weight
+    first = model.feedback.words(layer, weight, 0).clone()
+    weight.add_(1)
+    assert torch.equal(model.feedback.words(layer, weight, 1), first)
+    assert not torch.equal(model.feedback.words(layer, weight, 2), first)
+
+
+def test_parts_tell_the_means_of_a_period():
+    """What passes the link per step, and its busy time, is a k-th; its bandwidth while it works is what it was."""
+
+    def option(period):
+        return {"transport_options.period": period}
+
+    often, seldom = (
+        {use.part: use for use in uses(simulate(load_chip("edge_dual", option(k)), "mlp_digits", "bp"))} for k in "14"
+    )
+    link = "transport_link"
+    assert seldom[link].amount == often[link].amount / 4
+    assert seldom[link].busy_cycles == often[link].busy_cycles // 4
+    assert seldom[link].per_cycle == often[link].per_cycle
