@@ -53,7 +53,7 @@ from fahw.prng import LENGTH, TAP, derive, lfsr_bits
 from fahw.study.settings import with_overrides
 from fahw.study.storage.result_files import content_key, make_folder, read_json, versions, write_json
 from fahw.study.training import Job, make_job
-from fahw.work.layer_gemms import gemms
+from fahw.work.layer_gemms import rule_gemm_sizes
 
 KIND = "vectors"
 _PLAIN_KINDS = ("linear", "conv2d", "maxpool2d", "avgpool2d", "flatten", "relu", "tanh")
@@ -355,7 +355,7 @@ def _products(chip: Chip, network: Network, job: Job) -> list[dict[str, Any]]:
         array = chip.array_of(phase)  # type: ignore[arg-type]
         assert array is not None, phase
         for layer in layers:
-            found = gemms(network, rule, layer, job.recipe.batch_size).get(phase)  # type: ignore[call-overload]
+            found = rule_gemm_sizes(network, rule, layer, job.recipe.batch_size).get(phase)  # type: ignore[call-overload]
             if found is not None:
                 sizes = (found[0], found[1], found[2], array.rows, array.cols)
                 cycles = {dataflow: systolic_cycles(*sizes, dataflow) for dataflow in DATAFLOWS}
