@@ -121,6 +121,7 @@ def test_what_python_would_read_otherwise_or_not_at_all(text):
         ("a in [a < 3]", "< at character 9 is not expected there; expected ]"),
         ("a in [3] * 2", "* at character 10"),
         ("a in [3] < 4", "< at character 10"),
+        ("a in (1, 3)", "in at character 3 is not expected there; expected in [..]"),
         ("rule is 'dfa'", "is at character 6"),
         ("(a < 3 b.c) > 1", "b.c at character 8 is not expected there; expected )"),
         ("(a < 3] > 1", "] at character 7 is not expected there; expected )"),
@@ -174,6 +175,12 @@ def test_whatever_is_repeated_is_answered_at_once(piece, end):
     """Neither Python's parser nor the stack overflows, and no bracket doubles the time (which would be for ever)."""
     with pytest.raises(ConditionError):
         parse_condition((piece * 2000)[: 1990 // len(piece) * len(piece)] + end, AXES).holds(VALUES)
+
+
+def test_a_sum_is_answered_or_refused_however_long():
+    """One of nearly a thousand terms is as deep as the stack."""
+    with pytest.raises(ConditionError, match="nested too deeply"):
+        parse_condition("+".join("a" * 998) + ">1", AXES).holds(VALUES)
 
 
 @pytest.mark.parametrize(
