@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from fahw.cli.verbs import main
+from fahw.cli.main import main
 from fahw.datasets.dataset import load
 from fahw.formats.precision import TENSORS
 from fahw.hardware.load import load_chip

@@ -301,7 +301,7 @@ def test_a_number_too_large_is_told_which_there_are(monkeypatch):
 @pytest.mark.parametrize("verb", ["train mlp_digits", "compare --out x", "sweep bits_digits --out x", "attack lenet5"])
 def test_the_command_line_says_so(verb, tmp_path):
     """Exit code 2, one line, nothing written."""
-    command = [sys.executable, "-m", "fahw.cli.verbs", *verb.split(), "--device", "tpu"]
+    command = [sys.executable, "-m", "fahw.cli", *verb.split(), "--device", "tpu"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: device: no device 'tpu'")

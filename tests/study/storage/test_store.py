@@ -182,7 +182,7 @@ def test_any_executor_gives_the_same_bits(tmp_path):
 
 
 def command(path, folder, *more):
-    return [sys.executable, "-m", "fahw.cli.verbs", "sweep", str(path), "--out", str(folder), *more]
+    return [sys.executable, "-m", "fahw.cli", "sweep", str(path), "--out", str(folder), *more]
 
 
 @pytest.mark.slow
