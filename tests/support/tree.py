@@ -7,12 +7,14 @@ prints the modules in an order in which each imports only from those above it, f
 
 import ast
 import sys
+from functools import cache
 
 from tests.support.strategies import ROOT
 
 MODULES = sorted((ROOT / "fahw").rglob("*.py"))
 
 
+@cache
 def tree_of(path):
     """The syntax tree of a module."""
     return ast.parse(path.read_text(encoding="utf-8"))
@@ -27,6 +29,7 @@ def dotted(path):
 KNOWN = {dotted(path): path for path in MODULES}
 
 
+@cache
 def imported(path):
     """The modules of fahw that a module imports anywhere in its code, those for type checkers included."""
     names = set()
