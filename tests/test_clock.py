@@ -324,8 +324,8 @@ def test_interval_does_not_depend_on_where_the_simulation_ends(monkeypatch):
     chip = load_chip("edge_dual")
     jobs = step_tasks(chip, load_model("mlp_digits"), "dfa")
     before = time_step(jobs, 4, 3).interval_cycles
-    monkeypatch.setattr(clock.Run, "_repeats", lambda run: False)
-    monkeypatch.setattr(clock, "_STEPS", 60)
+    monkeypatch.setattr(clock.SteadyState, "is_reached", lambda steady, simulation: False)
+    monkeypatch.setattr(clock, "_MOST_STEPS", 60)
     assert time_step(jobs, 4, 3).interval_cycles == pytest.approx(before, rel=1e-3)
 
 
