@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
+from typing import Any
 
 from fahw.chip.bursts import Burst, bursts_of, busy_cycles, cut
 from fahw.chip.engine import Simulation
@@ -13,6 +15,11 @@ from fahw.work.records import Task, TaskId
 
 _MOST_STEPS = 40
 """Steps after which a simulation ends that has not repeated itself."""
+_UNTIMED = ("counts", "payload_bits", "macs")
+"""What a task says about energy and sums; all else can decide when it runs."""
+_timed = attrgetter(*(field.name for field in fields(Task) if field.name not in _UNTIMED))
+_MOST_TIMINGS = 400
+_timings: dict[Any, Timing] = {}
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,21 @@ class Timing:
 
 
 def time_step(tasks: Sequence[Task], tiles: int, steps_in_flight: int, exact: bool = False) -> Timing:
+    """Latency of an isolated step and the steady-state interval between steps, with busy times and stalls.
+
+    What `simulate_step` returns is remembered: many points of a sweep differ in energies only and share one timing.
+    """
+    key = (tuple(map(_timed, tasks)), tiles, steps_in_flight, exact)
+    timing = _timings.get(key)
+    if timing is None:
+        timing = simulate_step(tasks, tiles, steps_in_flight, exact)
+        if len(_timings) >= _MOST_TIMINGS:
+            _timings.clear()
+        _timings[key] = timing
+    return timing
+
+
+def simulate_step(tasks: Sequence[Task], tiles: int, steps_in_flight: int, exact: bool = False) -> Timing:
     """Latency of an isolated step and the steady-state interval between steps, with busy times and stalls.
 
     Tasks that run once in k steps are in the isolated step; the interval and the busy times are the means of a steady
