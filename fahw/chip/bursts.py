@@ -68,7 +68,7 @@ def _shares(flow: Flow, edges: Sequence[int], rounding: Callable[[float], int]) 
 
 def latency_of(task: Task) -> int:
     """Cycles from the first request to the first data; later requests are made ahead."""
-    return max((flow.latency_cycles for flow in task.loads), default=0)
+    return max([flow.latency_cycles for flow in task.loads], default=0)
 
 
 def isolated_cycles(task: Task, count: int = 1) -> int:
@@ -158,18 +158,19 @@ def _met_ports(tasks: Sequence[Task], in_flight: int) -> Mapping[TaskId, set[str
     for node, others in reversed(list(enumerate(waits))):
         for other in others:
             after[other] |= after[node]
+    ports = [[flow.part for flow in (*task.loads, *task.drains)] for task in tasks]
     users: dict[str, int] = defaultdict(int)
-    twice: dict[TaskId, set[str]] = {}
     for i, task in enumerate(tasks):
-        names = [flow.part for flow in (*task.loads, *task.drains)]
-        twice[task.id] = {name for name in names if names.count(name) > 1 or name == task.part}
-        for name in {*names, task.part}:
-            users[name] |= sum(1 << (copy * size + i) for copy in range(copies))
-    exclusive = {task.part for task in tasks} - {f.part for task in tasks for f in (*task.loads, *task.drains)}
+        nodes = sum([1 << (copy * size + i) for copy in range(copies)])
+        for name in {*ports[i], task.part}:
+            users[name] |= nodes
+    shared = {name for names in ports for name in names}
     met: dict[TaskId, set[str]] = {}
     for i, task in enumerate(tasks):
-        ports = {flow.part for flow in (*task.loads, *task.drains)} | {task.part}
         apart = [~(before[copy * size + i] | after[copy * size + i]) for copy in range(copies)]
-        found = {name for name in ports - exclusive if any(users[name] & mask for mask in apart)}
-        met[task.id] = found | twice[task.id]
+        met[task.id] = {
+            name
+            for name in shared.intersection((*ports[i], task.part))
+            if (*ports[i], task.part).count(name) > 1 or any(users[name] & mask for mask in apart)
+        }
     return met

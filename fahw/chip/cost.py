@@ -9,9 +9,8 @@ from types import NoneType
 
 from fahw.activity import Activity
 from fahw.chip.area import area_mm2
-from fahw.chip.clock import Timing
+from fahw.chip.clock import Timing, time_step
 from fahw.chip.ledger import Row, dynamic_rows, priced, static_rows, total_pj
-from fahw.chip.timed import time_step
 from fahw.chip.unit_prices import prices_of
 from fahw.errors import ConfigError, Problem, a_kind, suggestion, whole
 from fahw.hardware.chip import Chip

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fahw.chip.bursts import cut
-from fahw.chip.clock import Event, Run, Span
 from fahw.chip.cost import Cost
+from fahw.chip.engine import Simulation
+from fahw.chip.recording import Event, Span
 from fahw.errors import ConfigError, Problem, whole
 from fahw.files import write_bytes
 from fahw.work.mesh import NOC
@@ -107,14 +108,15 @@ def _bars(cost: Cost, steps: int) -> tuple[list[_Bar], int]:
     """All spans of `steps` steps, parents before children, in the order of time; and when the last one ends."""
     tasks, chip = cost.work.tasks, cost.work.chip
     in_flight = 1 if steps == 1 else chip.steps_in_flight
-    run = Run(tasks, cut(tasks, chip.tiles_per_task, in_flight), in_flight, record=True)
-    run.go(steps)
+    simulation = Simulation(tasks, cut(tasks, chip.tiles_per_task, in_flight), in_flight, detailed=True)
+    simulation.run(steps)
+    recording = simulation.recording
     micros = max(task.micro for task in tasks)
-    found = [*_step_bars(run.spans, in_flight), *_task_bars(cost.chip, run.spans, micros)]
+    found = [*_step_bars(recording.spans, in_flight), *_task_bars(cost.chip, recording.spans, micros)]
     parts = {task.part for task in tasks}
-    found += (_event_bar(cost.chip, event, parts) for event in run.events if event.end > event.start)
+    found += (_event_bar(cost.chip, event, parts) for event in recording.events if event.end > event.start)
     found.sort(key=lambda bar: (bar.start, -bar.end, bar.level))
-    return found, run.ends[-1]
+    return found, simulation.progress.ends[-1]
 
 
 def _step_bars(spans: Iterable[Span], in_flight: int) -> Iterator[_Bar]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fahw.chip import clock
 from fahw.chip.bursts import bursts_of, busy_cycles, isolated_cycles, longest_path
-from fahw.chip.clock import time_step
+from fahw.chip.clock import simulate_step, time_step
 from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
@@ -323,10 +323,10 @@ def test_interval_does_not_depend_on_where_the_simulation_ends(monkeypatch):
     """The steady state is one: simulating more steps gives the same interval."""
     chip = load_chip("edge_dual")
     jobs = step_tasks(chip, load_model("mlp_digits"), "dfa")
-    before = time_step(jobs, 4, 3).interval_cycles
-    monkeypatch.setattr(clock.Run, "_repeats", lambda run: False)
-    monkeypatch.setattr(clock, "_STEPS", 60)
-    assert time_step(jobs, 4, 3).interval_cycles == pytest.approx(before, rel=1e-3)
+    before = simulate_step(jobs, 4, 3).interval_cycles
+    monkeypatch.setattr(clock.SteadyState, "is_reached", lambda steady, simulation: False)
+    monkeypatch.setattr(clock, "_MOST_STEPS", 60)
+    assert simulate_step(jobs, 4, 3).interval_cycles == pytest.approx(before, rel=1e-3)
 
 
 @given(tasks, st.integers(0, 40), st.integers(1, 8))

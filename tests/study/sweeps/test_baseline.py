@@ -5,7 +5,7 @@ import csv
 import pytest
 
 import fahw
-from fahw.chip import clock, memory_prices, timed
+from fahw.chip import clock, memory_prices
 from fahw.config.sweep import Sweep
 from fahw.hardware.load import load_chip
 from fahw.study.costs import cost_record as price
@@ -85,12 +85,12 @@ def test_a_timing_made_before_is_the_one_that_would_be_made(change, monkeypatch)
     steps = [training_step(c, network, rule, 16, form_of(c, rule, None)) for c in (base, chip)]
     for step, made in zip(steps, (base, chip), strict=True):
         args = (step.tasks, made.tiles_per_task, made.steps_in_flight)
-        assert timed.time_step(*args) == clock.time_step(*args)
-    monkeypatch.setattr(clock, "time_step", None)
+        assert clock.time_step(*args) == clock.simulate_step(*args)
+    monkeypatch.setattr(clock, "simulate_step", None)
     memory = base.memories[0].model_copy(update={"device": "hp"})
     dear = base.model_copy(update={"memories": (memory, *base.memories[1:])})
     again = training_step(dear, network, rule, 16, form_of(dear, rule, None))
-    assert timed.time_step(again.tasks, dear.tiles_per_task, dear.steps_in_flight).cycles
+    assert clock.time_step(again.tasks, dear.tiles_per_task, dear.steps_in_flight).cycles
 
 
 def area_rows(tmp_path, chip):
