@@ -9,8 +9,8 @@ from types import NoneType
 
 from fahw.activity import Activity
 from fahw.chip.area import area_mm2
-from fahw.chip.clock import Timing, time_step
 from fahw.chip.ledger import Row, dynamic_rows, priced, static_rows, total_pj
+from fahw.chip.timing.clock import Timing, time_step
 from fahw.chip.unit_prices import prices_of
 from fahw.errors import ConfigError, Problem, a_kind, suggestion, whole
 from fahw.hardware.chip import Chip

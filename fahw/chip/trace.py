@@ -15,10 +15,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fahw.chip.bursts import cut
 from fahw.chip.cost import Cost
-from fahw.chip.engine import Simulation
-from fahw.chip.recording import Event, Span
+from fahw.chip.timing.bursts import cut
+from fahw.chip.timing.engine import Simulation
+from fahw.chip.timing.recording import Event, Span
 from fahw.errors import ConfigError, Problem, whole
 from fahw.files import write_bytes
 from fahw.work.mesh import NOC

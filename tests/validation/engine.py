@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from fahw.chip.bursts import busy_cycles, isolated_cycles, longest_path
-from fahw.chip.clock import Timing, time_step
+from fahw.chip.timing.bursts import busy_cycles, isolated_cycles, longest_path
+from fahw.chip.timing.clock import Timing, time_step
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.network.load import load_model

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fahw.activity import Activity, LayerActivity
-from fahw.chip.clock import time_step
 from fahw.chip.cost import simulate
+from fahw.chip.timing.clock import time_step
 from fahw.chip.usage import uses
 from fahw.errors import ConfigError
 from fahw.formats.precision import FP32, Precision

@@ -5,7 +5,8 @@ import csv
 import pytest
 
 import fahw
-from fahw.chip import clock, memory_prices
+from fahw.chip import memory_prices
+from fahw.chip.timing import clock
 from fahw.config.sweep import Sweep
 from fahw.hardware.load import load_chip
 from fahw.study.costs import cost_record as price

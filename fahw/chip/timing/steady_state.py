@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fahw.chip.bursts import BUFFERS
-from fahw.chip.engine import Job, Part, Simulation
+from fahw.chip.timing.bursts import BUFFERS
+from fahw.chip.timing.engine import Job, Part, Simulation
 
 
 class SteadyState:

@@ -3,7 +3,7 @@
 A task holds its part (an array, vector lanes, a link) while its bursts are computed; bursts are loaded and drained
 through ports, two buffers on either side. A port serves requests in the order of their time; of requests in the same
 cycle, and of tasks that wait for a part, the oldest step goes first, then error, gradient, update, transport, forward.
-`fahw.chip.bursts` has the closed forms that the simulation equals where nothing contends.
+`fahw.chip.timing.bursts` has the closed forms that the simulation equals where nothing contends.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 
-from fahw.chip.bursts import BUFFERS, Burst, Transfer, latency_of
-from fahw.chip.dependencies import Progress
-from fahw.chip.event_calendar import Calendar
-from fahw.chip.recording import Recording, Span
+from fahw.chip.timing.bursts import BUFFERS, Burst, Transfer, latency_of
+from fahw.chip.timing.dependencies import Progress
+from fahw.chip.timing.event_calendar import Calendar
+from fahw.chip.timing.recording import Recording, Span
 from fahw.work.counts.record import Task, TaskId
 
 _PHASE_ORDER = {"error": 0, "gradient": 1, "update": 2, "transport": 3, "forward": 4}

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import fahw
-from fahw.chip.clock import time_step
+from fahw.chip.timing.clock import time_step
 
-DOCS = Path(__file__).parent.parent.parent / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 SECTION = (DOCS / "model.md").read_text(encoding="utf-8").split("## 10. Worked stalls")[1]
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fahw.chip import clock
-from fahw.chip.bursts import bursts_of, busy_cycles, isolated_cycles, longest_path
-from fahw.chip.clock import simulate_step, time_step
+from fahw.chip.timing import clock
+from fahw.chip.timing.bursts import bursts_of, busy_cycles, isolated_cycles, longest_path
+from fahw.chip.timing.clock import simulate_step, time_step
 from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES

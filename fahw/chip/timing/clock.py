@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any
 
-from fahw.chip.bursts import Burst, bursts_of, busy_cycles, cut
-from fahw.chip.engine import Simulation
-from fahw.chip.recording import Span
-from fahw.chip.steady_state import SteadyState
+from fahw.chip.timing.bursts import Burst, bursts_of, busy_cycles, cut
+from fahw.chip.timing.engine import Simulation
+from fahw.chip.timing.recording import Span
+from fahw.chip.timing.steady_state import SteadyState
 from fahw.work.counts.record import Task, TaskId
 
 _MOST_STEPS = 40

@@ -4,11 +4,11 @@ import gc
 import weakref
 
 import pytest
-from fahw.work.counts.record import Task
 
-from fahw.chip.bursts import cut
-from fahw.chip.engine import Simulation
-from fahw.chip.event_calendar import Calendar
+from fahw.chip.timing.bursts import cut
+from fahw.chip.timing.engine import Simulation
+from fahw.chip.timing.event_calendar import Calendar
+from fahw.work.counts.record import Task
 
 
 def noting(calendar, made):
