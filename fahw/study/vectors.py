@@ -171,7 +171,7 @@ class _Run:
         available = self._recipe.epochs * (len(training.labels) // self._recipe.batch_size)
         if steps > available:
             raise ConfigError(Problem("steps", f"{network.name}'s recipe has {available:,} steps (got {steps:,})"))
-        parameters = {layer.name: arithmetic.initial(layer, job.seed) for layer in network.weighted}
+        parameters = arithmetic.initial(network, job.seed)
         words = IntegerWords(network, self._rule, job.precision, self._scales, job.seed)
         model = Model(network, arithmetic, parameters, Feedback(self._rule, words))
         for layer in network.weighted:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+import torch
 from torch import Tensor
 
 from fahw.datasets.images import Pixels
 from fahw.layers.layer import Layer
+from fahw.learn.kernels.device import CPU
 from fahw.learn.state.parameters import Gradient, Parameters
+from fahw.network.graph import Network
 from fahw.rules.rule import Rule
 
 if TYPE_CHECKING:
@@ -18,8 +21,9 @@ if TYPE_CHECKING:
 class Arithmetic(Protocol):
     """The numbers of a step. Layers are the network's own; errors and words are scaled as the arithmetic likes."""
 
-    def initial(self, layer: Layer, seed: int) -> Parameters:
-        """Xavier-uniform weights drawn for `layer`, zero biases and velocities; scale 1 and shift 0 of a batch norm."""
+    def initial(self, network: Network, seed: int, device: torch.device = CPU) -> dict[str, Parameters]:
+        """The parameters of every layer with weights and batch norm before training: Xavier-uniform weights, zero
+        biases and optimizer states; scale 1 and shift 0 of a batch norm."""
 
     def encode(self, pixels: Pixels, maximum: int) -> Tensor:
         """Images as network inputs, `pixels / maximum`."""

@@ -17,7 +17,7 @@ from fahw.formats.fixed_point import draws_random, random_bytes, round_, saturat
 from fahw.formats.precision import Precision, Rounding, RoundingModes
 from fahw.layers.layer import NORMS, Layer
 from fahw.learn.arithmetic.floating import NORM_EPS, NORM_MOMENTUM
-from fahw.learn.arithmetic.optimizer import Descent
+from fahw.learn.arithmetic.optimizer import OptimizerSettings
 from fahw.learn.kernels.matmul import int8_is_fast, product
 from fahw.learn.state.parameters import Gradient, Parameters
 from fahw.network.graph import Network
@@ -37,13 +37,13 @@ class Norms:
 
     def __init__(
         self, network: Network, fracs: dict[str, int], error_frac: int, precision: Precision, rounding: RoundingModes,
-        descent: Descent,
+        settings: OptimizerSettings,
     ) -> None:  # fmt: skip
         self._fracs, self._error_unit = fracs, 2.0**-error_frac
         self._names = [layer.name for layer in network.layers if layer.kind in NORMS]
         self._bits = precision.bits("activation"), precision.bits("error")
         self._modes = rounding.activation, rounding.error
-        self._descent = descent.in_words
+        self._settings = settings.in_words
         self._kept: dict[str, tuple[Tensor, Tensor]] = {}
         self._scratch: list[Tensor] = []
 
@@ -100,11 +100,11 @@ class Norms:
         """In float64, in place."""
         for name in (name for name in self._names if name in gradients):
             p, g = parameters[name], gradients[name]
-            for bias, value, slope in ((False, p.weight, g.weight), (True, p.bias, g.bias)):
-                assert value is not None
-                assert slope is not None
-                along = self._descent.direction(self._descent.states(p, bias), slope, step)
-                value.sub_(along * self._descent.factor(rate))
+            assert p.bias is not None
+            assert g.bias is not None
+            for value, states, slope in ((p.weight, p.states, g.weight), (p.bias, p.bias_states, g.bias)):
+                along = self._settings.direction(states, slope, step)
+                value.sub_(along * self._settings.factor(rate))
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,12 +23,12 @@ from fahw.formats.number import Fixed, Float, Number
 from fahw.formats.precision import Precision, Rounding, RoundingModes
 from fahw.formats.quantise import Noise, draws, emulation_dtype, noise, quantise, shared_unit
 from fahw.layers.layer import INPUT, NORMS, Layer
-from fahw.learn.arithmetic.floating import Floating, initial_weights, norm_parameters
-from fahw.learn.arithmetic.optimizer import Descent, Real
+from fahw.learn.arithmetic.floating import Floating, initial_weights
+from fahw.learn.arithmetic.optimizer import OptimizerSettings, Real
 from fahw.learn.arithmetic.softmax import relu_error, softmax_error
 from fahw.learn.kernels.windows import spread
 from fahw.learn.state.parameters import Gradient, Parameters
-from fahw.learn.state.rounding_losses import Tally, at_ends, in_vain
+from fahw.learn.state.rounding_losses import Tally, at_ends, in_vain, share
 from fahw.learn.state.scales import Scales, value_fracs
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
@@ -58,17 +58,16 @@ class Emulated(Floating):
         self._tally: Tally | None = None
         self._error_frac = scales[self._last].error.frac
 
-    def initial(self, layer: Layer, seed: int) -> Parameters:
-        """The draw rounded into the master format, and from there into the weight's."""
+    def _drawn(self, layer: Layer, seed: int) -> Parameters:
+        """One layer's parameters before training: drawn, rounded into the master format, and from there into the
+        weight's."""
         if layer.kind in NORMS:
-            return self._descent.prepare(norm_parameters(layer, self._dtype))
+            return super()._drawn(layer, seed)
         s = self._scales[layer.name]
         drawn = torch.from_numpy(initial_weights(layer, seed)).to(self._dtype)
         master = self._into("master", drawn, s.master.frac, channel=0)
         weight = self._into("weight", master, s.weight.frac, channel=0)
-        bias = torch.zeros(layer.biases, dtype=self._dtype) if layer.bias else None
-        velocity = None if bias is None else bias.clone()
-        return self._descent.prepare(Parameters(weight, master, torch.zeros_like(master), bias, velocity))
+        return Parameters(weight, master, torch.zeros(layer.biases, dtype=self._dtype) if layer.bias else None)
 
     def encode(self, pixels: Pixels, maximum: int) -> Tensor:
         """Numbers in [0, 1], whose scale is always static; of one bit 0 or 1."""
@@ -153,13 +152,11 @@ class Emulated(Floating):
         for name, s in ((name, s) for name, s in self._scales.items() if name in gradients):
             p, g = parameters[name], gradients[name]
             fracs = s.gradient.frac, s.velocity.frac, s.master.frac
-            states = self._descent.states(p)
-            self._move(_Tensors(name, p.master, states, False), g.weight.view_as(p.master), fracs, rate, step)
+            self._move(_Tensors(name, p.master, p.states, False), g.weight.view_as(p.master), fracs, rate, step)
             p.weight.copy_(self._into("weight", p.master, s.weight.frac, channel=0, place=(name, "weight")))
             if p.bias is not None and g.bias is not None:
                 fracs = s.bias_gradient.frac, s.bias_velocity.frac, s.bias.frac
-                states = self._descent.states(p, bias=True)
-                self._move(_Tensors(name, p.bias, states, True), g.bias, fracs, rate, step)
+                self._move(_Tensors(name, p.bias, p.bias_states, True), g.bias, fracs, rate, step)
 
     def evaluator(self, seed: int, batch_statistics: bool = False) -> Self:
         """As the floating one, with random bytes of its own."""
@@ -176,31 +173,30 @@ class Emulated(Floating):
         stored: dict[str, list[Tensor]] = {"weight": [], "master": [], "optimizer": []}
         for name, s in self._scales.items():
             p = parameters[name]
-            for kind, x, form in (
-                ("weight", p.weight, s.weight), ("master", p.master, s.master), ("optimizer", p.velocity, s.velocity)
-            ):  # fmt: skip
+            first = [("optimizer", state, s.velocity) for state in p.states[:1]]
+            for kind, x, form in (("weight", p.weight, s.weight), ("master", p.master, s.master), *first):
                 stored[kind].append(at_ends(x, self._precision.number(kind), 2.0**-form.frac).flatten())
         scale, bits = self._precision.scale, self._precision.bits
         shown = [kind for kind in stored if bits(kind) > 1 and not scale.is_dynamic(kind)]
-        return {kind: float(torch.cat(stored[kind]).double().mean()) for kind in shown}
+        return {kind: share(stored[kind]) for kind in shown}
 
     def _move(self, moved: _Tensors, slope: Tensor, fracs: tuple[int, int, int], rate: float, step: int) -> None:
         """In place. A word of static scale is changed by a whole number of units, what has another scale is rounded
         after the subtraction. `fracs`: of gradient, state and master."""
-        descent, form = self._descent, self._precision.number("master")
+        settings, form = self._settings, self._precision.number("master")
         g = self._into("gradient", slope, fracs[0], self._modes.gradient, moved.channel, moved.place("gradient"))
-        if descent.clip is not None:
-            clip = torch.tensor(descent.clip * descent.batch_size, dtype=g.dtype)
+        if settings.clip is not None:
+            clip = torch.tensor(settings.clip * settings.batch_size, dtype=g.dtype)
             most = float(self._into("gradient", clip, fracs[0]))
             g = g.clamp(-most, most)
         unit = _Rounding(self, moved, fracs[1])
-        direction, new = descent.optimizer.direct(unit, g, moved.states, step)
+        direction, new = settings.optimizer.direct(unit, g, list(moved.states), step)
         for state, value in zip(moved.states, new, strict=True):
             state.copy_(value)
-        if descent.weight_decay and not moved.is_bias:
-            self._change(moved, moved.master * rate_factor(rate * descent.weight_decay, form), fracs[2], None)
-        factor = descent.factor(rate)
-        if not descent.optimizer.is_float:
+        if settings.weight_decay and not moved.is_bias:
+            self._change(moved, moved.master * rate_factor(rate * settings.weight_decay, form), fracs[2], None)
+        factor = settings.factor(rate)
+        if not settings.optimizer.is_float:
             factor = rate_factor(factor, form)
         self._change(moved, direction * factor, fracs[2], moved.place("master"))
 
@@ -222,9 +218,9 @@ class Emulated(Floating):
         moved.master.copy_(new)
 
     @property
-    def descent(self) -> Descent:
+    def settings(self) -> OptimizerSettings:
         """How parameters move."""
-        return self._descent
+        return self._settings
 
     def blended(self, moved: _Tensors, exact: Tensor, frac: int) -> Tensor:
         """A sum with a state, in the optimizer's format."""
@@ -233,7 +229,7 @@ class Emulated(Floating):
     @property
     def momentum(self) -> float:
         """As the chip holds it."""
-        return momentum_constant(self._descent.momentum, self._precision.number("optimizer"))
+        return momentum_constant(self._settings.momentum, self._precision.number("optimizer"))
 
     def _aligned(self, layer: Layer, parameters: Parameters) -> Parameters:
         """With the bias in units of the products, where the accumulator is fixed point and these are known."""
@@ -282,7 +278,7 @@ class _Tensors:
 
     layer: str
     master: Tensor
-    states: list[Tensor]
+    states: tuple[Tensor, ...]
     is_bias: bool
 
     @property
@@ -300,9 +296,9 @@ class _Rounding(Real):
     """`Unit` of an optimizer in emulation: what it keeps is rounded, unless it is a unit declared float."""
 
     def __init__(self, arithmetic: Emulated, moved: _Tensors, frac: int) -> None:
-        super().__init__(arithmetic.descent)
+        super().__init__(arithmetic.settings)
         self._arithmetic, self._moved, self._frac = arithmetic, moved, frac
-        if not arithmetic.descent.optimizer.is_float:
+        if not arithmetic.settings.optimizer.is_float:
             self.momentum = arithmetic.momentum
 
     def blend(self, state: Tensor, gradient: Tensor, keep: bool = False) -> Tensor:

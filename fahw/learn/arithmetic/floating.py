@@ -16,12 +16,14 @@ from torch.nn import grad
 from fahw.datasets.images import Pixels
 from fahw.formats.fixed_point import random_bytes
 from fahw.layers.layer import NORMS, Layer, Pair
-from fahw.learn.arithmetic.optimizer import Descent
+from fahw.learn.arithmetic.optimizer import OptimizerSettings
 from fahw.learn.error_path.signals import pruned, ternary
 from fahw.learn.error_path.tiled import layer_tiling
+from fahw.learn.kernels.device import CPU
 from fahw.learn.kernels.windows import padded, spread, unpadded
-from fahw.learn.state.parameters import Gradient, Parameters
+from fahw.learn.state.parameters import Gradient, Parameters, placed
 from fahw.learn.state.rounding_losses import Tally
+from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
 from fahw.prng import Lfsr, derive
 from fahw.rules.rule import Rule
@@ -56,19 +58,15 @@ class Floating:
         tuning: Tuning | None = None,
     ) -> None:  # fmt: skip
         """`tuning`: of another optimizer than SGD with `momentum`."""
-        self._descent = Descent.of(tuning or Tuning(momentum=momentum), batch_size)
+        self._settings = OptimizerSettings.of(tuning or Tuning(momentum=momentum), batch_size)
         self._dtype = dtype
         self._random, self._training, self._of_batch = Lfsr(derive(seed, "dropout")), True, True
         self._seed = seed
 
-    def initial(self, layer: Layer, seed: int) -> Parameters:
-        """Master and weight are one tensor."""
-        if layer.kind in NORMS:
-            return self._descent.prepare(norm_parameters(layer, self._dtype))
-        weight = torch.from_numpy(initial_weights(layer, seed)).to(self._dtype)
-        bias = torch.zeros(layer.biases, dtype=self._dtype) if layer.bias else None
-        velocity = None if bias is None else torch.zeros_like(bias)
-        return self._descent.prepare(Parameters(weight, weight, torch.zeros_like(weight), bias, velocity))
+    def initial(self, network: Network, seed: int, device: torch.device = CPU) -> dict[str, Parameters]:
+        """The draw; master and weight are one tensor."""
+        drawn = {layer.name: self._settings.with_states(self._drawn(layer, seed)) for layer in network.trained}
+        return {name: placed(p, device) for name, p in drawn.items()}
 
     def encode(self, pixels: Pixels, maximum: int) -> Tensor:
         """Numbers in [0, 1]."""
@@ -197,16 +195,16 @@ class Floating:
 
     def update(self, parameters: dict[str, Parameters], gradients: dict[str, Gradient], rate: float, step: int) -> None:
         """In place."""
-        descent = self._descent
+        settings = self._settings
         for name, gradient in gradients.items():
             p = parameters[name]
-            if descent.weight_decay and p.statistics is None:
-                p.master.mul_(1 - rate * descent.weight_decay)
-            along = descent.direction(descent.states(p), gradient.weight, step)
-            p.master.add_(along, alpha=-descent.factor(rate))
+            if settings.weight_decay and p.statistics is None:
+                p.master.mul_(1 - rate * settings.weight_decay)
+            along = settings.direction(p.states, gradient.weight, step)
+            p.master.add_(along, alpha=-settings.factor(rate))
             if p.bias is not None and gradient.bias is not None:
-                along = descent.direction(descent.states(p, bias=True), gradient.bias, step)
-                p.bias.add_(along, alpha=-descent.factor(rate))
+                along = settings.direction(p.bias_states, gradient.bias, step)
+                p.bias.add_(along, alpha=-settings.factor(rate))
 
     def evaluator(self, seed: int, batch_statistics: bool = False) -> Self:
         """Nothing is random."""
@@ -228,6 +226,13 @@ class Floating:
     def saturated(self, parameters: dict[str, Parameters]) -> dict[str, float]:
         """Nothing saturates."""
         return {}
+
+    def _drawn(self, layer: Layer, seed: int) -> Parameters:
+        """One layer's parameters before training, without the optimizer's states."""
+        if layer.kind in NORMS:
+            return norm_parameters(layer, self._dtype)
+        weight = torch.from_numpy(initial_weights(layer, seed)).to(self._dtype)
+        return Parameters(weight, weight, torch.zeros(layer.biases, dtype=self._dtype) if layer.bias else None)
 
     def _kept(self, layer: Layer, x: Tensor) -> Tensor:
         """A factor per value: 0 for those dropped. A random byte each decides."""
@@ -261,7 +266,7 @@ def norm_parameters(layer: Layer, dtype: torch.dtype) -> Parameters:
         torch.zeros(2, channels, dtype=dtype),
     )
     statistics[1] = 1
-    return Parameters(scale, scale, torch.zeros_like(scale), shift, torch.zeros_like(shift), statistics)
+    return Parameters(scale, scale, shift, statistics=statistics)
 
 
 def _settings(layer: Layer) -> tuple[Pair, Pair, Pair, int]:

@@ -51,8 +51,8 @@ from fahw.learn.arithmetic.floating import (
     norm_parameters,
     shortcut_channels,
 )
-from fahw.learn.arithmetic.integer_update import Update
-from fahw.learn.arithmetic.optimizer import Descent
+from fahw.learn.arithmetic.integer_optimizer import IntegerOptimizer
+from fahw.learn.arithmetic.optimizer import OptimizerSettings
 from fahw.learn.arithmetic.softmax import activation_tables, relu_error, softmax_error, table_error
 from fahw.learn.error_path.signals import coded_words, pruned_words, signal_frac
 from fahw.learn.error_path.tiled import layer_tiling
@@ -61,9 +61,10 @@ from fahw.learn.kernels.device import CPU
 from fahw.learn.kernels.matmul import Way, product
 from fahw.learn.kernels.windows import columns, largest, spread_sums, to_places, unpadded, window_sums
 from fahw.learn.state.overflow import bounds
-from fahw.learn.state.parameters import Gradient, Parameters
+from fahw.learn.state.parameters import FlatParameters, Gradient, Parameters
 from fahw.learn.state.rounding_losses import Tally, note_update, stored_at_ends
 from fahw.learn.state.scales import Scales, value_fracs
+from fahw.network.error_path import roles_of
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
 from fahw.prng import Lfsr
@@ -89,31 +90,34 @@ class Integer:
         }
         self._fracs = value_fracs(network, precision, scales)
         self._tables = activation_tables(network, self._fracs, precision.bits("activation"), device)
-        self._descent = Descent.of(tuning or Tuning(momentum=momentum), batch_size)
+        self._settings = OptimizerSettings.of(tuning or Tuning(momentum=momentum), batch_size)
         frac = scales[self._last].error.frac
-        self._norms = Norms(network, self._fracs, frac, precision, rounding, self._descent)
+        self._norms = Norms(network, self._fracs, frac, precision, rounding, self._settings)
         self._training, self._of_batch = True, True
         self._tally: Tally | None = None
         most = 1 << (self._accumulator - 1)
         reach = {name: (min(b.gradient, most), min(b.bias_gradient, most)) for name, b in self._bounds.items()}
-        self._update = Update(self._descent, rounding, random, scales, reach)
+        self._optimizer = IntegerOptimizer(self._settings, rounding, random, scales, reach)
         self._columns: dict[tuple[int, torch.dtype], Tensor] = {}
         self._sums: dict[str, Tensor] = {}
         self._operand_type = word_dtype(precision.bits("activation"))
         self._delta_type = word_dtype(precision.bits("error"))
 
-    def initial(self, layer: Layer, seed: int) -> Parameters:
-        """The draw rounded into the master format."""
+    def initial(self, network: Network, seed: int, device: torch.device = CPU) -> FlatParameters:
+        """The draw rounded into the master format; what learns lies in flat arrays."""
+        drawn = {layer.name: self._settings.with_states(self._drawn(layer, seed)) for layer in network.trained}
+        return FlatParameters(drawn, roles_of(network, self._rule).learns, device)
+
+    def _drawn(self, layer: Layer, seed: int) -> Parameters:
+        """One layer's parameters before training, without the optimizer's states."""
         if layer.kind in NORMS:
-            return self._descent.prepare(norm_parameters(layer, torch.float64))
+            return norm_parameters(layer, torch.float64)
         s = self._scales[layer.name]
         drawn = torch.from_numpy(initial_weights(layer, seed) * 2.0**s.master.frac)
         master = saturate_(drawn if s.master.bits == 1 else drawn.round_(), s.master.bits).float()
         weight = torch.empty_like(master, dtype=word_dtype(s.weight.bits))
         weight.copy_(requantise_(master.clone(), s.master.frac - s.weight.frac, s.weight.bits, "nearest"))
-        bias = torch.zeros(layer.biases) if layer.bias else None
-        velocity = None if bias is None else bias.clone()
-        return self._descent.prepare(Parameters(weight, master, torch.zeros_like(master), bias, velocity))
+        return Parameters(weight, master, torch.zeros(layer.biases) if layer.bias else None)
 
     def encode(self, pixels: Pixels, maximum: int) -> Tensor:
         """Words of the input format."""
@@ -270,10 +274,11 @@ class Integer:
 
     def update(self, parameters: dict[str, Parameters], gradients: dict[str, Gradient], rate: float, step: int) -> None:
         """In place, the forward words too."""
-        learning = {name: parameters[name] for name in self._scales if name in gradients}
-        self._update.update(learning, gradients, rate, step)
+        assert isinstance(parameters, FlatParameters), "as `initial` gives them"
+        self._optimizer.update(parameters.arrays, gradients, rate, step)
         if self._tally is not None:
-            states = 0 if self._descent.optimizer.is_float else self._descent.optimizer.states
+            states = 0 if self._settings.optimizer.is_float else self._settings.optimizer.states
+            learning = {name: parameters[name] for name in self._scales if name in gradients}
             note_update(self._tally, learning, gradients, self._scales, states)
         self._norms.update(parameters, gradients, rate, step)
 
@@ -297,7 +302,7 @@ class Integer:
 
     def watch(self, tally: Tally | None) -> None:
         """Outputs and errors as they are rounded, and every update."""
-        self._tally = self._update.tally = tally
+        self._tally = self._optimizer.tally = tally
 
     def unit_ratio(self, layer: Layer) -> float:
         """By the scales."""
@@ -306,7 +311,7 @@ class Integer:
 
     def saturated(self, parameters: dict[str, Parameters]) -> dict[str, float]:
         """Of weight words, masters and velocities; formats of one bit are left out."""
-        kinds = ("weight", "master") if self._descent.optimizer.is_float else ("weight", "master", "optimizer")
+        kinds = ("weight", "master") if self._settings.optimizer.is_float else ("weight", "master", "optimizer")
         bits = {kind: self._precision.bits(kind) for kind in kinds}
         return stored_at_ends([parameters[name] for name in self._scales], bits)
 

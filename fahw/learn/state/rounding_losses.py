@@ -94,10 +94,15 @@ def stored_at_ends(parameters: list[Parameters], bits: dict[str, int]) -> dict[s
     stored = {
         "weight": [p.weight.flatten() for p in parameters],
         "master": [p.master.flatten() for p in parameters],
-        "optimizer": [p.velocity.flatten() for p in parameters],
+        "optimizer": [state.flatten() for p in parameters for state in p.states],
     }
-    wide = {kind: (torch.cat(stored[kind]), fixed(width)) for kind, width in bits.items() if width > 1}
-    return {kind: float(at_ends(words, form, 1.0).double().mean()) for kind, (words, form) in wide.items()}
+    ends = {kind: [at_ends(x, fixed(width), 1.0) for x in stored[kind]] for kind, width in bits.items() if width > 1}
+    return {kind: share(parts) for kind, parts in ends.items()}
+
+
+def share(parts: list[Tensor]) -> float:
+    """The share of what is true; zero of nothing."""
+    return float(torch.cat(parts).double().mean()) if parts else 0.0
 
 
 def in_vain(units: Tensor, mode: Rounding, random_bits: int) -> Stagnation:
@@ -125,6 +130,6 @@ def note_update(
         for name, acc, form, shift in sums:
             exact = acc.double() * 2.0**-shift
             tally.rounded(layer, name, exact, exact.round(), fixed(form.bits))
-        for name, state in (("velocity", p.velocity), ("bias_velocity", p.bias_velocity)) if states else ():
-            if state is not None:
+        for name, kept in (("velocity", p.states), ("bias_velocity", p.bias_states)) if states else ():
+            for state in kept:
                 tally.stored(layer, name, state, fixed(s.velocity.bits))

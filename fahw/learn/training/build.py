@@ -17,7 +17,6 @@ from fahw.learn.kernels.device import CPU
 from fahw.learn.model import Model
 from fahw.learn.state.delays import IN_TIME, Delays, Pending
 from fahw.learn.state.overflow import overflow_problems
-from fahw.learn.state.parameters import placed
 from fahw.learn.state.scales import network_scales
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
@@ -33,7 +32,7 @@ def build(
     arithmetic for the rule."""
     check_trained([rule], precision)
     arithmetic, words, warnings = _numbers(network, tuning, rule, precision, rounding, batch_size, seed, device)
-    parameters = {layer.name: placed(arithmetic.initial(layer, seed), device) for layer in network.trained}
+    parameters = arithmetic.initial(network, seed, device)
     feedback = Feedback(rule, words, None, delays.transport_period, tuning.weight_decay, device)
     return Model(network, arithmetic, parameters, feedback, Pending(delays.update_delay)), warnings
 

@@ -28,7 +28,7 @@ _DIGEST = 32
 NOT_TRAINING = ("chip", "cli", "report", "study", "technology", "work")
 """Folders of the package whose code no training runs: what a change of the others saved is not gone on from."""
 _REBUILD = {
-    ("builtins", "slice"), ("collections", "OrderedDict"), ("numpy", "dtype"), ("numpy", "ndarray"), ("torch", "Size"),
+    ("collections", "OrderedDict"), ("numpy", "dtype"), ("numpy", "ndarray"), ("torch", "Size"),
     ("torch._utils", "_rebuild_tensor_v2"),
     *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
 }  # fmt: skip

@@ -67,7 +67,7 @@ def plain_copy(model: Model, batch_statistics: bool = False) -> Model:
         weight, bias = model.arithmetic.plain(layer, stored)
         weight, bias = weight.float(), None if bias is None else bias.float()
         statistics = None if stored.statistics is None else stored.statistics.float()
-        parameters[layer.name] = Parameters(weight, weight, weight, bias, bias, statistics)  # never updated
+        parameters[layer.name] = Parameters(weight, weight, bias, statistics=statistics)  # never updated
     arithmetic = Floating(0.0, 1).evaluator(0, batch_statistics)
     words = FloatWords(model.network, BACKPROPAGATION, 1.0, 0, torch.float32)
     return Model(model.network, arithmetic, parameters, Feedback(BACKPROPAGATION, words))

@@ -6,13 +6,13 @@
 
 Names of tensors: `activation` (input words of a layer with weights), `output` (its output before ReLU and the like),
 `signal` (a ternary output error), `feedback`, `error` (at a layer's input, before masks), `delta` (at its output),
-`gradient_sum`, `gradient`, and the fields of `Parameters` after the update. `random_X` holds the bytes that rounded X,
+`gradient_sum`, `gradient`, and what `Parameters` hold after the update. `random_X` holds the bytes that rounded X,
 in X's own order. All are recorded with the samples first; the generator's stream has them last (see `learn.integer`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -87,10 +87,15 @@ class Recorder(Integer):
 
     def state(self, layer: Layer, parameters: Parameters) -> None:
         """Record what the layer stores."""
-        for field in fields(parameters):
-            tensor = getattr(parameters, field.name)
-            if tensor is not None:
-                self._note(layer.name, field.name, tensor, getattr(self._scales[layer.name], field.name))
+        s, p = self._scales[layer.name], parameters
+        self._note(layer.name, "weight", p.weight, s.weight)
+        self._note(layer.name, "master", p.master, s.master)
+        for state in p.states:
+            self._note(layer.name, "velocity", state, s.velocity)
+        if p.bias is not None:
+            self._note(layer.name, "bias", p.bias, s.bias)
+        for state in p.bias_states:
+            self._note(layer.name, "bias_velocity", state, s.bias_velocity)
 
     def operand(self, layer: Layer, x: Tensor) -> Tensor:
         """Words as products read them; records the input words as they are stored."""

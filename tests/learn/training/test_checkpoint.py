@@ -25,6 +25,7 @@ from fahw.learn.training.train import fit
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
 from fahw.study.training import make_job, run_job
+from tests.support.models import is_flat
 
 DIGITS = load("digits", None, None)
 
@@ -136,6 +137,8 @@ def test_every_model_can_be_kept(rule, precision, name, tmp_path):
         new = found.parameters[layer]
         assert torch.equal(new.master, old.master)
         assert (new.weight is new.master) == (old.weight is old.master)
+    if precision is not FP32:
+        assert is_flat(found), "tensors that shared memory still do"
 
 
 _CHILD = """
