@@ -139,7 +139,7 @@ class Recorder(Integer):
 
     def gradient(self, layer: Layer, delta: Tensor, operand: Tensor) -> Gradient:
         """The accumulators, and the error at the layer's output that they are made of."""
-        gradient, s, width = super().gradient(layer, delta, operand), self._scales[layer.name], self._accumulator
+        gradient, s, width = super().gradient(layer, delta, operand), self._scales[layer.name], self._accumulator.bits
         self._note(layer.name, "delta", delta.movedim(-1, 0), s.delta)
         sums = gradient.weight.reshape(layer.weight_shape)
         self._note(layer.name, "gradient_sum", sums, Format(width, s.delta.frac + s.input.frac))
