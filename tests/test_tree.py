@@ -1,86 +1,141 @@
 """The shape of the source: imports run one way, modules and functions stay small, rules are values."""
 
 import ast
+import re
+import statistics
 import subprocess
 import sys
-from pathlib import Path
+from collections import Counter
 
 import pytest
 
+from fahw.learn.training.checkpoint import NOT_TRAINING
 from fahw.rules.catalogue import RULES
+from fahw.study.costs.cost_record import BUT_COSTS, NOT_COSTS
+from fahw.version import code_files
 from tests.support.strategies import ROOT
+from tests.support.tree import KNOWN, MODULES, circles, dotted, imported, summary, tree_of
 
-ORDER = (
-    "errors", "units", "files", "rules", "optimizers", "prng", "config", "layers", "network", "technology", "systolic",
-    "row_stationary", "topology", "activity", "work", "learn", "chip", "report", "study", "show", "cli",
-)  # fmt: skip
-NEVER = {("learn", "chip"), ("chip", "learn"), ("learn", "work"), ("learn", "technology")}
-MODULES = sorted((ROOT / "fahw").rglob("*.py"))
-INNER = [path for path in MODULES if path.parent != ROOT / "fahw" or not path.stem.startswith("__")]
-
-
-def tree_of(path):
-    return ast.parse(path.read_text(encoding="utf-8"))
+NEVER = {("learn", "chip"), ("chip", "learn"), ("learn", "work"), ("work", "learn"), ("learn", "technology")}
+"""Folders that do not know each other, whatever the order: learning knows no energy, the chip no accuracy."""
+MOST_LINES, MOST_MODULES, MOST_OF_A_FUNCTION = 350, 14, 40
+INNER = [path for path in MODULES if path.name != "__init__.py"]
 
 
 def label(path):
-    return str(path.relative_to(ROOT)) if isinstance(path, Path) else None
+    return path.relative_to(ROOT).as_posix()
 
 
-def package_of(dotted):
-    """The second name: `fahw.hardware.chip` -> `config`."""
-    parts = dotted.split(".")
-    return parts[1] if parts[0] == "fahw" and len(parts) > 1 else None
+def listed():
+    """The modules in the order of docs/architecture.md, each with what is said of it there."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    block = re.search(r"^## Every module.*?^```text\n(.*?)^```", text, re.M | re.S)
+    assert block, "docs/architecture.md has no list of modules"
+    rows, folder = {}, ""
+    for line in filter(str.strip, block[1].splitlines()):
+        if not line.startswith(" "):
+            folder = line.strip()
+        else:
+            name, _, said = line.strip().partition(" ")
+            rows[f"{folder}{name}".replace("/", ".")] = said.strip()
+    return rows
 
 
-def is_type_checking(node):
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+LISTED = listed()
+PLACE = {name: number for number, name in enumerate(LISTED)}
 
 
-def imports(node):
-    """Dotted names that a module imports anywhere in its code, imports for type checkers aside."""
-    if is_type_checking(node):
-        return
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        assert not node.level, "relative import"
-        yield from (f"{node.module}.{alias.name}" for alias in node.names)
-    for child in ast.iter_child_nodes(node):
-        yield from imports(child)
+def test_the_architecture_page_lists_every_module_with_what_it_says_of_itself():
+    """In docs/architecture.md each module stands once, with the first sentence of its docstring.
+
+    `python -m tests.support.tree` prints a list that is right.
+    """
+    assert {dotted(path): summary(path) for path in INNER} == LISTED
 
 
 @pytest.mark.parametrize("path", INNER, ids=label)
 def test_imports_run_one_way(path):
-    """A module imports only from its own package and from those before it; the seam between chip and learn is data."""
-    own = package_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
-    assert own in ORDER, f"{own} has no place in the order"
-    used = {package_of(name) for name in imports(tree_of(path))} - {None, own, "__version__"}
-    assert used <= set(ORDER[: ORDER.index(own)])
-    assert not {(own, package) for package in used} & NEVER
+    """A module imports only modules above it in docs/architecture.md, for type checkers too; the seams are data."""
+    own, used = dotted(path), imported(path)
+    packages = {name for name in used if KNOWN[name].name == "__init__.py"}
+    below = {name for name in used - packages if PLACE[name] > PLACE[own]}
+    assert not below
+    assert not packages, "a package is imported: name the module"
+    assert not {(own.split(".")[1], name.split(".")[1]) for name in used} & NEVER
+
+
+def test_no_modules_import_each_other():
+    """No circle of imports, those of packages and for type checkers counted, wherever they stand in a module."""
+    assert not circles({name: imported(path) for name, path in KNOWN.items()})
+
+
+def test_circles_are_seen():
+    """A circle of three is found behind a module that only leads to it."""
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": {"b"}, "e": set()}) == {"a", "b", "c", "d"}
+
+
+def test_the_seams_are_seen_from_every_folder():
+    """The folders that must not know each other exist."""
+    assert {name for pair in NEVER for name in pair} <= {path.parent.name for path in MODULES}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=label)
-def test_modules_are_at_most_400_lines(path):
+def test_modules_are_at_most_350_lines(path):
     """A module fits in a reader's head."""
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def test_folders_are_at_most_14_modules():
+    """A folder is read at a glance."""
+    sizes = Counter(label(path.parent) for path in INNER)
+    assert {folder: size for folder, size in sizes.items() if size > MOST_MODULES} == {}
+
+
+def functions(path):
+    """The functions of a module, nested ones and methods included."""
+    return [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=label)
 def test_functions_are_at_most_40_lines(path):
     """A function fits on a screen."""
-    functions = [n for n in ast.walk(tree_of(path)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    long = {f.name: f.end_lineno - f.lineno + 1 for f in functions if f.end_lineno - f.lineno + 1 > 40}
-    assert not long
+    sizes = {node.name: node.end_lineno - node.lineno + 1 for node in functions(path)}
+    assert {name: size for name, size in sizes.items() if size > MOST_OF_A_FUNCTION} == {}
+
+
+def test_most_modules_and_functions_are_far_smaller():
+    """Half of the modules have at most 139 lines, half of the functions 6, nine of ten functions 17."""
+    modules = [len(path.read_text(encoding="utf-8").splitlines()) for path in INNER]
+    sizes = [node.end_lineno - node.lineno + 1 for path in INNER for node in functions(path)]
+    assert statistics.median(modules) <= 139
+    assert statistics.median(sizes) <= 6
+    assert statistics.quantiles(sizes, n=10)[-1] <= 17
+
+
+@pytest.mark.parametrize(
+    ("start", "files"),
+    [
+        ("fahw.study.costs.cost_record", code_files(NOT_COSTS, BUT_COSTS)),
+        ("fahw.learn.training.train", code_files(NOT_TRAINING)),
+    ],
+    ids=["costs", "trainings"],
+)
+def test_stored_results_name_all_code_that_they_come_from(start, files):
+    """What the pricing of a cost or a training imports, and what that imports, is in the digest of its code."""
+    needed, pending = set(), {start}
+    while pending:
+        needed |= pending
+        pending = {name for module in pending for name in imported(KNOWN[module])} - needed
+    assert {KNOWN[name] for name in needed} <= set(files)
 
 
 def constants(node):
     return {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path.name != "rules.py"], ids=label)
+@pytest.mark.parametrize("path", [path for path in MODULES if path.parent.name != "rules"], ids=label)
 def test_no_module_asks_for_a_rule_by_name(path):
-    """What a rule does follows from its choices: no comparison or match with a rule's name outside fahw/rules.py."""
+    """What a rule does follows from its choices: no comparison or match with a rule's name outside fahw/rules."""
     asked = []
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Compare | ast.MatchValue):
@@ -113,12 +168,18 @@ def test_nothing_is_swallowed_or_drawn_from_a_global_generator(path):
         f"np.random.{name}" for name in ("seed", "rand", "randn", "normal", "choice", "shuffle", "permutation")
     }
     assert not calls & (global_draws | {"torch.manual_seed", "random.seed", "random.random"})
-    if path.name not in ("cli.py", "show.py"):
+    if path.parent.name != "cli":
         assert "print" not in calls
 
 
-@pytest.mark.parametrize("code", ["import fahw", "from fahw.cli.verbs import app; app(['--help'], standalone_mode=False)",
-                                  "import fahw; fahw.simulate('edge_dual', 'mlp_digits')"])  # fmt: skip
+LIGHT = (
+    "import fahw",
+    "from fahw.cli.verbs import app; app(['--help'], standalone_mode=False)",
+    "import fahw; fahw.simulate('edge_dual', 'mlp_digits')",
+)
+
+
+@pytest.mark.parametrize("code", LIGHT)
 def test_light_commands_load_neither_torch_nor_matplotlib(code):
     """Importing fahw, its help and the cost simulation are quick: no torch, no matplotlib."""
     check = "; import sys; heavy = {'torch', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"

@@ -35,7 +35,7 @@ class Row:
         return self.action == "static"
 
 
-COLUMNS = ("component", "action", "tensor", "phase", "layer", "count", "unit_pj", "energy_pj")
+LEDGER_COLUMNS = ("component", "action", "tensor", "phase", "layer", "count", "unit_pj", "energy_pj")
 
 
 def total_pj(rows: Iterable[Row]) -> float:

@@ -9,7 +9,7 @@ from fahw.chip.cost import Cost
 from fahw.chip.usage import executed_macs, memory_of, peak_macs
 from fahw.work.counts.record import local_name
 
-COLUMNS = (
+ROOFLINE_COLUMNS = (
     "port", "phase", "layer", "macs", "bits", "cycles", "bits_per_cycle", "peak_macs_per_cycle", "macs_per_bit",
     "macs_per_cycle", "roof_macs_per_cycle", "bound",
 )  # fmt: skip
@@ -79,5 +79,5 @@ def points(cost: Cost) -> tuple[Point, ...]:
 
 
 def as_row(point: Point) -> dict[str, str | int | float]:
-    """A point with what follows from it, by `COLUMNS`."""
-    return {name: getattr(point, name) for name in COLUMNS}
+    """A point with what follows from it, by `ROOFLINE_COLUMNS`."""
+    return {name: getattr(point, name) for name in ROOFLINE_COLUMNS}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fahw.chip.constants import constants_used, summary
 from fahw.chip.cost import SHARED, Cost
-from fahw.chip.ledger import COLUMNS
+from fahw.chip.ledger import LEDGER_COLUMNS
 from fahw.chip.transport_forms import Offer, least
 from fahw.chip.usage import uses
 from fahw.report.cost_files import part_rows
@@ -38,7 +38,7 @@ def cost_json(cost: Cost, found: Sequence[Offer]) -> str:
     value["forms"] = [_form_values(offer, least(found)) for offer in found]
     value["placements"] = [asdict(placement) for placement in cost.placements]
     value["constants"] = [asdict(used) for used in constants_used(cost.ledger)]
-    value["ledger"] = [{name: getattr(row, name) for name in COLUMNS} for row in cost.ledger]
+    value["ledger"] = [{name: getattr(row, name) for name in LEDGER_COLUMNS} for row in cost.ledger]
     return json.dumps(value, indent=1) + "\n"
 
 

@@ -34,7 +34,7 @@ def train_text(result: TrainResult) -> str:
 
 def compare_text(comparison: Comparison) -> str:
     """The comparison as a table (the interval between steps in cycles), the verdict, and where the report lies."""
-    from fahw.report.results import sentences
+    from fahw.report.results import verdict_sentences
     from fahw.report.run_folder import read_run
 
     wide = _name_width(line.rule for line in comparison.lines)
@@ -51,7 +51,7 @@ def compare_text(comparison: Comparison) -> str:
             continue
         energy = si(line.cost.energy_pj_per_sample * 1e-12, "J")
         lines.append(f"{row}{energy:>16}{line.cost.interval_cycles:>12,.0f}{line.cost.area_mm2:>10.2f}")
-    for sentence in sentences(read_run(comparison.folder)):
+    for sentence in verdict_sentences(read_run(comparison.folder)):
         lines += ["", sentence.lead, *wrap(sentence.text, 100, initial_indent="  ", subsequent_indent="  ")]
     lines += ["", f"report: {comparison.folder / 'report.html'}"]
     return "\n".join(lines) + "\n"

@@ -2,13 +2,19 @@
 
 rule == 'dfa' or chip.precision.feedback <= chip.precision.weight
 batch_size * chip.arrays.forward_array.rows <= 4096 and rule in ['bp', 'dfa']
+
+Python's parser tells what belongs to what. Of the text it sees signs and the words and, or, not, in; for each name,
+number and quoted text it gets a name made here (`_3` for the token of index 3). It would itself refuse
+`model.layers.1.out`, line breaks and 08, and would take 0x10, escapes and comments.
 """
 
 from __future__ import annotations
 
+import ast
 import operator
 import re
-from collections.abc import Callable, Collection, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import pairwise
@@ -19,20 +25,25 @@ from fahw.errors import suggestion
 
 Values = Mapping[str, Any]
 Term = Callable[[Values], Any]
+Axes = Mapping[str, Collection[Any] | None]
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)|(?P<text>'[^']*'|\"[^\"]*\")"
-    r"|(?P<name>[A-Za-z_]\w*(?:\.\w+)*)|(?P<sign>//|<=|>=|==|!=|[-+*/%<>()\[\],])|(?P<end>$)|(?P<bad>.))",
-    re.DOTALL,
+    r"(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)|(?P<text>'[^']*'|\"[^\"]*\")"
+    r"|(?P<sign>//|<=|>=|==|!=|[-+*/%<>(),\]]|(?:not\s+)?in\s*\[|(?:and|or|not)(?!\w|\.\w))"
+    r"|(?P<name>[A-Za-z_]\w*(?:\.\w+)*)|(?P<bad>\S)"
 )
-_WORDS = ("and", "or", "not", "in", "true", "false", "True", "False")
-_ORDER: dict[str, Callable[[Any, Any], Any]] = {
-    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+# After a star Python wants an item (so a list is never empty, nor ends in a comma), and no comparison without brackets.
+_WRITTEN = str.maketrans({"[": "[*", ",": ",*"})
+_ORDER: dict[type[ast.cmpop], tuple[str, Callable[[Any, Any], Any]]] = {
+    ast.Lt: ("<", operator.lt), ast.LtE: ("<=", operator.le), ast.Gt: (">", operator.gt), ast.GtE: (">=", operator.ge),
 }  # fmt: skip
-_EQUAL: dict[str, Callable[[Any, Any], Any]] = {"==": operator.eq, "!=": operator.ne}
-_SUMS: dict[str, Callable[[Any, Any], Any]] = {"+": operator.add, "-": operator.sub}
-_PRODUCTS: dict[str, Callable[[Any, Any], Any]] = {
-    "*": operator.mul, "/": operator.truediv, "//": operator.floordiv, "%": operator.mod,
+_ARITHMETIC: dict[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
+    ast.Add: ("+", operator.add), ast.Sub: ("-", operator.sub), ast.Mult: ("*", operator.mul),
+    ast.Div: ("/", operator.truediv), ast.FloorDiv: ("//", operator.floordiv), ast.Mod: ("%", operator.mod),
 }  # fmt: skip
+_ALLOWED = (
+    ast.Expression, ast.Name, ast.Load, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.Compare,
+    *_ORDER, ast.Eq, ast.NotEq, ast.In, ast.NotIn, ast.List, ast.Starred, ast.BinOp, *_ARITHMETIC,
+)  # fmt: skip
 _MOST_CHARACTERS = 2000
 _DEEPEST = 40
 
@@ -54,202 +65,179 @@ class Condition:
             return _truth(self.term(values), self.text)
         except ArithmeticError as error:
             raise ConditionError(f"{self.text}: {error}") from None
+        except RecursionError:
+            raise ConditionError("is nested too deeply") from None
 
 
-def parse_condition(text: str, axes: Mapping[str, Collection[Any] | None], others: Collection[str] = ()) -> Condition:
+def parse_condition(text: str, axes: Axes, others: Collection[str] = ()) -> Condition:
     """Parse `text`; `axes` gives the values of every name that may stand in it (None where they are not listed), and
     `others` has names that are known but have no value here, for advice.
 
     Raises ConditionError: unknown name, wrong grammar, a text that an axis never takes.
     """
+    tokens = _tokens(text)
+    words = [" ".join(t[0].split()) if t.lastgroup == "sign" else f"_{index}" for index, t in enumerate(tokens)]
+    tree = _tree(words)
+    fitting = len(words) if tree else bisect_left(range(len(words)), True, key=lambda i: _next(words[: i + 1]) is None)
+    written = {word: token for word, token in zip(words[:fitting], tokens, strict=False) if token.lastgroup != "sign"}
+    operands = {word: _operand(token, axes, others) for word, token in written.items()}
+    if not tree:
+        wanted = _next(words[:fitting])
+        wrong = _unexpected(tokens[fitting]) if fitting < len(words) else "ends too early"
+        raise ConditionError(wrong + (f"; expected {wanted}" if wanted else ""))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            _check(node, written, axes)
+    try:
+        return Condition(text, _term(tree.body, operands))
+    except RecursionError:
+        raise ConditionError("is nested too deeply") from None
+
+
+def _tokens(text: str) -> list[re.Match[str]]:
+    """The tokens of `text`. Raises ConditionError for what is none, and for what Python's parser could choke on."""
     if len(text) > _MOST_CHARACTERS:
         raise ConditionError(f"is longer than {_MOST_CHARACTERS:,} characters")
-    parser = _Parser(text, axes, others)
-    term, _ = parser.either()
-    parser.expect("end", "")
-    return Condition(text, term)
-
-
-@dataclass(frozen=True)
-class _Leaf:
-    """What a term is where it is a single name or text, for advice."""
-
-    name: str = ""
-    text: str | None = None
-
-
-class _Parser:
-    """Recursive descent; every method returns a term and what it is if it is a single name or text."""
-
-    def __init__(self, text: str, axes: Mapping[str, Collection[Any] | None], others: Collection[str]) -> None:
-        self._others = others
-        self._axes, self._tokens, self._at, self._depth = axes, list(_tokens(text)), 0, 0
-
-    def either(self) -> tuple[Term, _Leaf]:
-        """Terms joined by `or`."""
-        return self._joined("or", self._both, lambda terms, say: lambda v: any(_truth(t(v), say) for t in terms))
-
-    def _both(self) -> tuple[Term, _Leaf]:
-        return self._joined("and", self._negated, lambda terms, say: lambda v: all(_truth(t(v), say) for t in terms))
-
-    def _joined(
-        self, word: str, inner: Callable[[], tuple[Term, _Leaf]], join: Callable[[list[Term], str], Term]
-    ) -> tuple[Term, _Leaf]:
-        first, leaf = inner()
-        terms = [first]
-        while self._take("name", word):
-            terms.append(inner()[0])
-        return (first, leaf) if len(terms) == 1 else (join(terms, f"'{word}'"), _Leaf())
-
-    def _negated(self) -> tuple[Term, _Leaf]:
-        if not self._take("name", "not"):
-            return self._comparison()
-        inner, _ = self._deeper(self._negated)
-        return lambda values: not _truth(inner(values), "'not'"), _Leaf()
-
-    def _comparison(self) -> tuple[Term, _Leaf]:
-        sides = [self._sum()]
-        tests: list[str] = []
-        while (sign := self._sign((*_ORDER, *_EQUAL))) or self._is_membership():
-            if not sign:
-                return self._membership(sides[0], bool(tests))
-            sides.append(self._sum())
-            tests.append(sign)
-            if sign in _EQUAL:
-                self._reachable(sides[-2][1], sides[-1][1])
-        if not tests:
-            return sides[0]
-        steps = list(zip(pairwise(term for term, _ in sides), tests, strict=True))
-        return lambda values: all(_compared(sign, a(values), b(values)) for (a, b), sign in steps), _Leaf()
-
-    def _is_membership(self) -> bool:
-        kind, word = self._tokens[self._at][:2]
-        return kind == "name" and word in ("in", "not")
-
-    def _membership(self, left: tuple[Term, _Leaf], chained: bool) -> tuple[Term, _Leaf]:
-        negated = self._take("name", "not")
-        self.expect("name", "in")
-        if chained:
-            raise ConditionError("'in' cannot follow another comparison; use brackets")
-        self.expect("sign", "[")
-        items = [self._sum()]
-        while self._take("sign", ","):
-            items.append(self._sum())
-        self.expect("sign", "]")
-        for _, leaf in items:
-            self._reachable(left[1], leaf)
-        terms = [term for term, _ in items]
-
-        def among(values: Values) -> bool:
-            value = left[0](values)
-            return any(_same(value, term(values)) for term in terms) != negated
-
-        return among, _Leaf()
-
-    def _sum(self) -> tuple[Term, _Leaf]:
-        return self._arithmetic(self._product, _SUMS)
-
-    def _product(self) -> tuple[Term, _Leaf]:
-        return self._arithmetic(self._signed, _PRODUCTS)
-
-    def _arithmetic(
-        self, inner: Callable[[], tuple[Term, _Leaf]], signs: Mapping[str, Callable[[Any, Any], Any]]
-    ) -> tuple[Term, _Leaf]:
-        term, leaf = inner()
-        while sign := self._sign(signs):
-            term, leaf = _applied(sign, signs[sign], term, inner()[0]), _Leaf()
-        return term, leaf
-
-    def _signed(self) -> tuple[Term, _Leaf]:
-        if not self._sign(("-",)):
-            return self._atom()
-        inner, _ = self._deeper(self._signed)
-        return lambda values: -_number(inner(values), "-"), _Leaf()
-
-    def _atom(self) -> tuple[Term, _Leaf]:
-        kind, word, at = self._tokens[self._at]
-        self._at += 1
-        if kind == "number":
-            value = float(word) if re.search(r"[.eE]", word) else int(word[:300])
-            return lambda values: value, _Leaf()
-        if kind == "text":
-            return lambda values: word[1:-1], _Leaf(text=word[1:-1])
-        if kind == "name" and word.lower() in ("true", "false"):
-            return lambda values: word.lower() == "true", _Leaf()
-        if kind == "name" and word not in _WORDS:
-            return self._name(word)
-        if (kind, word) == ("sign", "("):
-            inner = self._deeper(self.either)
-            self.expect("sign", ")")
-            return inner
-        raise ConditionError(_unexpected(kind, word, at))
-
-    def _name(self, word: str) -> tuple[Term, _Leaf]:
-        if word not in self._axes:
-            hint = suggestion(word, self._axes) or self._beside(word)
-            raise ConditionError(f"no axis {word}{hint}; axes here: {', '.join(self._axes)}")
-        return lambda values: values[word], _Leaf(name=word)
-
-    def _beside(self, word: str) -> str:
-        near = get_close_matches(word.lower(), self._others, n=1, cutoff=0.75)
-        if not near:
-            return f"; for text write '{word}' in quotes"
-        meant = "it" if near[0] == word else f"did you mean '{near[0]}'? It"
-        return f" ({meant} has no value here: make it an axis, or name it under 'set')"
-
-    def _reachable(self, a: _Leaf, b: _Leaf) -> None:
-        """Refuse a comparison of an axis with a text that it never takes: a typing mistake."""
-        name, text = (a.name, b.text) if a.name else (b.name, a.text)
-        values = self._axes.get(name) if name else None
-        if values is not None and text is not None and text not in values:
-            known = sorted({str(value) for value in values})
-            listed = ", ".join(known[:10])
-            raise ConditionError(f"{name} is never '{text}'{suggestion(text, known)}; its values: {listed}")
-
-    def _deeper(self, inner: Callable[[], tuple[Term, _Leaf]]) -> tuple[Term, _Leaf]:
-        self._depth += 1
-        if self._depth > _DEEPEST:
+    found = list(_TOKEN.finditer(text))
+    opened = before = 0
+    for token in found:
+        if token.lastgroup == "bad" or token[0] == "in":
+            raise ConditionError(_unexpected(token) + ("; expected in [..]" if token[0] == "in" else ""))
+        opened += (token[0] == "(") - (token[0] == ")")
+        before = before + 1 if token[0] in ("(", "-", "not") else 0
+        if max(opened, before - 1) > _DEEPEST:  # the first of many signs may be a subtraction
             raise ConditionError("is nested too deeply")
-        found = inner()
-        self._depth -= 1
-        return found
-
-    def _sign(self, known: Collection[str]) -> str:
-        kind, word, _ = self._tokens[self._at]
-        if kind != "sign" or word not in known:
-            return ""
-        self._at += 1
-        return word
-
-    def _take(self, kind: str, word: str) -> bool:
-        found = self._tokens[self._at][:2] == (kind, word)
-        self._at += found
-        return found
-
-    def expect(self, kind: str, word: str) -> None:
-        """Step over a token. Raises ConditionError where another one stands."""
-        if not self._take(kind, word):
-            wanted = f"; expected {word}" if word else ""
-            raise ConditionError(_unexpected(*self._tokens[self._at]) + wanted)
-
-
-def _tokens(text: str) -> list[tuple[str, str, int]]:
-    """Kind, word and place (counted from 1) of every token, the end included."""
-    found: list[tuple[str, str, int]] = []
-    at = 0
-    while not found or found[-1][0] != "end":
-        match = _TOKEN.match(text, at)
-        assert match is not None
-        kind = match.lastgroup or "bad"
-        found.append((kind, match[kind], match.start(kind) + 1))
-        if kind == "bad":
-            raise ConditionError(_unexpected(*found[-1]))
-        at = match.end()
     return found
 
 
-def _unexpected(kind: str, word: str, at: int) -> str:
-    return "ends too early" if kind == "end" else f"{word} at character {at} is not expected there"
+def _tree(words: Sequence[str]) -> ast.Expression | None:
+    """Python's tree of these words; None where they are no condition."""
+    try:
+        tree = ast.parse(" ".join(words).translate(_WRITTEN), mode="eval")
+    except SyntaxError:
+        return None
+    except (MemoryError, RecursionError):
+        raise ConditionError("is nested too deeply") from None
+    return tree if all(map(_is_ours, ast.walk(tree))) else None
+
+
+def _is_ours(node: ast.AST) -> bool:
+    """Whether this form is in the language; after a list, neither arithmetic nor a comparison goes on."""
+    match node:
+        case ast.BinOp(left=ast.List()) | ast.Compare(ops=[ast.In() | ast.NotIn(), _, *_]):
+            return False
+    return isinstance(node, _ALLOWED)
+
+
+def _next(words: Sequence[str]) -> str | None:
+    """What goes on from here: the bracket that is open, '' for an operand or the end; None where nothing does.
+
+    (Where Python itself sees a mistake is often another place, and depends on its version.)
+    """
+    closing: list[str] = []
+    for word in words:
+        if word[-1] in "([":
+            closing.insert(0, ")" if word == "(" else "]")
+        elif word in (")", "]"):
+            del closing[:1]
+    if _tree([*words, *closing]):
+        return "".join(closing[:1])
+    return "" if _tree([*words, "_", *closing]) else None
+
+
+def _unexpected(token: re.Match[str]) -> str:
+    return f"{token[0]} at character {token.start() + 1} is not expected there"
+
+
+def _operand(token: re.Match[str], axes: Axes, others: Collection[str]) -> Term:
+    """The value of a name, number or text. Raises ConditionError for a name that is no axis."""
+    word = token[0]
+    value: Any = word[1:-1]
+    if token.lastgroup == "number":
+        value = float(word) if re.search(r"[.eE]", word) else int(word[:300])
+    elif word.lower() in ("true", "false"):
+        value = word.lower() == "true"
+    elif token.lastgroup == "name":
+        if word not in axes:
+            hint = suggestion(word, axes) or _beside(word, others)
+            raise ConditionError(f"no axis {word}{hint}; axes here: {', '.join(axes)}")
+        return operator.itemgetter(word)
+    return lambda values: value
+
+
+def _beside(word: str, others: Collection[str]) -> str:
+    near = get_close_matches(word.lower(), others, n=1, cutoff=0.75)
+    if not near:
+        return f"; for text write '{word}' in quotes"
+    meant = "it" if near[0] == word else f"did you mean '{near[0]}'? It"
+    return f" ({meant} has no value here: make it an axis, or name it under 'set')"
+
+
+def _check(node: ast.Compare, written: Mapping[str, re.Match[str]], axes: Axes) -> None:
+    """Raise ConditionError for `in` in a chain, and for an axis that is compared with a text which it never takes."""
+    for op, left, right in _steps(node):
+        if isinstance(right, ast.List) and left is not node.left:
+            raise ConditionError("'in' cannot follow another comparison; use brackets")
+        for item in right.elts if isinstance(right, ast.List) else [right]:
+            item = item.value if isinstance(item, ast.Starred) else item
+            if op not in _ORDER and isinstance(left, ast.Name) and isinstance(item, ast.Name):
+                _reachable(written[left.id][0], written[item.id][0], axes)
+                _reachable(written[item.id][0], written[left.id][0], axes)
+
+
+def _reachable(name: str, text: str, axes: Axes) -> None:
+    values, word = axes.get(name), text[1:-1]
+    if values is not None and text[0] in "'\"" and word not in values:
+        known = sorted({str(value) for value in values})
+        listed = ", ".join(known[:10])
+        raise ConditionError(f"{name} is never '{word}'{suggestion(word, known)}; its values: {listed}")
+
+
+def _steps(node: ast.Compare) -> Iterator[tuple[type[ast.cmpop], ast.expr, ast.expr]]:
+    for op, (left, right) in zip(node.ops, pairwise([node.left, *node.comparators]), strict=True):
+        yield type(op), left, right
+
+
+def _term(node: ast.expr, operands: Mapping[str, Term]) -> Term:
+    """What `node` is worth, as a function of the values of the axes."""
+    match node:
+        case ast.Name():
+            return operands[node.id]
+        case ast.Starred():
+            return _term(node.value, operands)
+        case ast.List():
+            items = [_term(item, operands) for item in node.elts]
+            return lambda values: (item(values) for item in items)
+        case ast.BoolOp():
+            parts = [_term(part, operands) for part in node.values]
+            join, word = (all, "'and'") if isinstance(node.op, ast.And) else (any, "'or'")
+            return lambda values: join(_truth(part(values), word) for part in parts)
+        case ast.UnaryOp():
+            inner, is_not = _term(node.operand, operands), isinstance(node.op, ast.Not)
+            return lambda values: not _truth(inner(values), "'not'") if is_not else -_number(inner(values), "-")
+        case ast.BinOp():
+            (sign, apply), a, b = _ARITHMETIC[type(node.op)], _term(node.left, operands), _term(node.right, operands)
+            return lambda values: apply(_number(a(values), sign), _number(b(values), sign))
+        case ast.Compare():
+            steps = [(op, _term(left, operands), _term(right, operands)) for op, left, right in _steps(node)]
+            return lambda values: all(_compared(op, left(values), right(values)) for op, left, right in steps)
+    raise AssertionError(f"{type(node).__name__} is no form of a condition")
+
+
+def _compared(op: type[ast.cmpop], a: Any, b: Any) -> bool:
+    if op in (ast.In, ast.NotIn):
+        return any(_same(a, item) for item in b) == (op is ast.In)
+    if op in (ast.Eq, ast.NotEq):
+        return _same(a, b) == (op is ast.Eq)
+    sign, apply = _ORDER[op]
+    if not isinstance(a, str) or not isinstance(b, str):
+        _number(a, sign)
+        _number(b, sign)
+    return bool(apply(a, b))
+
+
+def _same(a: Any, b: Any) -> bool:
+    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
 
 
 def _truth(value: Any, where: str) -> bool:
@@ -264,20 +252,3 @@ def _number(value: Any, sign: str) -> Any:
     if (isinstance(value, int) and value.bit_length() > 1000) or not isfinite(value):
         raise ConditionError(f"a number at '{sign}' is too large")
     return value
-
-
-def _applied(sign: str, apply: Callable[[Any, Any], Any], a: Term, b: Term) -> Term:
-    return lambda values: apply(_number(a(values), sign), _number(b(values), sign))
-
-
-def _same(a: Any, b: Any) -> bool:
-    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
-
-
-def _compared(sign: str, a: Any, b: Any) -> bool:
-    if sign in _EQUAL:
-        return _same(a, b) == (sign == "==")
-    if not isinstance(a, str) or not isinstance(b, str):
-        _number(a, sign)
-        _number(b, sign)
-    return bool(_ORDER[sign](a, b))

@@ -72,6 +72,8 @@ def _shares(value: Any) -> dict[str, float]:
 
 
 def load_file(path: Path, schema: type[Schema], overrides: Overrides | None, check: Check[Schema]) -> Schema:
+    """The value of a file, `overrides` applied first. Raises ConfigError with every problem, those of `check` too, and
+    where the file is of another kind."""
     document, wanted = yamltext.read(path), schema.__name__.lower()
     shares = _shares(document.value)
     if not shares[wanted] and (others := [kind for kind in shares if shares[kind] > 0.5]):

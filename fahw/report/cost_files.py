@@ -8,7 +8,7 @@ from typing import Any
 
 from fahw.chip.area import areas_mm2
 from fahw.chip.cost import Cost
-from fahw.chip.roofline import COLUMNS, as_row, points
+from fahw.chip.roofline import ROOFLINE_COLUMNS, as_row, points
 from fahw.chip.usage import uses
 from fahw.errors import ConfigError, Problem
 from fahw.files import csv_text, write_text
@@ -44,7 +44,7 @@ def part_rows(cost: Cost) -> list[dict[str, Any]]:
 
 
 def roofline_rows(cost: Cost) -> list[dict[str, Any]]:
-    """The points of the roofline plots, by `fahw.chip.roofline.COLUMNS`."""
+    """The points of the roofline plots, by `fahw.chip.roofline.ROOFLINE_COLUMNS`."""
     return [as_row(point) for point in points(cost)]
 
 
@@ -74,7 +74,7 @@ def write_plots(cost: Cost, folder: Path | str) -> list[Path]:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(Problem(f"--plots {folder}", "is a file: name a folder for the plots"))
     files = {f"{plot.name}.svg": plot.svg for plot in draw_line(line)}
-    files["roofline.csv"] = csv_text(COLUMNS, line.roofline)
+    files["roofline.csv"] = csv_text(ROOFLINE_COLUMNS, line.roofline)
     parts = ({**row, "stall_cycles": sum(row["stall_cycles"].values())} for row in line.details["parts"])
     files["parts.csv"] = csv_text(PART_COLUMNS, parts)
     found = (

@@ -79,7 +79,7 @@ def _compare_values(run: Run, plots: list[Plot]) -> dict[str, Any]:
         "title": f"{chip['name']} training {model['name']}",
         "description": chip.get("description", ""),
         "facts": _facts(run),
-        "sentences": results.sentences(run),
+        "sentences": results.verdict_sentences(run),
         "verdicts": results.verdict_table(run),
         "break_evens": results.break_evens(run),
         "figures": [results.energy_table(run), results.space_table(run)],

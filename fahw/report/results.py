@@ -228,7 +228,7 @@ def break_evens(run: Run) -> list[tuple[str, str]]:
     return [(words.listed(names), text) for text, names in found.items()]
 
 
-def sentences(run: Run) -> list[words.Sentence]:
+def verdict_sentences(run: Run) -> list[words.Sentence]:
     """The verdict for the two goals: least energy per step, and accuracy with least energy to the target."""
     form = run.baseline.form if run.baseline else None
     least = min(run.hosted, key=lambda line: line.numbers["energy_pj_per_step"] or 0.0, default=None)

@@ -27,7 +27,7 @@ from fahw.study.storage.result_files import make_folder, write_csv
 from fahw.study.training import Job, make_job
 
 EPSILONS = (0.0, 0.02, 0.05, 0.1, 0.2)
-COLUMNS = ("rule", "seed", "attack", "epsilon", "images", "accuracy_pct")
+ROBUSTNESS_COLUMNS = ("rule", "seed", "attack", "epsilon", "images", "accuracy_pct")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def attack(
     with settled(device_of(device)):
         found = _attack_all(jobs, dataset, sorted(set(epsilons)), images, on_progress)
     if out is not None:
-        write_csv(out / "robustness.csv", COLUMNS, _table(found))
+        write_csv(out / "robustness.csv", ROBUSTNESS_COLUMNS, _table(found))
     return found
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fahw.activity import NAMES
-from fahw.chip.ledger import COLUMNS
-from fahw.chip.roofline import COLUMNS as ROOFLINE_COLUMNS
+from fahw.chip.ledger import LEDGER_COLUMNS
+from fahw.chip.roofline import ROOFLINE_COLUMNS
 from fahw.datasets.dataset import Dataset
 from fahw.hardware.chip import Chip
 from fahw.learn.training.result import EpochRow
@@ -36,12 +36,12 @@ def write_comparison(
     folder, lines = comparison.folder, comparison.lines
     write_csv(folder / "summary.csv", SUMMARY_COLUMNS, (summary_row(line, comparison.target_pct) for line in lines))
     ledger = (
-        {"rule": line.rule, "transport": line.transport} | {name: getattr(row, name) for name in COLUMNS}
+        {"rule": line.rule, "transport": line.transport} | {name: getattr(row, name) for name in LEDGER_COLUMNS}
         for line in lines
         if line.cost
         for row in line.cost.ledger
     )
-    write_csv(folder / "ledger.csv", ("rule", "transport", *COLUMNS), ledger)
+    write_csv(folder / "ledger.csv", ("rule", "transport", *LEDGER_COLUMNS), ledger)
     roofline = (
         {"rule": line.rule, "transport": line.transport} | row
         for line in lines

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -27,13 +27,12 @@ from fahw.chip.cost import get_rule
 from fahw.datasets.dataset import load
 from fahw.errors import ConfigError, Problem, a_kind, whole
 from fahw.files import write_text
-from fahw.formats.fixed_point import MU_BITS, RANDOM_BITS, Format
+from fahw.formats.fixed_point import MU_BITS, Format
 from fahw.formats.lookup_tables import EXP_BITS, exp_table, tanh_table
-from fahw.formats.precision import TENSORS
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.hardware.systolic import DATAFLOWS, systolic_cycles
-from fahw.layers.layer import INPUT, Layer
+from fahw.layers.layer import Layer
 from fahw.learn.error_path.feedback import Feedback
 from fahw.learn.error_path.feedback_words import IntegerWords
 from fahw.learn.error_path.signals import signal_frac
@@ -44,22 +43,20 @@ from fahw.learn.state.scales import Scales, network_scales, value_fracs
 from fahw.learn.step import step
 from fahw.learn.training.train import epoch_batches
 from fahw.learn.watch.memory_images import UNSIGNED, LoggedLfsr, Record, Recorder, constants
-from fahw.network.error_path import few_layers, roles_of
+from fahw.network.error_path import roles_of
 from fahw.network.graph import Network
 from fahw.network.load import load_model
 from fahw.network.recipe import Tuning
-from fahw.optimizers import OPTIMIZERS
 from fahw.prng import LENGTH, TAP, derive, lfsr_bits
 from fahw.study.settings import with_overrides
 from fahw.study.storage.result_files import content_key, make_folder, read_json, versions, write_json
 from fahw.study.training import Job, make_job
-from fahw.work.layer_gemms import gemms
+from fahw.study.vector_checks import CONSTANT_BITS, all_of, check_fixed_point, check_layers, check_momentum
+from fahw.work.layer_gemms import rule_gemm_sizes
 
 KIND = "vectors"
-_PLAIN_KINDS = ("linear", "conv2d", "maxpool2d", "avgpool2d", "flatten", "relu", "tanh")
 """What the manifest calls itself."""
 _MOST_STEPS = 1_000_000
-_CONSTANT_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -124,25 +121,18 @@ def export_vectors(
     a_kind("out", out, (str, Path), "the path of a folder")
     chip = chip if isinstance(chip, Chip) else load_chip(chip)
     network = network if isinstance(network, Network) else load_model(network)
-    _check([lambda: _check_fixed_point(chip), lambda: whole("steps", steps, 1, _MOST_STEPS), lambda: get_rule(rule)])
+    all_of([lambda: check_fixed_point(chip), lambda: whole("steps", steps, 1, _MOST_STEPS), lambda: get_rule(rule)])
     network = replace(network, recipe=with_overrides(network.recipe, data=data, batch_size=batch_size))
-    _check_layers(network)
+    check_layers(network)
     job = make_job(network, rule, chip, data=None, epochs=None, seed=seed, data_dir=data_dir)
     folder = Path(out)
-    _check_momentum(job.recipe.tuning(rule))
+    check_momentum(job.recipe.tuning(rule))
     with _whole_folder(folder) as aside:
         run = _Run(job, chip, aside)
         run.train(steps)
         manifest = run.manifest(steps)
         write_json(aside / "manifest.json", manifest)
     return Vectors(folder, manifest)
-
-
-def _check_momentum(tuning: Tuning) -> None:
-    optimizer = OPTIMIZERS[tuning.optimizer]
-    if (optimizer.along, optimizer.blends) != ("velocity", 1) or tuning.weight_decay or tuning.clip is not None:
-        message = f"vectors are of plain momentum (got {optimizer.name}, weight decay {tuning.weight_decay:g}, clip"
-        raise ConfigError(Problem("recipe.optimizer", f"{message} {tuning.clip}): leave the others out"))
 
 
 class _Run:
@@ -218,7 +208,7 @@ class _Run:
         for layer in self._network.weighted:
             found = constants(layer, self._scales[layer.name], self._source(layer), momentum, share)
             words = np.array(list(found.values()), np.int64)
-            self._write(_Image(number, layer.name, "constants", words, _CONSTANT_BITS, 0, {"names": list(found)}))
+            self._write(_Image(number, layer.name, "constants", words, CONSTANT_BITS, 0, {"names": list(found)}))
 
     def _source(self, layer: Layer) -> Format | None:
         """The format of the error that the layer's feedback words are multiplied with."""
@@ -252,55 +242,6 @@ class _Run:
             "files": self._files,
         }
         return {**content, "versions": versions(), "content_hash": content_key(json.loads(json.dumps(content)))}
-
-
-def _check(checks: list[Callable[[], object]]) -> None:
-    """Run all checks; raise the problems of all of them at once."""
-    problems: list[Problem] = []
-    for check in checks:
-        try:
-            check()
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(problems)
-
-
-def _check_fixed_point(chip: Chip) -> None:
-    if chip.rounding.random_bits != RANDOM_BITS:
-        message = f"golden vectors hold {RANDOM_BITS} random bits per rounding, not {chip.rounding.random_bits}"
-        raise ConfigError(Problem(chip.name, message, "rounding.random_bits"))
-    if not chip.precision.is_integer:
-        named = dict.fromkeys(str(getattr(chip.precision, tensor)) for tensor in TENSORS)
-        others = ", ".join(name for name in named if not name.isdigit()) or "a dynamic scale"
-        message = f"golden vectors are integers of known scale, not {others}: give widths of 1 to 16 bits"
-        raise ConfigError(Problem(chip.name, message, "precision"))
-    if chip.update_delay or chip.transport_options.period > 1:
-        message = "golden vectors are of steps whose updates and transports come in time: set update_delay to 0,"
-        message += " and transport_options.period to 1"
-        raise ConfigError(Problem(chip.name, message, "update_delay"))
-
-
-def _check_layers(network: Network) -> None:
-    """Exported are chains of plain layers: no branches, no groups, dilation or padding other than with zeros, no tiled
-    feedback. Raises ConfigError with every layer that is something else."""
-    found: dict[str, list[str]] = {}
-    before = INPUT
-    for layer in network.layers:
-        reasons = {
-            layer.kind: layer.kind not in _PLAIN_KINDS,
-            "a branch": layer.kind != "add" and layer.sources != (before,),
-            f"groups={layer.groups}": layer.groups != 1,
-            f"dilation={layer.dilation}": layer.dilation != (1, 1),
-            f"padding_mode={layer.padding_mode}": layer.padding_mode != "zeros",
-            f"dfa_feedback={network.dfa_feedback}": layer.kind == "conv2d" and network.dfa_feedback != "dense",
-        }
-        for reason in (reason for reason, applies in reasons.items() if applies):
-            found.setdefault(reason, []).append(layer.name)
-        before = layer.name
-    if found:
-        problems = ", ".join(f"{reason} ({few_layers(names)})" for reason, names in found.items())
-        raise ConfigError(Problem(network.name, f"the export of vectors cannot take {problems} yet"))
 
 
 @contextmanager
@@ -355,7 +296,7 @@ def _products(chip: Chip, network: Network, job: Job) -> list[dict[str, Any]]:
         array = chip.array_of(phase)  # type: ignore[arg-type]
         assert array is not None, phase
         for layer in layers:
-            found = gemms(network, rule, layer, job.recipe.batch_size).get(phase)  # type: ignore[call-overload]
+            found = rule_gemm_sizes(network, rule, layer, job.recipe.batch_size).get(phase)  # type: ignore[call-overload]
             if found is not None:
                 sizes = (found[0], found[1], found[2], array.rows, array.cols)
                 cycles = {dataflow: systolic_cycles(*sizes, dataflow) for dataflow in DATAFLOWS}

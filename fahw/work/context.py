@@ -15,7 +15,7 @@ from fahw.layers.layer import Layer
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
 from fahw.work import tensor_sizes as needs
-from fahw.work.counts.optimizer import Descent, descent_of
+from fahw.work.counts.optimizer import OptimizerCosts, optimizer_costs
 from fahw.work.counts.record import TaskId, task_id
 from fahw.work.counts.site import Site
 from fahw.work.graph import Graph
@@ -31,7 +31,7 @@ _ASSUMED = {
 
 
 @dataclass(frozen=True)
-class Step:
+class StepContext:
     """What the tasks of a step are made from. `form` is None where nothing is transported; `sizes`: of
     micro-batches, `activity`: what training measured."""
 
@@ -50,9 +50,9 @@ class Step:
         return self.chip.precision.bits(tensor)
 
     @cached_property
-    def descent(self) -> Descent:
+    def descent(self) -> OptimizerCosts:
         """The optimizer of the update."""
-        return descent_of(self.chip, self.network, self.rule)
+        return optimizer_costs(self.chip, self.network, self.rule)
 
     @property
     def shortcuts(self) -> bool:

@@ -13,14 +13,14 @@ from fahw.network.error_path import feedback_shape, roles_of
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
 from fahw.work import tensor_sizes as needs
-from fahw.work.context import Step
+from fahw.work.context import StepContext
 from fahw.work.counts.accesses import Traffic
-from fahw.work.counts.gemm import Operand, Product, Stream, partial_sum_bursts, product_traffic
+from fahw.work.counts.gemm import Gemm, Operand, Stream, gemm_traffic, partial_sum_bursts
 from fahw.work.counts.site import Site
 from fahw.work.mesh import Part
 
 
-def products(layer: Layer, samples: int) -> dict[Phase, tuple[int, int, int, int]]:
+def layer_gemm_sizes(layer: Layer, samples: int) -> dict[Phase, tuple[int, int, int, int]]:
     """M, N, K and the number of equal products (groups) of a layer's three phases, layer by layer."""
     groups, positions = layer.groups, samples * layer.positions
     out = layer.out_shape[0] // groups
@@ -31,9 +31,9 @@ def products(layer: Layer, samples: int) -> dict[Phase, tuple[int, int, int, int
     }
 
 
-def gemms(network: Network, rule: Rule, layer: Layer, samples: int) -> dict[Phase, tuple[int, int, int, int]]:
+def rule_gemm_sizes(network: Network, rule: Rule, layer: Layer, samples: int) -> dict[Phase, tuple[int, int, int, int]]:
     """M, N, K and the number of equal products of the phases that a layer has under a rule."""
-    sizes = products(layer, samples)
+    sizes = layer_gemm_sizes(layer, samples)
     roles = roles_of(network, rule)
     if layer.name not in roles.learns:
         del sizes["gradient"]
@@ -52,20 +52,18 @@ def _mapping(array: Array, dataflow: str, sizes: tuple[int, int, int, int]) -> M
     return Mapping(m, n, k, array.rows, array.cols, dataflow, array.edge_tiles == "trimmed", array.double_buffered)
 
 
-def _product(
-    step: Step, site: Site, phase: Phase, sizes: tuple[int, int, int, int], operands: tuple[Operand, Operand],
+def _gemm(
+    step: StepContext, site: Site, phase: Phase, sizes: tuple[int, int, int, int], operands: tuple[Operand, Operand],
     result: Tensor, dataflow: str | None = None,
-) -> Product:  # fmt: skip
+) -> Gemm:  # fmt: skip
     array = site.array(phase)
     mapping = _mapping(array, dataflow or getattr(array.phases, phase) or "os", sizes)
     skipping = array.zero_skipping
-    return Product(
-        mapping, *operands, result, step.bits("accumulator"), skipping.index_bits, skipping.imbalance, sizes[3]
-    )
+    return Gemm(mapping, *operands, result, step.bits("accumulator"), skipping.index_bits, skipping.imbalance, sizes[3])
 
 
 def _operand(
-    step: Step, site: Site, tensor: Tensor, phase: Phase, layer: Layer, distinct: int | None = None,
+    step: StepContext, site: Site, tensor: Tensor, phase: Phase, layer: Layer, distinct: int | None = None,
     bits: int | None = None,
 ) -> Operand:  # fmt: skip
     zeros, skipping = step.zeros(site.array(phase), tensor, layer)
@@ -73,19 +71,19 @@ def _operand(
     return Operand(stream.bits, (stream,), zeros=zeros, skipping=skipping, distinct=distinct)
 
 
-def forward_product(step: Step, part: Part, samples: int) -> Product:
+def forward_gemm(step: StepContext, part: Part, samples: int) -> Gemm:
     """Outputs: (samples x positions) x window by window x out."""
     site = step.site(part, "forward")
     weights = Stream(site.home("weight", "forward"), "weight", step.bits("weight"))
     inputs = _operand(step, site, "activation", "forward", part.whole, samples * part.layer.inputs)
     operands = (inputs, Operand(weights.bits, (weights,)))
-    return _product(step, site, "forward", products(part.layer, samples)["forward"], operands, "activation")
+    return _gemm(step, site, "forward", layer_gemm_sizes(part.layer, samples)["forward"], operands, "activation")
 
 
-def error_product(step: Step, part: Part, samples: int) -> Product:
+def error_gemm(step: StepContext, part: Part, samples: int) -> Gemm:
     """Error at the input of a layer: (samples x positions) x out by out x window; from the output for a direct rule."""
     site = step.site(part, "error")
-    sizes = products(part.layer, samples)["error"]
+    sizes = layer_gemm_sizes(part.layer, samples)["error"]
     if step.rule.path == "direct":
         values = needs.feedback_values(step.network, step.graph, step.rule, part)
         sizes = (samples, values // step.network.classes, step.network.classes, 1)
@@ -96,10 +94,10 @@ def error_product(step: Step, part: Part, samples: int) -> Product:
     sender = step.last.whole if step.rule.path == "direct" else part.whole
     error = _operand(step, site, "error", "error", sender, bits=step.rule.signal_bits(step.bits("error")))
     operands = (error, feedback_operand(step, site))
-    return _product(step, site, "error", sizes, operands, "error", dataflow)
+    return _gemm(step, site, "error", sizes, operands, "error", dataflow)
 
 
-def feedback_operand(step: Step, site: Site) -> Operand:
+def feedback_operand(step: StepContext, site: Site) -> Operand:
     """Where the bits of a feedback weight come from: its own store, the copy, W's own memory, or a generator."""
     rule, chip, bits = step.rule, step.chip, step.bits("feedback")
     streams = []
@@ -128,71 +126,71 @@ def feedback_operand(step: Step, site: Site) -> Operand:
     return Operand(rule.operand_bits(bits), tuple(streams), generated, generator)
 
 
-def gradient_product(step: Step, part: Part, samples: int) -> Product:
+def gradient_gemm(step: StepContext, part: Part, samples: int) -> Gemm:
     """Weight gradient: out x (samples x positions) by (samples x positions) x window."""
-    return outer_product(step, part, samples, "gradient", "gradient")
+    return outer_product_gemm(step, part, samples, "gradient", "gradient")
 
 
-def outer_product(step: Step, part: Part, samples: int, phase: Phase, result: Tensor) -> Product:
+def outer_product_gemm(step: StepContext, part: Part, samples: int, phase: Phase, result: Tensor) -> Gemm:
     """Errors by activations, on the array of `phase` at the part's core for it."""
     site = step.site(part, phase)
     error = _operand(step, site, "error", phase, part.whole)
     activation = _operand(step, site, "activation", phase, part.whole, samples * part.layer.inputs)
-    sizes = products(part.layer, samples)["gradient"]
-    return _product(step, site, phase, sizes, (error, activation), result)
+    sizes = layer_gemm_sizes(part.layer, samples)["gradient"]
+    return _gemm(step, site, phase, sizes, (error, activation), result)
 
 
-def noise_product(step: Step, part: Part) -> Product:
+def noise_gemm(step: StepContext, part: Part) -> Gemm:
     """Responses of a layer to noise: (samples x positions) x window by window x out."""
     site, samples = step.site(part, "forward"), needs.mirror_samples(step.rule, part.layer)
     noise = Stream(site.home("activation", "forward"), "activation", needs.NOISE_BITS)
     weights = Stream(site.home("weight", "forward"), "weight", step.bits("weight"))
     operands = (Operand(noise.bits, (noise,)), Operand(weights.bits, (weights,)))
     dataflow = "os" if site.array("forward").phases.forward == "rs" else None  # a few samples have no rows to keep
-    return _product(step, site, "forward", products(part.layer, samples)["forward"], operands, "error", dataflow)
+    return _gemm(step, site, "forward", layer_gemm_sizes(part.layer, samples)["forward"], operands, "error", dataflow)
 
 
-def mirror_product(step: Step, part: Part) -> Product:
+def mirror_gemm(step: StepContext, part: Part) -> Gemm:
     """Estimate of a layer's weights: out x (samples x positions) by (samples x positions) x window of noise."""
     site, samples = step.site(part, "error"), needs.mirror_samples(step.rule, part.layer)
     responses = Stream(site.home("error", "error"), "error", step.bits("error"))
     noise = Stream(site.home("activation", "error"), "activation", needs.NOISE_BITS)
     operands = (Operand(responses.bits, (responses,)), Operand(noise.bits, (noise,)))
-    return _product(step, site, "error", products(part.layer, samples)["gradient"], operands, "feedback")
+    return _gemm(step, site, "error", layer_gemm_sizes(part.layer, samples)["gradient"], operands, "feedback")
 
 
-def traffic_of(site: Site, product: Product, phase: Phase) -> Traffic:
+def traffic_of(site: Site, product: Gemm, phase: Phase) -> Traffic:
     """Everything that a product does on its core except handing on its results."""
     psum = site.home("psum", phase) if partial_sum_bursts(product.mapping) else None
-    return product_traffic(product, site.array(phase), site.accesses, psum)
+    return gemm_traffic(product, site.array(phase), site.accesses, psum)
 
 
-def psum_bits(step: Step) -> dict[int, int]:
+def psum_bits(step: StepContext) -> dict[int, int]:
     """Accumulators that wait in each core's memory: partial sums between folds, or the error of overlapping windows."""
     most: dict[int, int] = {}
     samples = max(step.sizes)
     for part in (part for found in step.parts.values() for part in found):
-        found = [(part.core, forward_product(step, part, samples))]
+        found = [(part.core, forward_gemm(step, part, samples))]
         if step.learns(part):
-            found.append((part.core, gradient_product(step, part, samples)))
+            found.append((part.core, gradient_gemm(step, part, samples)))
         if step.sends_error(part) and step.rule.signal != "targets":
-            found.append((part.error_core, error_product(step, part, samples)))
+            found.append((part.error_core, error_gemm(step, part, samples)))
         found += _learning_products(step, part, samples)
         for core, product in found:
             most[core] = max(most.get(core, 0), _psum_bits(step, product, part, samples))
     return most
 
 
-def _learning_products(step: Step, part: Part, samples: int) -> list[tuple[int, Product]]:
+def _learning_products(step: StepContext, part: Part, samples: int) -> list[tuple[int, Gemm]]:
     """Products that feedback weights learn by, with their cores."""
     if not step.sends_error(part):
         return []
     if step.rule.learned == "mirror":
-        return [(part.core, noise_product(step, part)), (part.error_core, mirror_product(step, part))]
-    return [(part.error_core, outer_product(step, part, samples, "error", "feedback"))] if step.recomputes else []
+        return [(part.core, noise_gemm(step, part)), (part.error_core, mirror_gemm(step, part))]
+    return [(part.error_core, outer_product_gemm(step, part, samples, "error", "feedback"))] if step.recomputes else []
 
 
-def _psum_bits(step: Step, product: Product, part: Part, samples: int) -> int:
+def _psum_bits(step: StepContext, product: Gemm, part: Part, samples: int) -> int:
     if partial_sum_bursts(product.mapping):
         return product.mapping.m * product.mapping.n * product.repeats * product.accumulator_bits
     overlaps = product.result == "error" and step.rule.path == "layerwise" and needs.overlapping(part.whole)

@@ -7,7 +7,7 @@ from fahw.hardware.array import Array
 from fahw.hardware.memory import Memory
 from fahw.hardware.row_stationary import Convolution, Movement, movement
 from fahw.layers.layer import Layer
-from fahw.work.context import Step
+from fahw.work.context import StepContext
 from fahw.work.counts.accesses import Accesses, Burst, Traffic
 from fahw.work.counts.record import Count
 from fahw.work.mesh import Part
@@ -27,7 +27,7 @@ def convolution(layer: Layer, samples: int) -> Convolution:
     )  # fmt: skip
 
 
-def found_movement(step: Step, part: Part, samples: int) -> Movement:
+def best_movement(step: StepContext, part: Part, samples: int) -> Movement:
     """How the values of a part move. Raises ConfigError where its kernel does not fit the array."""
     site = step.site(part, "forward")
     array, buffer = site.array("forward"), site.home("psum", "forward")
@@ -44,15 +44,15 @@ def found_movement(step: Step, part: Part, samples: int) -> Movement:
     return found
 
 
-def psum_bits(step: Step, part: Part, samples: int) -> int:
+def psum_bits(step: StepContext, part: Part, samples: int) -> int:
     """Partial sums that wait in the buffer."""
-    return found_movement(step, part, samples).waiting * step.bits("accumulator")
+    return best_movement(step, part, samples).waiting * step.bits("accumulator")
 
 
-def forward(step: Step, part: Part, samples: int) -> tuple[Traffic, Shape, int]:
+def forward(step: StepContext, part: Part, samples: int) -> tuple[Traffic, Shape, int]:
     """Traffic, folds (passes) and multiply-accumulates of a part's forward product."""
     site, groups = step.site(part, "forward"), part.layer.groups
-    moved, array, bits = found_movement(step, part, samples), site.array("forward"), step.bits
+    moved, array, bits = best_movement(step, part, samples), site.array("forward"), step.bits
     traffic = _fetch(site.accesses, site.home("weight", "forward"), "weight", bits("weight"), groups,
                      (moved.weights_read, moved.weights_read, moved.passes))  # fmt: skip
     traffic += _fetch(site.accesses, site.home("activation", "forward"), "activation", bits("activation"), groups,
@@ -82,7 +82,7 @@ def _fetch(
     return accesses.read(memory, tensor, bursts, bits, fetched=groups * fetched)  # type: ignore[arg-type]
 
 
-def _elements(step: Step, array: Array, moved: Movement, groups: int, gated: float) -> tuple[Count, ...]:
+def _elements(step: StepContext, array: Array, moved: Movement, groups: int, gated: float) -> tuple[Count, ...]:
     """Actions in the elements. A gated zero is still read; its weight and sum are not, and nothing is multiplied. An
     element that works has a multiply-accumulate in every cycle; those that do not are clock-gated."""
     pads, macs = array.scratchpads, groups * moved.layer.macs

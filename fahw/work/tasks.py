@@ -7,16 +7,16 @@ from math import ceil
 
 from fahw.hardware.array import Array
 from fahw.hardware.part import Phase, Tensor
-from fahw.work.context import Step
+from fahw.work.context import StepContext
 from fahw.work.counts import lanes as vector
 from fahw.work.counts.accesses import Traffic
-from fahw.work.counts.gemm import Product
+from fahw.work.counts.gemm import Gemm
 from fahw.work.counts.optimizer import CONSTANT_BITS
 from fahw.work.counts.record import STREAM_CYCLES, Flow, Task, TaskId, merge_flows
 from fahw.work.mesh import hops_latency, send
 
 
-def product_task(
+def gemm_task(
     phase: Phase, layer: str, part: str, shape: tuple[int, int, int], traffic: Traffic, after: Sequence[TaskId],
     before: Sequence[TaskId] = (), macs: int = 0, micro: int = 0,
 ) -> Task:  # fmt: skip
@@ -40,7 +40,7 @@ def _pieces(shape: tuple[int, int, int], flows: tuple[Flow, ...]) -> tuple[int, 
     return folds * pieces, length, folds * pieces * length - total
 
 
-def vector_task(
+def lane_task(
     phase: Phase, layer: str, array: Array, traffic: Traffic, after: Sequence[TaskId], micro: int = 0
 ) -> Task:
     """A task of the vector lanes alone: a fold is a vector of `STREAM_CYCLES` lane-cycles."""
@@ -56,7 +56,7 @@ def vector_task(
     )  # fmt: skip
 
 
-def spread(step: Step, tensor: Tensor, values: int, bits: int, start: int, ends: Sequence[int]) -> Traffic:
+def multicast(step: StepContext, tensor: Tensor, values: int, bits: int, start: int, ends: Sequence[int]) -> Traffic:
     """Write results at every core that reads them, and send them there; `values` of `bits` each."""
     traffic = send(step.chip, tensor, values * bits, start, ends)
     for core in ends:
@@ -65,14 +65,14 @@ def spread(step: Step, tensor: Tensor, values: int, bits: int, start: int, ends:
     return traffic
 
 
-def shape_of(product: Product) -> tuple[int, int, int]:
+def shape_of(product: Gemm) -> tuple[int, int, int]:
     """Folds of a product, cycles of a full one, cycles of all. Where zeros are skipped, folds that take less than a
     cycle go together."""
     folds = max(1, min(product.mapping.folds * product.repeats, product.cycles))
     return folds, min(product.mapping.fold_cycles, ceil(product.cycles / folds)), product.cycles
 
 
-def descend(step: Step, array: Array, tensor: Tensor, values: int, decays: bool = False) -> Traffic:
+def optimizer_operations(step: StepContext, array: Array, tensor: Tensor, values: int, decays: bool = False) -> Traffic:
     """The optimizer's operations on `values` weights, and the roundings of its sums and of the step; weights that
     `decays` lose a share besides, if the recipe has one."""
     state, master, mode = step.bits("optimizer"), step.bits("master"), step.chip.rounding.update
@@ -85,7 +85,7 @@ def descend(step: Step, array: Array, tensor: Tensor, values: int, decays: bool 
     return traffic
 
 
-def decay(step: Step, array: Array, tensor: Tensor, values: int) -> Traffic:
+def decay_operations(step: StepContext, array: Array, tensor: Tensor, values: int) -> Traffic:
     """w = w - w 2^-n: a shift and a difference."""
     master = (step.bits("master"),)
     return vector.operations(array, tensor, [("shift", values, master), ("subtract", values, master)])

@@ -11,7 +11,7 @@ from fahw.network.error_path import feedback_shape
 from fahw.network.graph import Network
 from fahw.rules.rule import MIRROR_SAMPLES, TERNARY_BITS, Rule
 from fahw.technology.operations import index_bits
-from fahw.work.counts.optimizer import descent_of
+from fahw.work.counts.optimizer import optimizer_costs
 from fahw.work.graph import Graph
 from fahw.work.mesh import Part
 
@@ -108,7 +108,7 @@ def tensor_bits(
     params, learned_params = (_params(graph, group) for group in (own, learning))
     flying = samples * chip.steps_in_flight
     options, partial = chip.update_options, gradient_bits(chip, samples)
-    velocity = descent_of(chip, network, rule).optimizer.state_bits(precision.bits("optimizer"))
+    velocity = optimizer_costs(chip, network, rule).optimizer.state_bits(precision.bits("optimizer"))
     state = (precision.bits("gradient") if partial else 0) + velocity
     receiving = [part for part in own if part.whole.name in graph.roles.receives]
     masks = sum(part.share(mask_bits(graph.tails[part.whole.name])) for part in receiving if _sends(graph, part))
@@ -165,7 +165,7 @@ def kept_beside(chip: Chip, network: Network, rule: Rule, samples: int) -> int:
     """Bits beside each feedback weight: the optimizer's states, or the sum of earlier micro-batches."""
     if not recomputes(chip, rule):
         return 0
-    number, width = descent_of(chip, network, rule).words(chip.precision.bits("optimizer"))
+    number, width = optimizer_costs(chip, network, rule).words(chip.precision.bits("optimizer"))
     return max(number, int(_splits(chip, samples))) * width
 
 

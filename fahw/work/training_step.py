@@ -21,7 +21,7 @@ from fahw.work import learned_feedback as learned
 from fahw.work import row_stationary as rows
 from fahw.work import tensor_sizes as needs
 from fahw.work import transport
-from fahw.work.context import Step
+from fahw.work.context import StepContext
 from fahw.work.counts.accesses import Accesses, fitted, home, place
 from fahw.work.counts.record import Count, Placement, Task, Work
 from fahw.work.counts.site import Site
@@ -108,11 +108,11 @@ class _Draft:
         self.fitted = fitted(chip, most)
         self.rom_bits = self._rom_bits(chip, flat, cores)
 
-    def step(self, chip: Chip, sites: dict[int, Site]) -> Step:
+    def step(self, chip: Chip, sites: dict[int, Site]) -> StepContext:
         """The step on these sites."""
         network, rule, batch_size, form, parts, activity = self._given
         sizes = _micro_batches(batch_size, chip.micro_batch)
-        return Step(chip, network, rule, sizes, form, parts, sites, graph_of(network, rule), activity)
+        return StepContext(chip, network, rule, sizes, form, parts, sites, graph_of(network, rule), activity)
 
     def _rom_bits(self, chip: Chip, flat: list[Part], cores: Iterable[int]) -> int:
         """Bits of fixed feedback weights in read-only memory. Raises ConfigError where they do not fit."""
@@ -140,7 +140,7 @@ def _micro_batches(batch_size: int, micro_batch: int | None) -> tuple[int, ...]:
     return (size,) * full + ((rest,) if rest else ())
 
 
-def _tasks(step: Step) -> Iterable[Task]:
+def _tasks(step: StepContext) -> Iterable[Task]:
     layers = step.network.weighted
     # Where errors do not wait for each other, the first layers go first: the next step's forward waits for them.
     order = layers if step.rule.path == "direct" else layers[::-1]
@@ -160,11 +160,11 @@ def _tasks(step: Step) -> Iterable[Task]:
         yield update_task(step, part)
     for part in filter(step.sends_error, (part for layer in reversed(layers) for part in step.parts[layer.name])):
         if step.separate and step.learns(part):
-            yield transport.task(step, part)
-        yield from learned.tasks(step, part)
+            yield transport.transport_task(step, part)
+        yield from learned.feedback_learning_tasks(step, part)
 
 
-def _one_time(step: Step) -> tuple[Count, ...]:
+def _one_time(step: StepContext) -> tuple[Count, ...]:
     """Writing the rule's own feedback weights for the first time, where they lie in a memory that is written."""
     rule, width = step.rule, step.bits("feedback")
     fixed, bits = step.chip.fixed_home, rule.kept_bits(width) + rule.learned_bits(width)

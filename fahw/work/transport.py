@@ -21,7 +21,7 @@ from fahw.hardware.chip import Chip
 from fahw.hardware.interconnect import Link
 from fahw.rules.rule import Rule
 from fahw.technology.operations import index_bits
-from fahw.work.context import Step
+from fahw.work.context import StepContext
 from fahw.work.counts import lanes as vector
 from fahw.work.counts.accesses import Traffic, home
 from fahw.work.counts.record import Count, Flow, Task, merge_flows, task_id
@@ -54,7 +54,7 @@ class _Message:
     compared: bool
 
 
-def task(step: Step, part: Part) -> Task:
+def transport_task(step: StepContext, part: Part) -> Task:
     """Transport of one part's weights; the payload counts bits, the energy counts words.
 
     It waits for the update that made the weights, and for the error path to have read the old copy.
@@ -95,7 +95,7 @@ def _hop(flow: Flow) -> bool:
     return flow.part.startswith("noc:")
 
 
-def _message(step: Step, part: Part) -> _Message:
+def _message(step: StepContext, part: Part) -> _Message:
     options, rule, bits = step.chip.transport_options, step.rule, step.rule.transported_bits(step.bits("feedback"))
     values = part.layer.weights
     memory = home(step.chip, "feedback", None, "transport")
@@ -111,7 +111,7 @@ def _message(step: Step, part: Part) -> _Message:
     return _Message(values, sent, bits, where + (sent * bits if whole else 0), touched, True)  # a flip needs no value
 
 
-def _read(step: Step, message: _Message) -> int:
+def _read(step: StepContext, message: _Message) -> int:
     """Values that `copy` reads: all of them, or whole words around those that changed."""
     if not message.compared:
         return message.values

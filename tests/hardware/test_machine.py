@@ -19,7 +19,7 @@ from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
 from fahw.study.compare import compare
 from fahw.work.counts.accesses import Accesses
-from fahw.work.counts.gemm import Operand, Product, Stream, product_traffic
+from fahw.work.counts.gemm import Gemm, Operand, Stream, gemm_traffic
 from fahw.work.counts.record import Placement
 from fahw.work.training_step import form_of, training_step
 from tests.support.steps import counts, step
@@ -130,7 +130,7 @@ def test_no_dram_and_no_room_at_the_outermost_level_is_an_error(tmp_path):
 
 def product_of(m, n, k, dataflow, memory, tensors=("activation", "weight")):
     left, right = (Operand(8, (Stream(memory, tensor, 8),)) for tensor in tensors)
-    return Product(Mapping(m, n, k, 4, 4, dataflow), left, right, "activation", 32)
+    return Gemm(Mapping(m, n, k, 4, 4, dataflow), left, right, "activation", 32)
 
 
 @pytest.mark.parametrize("dataflow", ["os", "ws", "is"])
@@ -143,7 +143,7 @@ def test_refetch_is_that_of_the_better_order_of_loops(dataflow, m, n, k, tmp_pat
     memory = chip.memory("buffer")
     placements = [Placement("buffer", t, 8 * size, 8 * size) for t, size in (("activation", m * k), ("weight", k * n))]
     product = product_of(m, n, k, dataflow, memory)
-    traffic = product_traffic(product, chip.arrays[0], Accesses(chip, placements), memory)
+    traffic = gemm_traffic(product, chip.arrays[0], Accesses(chip, placements), memory)
     streamed = sum(c.count for c in traffic.counts if (c.component, c.action) == ("dram", "read"))
     room, mapping = memory.kib * 1024 / 8, product.mapping
     rows, cols = mapping.row_folds, mapping.col_folds

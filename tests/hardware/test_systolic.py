@@ -11,7 +11,7 @@ from fahw.hardware.array import Array
 from fahw.hardware.memory import Memory
 from fahw.hardware.systolic import Mapping, systolic_cycles
 from fahw.work.counts.accesses import Accesses
-from fahw.work.counts.gemm import Operand, Product, Stream, partial_sum_bursts, product_traffic
+from fahw.work.counts.gemm import Gemm, Operand, Stream, gemm_traffic, partial_sum_bursts
 from tests.support.strategies import REFERENCE, chip_of, dataflows, small
 from tests.validation import cycles
 from tests.validation.chips import plain_accesses
@@ -188,9 +188,9 @@ def accesses(tmp_path_factory):
 def access_counts(mapping, accesses):
     """Values read of the left and right operand, and partial sums (read, written), as fahw counts them."""
     left, right = (Operand(8, (Stream(m, t, 8),)) for m, t in ((LEFT, "activation"), (RIGHT, "weight")))
-    product = Product(mapping, left, right, "activation", 8)
+    product = Gemm(mapping, left, right, "activation", 8)
     psum = SUMS if partial_sum_bursts(mapping) else None
-    counts = {(c.component, c.action): c.count for c in product_traffic(product, ARRAY, accesses, psum).counts}
+    counts = {(c.component, c.action): c.count for c in gemm_traffic(product, ARRAY, accesses, psum).counts}
     return counts["a", "read"], counts["b", "read"], counts.get(("c", "read"), 0), counts.get(("c", "write"), 0)
 
 

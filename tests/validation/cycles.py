@@ -11,7 +11,7 @@ from fahw.hardware.array import Array
 from fahw.hardware.memory import Memory
 from fahw.hardware.systolic import Mapping, systolic_cycles
 from fahw.work.counts.accesses import Accesses
-from fahw.work.counts.gemm import Operand, Product, Stream, partial_sum_bursts, product_traffic
+from fahw.work.counts.gemm import Gemm, Operand, Stream, gemm_traffic, partial_sum_bursts
 from tests.validation.chips import plain_accesses
 from tests.validation.page import reference, table
 
@@ -72,9 +72,9 @@ def _cases(lines: Iterable[str]) -> Iterator[Case]:
 def counts(mapping: Mapping, accesses: Accesses) -> tuple[int, int, int, int]:
     """Cycles, operand values read, and results and partial sums written, as fahw counts them."""
     left, right = Operand(8, (Stream(_LEFT, "activation", 8),)), Operand(8, (Stream(_RIGHT, "weight", 8),))
-    product = Product(mapping, left, right, "activation", 8)
+    product = Gemm(mapping, left, right, "activation", 8)
     psum = _SUMS if partial_sum_bursts(mapping) else None
-    found = {(c.component, c.action): c.count for c in product_traffic(product, _ARRAY, accesses, psum).counts}
+    found = {(c.component, c.action): c.count for c in gemm_traffic(product, _ARRAY, accesses, psum).counts}
     sizes = (mapping.m, mapping.n, mapping.k, mapping.rows, mapping.cols, mapping.dataflow)
     written = mapping.m * mapping.n + found.get(("c", "write"), 0)
     return systolic_cycles(*sizes), found["a", "read"], found["b", "read"], written

@@ -25,7 +25,7 @@ MOST_VALUES = 450_000
 
 
 @dataclass(frozen=True)
-class Figure:
+class SweepFigure:
     """A column of numbers: its name in summary.csv, what it is called, its unit, and a factor into that unit.
     `prefixed`: the unit gets a prefix that suits the largest value. `good`: more or less is better, or neither."""
 
@@ -38,27 +38,27 @@ class Figure:
 
 
 FIGURES = (
-    Figure("accuracy_pct_mean", "test accuracy", "%", good=1),
-    Figure("accuracy_pct_std", "± of the accuracy", "%"),
-    Figure("energy_pj_per_sample", "energy per sample", "J", J_PER_PJ, True, -1),
-    Figure("energy_to_target_j", "energy to target", "J", 1.0, True, -1),
-    Figure("seconds_per_sample", "time per sample", "s", 1.0, True, -1),
-    Figure("area_mm2", "area", "mm²", good=-1),
-    Figure("saving_per_step", "energy saved per step", "%", 100.0, good=1),
-    Figure("saving_low", "energy saved, low end", "%", 100.0),
-    Figure("saving_high", "energy saved, high end", "%", 100.0),
-    Figure("saving_to_target", "energy saved to target", "%", 100.0, good=1),
-    Figure("time_saving", "time saved", "%", 100.0, good=1),
-    Figure("interval_cycles", "cycles between steps", good=-1),
-    Figure("power_mw", "power", "mW"),
-    Figure("area_used_mm2", "area used", "mm²", good=-1),
-    Figure("steps_to_target", "steps to target", good=-1),
-    Figure("steps_to_target_std", "± of the steps"),
-    Figure("seeds_reached", "seeds that reach it"),
-    Figure("seeds", "seeds trained"),
-    Figure("transported_bits_per_step", "transported per step", "bit"),
-    Figure("feedback_bits", "feedback stored", "bit"),
-    Figure("spilled_bits", "spilled to DRAM", "bit"),
+    SweepFigure("accuracy_pct_mean", "test accuracy", "%", good=1),
+    SweepFigure("accuracy_pct_std", "± of the accuracy", "%"),
+    SweepFigure("energy_pj_per_sample", "energy per sample", "J", J_PER_PJ, True, -1),
+    SweepFigure("energy_to_target_j", "energy to target", "J", 1.0, True, -1),
+    SweepFigure("seconds_per_sample", "time per sample", "s", 1.0, True, -1),
+    SweepFigure("area_mm2", "area", "mm²", good=-1),
+    SweepFigure("saving_per_step", "energy saved per step", "%", 100.0, good=1),
+    SweepFigure("saving_low", "energy saved, low end", "%", 100.0),
+    SweepFigure("saving_high", "energy saved, high end", "%", 100.0),
+    SweepFigure("saving_to_target", "energy saved to target", "%", 100.0, good=1),
+    SweepFigure("time_saving", "time saved", "%", 100.0, good=1),
+    SweepFigure("interval_cycles", "cycles between steps", good=-1),
+    SweepFigure("power_mw", "power", "mW"),
+    SweepFigure("area_used_mm2", "area used", "mm²", good=-1),
+    SweepFigure("steps_to_target", "steps to target", good=-1),
+    SweepFigure("steps_to_target_std", "± of the steps"),
+    SweepFigure("seeds_reached", "seeds that reach it"),
+    SweepFigure("seeds", "seeds trained"),
+    SweepFigure("transported_bits_per_step", "transported per step", "bit"),
+    SweepFigure("feedback_bits", "feedback stored", "bit"),
+    SweepFigure("spilled_bits", "spilled to DRAM", "bit"),
 )
 _TEXTS = {
     "transport": "transport", "winner": "winner", "baseline_transport": "form of the best bp", "status": "status",
@@ -138,7 +138,7 @@ def _text(points: Sequence[Record], at: str, label: str) -> dict[str, Any]:
     return {"id": at, "label": label, "kind": "text", "at": at, "levels": levels, "codes": codes}
 
 
-def _figure(points: Sequence[Record], figure: Figure) -> dict[str, Any] | None:
+def _figure(points: Sequence[Record], figure: SweepFigure) -> dict[str, Any] | None:
     """A column of numbers; None where no point has one, or all are nought."""
     values = [value for point in points if (value := number(point[figure.name])) is not None]
     if not any(values):

@@ -26,7 +26,7 @@ from fahw.version import code_digest
 
 NOT_COSTS = ("cli", "datasets", "learn", "report", "study")
 """Folders of the package that no cost comes from."""
-BUT_COSTS = ("study/costs/cost_record.py", "study/costs/equal_area.py")
+BUT_COSTS = ("study/costs/cost_record.py", "study/costs/equal_area.py", "study/storage/result_files.py")
 """Modules there that costs do come from."""
 _DIGITS = 12
 

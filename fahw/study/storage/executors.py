@@ -106,7 +106,7 @@ def _on(
 
 
 @contextmanager
-def started(workers: int, prepare: Callable[[], None]) -> Iterator[Executor]:
+def started_processes(workers: int, prepare: Callable[[], None]) -> Iterator[Executor]:
     """Processes that start now and `prepare` themselves, while this one goes on; for `run_tasks`, as `ahead`."""
     with _pool(workers) as pool:
         for _ in range(workers):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fahw.study.sweeps.point import Point
     from fahw.study.sweeps.setups import Setup
 
-COLUMNS = (
+SAVING_COLUMNS = (
     "baseline_transport", "saving_per_step", "saving_low", "saving_high", "winner", "time_saving", "saving_to_target",
 )  # fmt: skip
 _CORNERS = np.array(list(product((0, 1), repeat=len(KINDS))))

@@ -30,7 +30,7 @@ often where that would take more than this share of the time."""
 
 
 @dataclass
-class Work:
+class SweepRun:
     """A sweep under way."""
 
     spec: Sweep

@@ -19,13 +19,13 @@ from fahw.config.validate import Place
 from fahw.errors import ConfigError, Problem, a_kind, whole
 from fahw.study.costs.cost_pool import OnProgress
 from fahw.study.settings import check_folder, trainers
-from fahw.study.storage.executors import started
+from fahw.study.storage.executors import started_processes
 from fahw.study.storage.store import Store
 from fahw.study.sweeps.baseline import rivals
 from fahw.study.sweeps.load import load_placed_sweep
 from fahw.study.sweeps.point import Point
 from fahw.study.sweeps.points import Choice, Points, dimensions, own_place, points_of
-from fahw.study.sweeps.rounds import Work
+from fahw.study.sweeps.rounds import SweepRun
 from fahw.study.sweeps.search import Search, drawn
 from fahw.study.sweeps.setups import Maker, Setup, checked
 
@@ -76,18 +76,18 @@ def sweep(
     with ExitStack() as stack:
         ahead = None
         if executor is None and training > 1 and _trains_much(value, kept, training):
-            ahead = stack.enter_context(started(training, _prepare))
+            ahead = stack.enter_context(started_processes(training, _prepare))
         _check_device(value, device, executor)
         maker = checked(value, place, data_dir, device=device)
         source = Search(value, place) if value.search else Given(points_of(value, place))
         made = maker.all_of(source.ask())
-        work = Work(value, Store(kept), folder, processes, training, executor, on_progress, on_priced, ahead)
+        work = SweepRun(value, Store(kept), folder, processes, training, executor, on_progress, on_priced, ahead)
         folder.mkdir(parents=True, exist_ok=True)
         _work(work, made, source, maker)
         return SweepResult(folder, work.points, source.skipped)
 
 
-def _work(work: Work, made: list[Setup], source: Search | Given, maker: Maker) -> None:
+def _work(work: SweepRun, made: list[Setup], source: Search | Given, maker: Maker) -> None:
     """Do all that the source asks for; the tables are written however it ends."""
     try:
         while made:

@@ -54,7 +54,7 @@ def write_folder(
         for row, on_front in zip(rows, front, strict=True):
             row[name] = int(on_front)
     columns = ["point", *(f"axis.{name}" for name in spec.axes), *SUMMARY_COLUMNS, *EXTRA_COLUMNS]
-    columns[-2:-2] = baseline.COLUMNS
+    columns[-2:-2] = baseline.SAVING_COLUMNS
     for number, row in enumerate(rows, 1):
         row["point"] = number
     write_csv(folder / "summary.csv", columns, rows)

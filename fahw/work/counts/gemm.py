@@ -62,7 +62,7 @@ class Operand:
 
 
 @dataclass(frozen=True)
-class Product:
+class Gemm:
     """A mapped product with its operands, the tensor that results, and the accumulator's width."""
 
     mapping: Mapping
@@ -99,7 +99,7 @@ class Product:
         return self.left, self.right
 
 
-def product_traffic(product: Product, array: Array, accesses: Accesses, psum: Memory | None) -> Traffic:
+def gemm_traffic(product: Gemm, array: Array, accesses: Accesses, psum: Memory | None) -> Traffic:
     """Everything that the product does except handing on its results; `psum` is where partial sums spill."""
     bursts = [_repeat(found, product.repeats) for found in _needed(product, _operand_bursts(product.mapping))]
     fetched = _fetched(product, accesses)
@@ -113,7 +113,7 @@ def product_traffic(product: Product, array: Array, accesses: Accesses, psum: Me
     return traffic + Traffic(_processing_elements(product, array))
 
 
-def _needed(product: Product, bursts: tuple[list[Burst], list[Burst]]) -> tuple[list[Burst], list[Burst]]:
+def _needed(product: Gemm, bursts: tuple[list[Burst], list[Burst]]) -> tuple[list[Burst], list[Burst]]:
     """Bursts without the values that meet nothing but skipped zeros: all rows, or columns, of a fold at once."""
     shapes, stream, (left, right) = product.mapping.fold_shapes, product.mapping.spans[2], bursts
     return (
@@ -136,7 +136,7 @@ def _repeat(bursts: Sequence[Burst], times: int) -> list[Burst]:
     return [(count * times, values) for count, values in bursts]
 
 
-def _fetched(product: Product, accesses: Accesses) -> tuple[int, int]:
+def _fetched(product: Gemm, accesses: Accesses) -> tuple[int, int]:
     """Values of either operand that come from further out if none fits its memory, under the better order of loops."""
     mapping, repeats = product.mapping, product.repeats
     left = _distinct(product.left, mapping.m * mapping.k * repeats)
@@ -215,7 +215,7 @@ def _reads(
     return traffic
 
 
-def _processing_elements(product: Product, array: Array) -> tuple[Count, ...]:
+def _processing_elements(product: Gemm, array: Array) -> tuple[Count, ...]:
     """Actions per active PE-cycle, and the idle ones (filling, draining, unused rows and columns, gated zeros)."""
     mapping, name, result, done = product.mapping, array.name, product.result, product.useful_macs
     a, b, accumulator = product.left.bits, product.right.bits, product.accumulator_bits

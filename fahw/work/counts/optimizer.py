@@ -16,7 +16,7 @@ CONSTANT_BITS = 8
 
 
 @dataclass(frozen=True)
-class Descent:
+class OptimizerCosts:
     """An optimizer, and what the recipe adds: `decays` (weights lose a share), `clips` (gradients saturate), `shifts`
     (rates are powers of two)."""
 
@@ -53,7 +53,7 @@ class Descent:
         return [("multiply", values, (master, CONSTANT_BITS)), ("subtract", values, (master,))]
 
 
-def descent_of(chip: Chip, network: Network, rule: Rule) -> Descent:
+def optimizer_costs(chip: Chip, network: Network, rule: Rule) -> OptimizerCosts:
     """As the network's recipe says for the rule. On a chip that keeps no velocity momentum is plain SGD.
 
     Raises ConfigError where the chip has no place for what the optimizer keeps.
@@ -68,4 +68,4 @@ def descent_of(chip: Chip, network: Network, rule: Rule) -> Descent:
             message = f"{optimizer.name} keeps {optimizer.states} states per weight, {chip.name} keeps none"
             raise ConfigError(Problem("recipe.optimizer", f"{message} (update_options.momentum: false): use sgd"))
         optimizer = OPTIMIZERS["sgd"]
-    return Descent(optimizer, decay > 0, clip is not None, recipe.power_of_two_rates)
+    return OptimizerCosts(optimizer, decay > 0, clip is not None, recipe.power_of_two_rates)

@@ -7,14 +7,14 @@ from math import prod
 from fahw.layers.layer import INPUT, NORMS
 from fahw.work import row_stationary as rows
 from fahw.work import tensor_sizes as needs
-from fahw.work.context import Step
+from fahw.work.context import StepContext
 from fahw.work.counts import lanes as vector
 from fahw.work.counts.accesses import Traffic
 from fahw.work.counts.record import Task, task_id
 from fahw.work.counts.site import Site
-from fahw.work.layer_gemms import forward_product, traffic_of
+from fahw.work.layer_gemms import forward_gemm, traffic_of
 from fahw.work.mesh import Part
-from fahw.work.tasks import product_task, shape_of, spread, vector_task
+from fahw.work.tasks import gemm_task, lane_task, multicast, shape_of
 
 LOSS = "loss"
 """Layer name of the task between forward and error; that before forward is called `input`."""
@@ -22,7 +22,7 @@ IO = "io"
 """The part that brings samples in."""
 
 
-def input_task(step: Step, micro: int) -> Task:
+def input_task(step: StepContext, micro: int) -> Task:
     """Bring samples and labels on chip, through the layers without weights that come first, if any."""
     samples, bits = step.sizes[micro], step.bits("activation")
     ends = step.readers(step.graph.users[INPUT], ("forward",))
@@ -32,14 +32,14 @@ def input_task(step: Step, micro: int) -> Task:
     ops = vector.forward_operations(tail, samples, bits)
     traffic += vector.operations(site.array("forward"), "activation", ops)
     values = samples * sum(item.outputs for item in needs.stored(step.network, tail, None)) if tail else raw
-    traffic += spread(step, "activation", values, bits, site.core, ends)
+    traffic += multicast(step, "activation", values, bits, site.core, ends)
     if step.rule.signal == "targets":
         cores = step.readers(step.graph.senders, ("error",))
-        traffic += spread(step, "error", samples, needs.LABEL_BITS, site.core, cores)
-    return product_task("forward", INPUT, f"{site.prefix}{IO}", (samples, 0, 0), traffic, [], micro=micro)
+        traffic += multicast(step, "error", samples, needs.LABEL_BITS, site.core, cores)
+    return gemm_task("forward", INPUT, f"{site.prefix}{IO}", (samples, 0, 0), traffic, [], micro=micro)
 
 
-def forward_task(step: Step, part: Part, micro: int) -> Task:
+def forward_task(step: StepContext, part: Part, micro: int) -> Task:
     """The product, bias, rounding, the tail of layers without weights, and results to where they are read."""
     site, samples = step.site(part, "forward"), step.sizes[micro]
     array, name = site.array("forward"), part.whole.name
@@ -59,27 +59,27 @@ def forward_task(step: Step, part: Part, micro: int) -> Task:
     users = step.graph.users[name]
     again = ("error",) if step.recomputes else ()  # inputs for the gradient of the feedback weights
     ends = step.readers(users, ("forward", *again)) if users else [step.last.core]
-    traffic += spread(step, "activation", stored, a_bits, site.core, ends)
+    traffic += multicast(step, "activation", stored, a_bits, site.core, ends)
     masks = samples * part.share(needs.mask_bits(tail))
     if masks and users and step.receives(part):
         readers = step.readers(users[:1], ("error",))
-        traffic += spread(step, "mask", masks, 1, site.core, readers)
+        traffic += multicast(step, "mask", masks, 1, site.core, readers)
     below = step.graph.below[name]
     after = step.ids("forward", below, micro) if below else [task_id("forward", INPUT, micro)]
     before = [task_id("update", part.name)] if step.learns(part) and not step.chip.update_delay else []
-    return product_task("forward", part.name, array.name, shape, traffic, after, before, macs, micro)
+    return gemm_task("forward", part.name, array.name, shape, traffic, after, before, macs, micro)
 
 
-def _forward_product(step: Step, part: Part, samples: int) -> tuple[Traffic, tuple[int, int, int], int]:
+def _forward_product(step: StepContext, part: Part, samples: int) -> tuple[Traffic, tuple[int, int, int], int]:
     """Traffic, shape and multiply-accumulates under the array's dataflow."""
     site = step.site(part, "forward")
     if site.array("forward").phases.forward == "rs":
         return rows.forward(step, part, samples)
-    product = forward_product(step, part, samples)
+    product = forward_gemm(step, part, samples)
     return traffic_of(site, product, "forward"), shape_of(product), product.macs
 
 
-def _tail_traffic(step: Step, site: Site, part: Part, samples: int) -> Traffic:
+def _tail_traffic(step: StepContext, site: Site, part: Part, samples: int) -> Traffic:
     """Operations of the tail, second operands of adds, and values that derivatives or a second pass need."""
     array, bits, tail = site.array("forward"), step.bits("activation"), step.graph.tails[part.whole.name]
     ops = [
@@ -101,7 +101,7 @@ def _tail_traffic(step: Step, site: Site, part: Part, samples: int) -> Traffic:
     return traffic + vector.random_bits(step.chip, array, "mask", dropped, "dropout")
 
 
-def loss_task(step: Step, micro: int) -> Task:
+def loss_task(step: StepContext, micro: int) -> Task:
     """Softmax and its difference to the label: exponential table, sum, integer division."""
     site = step.sites[step.last.core]
     array, memory = site.array("forward"), site.home("activation", "forward")
@@ -116,9 +116,9 @@ def loss_task(step: Step, micro: int) -> Task:
     learning, sending = step.readers((last,), ("gradient",)), step.readers(readers, ("error",))
     if signal == "ternary":
         ops.append(("compare", 2 * values, (bits,)))
-        traffic += spread(step, "error", values, step.rule.signal_bits(bits), site.core, sending)
+        traffic += multicast(step, "error", values, step.rule.signal_bits(bits), site.core, sending)
     additions, drawn = vector.dither(step.chip, array, "error", values, step.chip.rounding.of_output_error)
     traffic += vector.operations(array, "error", [*ops, *additions]) + drawn
     ends = list(dict.fromkeys([*learning, *sending])) if signal == "error" else learning
-    traffic += spread(step, "error", values, bits, site.core, ends)
-    return vector_task("error", LOSS, array, traffic, step.ids("forward", (last,), micro), micro)
+    traffic += multicast(step, "error", values, bits, site.core, ends)
+    return lane_task("error", LOSS, array, traffic, step.ids("forward", (last,), micro), micro)

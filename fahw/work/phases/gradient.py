@@ -6,22 +6,22 @@ from math import ceil
 
 from fahw.hardware.part import Tensor
 from fahw.work import tensor_sizes as needs
-from fahw.work.context import Step
+from fahw.work.context import StepContext
 from fahw.work.counts import lanes as vector
 from fahw.work.counts.accesses import Traffic
 from fahw.work.counts.record import Task, task_id
 from fahw.work.counts.site import Site
-from fahw.work.layer_gemms import gradient_product, traffic_of
+from fahw.work.layer_gemms import gradient_gemm, traffic_of
 from fahw.work.mesh import Part
 from fahw.work.phases.forward import LOSS
-from fahw.work.tasks import product_task, shape_of
+from fahw.work.tasks import gemm_task, shape_of
 
 
-def gradient_task(step: Step, part: Part, micro: int) -> Task:
+def gradient_task(step: StepContext, part: Part, micro: int) -> Task:
     """The product, and its sum: over micro-batches in memory at accumulator width, rounded with the last one."""
     site, samples, layer = step.site(part, "gradient"), step.sizes[micro], part.layer
     array, mode, acc = site.array("gradient"), step.chip.rounding.gradient, step.bits("accumulator")
-    product = gradient_product(step, part, samples)
+    product = gradient_gemm(step, part, samples)
     traffic = traffic_of(site, product, "gradient")
     tail = step.graph.tails[part.whole.name]
     norms, last = part.share(needs.norm_params(tail)), micro + 1 == len(step.sizes)
@@ -37,10 +37,12 @@ def gradient_task(step: Step, part: Part, micro: int) -> Task:
     reads = step.rule.path == "direct" and users
     above = step.ids("error", users[:1] if reads else users, micro) if users else [task_id("error", LOSS, micro)]
     after = [*above, task_id("forward", part.name, micro)]
-    return product_task("gradient", part.name, array.name, shape_of(product), traffic, after, (), product.macs, micro)
+    return gemm_task("gradient", part.name, array.name, shape_of(product), traffic, after, (), product.macs, micro)
 
 
-def _accumulate(step: Step, site: Site, tensor: Tensor, values: int, place: tuple[int, bool], mode: str) -> Traffic:
+def _accumulate(
+    step: StepContext, site: Site, tensor: Tensor, values: int, place: tuple[int, bool], mode: str
+) -> Traffic:
     """Add `values` to those of earlier micro-batches, and round them with the last."""
     if not values:
         return Traffic()
@@ -58,7 +60,7 @@ def _accumulate(step: Step, site: Site, tensor: Tensor, values: int, place: tupl
     return traffic + site.accesses.write(site.home(tensor, "gradient"), tensor, [(1, values)], bits)
 
 
-def touched_share(step: Step, part: Part) -> float:
+def touched_share(step: StepContext, part: Part) -> float:
     """Share of weights whose gradient over the batch is not zero, where the update skips the others. Zeros are taken to
     fall independently of each other. Raises ConfigError where their share is not known."""
     if not step.chip.update_options.skip_zeros or step.rule.decay or step.descent.decays:

@@ -8,17 +8,17 @@ from math import ceil
 from fahw.hardware.part import Tensor
 from fahw.work import learned_feedback as learned
 from fahw.work import tensor_sizes as needs
-from fahw.work.context import Step
+from fahw.work.context import StepContext
 from fahw.work.counts import lanes as vector
 from fahw.work.counts.accesses import Traffic
 from fahw.work.counts.record import Task, task_id
 from fahw.work.counts.site import Site
 from fahw.work.mesh import Part
 from fahw.work.phases.gradient import touched_share
-from fahw.work.tasks import decay, descend, vector_task
+from fahw.work.tasks import decay_operations, lane_task, optimizer_operations
 
 
-def update_task(step: Step, part: Part) -> Task:
+def update_task(step: StepContext, part: Part) -> Task:
     """The step on the master weights by the recipe's optimizer, then the rounded copy for the forward memory."""
     site, layer = step.site(part, "update"), part.layer
     array, accesses = site.array("update"), site.accesses
@@ -30,26 +30,26 @@ def update_task(step: Step, part: Part) -> Task:
     if options.in_place:  # by rows, as they are stored: no overhead of a transposable memory
         traffic += accesses.read(memory, "weight", [(1, values)], step.bits("weight"))
     traffic += accesses.write(memory, "weight", [(1, values)], step.bits("weight"), factor)
-    traffic += descend(step, array, "master", values, decays=True)
+    traffic += optimizer_operations(step, array, "master", values, decays=True)
     traffic += _update_exponents(step, site, values)
     if not options.in_place:
         traffic += vector.rounding(step.chip, array, "weight", values, "nearest", step.bits("master"))
     params = layer.biases + part.share(needs.norm_params(step.graph.tails[part.whole.name]))
     if params:
         traffic += _states(step, site, dict.fromkeys([*_kept(step), "master"], "param"), params)
-        traffic += descend(step, array, "param", params)
+        traffic += optimizer_operations(step, array, "param", params)
     after = [task_id("gradient", part.name, micro) for micro in step.micros]
     if step.sends_error(part):
         if step.rule.decay:
-            traffic += decay(step, array, "master", layer.weights)
+            traffic += decay_operations(step, array, "master", layer.weights)
         if step.together:
-            traffic += learned.follow(step, part)
+            traffic += learned.kolen_pollack_update(step, part)
         if step.together or (step.rule.reads_weight and step.chip.error_reaches_weights):
             after += [task_id("error", part.name, micro) for micro in step.micros]
-    return vector_task("update", part.name, array, traffic, after)
+    return lane_task("update", part.name, array, traffic, after)
 
 
-def _update_exponents(step: Step, site: Site, values: int) -> Traffic:
+def _update_exponents(step: StepContext, site: Site, values: int) -> Traffic:
     """Of what the update writes, where scales are dynamic; of the copy that it sends too."""
     traffic = vector.exponents(site, "update", "weight", values, step.bits("master"))
     for state in _kept(step):
@@ -63,7 +63,7 @@ def _update_exponents(step: Step, site: Site, values: int) -> Traffic:
     return traffic
 
 
-def _kept(step: Step) -> list[Tensor]:
+def _kept(step: StepContext) -> list[Tensor]:
     """What the update reads for a weight besides its forward word: gradient, optimizer's states and master, as far as
     they are kept."""
     options = step.chip.update_options
@@ -73,7 +73,7 @@ def _kept(step: Step) -> list[Tensor]:
     return [tensor for tensor, is_kept in kept.items() if is_kept]
 
 
-def _states(step: Step, site: Site, homes: Mapping[Tensor, Tensor], values: int) -> Traffic:
+def _states(step: StepContext, site: Site, homes: Mapping[Tensor, Tensor], values: int) -> Traffic:
     """Read each state of `values` weights and write it back, save for the gradient. `homes`: what it lies among."""
     traffic = Traffic()
     for state, tensor in homes.items():

@@ -1,7 +1,8 @@
 """Bits that integer trainings end with: a change of the arithmetic must not go unnoticed.
 
-Nothing outside says that these are the right bits (`test_reference.py` beside it sees to that). Where they change on purpose,
-`_ARITHMETIC_VERSION` is raised, so that no stored result passes for a new one, and the digests here are written anew.
+Nothing outside says that these are the right bits (`test_reference.py` beside it sees to that). Where they change on
+purpose, `_ARITHMETIC_VERSION` is raised, so that no stored result passes for a new one, and the digests here are
+written anew.
 """
 
 from hashlib import sha256

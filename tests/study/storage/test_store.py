@@ -260,7 +260,7 @@ def test_processes_started_early_train_the_same_and_may_die(tmp_path, monkeypatc
 
     @contextmanager
     def watched(workers, prepare):
-        with execute.started(workers, prepare) as pool:
+        with execute.started_processes(workers, prepare) as pool:
             begun.append(pool)
             pool.submit(os._exit, 1)
             yield pool
@@ -282,7 +282,7 @@ def test_a_wrong_sweep_leaves_no_process_behind(tmp_path, monkeypatch):
 
     @contextmanager
     def watched(workers, prepare):
-        with execute.started(workers, prepare) as pool:
+        with execute.started_processes(workers, prepare) as pool:
             children.update(child.pid for child in multiprocessing.active_children())
             yield pool
 

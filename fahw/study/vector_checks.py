@@ -1,0 +1,78 @@
+"""Whether golden vectors can be made of a training: its formats, its layers, its momentum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fahw.errors import ConfigError, Problem
+from fahw.formats.fixed_point import RANDOM_BITS
+from fahw.formats.precision import TENSORS
+from fahw.hardware.chip import Chip
+from fahw.layers.layer import INPUT
+from fahw.network.error_path import few_layers
+from fahw.network.graph import Network
+from fahw.network.recipe import Tuning
+from fahw.optimizers import OPTIMIZERS
+
+PLAIN_KINDS = ("linear", "conv2d", "maxpool2d", "avgpool2d", "flatten", "relu", "tanh")
+"""Layer kinds that golden vectors support."""
+CONSTANT_BITS = 32
+"""Width of the constants in the files."""
+
+
+def check_momentum(tuning: Tuning) -> None:
+    """Raise ConfigError unless updates are plain momentum."""
+    optimizer = OPTIMIZERS[tuning.optimizer]
+    if (optimizer.along, optimizer.blends) != ("velocity", 1) or tuning.weight_decay or tuning.clip is not None:
+        message = f"vectors are of plain momentum (got {optimizer.name}, weight decay {tuning.weight_decay:g}, clip"
+        raise ConfigError(Problem("recipe.optimizer", f"{message} {tuning.clip}): leave the others out"))
+
+
+def all_of(checks: list[Callable[[], object]]) -> None:
+    """Run all checks; raise the problems of all of them at once."""
+    problems: list[Problem] = []
+    for check in checks:
+        try:
+            check()
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+
+
+def check_fixed_point(chip: Chip) -> None:
+    """Raise ConfigError unless the chip computes integers of known scale, with nothing late."""
+    if chip.rounding.random_bits != RANDOM_BITS:
+        message = f"golden vectors hold {RANDOM_BITS} random bits per rounding, not {chip.rounding.random_bits}"
+        raise ConfigError(Problem(chip.name, message, "rounding.random_bits"))
+    if not chip.precision.is_integer:
+        named = dict.fromkeys(str(getattr(chip.precision, tensor)) for tensor in TENSORS)
+        others = ", ".join(name for name in named if not name.isdigit()) or "a dynamic scale"
+        message = f"golden vectors are integers of known scale, not {others}: give widths of 1 to 16 bits"
+        raise ConfigError(Problem(chip.name, message, "precision"))
+    if chip.update_delay or chip.transport_options.period > 1:
+        message = "golden vectors are of steps whose updates and transports come in time: set update_delay to 0,"
+        message += " and transport_options.period to 1"
+        raise ConfigError(Problem(chip.name, message, "update_delay"))
+
+
+def check_layers(network: Network) -> None:
+    """Exported are chains of plain layers: no branches, no groups, dilation or padding other than with zeros, no tiled
+    feedback. Raises ConfigError with every layer that is something else."""
+    found: dict[str, list[str]] = {}
+    before = INPUT
+    for layer in network.layers:
+        reasons = {
+            layer.kind: layer.kind not in PLAIN_KINDS,
+            "a branch": layer.kind != "add" and layer.sources != (before,),
+            f"groups={layer.groups}": layer.groups != 1,
+            f"dilation={layer.dilation}": layer.dilation != (1, 1),
+            f"padding_mode={layer.padding_mode}": layer.padding_mode != "zeros",
+            f"dfa_feedback={network.dfa_feedback}": layer.kind == "conv2d" and network.dfa_feedback != "dense",
+        }
+        for reason in (reason for reason, applies in reasons.items() if applies):
+            found.setdefault(reason, []).append(layer.name)
+        before = layer.name
+    if found:
+        problems = ", ".join(f"{reason} ({few_layers(names)})" for reason, names in found.items())
+        raise ConfigError(Problem(network.name, f"the export of vectors cannot take {problems} yet"))
