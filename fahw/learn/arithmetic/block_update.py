@@ -13,7 +13,7 @@ from fahw.formats.number import fixed
 from fahw.learn.arithmetic.optimizer import clip_word, root
 from fahw.learn.arithmetic.update_constants import Constants, UpdateFormats, gradient_unit
 from fahw.learn.state.parameters import FlatArrays, Gradient
-from fahw.learn.state.rounding_losses import Tally, in_vain
+from fahw.learn.state.rounding_losses import RoundingLosses, in_vain
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +57,11 @@ class BlockUpdate:
 
     def __init__(
         self, formats: UpdateFormats, constants: Constants, block: FlatArrays, noise: Noise, scratch: Scratch,
-        tally: Tally | None,
+        losses: RoundingLosses | None,
     ) -> None:  # fmt: skip
         self._formats, self._constants, self._block = formats, constants, block
         self._noise, self._state_noise = noise, iter(noise.states)
-        self._scratch, self._tally = scratch, tally
+        self._scratch, self._losses = scratch, losses
         self.momentum, self.second_moment = formats.settings.momentum, formats.settings.second_moment
 
     def run(self, gradients: dict[str, Gradient], step: int) -> None:
@@ -75,19 +75,20 @@ class BlockUpdate:
         block.words.copy_(saturate_(x if bits == 1 else x.round_(), bits))
 
     def blend(self, state: Tensor, gradient: Tensor, keep: bool = False) -> Tensor:
-        """round((state * momentum + gradient * 2^align) / 2^8), where the state lies unless it is to `keep`."""
+        """The new state, round((state * momentum + gradient * 2^align) / 2^8), where the state lies unless it is to
+        `keep`."""
         f, dtype, noise = self._formats, self._constants.velocity, next(self._state_noise)
         v = self._buffer("state", dtype).copy_(state) if keep else state.to(dtype)  # in float32 the state itself
         v.mul_(f.momentum * 2.0**-MU_BITS).add_(gradient.to(dtype), alpha=2.0 ** (max(0, f.align) - MU_BITS))
-        rounded = v if f.state_bits == 1 else round_(v, f.modes.update, self._drawn(noise, dtype))
+        rounded = v if f.state_bits == 1 else round_(v, f.modes.update, self._noise_as(noise, dtype))
         return saturate_(rounded, f.state_bits)
 
     def sign(self, gradient: Tensor) -> Tensor:
-        """-1, 0 or 1."""
+        """The sign: -1, 0 or 1."""
         return gradient.sign()
 
     def real(self, gradient: Tensor) -> Tensor:
-        """Mean gradients of the batch in float32."""
+        """The mean gradients of the batch in float32."""
         x = torch.empty_like(gradient, dtype=torch.float32)
         for each in self._block.slices:
             unit = gradient_unit(self._formats.tensor(each.layer, each.is_bias).gradient, self._formats.settings)
@@ -109,7 +110,9 @@ class BlockUpdate:
             else:
                 part.copy_(sums.reshape(-1)[each.first : each.first + part.numel()])
             part.mul_(2.0 ** -f.tensor(each.layer, each.is_bias).gradient_shift)
-        rounded = g if f.gradient_bits == 1 else round_(g, f.modes.gradient, self._drawn(self._noise.gradient, dtype))
+        rounded = (
+            g if f.gradient_bits == 1 else round_(g, f.modes.gradient, self._noise_as(self._noise.gradient, dtype))
+        )
         saturate_(rounded, f.gradient_bits)
         if f.settings.clip is not None:
             for each in self._block.slices:
@@ -137,7 +140,7 @@ class BlockUpdate:
         x = self._buffer("product", dtype)
         for each in block.slices:
             torch.mul(block.master[each.part], 0 if each.is_bias else self._constants.decay, out=x[each.part])
-        round_(x, self._formats.modes.update, self._drawn(self._noise.decay, dtype))
+        round_(x, self._formats.modes.update, self._noise_as(self._noise.decay, dtype))
         self._subtract(x)
 
     def _move(self, direction: Tensor) -> None:
@@ -146,19 +149,19 @@ class BlockUpdate:
         x, direction = self._buffer("product", dtype), direction.to(dtype)
         for each, factor in zip(self._block.slices, self._constants.rates, strict=True):
             torch.mul(direction[each.part], factor, out=x[each.part])
-        if self._tally is not None:
-            self._note(self._tally, x)
-        round_(x, self._formats.modes.update, self._drawn(self._noise.master, dtype))
+        if self._losses is not None:
+            self._count_losses(self._losses, x)
+        round_(x, self._formats.modes.update, self._noise_as(self._noise.master, dtype))
         self._subtract(x)
 
-    def _note(self, tally: Tally, x: Tensor) -> None:
-        """Note what rounding loses of changes in units of the master, before they are rounded."""
+    def _count_losses(self, losses: RoundingLosses, x: Tensor) -> None:
+        """Count what rounding loses of changes in units of the master, before they are rounded."""
         f = self._formats
         for each in self._block.slices:
             units, form = x[each.part].double(), fixed(f.master_bits)
-            still = in_vain(units, f.modes.update, RANDOM_BITS)
-            moved = self._block.master[each.part].double() - units
-            tally.changed(each.layer, "bias" if each.is_bias else "master", moved, form, 1.0, still)
+            stagnation = in_vain(units, f.modes.update, RANDOM_BITS)
+            exact = self._block.master[each.part].double() - units
+            losses.changed(each.layer, "bias" if each.is_bias else "master", exact, form, 1.0, stagnation)
 
     def _subtract(self, x: Tensor) -> None:
         """Subtract whole units from the masters, which saturate."""
@@ -168,7 +171,8 @@ class BlockUpdate:
         else:
             master.copy_(saturate_(master.to(x.dtype).sub_(x), bits))
 
-    def _drawn(self, random: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    def _noise_as(self, random: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+        """Random bytes as floats."""
         return None if random is None else self._buffer("noise", dtype).copy_(random)
 
     def _buffer(self, use: str, dtype: torch.dtype) -> Tensor:

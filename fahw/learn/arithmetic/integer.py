@@ -50,7 +50,7 @@ from fahw.learn.kernels.matmul import Way
 from fahw.learn.kernels.windows import columns
 from fahw.learn.state.overflow import bounds
 from fahw.learn.state.parameters import FlatParameters, Gradient, Parameters
-from fahw.learn.state.rounding_losses import Tally, note_update, stored_at_ends
+from fahw.learn.state.rounding_losses import RoundingLosses, note_update, stored_at_ends
 from fahw.learn.state.scales import Scales, value_fracs
 from fahw.network.error_path import roles_of
 from fahw.network.graph import Network
@@ -60,7 +60,7 @@ from fahw.rules.rule import Rule
 
 
 class Integer:
-    """`Arithmetic` of one training: `scales` fix every format, `random` is the rounding generator it consumes.
+    """The `Arithmetic` of one training: `scales` fix every format, `random` is the rounding generator it consumes.
 
     `way` forces a way to multiply (`product.Way`), for tests.
     """
@@ -89,7 +89,7 @@ class Integer:
         self._delta_type = word_dtype(precision.bits("error"))
 
     def initial(self, network: Network, seed: int, device: torch.device = CPU) -> FlatParameters:
-        """The draw rounded into the master format; what learns lies in flat arrays."""
+        """The drawn weights rounded into the master format; what learns lies in flat arrays."""
         drawn = {layer.name: self._settings.with_states(self._drawn(layer, seed)) for layer in network.trained}
         return FlatParameters(drawn, roles_of(network, self._rule).learns, device)
 
@@ -105,24 +105,24 @@ class Integer:
         return Parameters(weight, master, torch.zeros(layer.biases) if layer.bias else None)
 
     def encode(self, pixels: Pixels, maximum: int) -> Tensor:
-        """Words of the input format."""
+        """The pixels in words of the input format."""
         table = pixel_table(self._precision.bits("activation"), maximum)
         return torch.from_numpy(table.astype(np.int8 if self._operand_type == torch.int8 else np.float32)[pixels])
 
     def arranged(self, x: Tensor) -> Tensor:
-        """Samples last."""
+        """The inputs, samples last."""
         return x.movedim(0, -1)
 
     def by_sample(self, logits: Tensor) -> Tensor:
-        """Samples first."""
+        """The logits, samples first."""
         return logits.t()
 
     def operand(self, layer: Layer, x: Tensor) -> Tensor:
-        """Words as products read them, (inputs of one output, positions * n)."""
+        """The words as products read them, (inputs of one output, positions * n)."""
         return columns(x.contiguous(), layer) if layer.kind == "conv2d" else x
 
     def weighted(self, layer: Layer, parameters: Parameters, operand: Tensor) -> Tensor:
-        """Product, bias and one rounding into the output format."""
+        """The outputs: product, bias and one rounding into the output format."""
         s, bound = self._scales[layer.name], self._bounds[layer.name].forward
         acc_frac = s.input.frac + s.weight.frac
         shift = useful_shift(bound, acc_frac - s.output.frac)
@@ -142,34 +142,34 @@ class Integer:
         return self._unweighted.added(layer, inputs, self._rounding.activation, self._accumulator)
 
     def normalised(self, layer: Layer, parameters: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
-        """In float64, its sums exact, rounded once; see `Norms`."""
+        """The output of a unit in float64, its sums exact, rounded once; see `Norms`."""
         return self._norms.forward(layer, parameters, x, self._random, self._of_batch, self._training), x
 
     def loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
-        """Softmax from the exponential table and one integer division, less one-hot."""
+        """The output error, softmax from the exponential table and one integer division, less one-hot, and the loss."""
         s, mode, bits = self._scales[self._last], self._rounding.of_output_error, self._precision.bits("activation")
-        drawn = random_bytes(self._random, logits.numel() * draws_random(mode, s.delta.bits), logits.device)
-        noise = Noise(drawn.view(logits.shape), RANDOM_BITS) if len(drawn) else None
+        random = random_bytes(self._random, logits.numel() * draws_random(mode, s.delta.bits), logits.device)
+        noise = Noise(random.view(logits.shape), RANDOM_BITS) if len(random) else None
         error, nats = softmax_error(logits, labels, bits, s.output.frac, s.delta, mode, noise)
         return saturate_(error, s.delta.bits).to(self._delta_type), nats
 
     def error(self, layer: Layer, delta: Tensor, feedback: Tensor) -> Tensor:
-        """B^T delta, its windows added up in the accumulator; rounded once."""
+        """The error B^T delta, its windows added up in the accumulator; rounded once."""
         acc = layer_products.errors(layer, delta, feedback, self._bounds[layer.name].error, self._way)
         return self._sent_down(layer, acc, self._scales[layer.name].delta.frac)
 
     def signal(self, rule: Rule, output_error: Tensor, labels: Tensor) -> Tensor:
-        """As it is, -1, 0 and 1, or one-hot."""
+        """The output error as it is or in its ternary form, or the labels one-hot."""
         return coded_words(rule, output_error, labels, self._scales[self._last].delta.frac)
 
     def direct_error(self, layer: Layer, signal: Tensor, feedback: Tensor) -> Tensor:
-        """B^T e, or the tiled e through the kernel B; rounded once."""
+        """The error B^T e, or the tiled e through the kernel B; rounded once."""
         frac = signal_frac(self._rule, self._scales[self._last].delta.frac)
         acc = layer_products.direct_errors(layer, signal, feedback, self._bounds[layer.name].error, self._way)
         return self._sent_down(layer, acc, frac)
 
     def pruned(self, layer: Layer, error: Tensor, rule: Rule, draw: int) -> Tensor:
-        """With one random byte per word, in the order of memory."""
+        """The error with small words rounded by one random byte each, in the order of memory."""
         random = random_bytes(self._random, error.numel(), error.device)
         return pruned_words(error, rule, random, Format(self._precision.bits("error"), 0))
 
@@ -178,7 +178,7 @@ class Integer:
         return self._unweighted.backward(layer, saved, error)
 
     def norm_error(self, layer: Layer, parameters: Parameters, saved: Tensor, error: Tensor) -> tuple[Tensor, Gradient]:
-        """In float64, its sums exact, rounded once."""
+        """The error through a unit in float64, its sums exact, rounded once, and the gradient sums."""
         return self._norms.backward(layer, parameters, saved, error, self._random)
 
     def summed(self, errors: list[Tensor]) -> Tensor:
@@ -186,21 +186,22 @@ class Integer:
         return self._unweighted.summed(errors)
 
     def gradient(self, layer: Layer, delta: Tensor, operand: Tensor) -> Gradient:
-        """Accumulators, wrapped: int32 or float; the next step may use their memory again."""
+        """The accumulators, wrapped: int32 or float; the next step may use their memory again."""
         return self._gradients.sums(layer, delta, operand)
 
     def update(self, parameters: dict[str, Parameters], gradients: dict[str, Gradient], rate: float, step: int) -> None:
-        """In place, the forward words too."""
+        """Move the parameters in place, the forward words too."""
         assert isinstance(parameters, FlatParameters), "as `initial` gives them"
         self._optimizer.update(parameters.arrays, gradients, rate, step)
-        if self._accumulator.tally is not None:
+        if self._accumulator.losses is not None:
             learning = {name: parameters[name] for name in self._scales if name in gradients}
             states = 0 if self._settings.optimizer.is_float else self._settings.optimizer.states
-            note_update(self._accumulator.tally, learning, gradients, self._scales, states)
+            note_update(self._accumulator.losses, learning, gradients, self._scales, states)
         self._norms.update(parameters, gradients, rate, step)
 
     def evaluator(self, seed: int, batch_statistics: bool = False) -> Integer:
-        """The same formats; its own random bytes where outputs or errors are rounded stochastically."""
+        """The arithmetic in the same formats, with its own random bytes where outputs or errors are rounded
+        stochastically."""
         other = copy(self)
         other._training, other._of_batch = False, batch_statistics
         modes = self._rounding
@@ -212,30 +213,30 @@ class Integer:
         return other
 
     def plain(self, layer: Layer, parameters: Parameters) -> tuple[Tensor, Tensor | None]:
-        """Words times their units; of a batch norm, themselves."""
+        """The words times their units; of a batch norm, the float scale and shift, unchanged."""
         if layer.kind in NORMS:
             return parameters.weight, parameters.bias
         s, bias = self._scales[layer.name], parameters.bias
         weight = parameters.weight.float() * 2.0**-s.weight.frac
         return weight, None if bias is None else bias.float() * 2.0**-s.bias.frac
 
-    def watch(self, tally: Tally | None) -> None:
-        """Outputs and errors as they are rounded, and every update."""
-        self._accumulator.tally = self._optimizer.tally = tally
+    def watch(self, losses: RoundingLosses | None) -> None:
+        """From now on count what roundings of outputs and errors lose, and every update; None: no longer."""
+        self._accumulator.losses = self._optimizer.losses = losses
 
     def unit_ratio(self, layer: Layer) -> float:
-        """By the scales."""
+        """The value of one feedback step over one weight step, from the layer's fixed-point scales."""
         s = self._scales[layer.name]
         return 2.0 ** (s.weight.frac - s.feedback.frac)
 
     def saturated(self, parameters: dict[str, Parameters]) -> dict[str, float]:
-        """Of weight words, masters and velocities; formats of one bit are left out."""
+        """The share of weight words, masters and velocities at an end; formats of one bit are left out."""
         kinds = ("weight", "master") if self._settings.optimizer.is_float else ("weight", "master", "optimizer")
         bits = {kind: self._precision.bits(kind) for kind in kinds}
         return stored_at_ends([parameters[name] for name in self._scales], bits)
 
     def _sent_down(self, layer: Layer, acc: Tensor, delta_frac: int) -> Tensor:
-        """Words of the error format at the layer's input, from their accumulators."""
+        """The words of the error format at the layer's input, from their accumulators."""
         s, bound = self._scales[layer.name], self._bounds[layer.name].error
         shift = useful_shift(bound, delta_frac + s.feedback.frac - s.error.frac)
         words = self._accumulator.rounded(acc, bound, shift, s.error, self._rounding.error, (layer.name, "error"))

@@ -22,7 +22,7 @@ from fahw.learn.arithmetic.update_constants import Constants, UpdateFormats, sha
 from fahw.learn.kernels.compiled import loops
 from fahw.learn.kernels.device import CPU
 from fahw.learn.state.parameters import FlatArrays, Gradient
-from fahw.learn.state.rounding_losses import Tally
+from fahw.learn.state.rounding_losses import RoundingLosses
 from fahw.learn.state.scales import Scales
 from fahw.prng import Lfsr
 
@@ -41,8 +41,8 @@ class IntegerOptimizer:
         reach: dict[str, tuple[int, int]],
     ) -> None:  # fmt: skip
         self._formats, self._random = UpdateFormats(settings, modes, scales, reach), random
-        self.tally: Tally | None = None
-        """Where losses are noted, if anywhere."""
+        self.losses: RoundingLosses | None = None
+        """What counts the losses of rounding, if anything does."""
         self._rate: float | None = None
         self._constants: dict[tuple[str, bool], Constants] = {}
         self._scratch = Scratch()
@@ -57,30 +57,31 @@ class IntegerOptimizer:
             return
         for start, block in arrays.cut(_BLOCK):
             constants = shared([self._constants[each.layer, each.is_bias] for each in block.slices])
-            own = noise.cut(start, len(block.master))
-            BlockUpdate(self._formats, constants, block, own, self._scratch, self.tally).run(gradients, step)
+            block_noise = noise.cut(start, len(block.master))
+            BlockUpdate(self._formats, constants, block, block_noise, self._scratch, self.losses).run(gradients, step)
 
     def _draw(self, arrays: FlatArrays) -> Noise:
-        """Random bytes for all gradients, then for all sums with states, all decays and all masters."""
+        """The random bytes for all gradients, then for all sums with states, all decays and all masters."""
         f, modes, size = self._formats, self._formats.modes, len(arrays.master)
         blends = f.settings.optimizer.blends
-        wanted = (
+        uses = (
             draws_random(modes.gradient, f.gradient_bits),
             *[draws_random(modes.update, f.state_bits)] * blends,
             modes.update == "stochastic" and f.settings.weight_decay > 0,
             modes.update == "stochastic",  # what is subtracted from the master is rounded whatever its width
         )
-        taken = iter(torch.split(random_bytes(self._random, size * sum(wanted), arrays.master.device), size))
-        gradient, *states, decay, master = (next(taken) if each else None for each in wanted)
+        random = random_bytes(self._random, size * sum(uses), arrays.master.device)
+        parts = iter(torch.split(random, size))
+        gradient, *states, decay, master = (next(parts) if each else None for each in uses)
         return Noise(gradient, tuple(states), decay, master)
 
     def _loops_apply(self, arrays: FlatArrays) -> bool:
-        """Whether the compiled loops compute this update, which note no losses."""
+        """Whether the compiled loops compute this update, which count no losses."""
         f, settings = self._formats, self._formats.settings
-        plain = settings.name == "momentum" and not settings.weight_decay and settings.clip is None
+        momentum = settings.name == "momentum" and not settings.weight_decay and settings.clip is None
         rounded = f.modes.gradient == "nearest" and f.modes.update != "floor"
         wide = min(f.gradient_bits, f.state_bits, f.master_bits, f.weight_bits) > 1 and f.weight_bits <= 8
-        return plain and rounded and wide and f.align >= 0 and self.tally is None and arrays.master.device == CPU
+        return momentum and rounded and wide and f.align >= 0 and self.losses is None and arrays.master.device == CPU
 
     def _by_loop(self, compiled: ModuleType, arrays: FlatArrays, gradients: dict[str, Gradient], noise: Noise) -> None:
         """Move the arrays by momentum, in one loop per tensor."""

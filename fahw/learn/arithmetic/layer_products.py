@@ -21,7 +21,7 @@ from fahw.learn.state.parameters import Gradient
 
 
 def outputs(layer: Layer, weight: Tensor, operand: Tensor, bound: int, way: Way | None) -> Tensor:
-    """Weight (out, ...) times operand (inputs of one output, positions * n)."""
+    """The product of weight (out, ...) and operand (inputs of one output, positions * n)."""
     rows = weight.flatten(1)
     if layer.groups == 1:
         return product(rows, operand, bound, way)
@@ -30,7 +30,7 @@ def outputs(layer: Layer, weight: Tensor, operand: Tensor, bound: int, way: Way 
 
 
 def errors(layer: Layer, delta: Tensor, feedback: Tensor, bound: int, way: Way | None) -> Tensor:
-    """Feedback^T (as the weight) times delta (out, ..., n), summed where windows overlap: (in, ..., n)."""
+    """The product of feedback^T (as the weight) and delta (out, ..., n), summed where windows overlap: (in, ..., n)."""
     back = _backwards(layer)
     if back is not None:
         turned = feedback.flip(2, 3).transpose(0, 1).flatten(1)
@@ -45,7 +45,8 @@ def errors(layer: Layer, delta: Tensor, feedback: Tensor, bound: int, way: Way |
 
 
 def direct_errors(layer: Layer, signal: Tensor, feedback: Tensor, bound: int, way: Way | None) -> Tensor:
-    """Feedback^T times what is sent back from the output, or the tiled signal through the kernel: (in, ..., n)."""
+    """The product of feedback^T and what is sent back from the output, or of the kernel and the tiled signal:
+    (in, ..., n)."""
     if feedback.dim() == 2:
         return product(feedback.t(), signal, bound, way)
     tiles = layer_tiling(layer, feedback.device)
@@ -65,7 +66,7 @@ class GradientSums:
         self._columns: dict[tuple[int, torch.dtype], Tensor] = {}
 
     def sums(self, layer: Layer, delta: Tensor, operand: Tensor) -> Gradient:
-        """Delta (out, ..., n) times operand^T, and the sums of delta."""
+        """Delta (out, ..., n) times operand^T, and the sums of delta over samples and positions."""
         bound = self._bounds[layer.name]
         rows = delta.view(delta.shape[0], -1)
         if layer.groups > 1:

@@ -77,7 +77,7 @@ class OptimizerSettings:
 
 
 class Real:
-    """`Unit` in floating point."""
+    """The `Unit` of floating point."""
 
     def __init__(self, settings: OptimizerSettings) -> None:
         self.momentum, self.second_moment = settings.momentum, settings.second_moment
@@ -97,12 +97,12 @@ class Real:
 
 
 def root(x: Tensor) -> Tensor:
-    """By numpy, whose root is correctly rounded; torch's may be the last bit off."""
+    """The square root, by numpy, whose root is correctly rounded; torch's may be the last bit off."""
     return torch.from_numpy(np.sqrt(x.cpu().numpy())).to(x.device)
 
 
 def direction_format(optimizer: Optimizer, gradient: Format, velocity: Format) -> Format:
-    """Of the words that a weight moves along, times the rate."""
+    """The format of the words that a weight moves along, times the rate."""
     if optimizer.along == "real":
         return Format(_MOST_OF_A_QUOTIENT.bit_length(), 0)
     return {"gradient": gradient, "velocity": velocity, "sign": Format(1, 0)}[optimizer.along]
@@ -111,7 +111,8 @@ def direction_format(optimizer: Optimizer, gradient: Format, velocity: Format) -
 def underflows(
     recipe: Recipe, tuning: Tuning, scales: dict[str, Scales], mode: Rounding, random_bits: int = RANDOM_BITS
 ) -> Iterator[Problem]:
-    """What can move no word of a layer's weights, whatever the gradient: rates, decay and clipping too small for it."""
+    """The problems of what can move no word of a layer's weights, whatever the gradient: rates, decay and clipping too
+    small for it."""
     least = _least(mode, random_bits)
     settings = OptimizerSettings.of(tuning, recipe.batch_size)
     rate = recipe.highest_rate(tuning)
@@ -137,7 +138,7 @@ def clip_word(clip: float, batch_size: int, gradient: Format) -> int:
 
 
 def float_underflows(recipe: Recipe, tuning: Tuning, form: Float) -> Iterator[Problem]:
-    """A rate that is zero in the float format of the masters."""
+    """The problem of a rate that is zero in the float format of the masters."""
     settings, rate = OptimizerSettings.of(tuning, recipe.batch_size), recipe.highest_rate(tuning)
     if float(quantise(torch.tensor(settings.factor(rate), dtype=torch.float64), form)) == 0:
         said = f" / batch size = {settings.factor(rate):.2g}" if settings.optimizer.linear else ""

@@ -105,7 +105,7 @@ class UnweightedLayers:
         return 1 << max(0, self._fracs[layer.sources[0]])
 
     def _dropped(self, layer: Layer, x: Tensor, random: Lfsr) -> tuple[Tensor, Tensor]:
-        """Values times 0, or times 1 / (1 - p) in 8 fraction bits, by a random byte each; and these factors."""
+        """The values times 0, or times 1 / (1 - p) in 8 fraction bits, by a random byte each; and these factors."""
         threshold = drop_threshold(layer)
         stays = (random_bytes(random, x.numel(), x.device) >= threshold).view(x.shape)
         factor = stays.float().mul_(drop_factor(threshold))
@@ -113,7 +113,7 @@ class UnweightedLayers:
 
 
 def _average(layer: Layer, sums: Tensor, bits: int) -> Tensor:
-    """Sums over windows times the 16-bit reciprocal of the window's area, in words of `bits` bits."""
+    """The sums over windows times the 16-bit reciprocal of the window's area, in words of `bits` bits."""
     area = prod(layer.kernel)
     reciprocal = round((1 << POOL_BITS) / area)
     bound = area * Format(bits, 0).limit * reciprocal
@@ -121,7 +121,7 @@ def _average(layer: Layer, sums: Tensor, bits: int) -> Tensor:
 
 
 def _scaled(x: Tensor, factor: Tensor, bits: int) -> Tensor:
-    """Words times factors in 8 fraction bits; one bit keeps the zeros of the factors."""
+    """The words times factors in 8 fraction bits; one bit keeps the zeros of the factors."""
     dtype = carrier(Format(bits, 0).limit << 16)
     words = requantise_(x.to(dtype) * factor, 8, bits, "nearest")
     return (words * (factor > 0) if bits == 1 else words).to(x.dtype)

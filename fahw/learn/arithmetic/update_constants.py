@@ -74,8 +74,8 @@ def _formats(s: Scales, reach: tuple[int, int]) -> tuple[TensorFormats, TensorFo
 
 @dataclass(frozen=True)
 class Constants:
-    """Of tensors updated together at one rate: the factor from direction to master of each, the share of a weight that
-    decays, and the float types in which the roundings are exact."""
+    """The constants of tensors updated together at one rate: the factor from direction to master of each, the share of
+    a weight that decays, and the float types in which the roundings are exact."""
 
     rates: tuple[float, ...]
     decay: float

@@ -61,7 +61,7 @@ class Slice:
 
     @property
     def part(self) -> slice:
-        """The elements' places in the arrays."""
+        """The places of the elements in the arrays."""
         return slice(self.start, self.stop)
 
     def gradient(self, gradients: Mapping[str, Gradient]) -> Tensor:
@@ -88,13 +88,13 @@ class FlatArrays:
     slices: tuple[Slice, ...]
 
     def cut(self, size: int) -> Iterator[tuple[int, FlatArrays]]:
-        """Views of at most `size` elements each, and where they start."""
+        """The arrays as views of at most `size` elements each, and where they start."""
         for start in range(0, len(self.master), size):
             cut, stop = slice(start, start + size), min(start + size, len(self.master))
             slices = (each.within(start, stop) for each in self.slices)
             states = tuple(state[cut] for state in self.states)
-            kept = tuple(each for each in slices if each.start < each.stop)
-            yield start, FlatArrays(self.master[cut], self.words[cut], states, kept)
+            inside = tuple(each for each in slices if each.start < each.stop)
+            yield start, FlatArrays(self.master[cut], self.words[cut], states, inside)
 
 
 class FlatParameters(dict[str, Parameters]):

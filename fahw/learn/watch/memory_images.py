@@ -125,9 +125,9 @@ class Recorder(Integer):
 
     def pruned(self, layer: Layer, error: Tensor, rule: Rule, draw: int) -> Tensor:
         """The error at a layer's output, small ones rounded; records the bytes that did it."""
-        found = super().pruned(layer, error, rule, draw)
-        self._note_words_random(layer, "delta", found)
-        return found
+        delta = super().pruned(layer, error, rule, draw)
+        self._note_words_random(layer, "delta", delta)
+        return delta
 
     def error(self, layer: Layer, delta: Tensor, feedback: Tensor) -> Tensor:
         """The error sent layer by layer."""
@@ -168,18 +168,18 @@ class Recorder(Integer):
     def _update_draws(self, parameters: dict[str, Parameters]) -> list[tuple[str, str, tuple[int, ...]]]:
         """What an update rounds with random bytes, in the order of the stream: layer, tensor, shape."""
         bits, modes = self._precision.bits, self._rounding
-        wanted = {
+        draws = {
             ("gradient", "bias_gradient"): draws_random(modes.gradient, bits("gradient")),
             ("velocity", "bias_velocity"): draws_random(modes.update, bits("optimizer")),
             ("master", "bias"): modes.update == "stochastic",
         }
-        found: list[tuple[str, str, tuple[int, ...]]] = []
-        for weight, bias in (names for names, drawn in wanted.items() if drawn):
+        tensors: list[tuple[str, str, tuple[int, ...]]] = []
+        for weight, bias in (names for names, drawn in draws.items() if drawn):
             for layer, p in parameters.items():
-                found.append((layer, weight, tuple(p.master.shape)))
+                tensors.append((layer, weight, tuple(p.master.shape)))
                 if p.bias is not None:
-                    found.append((layer, bias, tuple(p.bias.shape)))
-        return found
+                    tensors.append((layer, bias, tuple(p.bias.shape)))
+        return tensors
 
     def _note(self, layer: str, tensor: str, words: Tensor, form: Format) -> None:
         self._records.append(Record(layer, tensor, words.to(torch.int64).numpy().copy(), form))
