@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from fahw.cli.verbs import main
+from fahw.cli.main import main
 
 torch.set_num_threads(1)
 settings.register_profile("fahw", deadline=None, derandomize=True)

@@ -13,7 +13,8 @@ import typer
 import yaml
 
 import fahw
-from fahw.cli.verbs import app, main
+from fahw.cli.main import main
+from fahw.cli.verbs import app
 from fahw.config.sweep import Sweep
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
@@ -135,7 +136,7 @@ def test_commands_run(page, shared_folder):
         for line in block.commands:
             words = shortened(shlex.split(line))
             if words[0] == "fahw":
-                words = [sys.executable, "-m", "fahw.cli.verbs", *words[1:]]
+                words = [sys.executable, "-m", "fahw.cli", *words[1:]]
             if words[0] != "make":
                 done = subprocess.run(words, cwd=shared_folder, env=environment, capture_output=True, text=True)
                 assert done.returncode == 0, f"{block}: {line}\n{done.stderr}"

@@ -1,5 +1,5 @@
 """`python -m fahw.cli` is the command `fahw`."""
 
-from fahw.cli.verbs import main
+from fahw.cli.main import main
 
 main()

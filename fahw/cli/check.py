@@ -1,4 +1,4 @@
-"""Checking files of chips, models and sweeps for the command line."""
+"""What `fahw check` says of a file of a chip, a model or a sweep."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fahw.study.sweeps.load import load_placed_sweep
 
 
 def check_file(path: Path) -> str:
-    """What a file is, if it is right. Raises ConfigError with every mistake."""
+    """A line that says what a correct file is. Raises ConfigError with every mistake."""
     for folder in ("hwconfigs", "models", "examples"):
         if not path.exists() and str(path) in shipped(folder):
             path = shipped(folder)[str(path)]
@@ -22,7 +22,7 @@ def check_file(path: Path) -> str:
     if kind == "chip":
         check_chip(path)
     elif kind == "model":
-        return f"{path}: a model, correct{_own_data(path)}"
+        return f"{path}: a model, correct{_data_note(path)}"
     else:
         from fahw.study.sweeps.sweep import describe
 
@@ -30,8 +30,9 @@ def check_file(path: Path) -> str:
     return f"{path}: a {kind}, correct"
 
 
-def _own_data(path: Path) -> str:
-    """Check a model file and the data set that it names: a note where that is not here. Raises ConfigError."""
+def _data_note(path: Path) -> str:
+    """What to do where the data set of a model file is not here, else nothing. Raises ConfigError with every mistake in
+    the file and in what it says of its data."""
     from fahw.datasets.suitability import absent, data_problems, named_data
 
     document, network, problems = yamltext.read(path), None, list[Problem]()

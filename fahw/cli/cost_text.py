@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from fahw.chip.trace import Trace
 
 _BUSIEST = 6
-"""Parts that the text of a cost shows."""
+"""How many parts the text of a cost shows."""
 
 
-def cost_json(cost: Cost, found: Sequence[Offer]) -> str:
+def cost_json(cost: Cost, offers: Sequence[Offer]) -> str:
     """Everything about a cost as JSON, and under `forms` the rule under every form of transport that was asked for."""
     names = (
         "chip", "model", "rule", "transport", "form", "batch_size", "cycles", "interval_cycles", "seconds", "energy_pj",
@@ -35,7 +35,7 @@ def cost_json(cost: Cost, found: Sequence[Offer]) -> str:
     value["busy_cycles"] = dict(sorted(cost.timing.busy.items()))
     value["stall_cycles"] = {f"{part}: {cause}": n for (part, cause), n in sorted(cost.timing.stalls.items()) if n}
     value["parts"] = part_rows(cost)
-    value["forms"] = [_form_values(offer, least(found)) for offer in found]
+    value["forms"] = [_form_values(offer, least(offers)) for offer in offers]
     value["placements"] = [asdict(placement) for placement in cost.placements]
     value["constants"] = [asdict(used) for used in constants_used(cost.ledger)]
     value["ledger"] = [{name: getattr(row, name) for name in LEDGER_COLUMNS} for row in cost.ledger]
@@ -43,17 +43,18 @@ def cost_json(cost: Cost, found: Sequence[Offer]) -> str:
 
 
 def _form_values(offer: Offer, best: Cost | None) -> dict[str, Any]:
+    """The figures of a form of transport, None where the chip cannot host it; `best`: the cost of least energy."""
     value: dict[str, Any] = {"transport": offer.transport, "hosted": offer.cost is not None, "reason": offer.reason}
     names = ("form", "cycles", "interval_cycles", "energy_pj", "area_mm2", "transported_bits")
     value |= {name: getattr(offer.cost, name, None) for name in names}
     return value | {"least_energy": offer.cost is not None and offer.cost is best}
 
 
-def _form_lines(found: Sequence[Offer]) -> list[str]:
-    """A line per form: what it costs, and against the one with the least energy."""
-    best = least(found)
+def _form_lines(offers: Sequence[Offer]) -> list[str]:
+    """A line for each form of transport: what it costs, and how much more energy than the one that needs the least."""
+    best = least(offers)
     lines = ["", f"{'forms of transport':<26}{'cycles':>14}{'interval':>14}{'energy':>12}{'area mm2':>10}"]
-    for number, offer in enumerate(found):
+    for number, offer in enumerate(offers):
         cost = offer.cost
         if cost is None or best is None:
             lines.append(f"  {offer.transport:<24}not possible: {offer.reason}")
@@ -64,12 +65,12 @@ def _form_lines(found: Sequence[Offer]) -> list[str]:
         notes = ["the default: the figures above"] if number == 0 else []
         more = f"{percent(cost.energy_pj / best.energy_pj - 1)} more energy"
         lines.append(f"{row}  {', '.join([*notes, 'least energy' if cost is best else more])}")
-    if any(offer.transport == SHARED for offer in found):
+    if any(offer.transport == SHARED for offer in offers):
         lines.append("  shared: the chip without its feedback memory, one weight memory read by rows and by columns")
     return lines
 
 
-def cost_text(cost: Cost, found: Sequence[Offer]) -> str:
+def cost_text(cost: Cost, offers: Sequence[Offer]) -> str:
     """A cost for people: the figures, the other forms of transport, and energy by phase and component."""
     samples = f"{cost.samples_per_second:,.0f} samples/s"
     figures = [
@@ -87,7 +88,7 @@ def cost_text(cost: Cost, found: Sequence[Offer]) -> str:
         ("transported", f"{cost.transported_bits:,} bits per step"),
     ]
     lines = [f"{name:<22} {text}" for name, text in figures]
-    lines += _form_lines(found) if len(found) > 1 else []
+    lines += _form_lines(offers) if len(offers) > 1 else []
     for title, key in (("energy by phase", "phase"), ("energy by component", "component")):
         lines += ["", title, *_shares(cost, key)]
     lines += ["", f"busiest parts of {len(cost.timing.busy)} (all: --json)", *_parts(cost)]
@@ -101,6 +102,7 @@ def cost_text(cost: Cost, found: Sequence[Offer]) -> str:
 
 
 def _shares(cost: Cost, key: str) -> list[str]:
+    """A line for each value of column `key` of the ledger, most energy first: its energy and share of the step's."""
     sums: dict[str, float] = defaultdict(float)
     for row in cost.ledger:
         sums[getattr(row, key) or "static"] += row.energy_pj
@@ -109,7 +111,7 @@ def _shares(cost: Cost, key: str) -> list[str]:
 
 
 def _parts(cost: Cost) -> list[str]:
-    """A line per part: share of the interval that it works, what passes it per cycle, what it waits for most."""
+    """A line for each of the busiest parts: its share of the interval, what passes it per cycle, its longest wait."""
     lines = []
     for use in sorted(uses(cost), key=lambda use: -use.utilisation)[:_BUSIEST]:
         line = f"  {use.part:<26} busy {use.utilisation:6.1%}"
@@ -123,10 +125,11 @@ def _parts(cost: Cost) -> list[str]:
 
 
 def _placements(cost: Cost) -> list[str]:
+    """A line for each tensor that a memory holds, with its size."""
     lines = []
-    for p in cost.placements:
-        spill = f", {p.spilled_bits / 8192:.1f} KiB of it in DRAM" if p.spilled_bits else ""
-        lines.append(f"  {p.memory:<22} {p.tensor:<12} {p.bits / 8192:9.1f} KiB{spill}")
+    for placed in cost.placements:
+        spill = f", {placed.spilled_bits / 8192:.1f} KiB of it in DRAM" if placed.spilled_bits else ""
+        lines.append(f"  {placed.memory:<22} {placed.tensor:<12} {placed.bits / 8192:9.1f} KiB{spill}")
     return lines
 
 

@@ -19,7 +19,7 @@ from fahw.technology import catalogue
 
 
 def listing(what: str) -> str:
-    """What `fahw list` prints."""
+    """A line for each item of the list `what`: its name and what it is."""
     rows = {
         "rules": lambda: [(rule.name, f"{rule.title} ({rule.source}): {rule.does}") for rule in RULES.values()],
         "chips": lambda: [(n, load_chip(p).description) for n, p in shipped("hwconfigs").items()],
@@ -39,6 +39,7 @@ def listing(what: str) -> str:
 
 
 def _model_line(path: Path) -> str:
+    """The sizes of a model and the data set that its recipe names."""
     network = load_model(path)
     macs = sum(layer.macs for layer in network.layers if layer.weighted)
     shape = "x".join(map(str, network.input_shape))
@@ -46,11 +47,13 @@ def _model_line(path: Path) -> str:
 
 
 def _float_line(form: Float) -> str:
+    """The bits and the range of a floating-point format, and where it is defined."""
     shape = f"{form.exponent_bits} bits of exponent, {form.mantissa_bits} of mantissa"
     return f"{shape}; {form.smallest:.3g} to {form.largest:.3g} ({form.source})"
 
 
 def _datasets() -> list[tuple[str, str]]:
+    """The name and description of each data set, and the forms that a user's own may have."""
     from fahw.datasets.catalogue import DATASETS
 
     known = [(name, f"{entry.title} ({entry.source}; {entry.licence})") for name, entry in DATASETS.items()]
@@ -62,6 +65,7 @@ def _datasets() -> list[tuple[str, str]]:
 
 
 def _technology() -> list[tuple[str, str]]:
+    """The heading and every row of the table of published energies and areas."""
     lines = [("part", f"{'value':>10} {'unit':<13} {'node':>7} {'×/÷':>4}  source")]
     for entry in catalogue.entries():
         node = "" if entry.node_nm is None else f"{entry.node_nm} nm"
@@ -71,7 +75,7 @@ def _technology() -> list[tuple[str, str]]:
 
 
 def schema_text(what: str) -> str:
-    """The JSON schema of chip, model or sweep files."""
+    """The JSON schema of the files of a chip, a model or a sweep, as JSON."""
     schemas: dict[str, type[BaseModel]] = {"chip": Chip, "model": Model, "sweep": Sweep}
     schema = schemas[what]
     return json.dumps(schema.model_json_schema(by_alias=True), indent=1) + "\n"

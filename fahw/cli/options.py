@@ -10,9 +10,25 @@ import typer
 
 from fahw.errors import ConfigError, Problem
 from fahw.files import write_text
+from fahw.rules.catalogue import RULES
+from fahw.version import __version__
 
+
+def _tell_version(asked: bool) -> None:
+    """The version is printed, and the command ends."""
+    if asked:
+        typer.echo(f"fahw {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and stop.")
+]
 Chip = Annotated[str, typer.Argument(help="A chip file, or the name of a shipped chip.", metavar="CHIP")]
 Model = Annotated[str, typer.Argument(help="A model file, or the name of a shipped model.", metavar="MODEL")]
+Rule = Annotated[str, typer.Option("--rule", help=f"{', '.join(RULES)}.")]
+TrainedOn = Annotated[str | None, typer.Option("--chip", metavar="CHIP", help="Train in this chip's arithmetic.")]
+Transport = Annotated[str | None, typer.Option("--transport", metavar="FORM", help="Form of weight transport.")]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -27,6 +43,7 @@ DataDir = Annotated[
 BatchSize = Annotated[
     int | None, typer.Option("--batch-size", min=1, help="Samples per step; default: the model's recipe.")
 ]
+Seed = Annotated[int, typer.Option("--seed", min=0)]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Default: the model's recipe.")]
 Data = Annotated[
     str | None,
@@ -51,7 +68,7 @@ Device = Annotated[
 
 
 class Listing(StrEnum):
-    """What `fahw list` knows."""
+    """What `fahw list` can list."""
 
     RULES = "rules"
     CHIPS = "chips"
@@ -62,7 +79,7 @@ class Listing(StrEnum):
 
 
 class SchemaName(StrEnum):
-    """What `fahw schema` knows."""
+    """The kinds of file whose schema `fahw schema` prints."""
 
     CHIP = "chip"
     MODEL = "model"
@@ -70,7 +87,7 @@ class SchemaName(StrEnum):
 
 
 def cycle_window(text: str | None) -> tuple[int, int | None] | None:
-    """START:END as cycles; either may be left out. Raises ConfigError where it is something else."""
+    """The cycles of START:END, either of which may be left out. Raises ConfigError where the text is something else."""
     if text is None:
         return None
     start, colon, end = text.partition(":")
@@ -80,22 +97,26 @@ def cycle_window(text: str | None) -> tuple[int, int | None] | None:
 
 
 def write_out(path: Path, text: str) -> None:
-    """Write the file of `--out`. Raises ConfigError where it cannot be written."""
+    """The text is written to the file of `--out`. Raises ConfigError where it cannot be written."""
     try:
         write_text(path, text)
     except OSError as error:
         raise ConfigError(Problem(f"--out {path}", f"cannot be written: {error.strerror}")) from None
 
 
+def names(text: str) -> list[str]:
+    """The names of a comma-separated list; empty ones are left out."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def numbers(option: str, text: str) -> list[float]:
     """The comma-separated numbers of an option. Raises ConfigError with every part that is none."""
-    parts = [part.strip() for part in text.split(",")]
-    problems, found = [], []
-    for part in parts:
+    values, problems = [], []
+    for part in text.split(","):
         try:
-            found.append(float(part))
+            values.append(float(part))
         except ValueError:
-            problems.append(Problem(option, f"'{part}' is not a number"))
+            problems.append(Problem(option, f"'{part.strip()}' is not a number"))
     if problems:
         raise ConfigError(problems)
-    return found
+    return values

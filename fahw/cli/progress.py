@@ -1,45 +1,57 @@
-"""Progress in the terminal."""
+"""Progress on stderr: bars where it is a terminal, else a line for each step, and nothing of downloads."""
 
 from __future__ import annotations
 
 import sys
-import time
-from math import ceil
+from collections.abc import Callable
+from math import inf
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 
-class Progress:
-    """A line on stderr: done, total, what finished last, time left. Quiet lines where stderr is not a terminal."""
+def bars() -> Progress:
+    """Bars for a block of work, with the time left; where stderr is no terminal they count and print nothing.
 
-    def __init__(self, unit: str) -> None:
-        self._unit, self._start = unit, time.monotonic()
-        self._done_before: int | None = None
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if sys.stderr.isatty() and self._done_before is not None:
-            sys.stderr.write("\n")
-
-    def update(self, done: int, total: int, what: str) -> None:
-        """Say how far the work is."""
-        if self._done_before is None:
-            self._done_before, self._start = done, time.monotonic()
-        text = f"{done}/{total} {self._unit}{f' ({what})' if what else ''}{self._left(done, total)}"
-        sys.stderr.write(f"\r\x1b[K{text}" if sys.stderr.isatty() else f"{text}\n")
-        sys.stderr.flush()
-
-    def _left(self, done: int, total: int) -> str:
-        fresh = done - (self._done_before or 0)
-        if not fresh or done == total:
-            return ""
-        seconds = ceil((time.monotonic() - self._start) / fresh * (total - done))
-        return f", {seconds // 60} min {seconds % 60:02d} s left"
+    Variables that force colours do not matter: a file gets no bars. A speed is the mean since the start, because
+    trainings take minutes.
+    """
+    console = Console(stderr=True, force_terminal=sys.stderr.isatty())
+    console.quiet = not (console.is_terminal and console.is_interactive)
+    columns = (BarColumn(20), TextColumn("{task.description}", markup=False), TimeRemainingColumn(), "left")
+    return Progress(*columns, console=console, disable=console.quiet, redirect_stdout=False, speed_estimate_period=inf)
 
 
-def download(name: str, here: int, total: int) -> None:
-    """How far a download is, where stderr is a terminal."""
-    if sys.stderr.isatty():
-        end = "\n" if here == total else ""
-        sys.stderr.write(f"\r\x1b[K{name}: {here / 1e6:.1f} of {total / 1e6:.1f} MB{end}")
-        sys.stderr.flush()
+def counter(progress: Progress, unit: str) -> Callable[[int, int, str], None]:
+    """A function that shows how many things called `unit` are done, of how many, and what the last one was.
+
+    A count that comes after the last one begins anew.
+    """
+    number = progress.add_task(unit, start=False, visible=False)
+    task = progress.tasks[-1]
+
+    def show(done: int, total: int, what: str) -> None:
+        if task.finished or not task.started:
+            progress.reset(number, total=total, visible=True)
+        progress.update(number, description=f"{done}/{total} {unit}{f' ({what})' if what else ''}")
+        progress.advance(number, done - task.completed)  # even by 0: the speed counts from the first call
+        if progress.disable:
+            minutes, seconds = divmod(int(task.time_remaining or 0), 60)
+            left = f", {minutes} min {seconds:02d} s left" if task.time_remaining else ""
+            typer.echo(f"{task.description}{left}", err=True)
+
+    return show
+
+
+def downloads(progress: Progress) -> Callable[[str, int, int], None]:
+    """A function that shows how many bytes of a file are here, of how many (0: not known)."""
+    numbers: dict[str, TaskID] = {}
+
+    def show(name: str, here: int, total: int) -> None:
+        if name not in numbers:
+            numbers[name] = progress.add_task(name, total=total or None, completed=here)
+        text = f"{name}: {here / 1e6:.1f}{f' of {total / 1e6:.1f}' if total else ''} MB"
+        progress.update(numbers[name], description=text, total=total or None, completed=here)
+
+    return show

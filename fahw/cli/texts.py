@@ -1,4 +1,4 @@
-"""What the command line prints: texts from values, and progress with the time left."""
+"""What `train`, `compare`, `attack` and `sweep` print of their results."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def epoch_text(row: EpochRow) -> str:
-    """One epoch in a line."""
+    """The loss and the accuracies of one epoch, in a line."""
     accuracy = f"validation {row.validation_accuracy_pct:6.2f} %, test {row.test_accuracy_pct:6.2f} %"
     return f"epoch {row.epoch:3d}: loss {row.train_loss:.4f}, {accuracy}"
 
 
 def train_text(result: TrainResult) -> str:
-    """The result of a training."""
+    """The accuracy that a training reached, with warnings before it and what rounding lost behind."""
     lines = [f"warning: {warning}" for warning in result.warnings]
     lines.append(
         f"{result.rule}, seed {result.seed}: test accuracy {result.test_accuracy_pct:.2f} % "
@@ -37,15 +37,15 @@ def compare_text(comparison: Comparison) -> str:
     from fahw.report.results import verdict_sentences
     from fahw.report.run_folder import read_run
 
-    wide = _name_width(line.rule for line in comparison.lines)
+    width = _name_width(line.rule for line in comparison.lines)
     lines = [
-        f"{'rule':<{wide}}{'transport':<15}{'accuracy %':>15}{'energy/sample':>16}{'interval':>12}{'area mm2':>10}"
+        f"{'rule':<{width}}{'transport':<15}{'accuracy %':>15}{'energy/sample':>16}{'interval':>12}{'area mm2':>10}"
     ]
     for line in comparison.lines:
         accuracy = f"{line.accuracy.mean:.2f}" if line.accuracy else ""
         if line.accuracy and line.accuracy.count > 1:
             accuracy += f" ± {line.accuracy.std:.2f}"
-        row = f"{line.rule:<{wide}}{line.transport:<15}{accuracy:>15}"
+        row = f"{line.rule:<{width}}{line.transport:<15}{accuracy:>15}"
         if line.cost is None:
             lines.append(f"{row}  not possible: {line.reason}")
             continue
@@ -58,19 +58,20 @@ def compare_text(comparison: Comparison) -> str:
 
 
 def _name_width(rules: Iterable[str]) -> int:
+    """Characters of a column of rules."""
     return max(6, *(len(rule) + 1 for rule in rules))
 
 
-def attack_text(found: Sequence[Robustness]) -> str:
-    """Accuracy over epsilon, a row per rule and attack."""
-    epsilons = list(dict.fromkeys(row.epsilon for row in found[0].rows))
-    lines = [f"accuracy in % on {found[0].images} test images; epsilon: the most that a pixel in [0, 1] changes"]
-    wide = _name_width(result.rule for result in found)
-    lines.append(f"{'rule':<{wide}}{'attack':<10}" + "".join(f"{epsilon:>8g}" for epsilon in epsilons))
-    for result in found:
+def attack_text(results: Sequence[Robustness]) -> str:
+    """A table of the accuracy over epsilon, with a row for each rule and attack."""
+    epsilons = list(dict.fromkeys(row.epsilon for row in results[0].rows))
+    lines = [f"accuracy in % on {results[0].images} test images; epsilon: the most that a pixel in [0, 1] changes"]
+    width = _name_width(result.rule for result in results)
+    lines.append(f"{'rule':<{width}}{'attack':<10}" + "".join(f"{epsilon:>8g}" for epsilon in epsilons))
+    for result in results:
         for name in dict.fromkeys(row.attack for row in result.rows):
             shares = (row.accuracy_pct for row in result.rows if row.attack == name)
-            lines.append(f"{result.rule:<{wide}}{name:<10}" + "".join(f"{share:>8.1f}" for share in shares))
+            lines.append(f"{result.rule:<{width}}{name:<10}" + "".join(f"{share:>8.1f}" for share in shares))
         if result.masked:
             where = ", ".join(f"{epsilon:g}" for epsilon in result.masked)
             lines.append(f"{result.rule}: at {where} another network's images do more harm than the own gradient's")
@@ -78,7 +79,7 @@ def attack_text(found: Sequence[Robustness]) -> str:
 
 
 def sweep_text(result: SweepResult) -> str:
-    """How a sweep ended."""
+    """How a sweep ended: a line for each point that failed, and where the report lies."""
     done = len(result.points) - len(result.failed)
     lines = [f"failed: {point.label}: {point.reason}" for point in result.failed]
     lines.append(f"{done} of {len(result.points)} points; report: {result.folder / 'report.html'}")

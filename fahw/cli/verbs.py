@@ -1,42 +1,15 @@
-"""The command line: one verb, one call into the library. Heavy imports happen inside the verbs.
-
-Exit codes: 0 done, 2 the input is wrong (every mistake is listed, nothing is half-written), 1 fahw failed.
-"""
+"""The verbs of the command line: each is one call into the library. Heavy imports happen inside the verbs."""
 
 from __future__ import annotations
 
-import errno
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fahw.cli.options import (
-    BatchSize,
-    Chip,
-    Data,
-    DataDir,
-    Device,
-    Epochs,
-    Jobs,
-    Listing,
-    Model,
-    Out,
-    Plots,
-    SchemaName,
-    Set,
-    TraceFile,
-    TraceWindow,
-)
+from fahw.cli import options as option
 from fahw.errors import ConfigError, Problem
-from fahw.rules.catalogue import COMPARED, RULES
-from fahw.version import __version__
-
-_WRONG_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
-"""What the system says of a path that cannot be one: the user's mistake, wherever it shows."""
-
-_RULES = f"{', '.join(RULES)}."
+from fahw.rules.catalogue import COMPARED
 
 app = typer.Typer(
     name="fahw",
@@ -49,35 +22,23 @@ data_app = typer.Typer(no_args_is_help=True, help="Data sets.")
 app.add_typer(data_app, name="data")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"fahw {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
-def common(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
-    ] = False,
-) -> None:
+def common(version: option.Version = False) -> None:
     """What holds for every verb."""
 
 
 @app.command()
 def simulate(
-    chip: Chip,
-    model: Model,
-    rule: Annotated[str, typer.Option("--rule", help=_RULES)] = "dfa",
-    transport: Annotated[
-        str | None, typer.Option("--transport", metavar="FORM", help="Form of weight transport.")
-    ] = None,
-    batch_size: BatchSize = None,
-    set_: Set = None,
-    trace: TraceFile = None,
+    chip: option.Chip,
+    model: option.Model,
+    rule: option.Rule = "dfa",
+    transport: option.Transport = None,
+    batch_size: option.BatchSize = None,
+    set_: option.Set = None,
+    trace: option.TraceFile = None,
     trace_steps: Annotated[int, typer.Option("--trace-steps", help="Consecutive steps in the trace.")] = 1,
-    trace_window: TraceWindow = None,
-    plots: Plots = None,
+    trace_window: option.TraceWindow = None,
+    plots: option.Plots = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Cost of one training step: cycles, energy, area. Nothing is trained.
@@ -87,9 +48,8 @@ def simulate(
     from fahw.chip.trace import write_trace
     from fahw.chip.transport_forms import simulate_forms as run
     from fahw.cli.cost_text import cost_json, cost_text, trace_text
-    from fahw.cli.options import cycle_window
 
-    window = cycle_window(trace_window)
+    window = option.cycle_window(trace_window)
     if trace is None and (window or trace_steps != 1):
         raise ConfigError(Problem("--trace", "name the file that the steps or the window are for"))
     value, network = _chip_and_model(chip, model, set_)
@@ -103,20 +63,20 @@ def simulate(
 
         written = write_plots(cost, plots)
         typer.echo(f"plots: {', '.join(path.name for path in written)} in {plots}", err=True)
-    print(cost_json(cost, forms) if json else cost_text(cost, forms), end="")  # noqa: T201
+    typer.echo(cost_json(cost, forms) if json else cost_text(cost, forms), nl=False)
 
 
 @app.command()
 def train(
-    model: Model,
-    rule: Annotated[str, typer.Option("--rule", help=_RULES)] = "bp",
-    chip: Annotated[str | None, typer.Option("--chip", metavar="CHIP", help="Train in this chip's arithmetic.")] = None,
-    data: Data = None,
-    epochs: Epochs = None,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
-    set_: Set = None,
-    data_dir: DataDir = None,
-    device: Device = "cpu",
+    model: option.Model,
+    rule: option.Rule = "bp",
+    chip: option.TrainedOn = None,
+    data: option.Data = None,
+    epochs: option.Epochs = None,
+    seed: option.Seed = 0,
+    set_: option.Set = None,
+    data_dir: option.DataDir = None,
+    device: option.Device = "cpu",
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Store the result; go on from there where a training was stopped."),
@@ -138,31 +98,31 @@ def train(
 
 @app.command()
 def compare(
-    out: Out,
+    out: option.Out,
     chip: Annotated[str, typer.Argument(help="A chip file, or the name of a shipped chip.")] = "edge_dual",
     model: Annotated[str, typer.Argument(help="A model file, or the name of a shipped model.")] = "mlp_digits",
     rules: Annotated[str, typer.Option("--rules", help="Comma-separated; bp is always added.")] = ",".join(COMPARED),
-    data: Data = None,
-    epochs: Epochs = None,
+    data: option.Data = None,
+    epochs: option.Epochs = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Trainings per rule.")] = 3,
-    batch_size: BatchSize = None,
+    batch_size: option.BatchSize = None,
     target: Annotated[float, typer.Option("--target", help="Points below bp's accuracy that count as reached.")] = 1.0,
-    set_: Set = None,
-    data_dir: DataDir = None,
-    device: Device = "cpu",
-    jobs: Jobs = None,
+    set_: option.Set = None,
+    data_dir: option.DataDir = None,
+    device: option.Device = "cpu",
+    jobs: option.Jobs = None,
 ) -> None:
     """The main job: train and price every rule, and write a report that compares them."""
-    from fahw.cli.progress import Progress
+    from fahw.cli.progress import bars, counter
     from fahw.cli.texts import compare_text
     from fahw.study.compare import compare as run
 
     value, network = _chip_and_model(chip, model, set_)
-    names = [name.strip() for name in rules.split(",") if name.strip()]
-    with Progress("trainings") as progress:
+    with bars() as progress:
         comparison = run(
-            value or chip, network, out=out, rules=names, data=data, epochs=epochs, seeds=seeds, batch_size=batch_size,
-            target_points=target, data_dir=data_dir, workers=jobs, device=device, on_progress=progress.update,
+            value or chip, network, out=out, rules=option.names(rules), data=data, epochs=epochs, seeds=seeds,
+            batch_size=batch_size, target_points=target, data_dir=data_dir, workers=jobs, device=device,
+            on_progress=counter(progress, "trainings"),
         )  # fmt: skip
     typer.echo(compare_text(comparison), nl=False)
 
@@ -170,30 +130,26 @@ def compare(
 @app.command()
 def sweep(
     file: Annotated[str, typer.Argument(help="A sweep file, or the name of a shipped one.", metavar="SWEEP")],
-    out: Out,
-    jobs: Jobs = None,
+    out: option.Out,
+    jobs: option.Jobs = None,
     executor: Annotated[str | None, typer.Option("--executor", help="processes (of this machine) or dask.")] = None,
     address: Annotated[str | None, typer.Option("--address", help="Of Dask's scheduler: tcp://HOST:PORT.")] = None,
     store: Annotated[
         Path | None, typer.Option("--store", metavar="DIR", help="Results that sweeps share; default: --out.")
     ] = None,
-    data_dir: DataDir = None,
-    device: Device = "cpu",
+    data_dir: option.DataDir = None,
+    device: option.Device = "cpu",
 ) -> None:
     """Points over any keys, rules, chips and seeds; resumes where it stopped."""
-    from fahw.cli.progress import Progress
+    from fahw.cli.progress import bars, counter
     from fahw.cli.texts import sweep_text
     from fahw.study.storage.executors import named_executor
     from fahw.study.sweeps.sweep import sweep as run
 
-    with (
-        named_executor(executor, address) as pool,
-        Progress("points priced") as priced,
-        Progress("trainings") as progress,
-    ):
+    with named_executor(executor, address) as pool, bars() as progress:
         result = run(
             file, out=out, store=store, workers=jobs, executor=pool, data_dir=data_dir, device=device,
-            on_progress=progress.update, on_priced=priced.update,
+            on_priced=counter(progress, "points priced"), on_progress=counter(progress, "trainings"),
         )  # fmt: skip
     typer.echo(sweep_text(result), nl=False)
     if result.failed:
@@ -202,16 +158,16 @@ def sweep(
 
 @app.command()
 def export_vectors(
-    chip: Chip,
-    model: Model,
-    rule: Annotated[str, typer.Option("--rule", help=_RULES)],
-    out: Out,
+    chip: option.Chip,
+    model: option.Model,
+    rule: option.Rule,
+    out: option.Out,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps, from the first.")] = 1,
-    data: Data = None,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
-    batch_size: BatchSize = None,
-    set_: Set = None,
-    data_dir: DataDir = None,
+    data: option.Data = None,
+    seed: option.Seed = 0,
+    batch_size: option.BatchSize = None,
+    set_: option.Set = None,
+    data_dir: option.DataDir = None,
 ) -> None:
     """Golden vectors for a test bench: every memory of every step, as hex files for $readmemh."""
     from fahw.study.vectors import export_vectors as run
@@ -223,33 +179,32 @@ def export_vectors(
 
 @app.command()
 def attack(
-    model: Model,
+    model: option.Model,
     rules: Annotated[str, typer.Option("--rules", help="Comma-separated.")] = "bp",
-    chip: Annotated[str | None, typer.Option("--chip", metavar="CHIP", help="Train in this chip's arithmetic.")] = None,
-    data: Data = None,
-    epochs: Epochs = None,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    chip: option.TrainedOn = None,
+    data: option.Data = None,
+    epochs: option.Epochs = None,
+    seed: option.Seed = 0,
     epsilons: Annotated[
         str, typer.Option("--epsilons", help="Largest changes of a pixel in [0, 1], comma-separated.")
     ] = "0,0.02,0.05,0.1,0.2",
     images: Annotated[int, typer.Option("--images", min=1, help="Test images to attack.")] = 1000,
-    set_: Set = None,
-    data_dir: DataDir = None,
-    device: Device = "cpu",
+    set_: option.Set = None,
+    data_dir: option.DataDir = None,
+    device: option.Device = "cpu",
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Write robustness.csv here.")] = None,
 ) -> None:
     """Train, then attack with adversarial images (FGSM, PGD, transfer): accuracy over epsilon."""
-    from fahw.cli.options import numbers
     from fahw.cli.texts import attack_text
     from fahw.study.attack import attack as run
 
     value, network = _chip_and_model(chip, model, set_, "MODEL --chip CHIP")
-    names = [name.strip() for name in rules.split(",") if name.strip()]
-    found = run(
-        network, names, value, data=data, epochs=epochs, seed=seed, epsilons=numbers("--epsilons", epsilons),
-        images=images, data_dir=data_dir, device=device, out=out, on_progress=lambda text: typer.echo(text, err=True),
+    attacked = run(
+        network, option.names(rules), value, data=data, epochs=epochs, seed=seed,
+        epsilons=option.numbers("--epsilons", epsilons), images=images, data_dir=data_dir, device=device, out=out,
+        on_progress=lambda text: typer.echo(text, err=True),
     )  # fmt: skip
-    typer.echo(attack_text(found), nl=False)
+    typer.echo(attack_text(attacked), nl=False)
 
 
 @app.command()
@@ -278,7 +233,7 @@ def check(files: Annotated[list[Path], typer.Argument(help="Chip, model and swee
 
 
 @app.command(name="list")
-def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
+def list_(what: Annotated[option.Listing, typer.Argument(help="What to list.")]) -> None:
     """What fahw knows and ships."""
     from fahw.cli.listing import listing
 
@@ -286,7 +241,7 @@ def list_(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> Non
 
 
 @app.command()
-def schema(what: Annotated[SchemaName, typer.Argument(help="Whose schema.")]) -> None:
+def schema(what: Annotated[option.SchemaName, typer.Argument(help="Whose schema.")]) -> None:
     """JSON schema of a kind of file, for editors."""
     from fahw.cli.listing import schema_text
 
@@ -295,65 +250,43 @@ def schema(what: Annotated[SchemaName, typer.Argument(help="Whose schema.")]) ->
 
 @app.command(name="export-topology")
 def export_topology(
-    model: Model,
+    model: option.Model,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The CSV file to write.")],
     phase: Annotated[str, typer.Option("--phase", help="forward, error or gradient.")] = "forward",
-    batch_size: BatchSize = None,
+    batch_size: option.BatchSize = None,
     form: Annotated[str, typer.Option("--format", help="gemm, or conv: the forward pass of one sample.")] = "gemm",
-    set_: Set = None,
+    set_: option.Set = None,
 ) -> None:
     """Write a network as a topology file of SCALE-Sim."""
-    from fahw.cli.options import write_out
     from fahw.network.topology import export
 
     _, network = _chip_and_model(None, model, set_, "MODEL")
-    write_out(out, export(network, phase, batch_size, form))
+    option.write_out(out, export(network, phase, batch_size, form))
     typer.echo(f"topology: {out}")
 
 
 @data_app.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="Data set.", metavar="NAME")],
-    data_dir: DataDir = None,
+    data_dir: option.DataDir = None,
     base_url: Annotated[str | None, typer.Option("--base-url", help="Fetch from a mirror.")] = None,
 ) -> None:
     """Download a data set, checked by checksum; continues a broken download."""
-    from fahw.cli.progress import download
+    from fahw.cli.progress import bars, downloads
     from fahw.datasets.dataset import data_folder
     from fahw.datasets.fetch import fetch as run
 
-    for path in run(name, data_dir or data_folder(), base_url=base_url, on_progress=download):
+    with bars() as progress:
+        paths = run(name, data_dir or data_folder(), base_url=base_url, on_progress=downloads(progress))
+    for path in paths:
         typer.echo(f"ready: {path}")
 
 
 def _chip_and_model(chip: str | None, model: str, texts: list[str] | None, usage: str = "CHIP MODEL") -> Any:
+    """The chip, None where none is named, and the network, with the settings of `--set` in them.
+
+    Raises ConfigError with every mistake; `usage` is the order that it names where the two are swapped.
+    """
     from fahw.study.command_inputs import chip_and_model
 
     return chip_and_model(chip, model, texts or (), usage)
-
-
-def main() -> None:
-    """Run the command line; wrong input is listed on stderr, exit code 2."""
-    try:
-        app(prog_name="fahw")
-    except ConfigError as error:
-        for problem in error.problems:
-            typer.echo(f"error: {_one_line(str(problem))}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on where it stopped", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(1)
-    except OSError as error:
-        typer.echo(f"error: {_one_line(str(error))}", err=True)
-        sys.exit(2 if error.errno in _WRONG_NAME else 1)
-
-
-def _one_line(text: str) -> str:
-    """Names come from files and may hold anything: what does not print is escaped, so that a mistake is one line."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-
-
-if __name__ == "__main__":
-    main()

@@ -12,13 +12,12 @@ import torch
 from fahw.chip.cost import get_rule
 from fahw.datasets.dataset import Dataset, load
 from fahw.errors import ConfigError, Problem, whole
-from fahw.formats.precision import FP32, RoundingModes
 from fahw.hardware.chip import Chip
 from fahw.learn.kernels.device import device_of, settled
 from fahw.learn.model import Model
 from fahw.learn.samples.batches import Probe
-from fahw.learn.state.delays import IN_TIME
-from fahw.learn.training.train import fit
+from fahw.learn.training.setup import TrainingSetup
+from fahw.learn.training.train import train_model
 from fahw.learn.watch.attack import RobustnessRow, robustness
 from fahw.network.graph import Network
 from fahw.prng import derive
@@ -77,7 +76,7 @@ def attack(
     ]
     if out is not None:
         make_folder(out)
-    dataset = load(jobs[0].data, data_dir, jobs[0].recipe.image_size)
+    dataset = load(jobs[0].data, data_dir, jobs[0].setup.recipe.image_size)
     with settled(device_of(device)):
         found = _attack_all(jobs, dataset, sorted(set(epsilons)), images, on_progress)
     if out is not None:
@@ -101,29 +100,24 @@ def _attack_all(
     jobs: Sequence[Job], dataset: Dataset, epsilons: Sequence[float], images: int, on_progress: Callable[[str], None]
 ) -> tuple[Robustness, ...]:
     first = jobs[0]
-    seed = derive(first.seed, "surrogate")
-    other = replace(
-        first, rule=BACKPROPAGATION.name, precision=FP32, rounding=RoundingModes(), seed=seed, delays=IN_TIME
-    )
+    seed = derive(first.setup.seed, "surrogate")
+    other = TrainingSetup(first.setup.network, first.setup.recipe, BACKPROPAGATION, seed=seed)
     on_progress("training the network that the black-box images are made with")
-    surrogate = _trained(other, dataset)
+    surrogate = _trained(replace(first, setup=other), dataset)
     chosen = _chosen(first, dataset, images)
     found = []
     for job in jobs:
-        on_progress(f"training {job.rule}")
+        on_progress(f"training {job.setup.rule.name}")
         model = _trained(job, dataset)
-        on_progress(f"attacking {job.rule}")
-        last = derive(job.seed, "evaluation", job.recipe.epochs)
-        rows = robustness(model, surrogate, chosen, epsilons, job.seed, last)
-        found.append(Robustness(job.rule, job.seed, len(chosen.labels), rows))
+        on_progress(f"attacking {job.setup.rule.name}")
+        last = derive(job.setup.seed, "evaluation", job.setup.recipe.epochs)
+        rows = robustness(model, surrogate, chosen, epsilons, job.setup.seed, last)
+        found.append(Robustness(job.setup.rule.name, job.setup.seed, len(chosen.labels), rows))
     return tuple(found)
 
 
 def _trained(job: Job, dataset: Dataset) -> Model:
-    return fit(
-        job.network, job.recipe, get_rule(job.rule), precision=job.precision, rounding=job.rounding, seed=job.seed,
-        dataset=dataset, delays=job.delays, device=device_of(job.device),
-    )[0]  # fmt: skip
+    return train_model(replace(job.setup, device=device_of(job.device)), dataset)[0]
 
 
 def _chosen(job: Job, dataset: Dataset, images: int) -> Probe:
@@ -132,7 +126,7 @@ def _chosen(job: Job, dataset: Dataset, images: int) -> Probe:
     if images < len(rows):
         generator = np.random.Generator(np.random.PCG64(derive(0, "attacked images")))
         rows = np.sort(generator.permutation(len(rows))[:images])
-    pixels = dataset.test_images[rows].reshape(-1, *job.network.input_shape)
+    pixels = dataset.test_images[rows].reshape(-1, *job.setup.network.input_shape)
     labels = torch.from_numpy(dataset.test_labels[rows]).to(device_of(job.device))
     return Probe(pixels, labels, dataset.maximum)
 

@@ -14,7 +14,7 @@ from fahw.errors import ConfigError, Problem, a_kind, real, whole
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.learn.kernels.device import device_of
-from fahw.learn.training.checks import check_fit
+from fahw.learn.training.checks import check_data
 from fahw.learn.training.result import TrainResult
 from fahw.network.graph import Network
 from fahw.network.load import load_model
@@ -56,15 +56,17 @@ def compare(
     _check(out, data_dir, processes, device, seeds, target_points)
     recipe = with_overrides(network.recipe, data=data, epochs=epochs, batch_size=batch_size)
     dataset = load(recipe.data, data_dir, recipe.image_size)
-    check_fit(network, recipe, dataset)
+    check_data(network, recipe, dataset)
     made = partial(make_jobs, network, recipe, seeds=range(seeds), data=dataset, data_dir=data_dir, device=device)
     jobs, fresh = made(names, chip), made([BACKPROPAGATION.name], chip.without_feedback_memory())
     _check_hosted(chip, network, names, recipe.batch_size)
     folder = make_folder(Path(out))
     run_jobs([*jobs, *fresh], folder, processes, on_progress)
     baseline = tuple(load_result(folder, job) for job in fresh)
-    results = {name: tuple(load_result(folder, job) for job in jobs if job.rule == name) for name in names}
-    lines = tuple(line for name in names for line in _lines(chip, network, jobs[0].recipe, name, results, baseline))
+    results = {name: tuple(load_result(folder, job) for job in jobs if job.setup.rule.name == name) for name in names}
+    lines = tuple(
+        line for name in names for line in _lines(chip, network, jobs[0].setup.recipe, name, results, baseline)
+    )
     comparison = Comparison(folder, target_accuracy_pct(baseline, target_points), lines)
     write_comparison(comparison, chip, network, jobs, dataset)
     return comparison

@@ -52,7 +52,7 @@ def write_comparison(
     _write_epochs(folder, lines)
     write_csv(folder / "rounding.csv", _ROUNDING_COLUMNS, _rounding_rows(lines))
     write_json(folder / "manifest.json", _manifest(comparison, chip, network, jobs, dataset))
-    write_json(folder / "details.json", _details(comparison, chip, network, jobs[0].recipe.batch_size))
+    write_json(folder / "details.json", _details(comparison, chip, network, jobs[0].setup.recipe.batch_size))
     write_report(folder)
 
 
@@ -119,11 +119,11 @@ def _manifest(
             "input": network.input_shape,
             "layers": [asdict(layer) for layer in network.layers],
         },
-        "recipe": jobs[0].recipe.model_dump(mode="json"),
+        "recipe": jobs[0].setup.recipe.model_dump(mode="json"),
         "data": {"name": dataset.name, "sha256": dataset.content_hash},
-        "rules": list(dict.fromkeys(job.rule for job in jobs)),
-        "seeds": sorted({job.seed for job in jobs}),
-        "trainings": {f"{job.rule}/{job.seed}": job.key for job in jobs},
+        "rules": list(dict.fromkeys(job.setup.rule.name for job in jobs)),
+        "seeds": sorted({job.setup.seed for job in jobs}),
+        "trainings": {f"{job.setup.rule.name}/{job.setup.seed}": job.key for job in jobs},
         "activity": "measured" if chip.uses_activity else "not used",
     }
     return {

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,23 @@ from fahw.chip.cost import get_rule
 from fahw.datasets.dataset import Dataset, load
 from fahw.errors import ConfigError, Problem, whole
 from fahw.formats.fixed_point import RANDOM_BITS
-from fahw.formats.precision import FP32, Precision, RoundingModes
+from fahw.formats.precision import FP32, RoundingModes
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.learn.error_path.feedback import check_trained
 from fahw.learn.kernels.device import device_of, settled
 from fahw.learn.state.delays import IN_TIME, Delays
 from fahw.learn.training.checkpoint import Checkpoint
-from fahw.learn.training.checks import check_fit, check_rates
+from fahw.learn.training.checks import check_data, check_rates
 from fahw.learn.training.result import EpochRow, TrainResult
+from fahw.learn.training.setup import TrainingSetup
 from fahw.learn.training.train import train as run_training
 from fahw.network.error_path import untrainable
 from fahw.network.graph import Network
 from fahw.network.load import load_model
 from fahw.network.recipe import Recipe, Tuning
 from fahw.optimizers import OPTIMIZERS
+from fahw.rules.rule import Rule
 from fahw.study.settings import check_folder, with_overrides
 from fahw.study.storage.executors import Outcome, run_tasks
 from fahw.study.storage.result_files import content_key, versions, write_json
@@ -51,16 +53,10 @@ OnProgress = Callable[[int, int, str], None]
 class Job:
     """One training. Its key covers what accuracy depends on: never the chip's clock, memories or energies."""
 
-    network: Network
-    recipe: Recipe
-    rule: str
-    precision: Precision
-    rounding: RoundingModes
-    seed: int
+    setup: TrainingSetup
     data: str
     data_hash: str
     data_dir: Path | None = None
-    delays: Delays = IN_TIME
     device: str = "cpu"
     """Integers train to the same bits on any; what floats train to depends on its kind."""
 
@@ -71,34 +67,35 @@ class Job:
 
     @property
     def _in_integers(self) -> bool:
-        return self.precision.is_integer and self.rounding.random_bits == RANDOM_BITS
+        return self.setup.precision.is_integer and self.setup.rounding.random_bits == RANDOM_BITS
 
     @property
     def inputs(self) -> dict[str, Any]:
         """What the result depends on."""
-        recipe = self.recipe.model_dump(exclude={"rules", "data"}) | self.recipe.tuning(self.rule).model_dump()
+        setup = self.setup
+        recipe = setup.recipe.model_dump(exclude={"rules", "data"}) | setup.tuning.model_dump()
         return (
             {
                 "version": _ARITHMETIC_VERSION,
                 "torch": "any" if self._in_integers else torch.__version__,
-                "layers": [asdict(layer) for layer in self.network.layers],
+                "layers": [asdict(layer) for layer in setup.network.layers],
                 "recipe": recipe,
-                "rule": self.rule,
-                "precision": self.precision.model_dump(),
-                "rounding": self.rounding.model_dump(),
-                "seed": self.seed,
+                "rule": setup.rule.name,
+                "precision": setup.precision.model_dump(),
+                "rounding": setup.rounding.model_dump(),
+                "seed": setup.seed,
                 "data": self.data_hash,
             }
             | self._way_of_errors
-            | ({} if self.delays == IN_TIME else asdict(self.delays))
+            | ({} if setup.delays == IN_TIME else asdict(setup.delays))
             | self._kind_of_device
         )
 
     @property
     def _way_of_errors(self) -> dict[str, str]:
         """How the output error reaches the layers, where the network leaves a choice."""
-        direct = get_rule(self.rule).path == "direct"
-        network = self.network
+        direct = self.setup.rule.path == "direct"
+        network = self.setup.network
         return {"dfa_feedback": network.dfa_feedback, "dfa_residual": network.dfa_residual} if direct else {}
 
     @property
@@ -116,20 +113,21 @@ def make_jobs(
     Raises ConfigError where the recipe wants what the chip does not do.
     """
     _check_chip(recipe, rules, chip)
-    delays = {
-        rule: Delays(chip.transport_period(get_rule(rule).reads_weight), chip.update_delay) if chip else IN_TIME
-        for rule in rules
-    }
     precision = chip.precision if chip else network.precision or FP32
-    check_trained((get_rule(rule) for rule in rules), precision)
     rounding = chip.rounding if chip else RoundingModes()
-    check_rates(network, recipe, map(get_rule, rules), precision, rounding)
-    source = data.name, data.content_hash, data_dir
-    return [
-        Job(network, recipe, rule, precision, rounding, seed, *source, delays[rule], device)
+    check_trained((get_rule(rule) for rule in rules), precision)
+    setups = [
+        TrainingSetup(network, recipe, get_rule(rule), precision, rounding, seed, _delays(chip, get_rule(rule)))
         for rule in rules
         for seed in seeds
     ]
+    check_rates({setup.rule.name: setup for setup in setups}.values())
+    return [Job(setup, data.name, data.content_hash, data_dir, device) for setup in setups]
+
+
+def _delays(chip: Chip | None, rule: Rule) -> Delays:
+    """What comes late on the chip under a rule."""
+    return Delays(chip.transport_period(rule.reads_weight), chip.update_delay) if chip else IN_TIME
 
 
 def _check_chip(recipe: Recipe, rules: Sequence[str], chip: Chip | None) -> None:
@@ -165,18 +163,15 @@ def train_on(
     """Train one job on `data`, on one torch thread. Raises ConfigError where its device is not here."""
     device = device_of(job.device)
     with settled(device):
-        return run_training(
-            job.network, job.recipe, get_rule(job.rule), precision=job.precision, rounding=job.rounding, seed=job.seed,
-            dataset=data, on_epoch=on_epoch, delays=job.delays, checkpoint=checkpoint, device=device,
-        )  # fmt: skip
+        return run_training(replace(job.setup, device=device), data, on_epoch=on_epoch, checkpoint=checkpoint)
 
 
 def _data_of(job: Job) -> Dataset:
     """The data set of a job. Raises ConfigError where this machine's is not the one that the job was made for."""
-    dataset = _loaded(job.data, job.data_dir, job.recipe.image_size)
+    dataset = _loaded(job.data, job.data_dir, job.setup.recipe.image_size)
     if dataset.content_hash != job.data_hash:  # the file has changed since it was read
         _loaded.cache_clear()
-        dataset = _loaded(job.data, job.data_dir, job.recipe.image_size)
+        dataset = _loaded(job.data, job.data_dir, job.setup.recipe.image_size)
     if dataset.content_hash != job.data_hash:
         message = f"'{job.data}' on {socket.gethostname()} is not the data that the study was started with"
         raise ConfigError(Problem("data", message))
@@ -234,7 +229,7 @@ def run_all(
             _keep(store, job, outcome.value)
             on_stored(job)
         counted = f"; {len(failed)} failed" if failed else ""
-        on_progress(done, len(unique), f"{job.rule}, seed {job.seed}{counted}")
+        on_progress(done, len(unique), f"{job.setup.rule.name}, seed {job.setup.seed}{counted}")
     return failed
 
 
@@ -268,7 +263,9 @@ def stored(store: Store, job: Job) -> TrainResult:
         result = _RESULT.validate_python(store.run(job.key))
     except ValidationError as error:
         raise ConfigError(Problem(str(path), f"not a result of a training: {error.errors()[0]['msg']}")) from None
-    if (result.rule, result.seed) != (job.rule, job.seed) or not 1 <= result.best_epoch <= len(result.epochs):
+    if (result.rule, result.seed) != (job.setup.rule.name, job.setup.seed) or not 1 <= result.best_epoch <= len(
+        result.epochs
+    ):
         raise ConfigError(Problem(str(path), "the result of another training"))
     return result
 
@@ -318,5 +315,5 @@ def make_job(
     device_of(device)
     untrainable(network)
     dataset = load(recipe.data, data_dir, recipe.image_size)
-    check_fit(network, recipe, dataset)
+    check_data(network, recipe, dataset)
     return make_jobs(network, recipe, [get_rule(rule).name], chip, [seed], dataset, data_dir, device)[0]

@@ -24,13 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fahw.chip.cost import get_rule
-from fahw.datasets.dataset import load
+from fahw.datasets.dataset import Dataset, load
 from fahw.errors import ConfigError, Problem, a_kind, whole
 from fahw.files import write_text
 from fahw.formats.fixed_point import MU_BITS, Format
 from fahw.formats.lookup_tables import EXP_BITS, exp_table, tanh_table
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
+from fahw.hardware.part import Phase
 from fahw.hardware.systolic import DATAFLOWS, systolic_cycles
 from fahw.layers.layer import Layer
 from fahw.learn.error_path.feedback import Feedback
@@ -39,14 +40,14 @@ from fahw.learn.error_path.signals import signal_frac
 from fahw.learn.kernels.device import CPU, settled
 from fahw.learn.model import Model
 from fahw.learn.samples.batches import split
-from fahw.learn.state.scales import Scales, network_scales, value_fracs
+from fahw.learn.state.scales import Scales, value_fracs
 from fahw.learn.step import step
+from fahw.learn.training.setup import TrainingSetup
 from fahw.learn.training.train import epoch_batches
 from fahw.learn.watch.memory_images import UNSIGNED, LoggedLfsr, Record, Recorder, constants
 from fahw.network.error_path import roles_of
 from fahw.network.graph import Network
 from fahw.network.load import load_model
-from fahw.network.recipe import Tuning
 from fahw.prng import LENGTH, TAP, derive, lfsr_bits
 from fahw.study.settings import with_overrides
 from fahw.study.storage.result_files import content_key, make_folder, read_json, versions, write_json
@@ -126,7 +127,7 @@ def export_vectors(
     check_layers(network)
     job = make_job(network, rule, chip, data=None, epochs=None, seed=seed, data_dir=data_dir)
     folder = Path(out)
-    check_momentum(job.recipe.tuning(rule))
+    check_momentum(job.setup.tuning)
     with _whole_folder(folder) as aside:
         run = _Run(job, chip, aside)
         run.train(steps)
@@ -140,14 +141,13 @@ class _Run:
 
     def __init__(self, job: Job, chip: Chip, folder: Path) -> None:
         self._job, self._chip, self._folder = job, chip, folder
-        self._network, self._rule, self._recipe = job.network, get_rule(job.rule), job.recipe
-        self._tuning: Tuning = job.recipe.tuning(job.rule)
-        batch = job.recipe.batch_size
-        self._scales = network_scales(self._network, job.precision, self._tuning, self._rule, batch)
-        random = LoggedLfsr(derive(job.seed, "rounding"))
+        setup = self._setup = job.setup
+        self._network, self._rule, self._scales = setup.network, setup.rule, setup.scales
+        random = LoggedLfsr(derive(setup.seed, "rounding"))
         self._arithmetic = Recorder(
-            self._network, self._rule, job.precision, job.rounding, self._scales, self._tuning.momentum, batch, random
-        )
+            setup.network, setup.rule, setup.precision, setup.rounding, setup.scales, setup.tuning.momentum,
+            setup.recipe.batch_size, random,
+        )  # fmt: skip
         self._files: list[dict[str, Any]] = []
 
     def train(self, steps: int) -> None:
@@ -156,24 +156,28 @@ class _Run:
             self._train(steps)
 
     def _train(self, steps: int) -> None:
-        job, network, arithmetic = self._job, self._network, self._arithmetic
-        training = split(arithmetic, network, self._recipe, load(job.data, job.data_dir, job.recipe.image_size))[0]
-        available = self._recipe.epochs * (len(training.labels) // self._recipe.batch_size)
+        setup, network, arithmetic = self._setup, self._network, self._arithmetic
+        recipe = setup.recipe
+        training = split(arithmetic, network, recipe, self._dataset())[0]
+        available = recipe.epochs * (len(training.labels) // recipe.batch_size)
         if steps > available:
             raise ConfigError(Problem("steps", f"{network.name}'s recipe has {available:,} steps (got {steps:,})"))
-        parameters = arithmetic.initial(network, job.seed)
-        words = IntegerWords(network, self._rule, job.precision, self._scales, job.seed)
+        parameters = arithmetic.initial(network, setup.seed)
+        words = IntegerWords(network, self._rule, setup.precision, self._scales, setup.seed)
         model = Model(network, arithmetic, parameters, Feedback(self._rule, words))
         for layer in network.weighted:
             arithmetic.state(layer, parameters[layer.name])
         self._write_records(None)
         self._write_tables()
-        epochs = range(1, self._recipe.epochs + 1)
-        batches = (b for e in epochs for b in epoch_batches(training, self._recipe, self._tuning, e, job.seed))
+        epochs = range(1, recipe.epochs + 1)
+        batches = (batch for epoch in epochs for batch in epoch_batches(setup, training, epoch))
         for images, labels, rate, number in islice(batches, steps):
             step(model, images, labels, rate, number)
             self._write_records(number)
             self._write_constants(number, rate)
+
+    def _dataset(self) -> Dataset:
+        return load(self._job.data, self._job.data_dir, self._setup.recipe.image_size)
 
     def _write(self, image: _Image) -> None:
         text = image.text()
@@ -192,19 +196,20 @@ class _Run:
 
     def _write_tables(self) -> None:
         """The generator's start and the tables that the datapath looks up."""
-        bits, last = self._job.precision.bits("activation"), self._scales[self._network.weighted[-1].name]
-        register = np.fromiter(islice(lfsr_bits(derive(self._job.seed, "rounding")), LENGTH), np.int64, LENGTH)
+        bits, last = self._setup.precision.bits("activation"), self._scales[self._network.weighted[-1].name]
+        register = np.fromiter(islice(lfsr_bits(derive(self._setup.seed, "rounding")), LENGTH), np.int64, LENGTH)
         self._write(_Image(None, "", "random_register", register, 1, 0, {}))
         table = exp_table(bits, last.output.frac)
         self._write(_Image(None, "", "exp_table", table, EXP_BITS + 1, EXP_BITS, {}))
-        fracs = value_fracs(self._network, self._job.precision, self._scales)
+        fracs = value_fracs(self._network, self._setup.precision, self._scales)
         for layer in self._network.layers:
             if layer.kind == "tanh":
                 words = tanh_table(bits, fracs[layer.sources[0]])
                 self._write(_Image(None, layer.name, "tanh_table", words, max(bits, 2), max(0, bits - 1), {}))
 
     def _write_constants(self, number: int, rate: float) -> None:
-        share, momentum = rate / self._recipe.batch_size, round(self._tuning.momentum * (1 << MU_BITS))
+        share = rate / self._setup.recipe.batch_size
+        momentum = round(self._setup.tuning.momentum * (1 << MU_BITS))
         for layer in self._network.weighted:
             found = constants(layer, self._scales[layer.name], self._source(layer), momentum, share)
             words = np.array(list(found.values()), np.int64)
@@ -221,24 +226,24 @@ class _Run:
 
     def manifest(self, steps: int) -> dict[str, Any]:
         """What was written and from what."""
-        job, dataset = self._job, load(self._job.data, self._job.data_dir, self._job.recipe.image_size)
+        setup, dataset = self._setup, self._dataset()
         inputs = {
             "chip": self._chip.model_dump(mode="json", by_alias=True),
             "model": {"name": self._network.name, "layers": [asdict(layer) for layer in self._network.layers]},
-            "recipe": job.recipe.model_dump(mode="json", exclude={"rules"}) | self._tuning.model_dump(mode="json"),
+            "recipe": setup.recipe.model_dump(mode="json", exclude={"rules"}) | setup.tuning.model_dump(mode="json"),
             "data": {"name": dataset.name, "sha256": dataset.content_hash},
             "rule": asdict(self._rule),
-            "seed": job.seed,
+            "seed": setup.seed,
             "steps": steps,
         }
         content = {
             "kind": KIND,
             "inputs": inputs,
-            "precision": job.precision.model_dump(),
-            "rounding": job.rounding.model_dump(),
+            "precision": setup.precision.model_dump(),
+            "rounding": setup.rounding.model_dump(),
             "formats": {name: _formats(scales) for name, scales in self._scales.items()},
             "random_generator": {"length": LENGTH, "tap": TAP, "bits_per_byte": "first bit lowest"},
-            "products": _products(self._chip, self._network, job),
+            "products": _gemms(self._chip, setup),
             "files": self._files,
         }
         return {**content, "versions": versions(), "content_hash": content_key(json.loads(json.dumps(content)))}
@@ -285,20 +290,20 @@ def _formats(scales: Scales) -> dict[str, Any]:
     return {name: asdict(value) for name, value in vars(scales).items() if isinstance(value, Format)}
 
 
-def _products(chip: Chip, network: Network, job: Job) -> list[dict[str, Any]]:
+def _gemms(chip: Chip, setup: TrainingSetup) -> list[dict[str, Any]]:
     """Every matrix product of a step with its cycles on the array that runs it, under each dataflow."""
-    rule, rows = get_rule(job.rule), []
-    for phase, layers in (
-        ("forward", network.weighted),
-        ("error", network.weighted[::-1]),
-        ("gradient", network.weighted),
-    ):
-        array = chip.array_of(phase)  # type: ignore[arg-type]
+    rows: list[dict[str, Any]] = []
+    layers = setup.network.weighted
+    phases: tuple[tuple[Phase, tuple[Layer, ...]], ...] = (
+        ("forward", layers), ("error", layers[::-1]), ("gradient", layers)
+    )  # fmt: skip
+    for phase, layers in phases:
+        array = chip.array_of(phase)
         assert array is not None, phase
         for layer in layers:
-            found = rule_gemm_sizes(network, rule, layer, job.recipe.batch_size).get(phase)  # type: ignore[call-overload]
-            if found is not None:
-                sizes = (found[0], found[1], found[2], array.rows, array.cols)
+            gemm = rule_gemm_sizes(setup.network, setup.rule, layer, setup.recipe.batch_size).get(phase)
+            if gemm is not None:
+                sizes = (gemm[0], gemm[1], gemm[2], array.rows, array.cols)
                 cycles = {dataflow: systolic_cycles(*sizes, dataflow) for dataflow in DATAFLOWS}
                 named = dict(zip(("m", "n", "k", "rows", "cols"), sizes, strict=True))
                 dataflow = getattr(array.phases, phase)

@@ -22,11 +22,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from fahw.formats.precision import Precision, RoundingModes
+from fahw.formats.precision import Precision
 from fahw.layers.layer import INPUT, Layer
 from fahw.learn.step import step
 from fahw.learn.torch_modules.apply_rule import apply_rule
 from fahw.learn.training.build import build
+from fahw.learn.training.setup import TrainingSetup
 from fahw.network.graph import Network
 from fahw.network.load import load_model
 from fahw.network.recipe import Tuning
@@ -116,7 +117,8 @@ def module_step(module: nn.Module, x: torch.Tensor, labels: torch.Tensor) -> Ste
 def integer_step(network: Network, rule: str, pixels: np.ndarray, labels: torch.Tensor) -> Step:
     """Ours, in the default widths and roundings."""
     tuning = network.recipe.tuning(rule) if network.name != "mlp" else Tuning(learning_rate=0.05)
-    model, _ = build(network, tuning, RULES[rule], Precision(), RoundingModes(), len(labels), 0)
+    recipe = network.recipe.model_copy(update={"rules": {}, "batch_size": len(labels)} | dict(tuning))
+    model, _ = build(TrainingSetup(network, recipe, RULES[rule], Precision()))
     x = model.arithmetic.encode(pixels, 255)
     draws = iter(range(10**9))
     return lambda: void(step(model, x, labels, tuning.learning_rate, next(draws)))

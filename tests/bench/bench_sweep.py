@@ -112,7 +112,7 @@ def run(words: Sequence[str]) -> tuple[float, float, float]:
 
 def sweep_words(spec: Path, out: Path, workers: int) -> list[str]:
     """The command that runs a sweep."""
-    return [sys.executable, "-m", "fahw.cli.verbs", "sweep", str(spec), "--out", str(out), "--jobs", str(workers)]
+    return [sys.executable, "-m", "fahw.cli", "sweep", str(spec), "--out", str(out), "--jobs", str(workers)]
 
 
 def disk_mb(folder: Path) -> float:

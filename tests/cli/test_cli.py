@@ -35,6 +35,16 @@ def test_the_version_is_told(fahw):
     assert "Which learning rule trains" in fahw("--help")[1]
 
 
+def test_an_interruption_says_how_to_go_on(fahw, monkeypatch):
+    """Exit code 130, as shells have it."""
+
+    def interrupt(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fahw.cli.check.check_file", interrupt)
+    assert fahw("check", "m.yaml") == (130, "", "interrupted; the same command goes on where it stopped\n")
+
+
 def test_simulate_for_people_names_units(fahw):
     """The plain output says what and in which unit."""
     code, out, _ = fahw("simulate", "edge_shared", "mlp_digits", "--rule", "dfa")

@@ -131,6 +131,6 @@ def test_seeds_data_and_epochs_are_axes():
     """Each seed is a point of its own with one training."""
     spec = Sweep(name="s", grid={"seed": (4, 9), "epochs": (1, 2)})
     made = setups_of(spec)
-    assert [(setup.recipe.epochs, [job.seed for job in setup.jobs]) for setup in made] == [
+    assert [(setup.recipe.epochs, [job.setup.seed for job in setup.jobs]) for setup in made] == [
         (1, [4]), (2, [4]), (1, [9]), (2, [9]),
     ]  # fmt: skip

@@ -11,7 +11,7 @@ from fahw.chip.constants import constants_used
 from fahw.chip.cost import simulate
 from fahw.chip.ledger import priced, total_pj
 from fahw.chip.unit_prices import Prices
-from fahw.cli.verbs import main
+from fahw.cli.main import main
 from fahw.errors import ConfigError
 from fahw.hardware.energy_table import actions_of, read_table
 from fahw.hardware.generator import GENERATORS

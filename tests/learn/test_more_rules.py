@@ -13,17 +13,15 @@ from fahw.formats.precision import FP32, Precision, RoundingModes
 from fahw.learn.error_path.signals import pruned
 from fahw.learn.step import gradients, step
 from fahw.learn.torch_modules.apply_rule import apply_rule, feedback_weights
-from fahw.learn.training.build import build
 from fahw.learn.training.checkpoint import Checkpoint
-from fahw.learn.training.train import train
 from fahw.learn.watch.alignment import alignments
-from fahw.network.recipe import Recipe, Tuning
+from fahw.network.recipe import Recipe
 from fahw.rules.catalogue import COMPARED, RULES
 from fahw.rules.rule import FEEDBACK_DECAY
 from fahw.study.training import make_jobs
 from tests.support.closed_forms import Values
-from tests.support.models import batch_of, convolutional, everything, float_model, integer_model, mlp
-from tests.support.trainings import TOY
+from tests.support.models import batch_of, built, convolutional, everything, float_model, integer_model, mlp
+from tests.support.trainings import TOY, run
 
 ADDED = [name for name in RULES if name not in COMPARED]
 NETWORKS = {"mlp": mlp(12, 9, 7, 5), "conv": convolutional()}
@@ -267,12 +265,12 @@ RATES = {"tdfa": 0.05, "bdfa": 0.02, "drtp": 0.05, "wm": 0.02, "kp": 0.02, "egra
 def test_every_rule_learns_an_easy_task(rule, precision):
     """Or says before training that it does so in floating point only."""
     recipe = Recipe(learning_rate=RATES.get(rule, 0.05), momentum=0.8, batch_size=16)
-    given = {"rounding": RoundingModes(), "seed": 0, "dataset": TOY, "epochs": 8}
+    arguments = {"network": mlp(16, 40, 4), "recipe": recipe, "precision": precision, "epochs": 8}
     if precision is not FP32 and rule in ("kp", "wm"):
         with pytest.raises(ConfigError, match=f"{rule} trains in floating point only"):
-            train(mlp(16, 40, 4), recipe, RULES[rule], precision=precision, **given)
+            run(rule, **arguments)
         return
-    result = train(mlp(16, 40, 4), recipe, RULES[rule], precision=precision, **given)
+    result = run(rule, **arguments)
     assert result.test_accuracy_pct >= 90
 
 
@@ -282,7 +280,7 @@ def test_all_rules_that_a_chip_cannot_train_are_named_before_any_is_trained():
         make_jobs(replace(mlp(16, 8, 4), precision=Precision()), recipe, ["bp", "kp", "wm"], None, [0], TOY)
     assert [problem.message.split()[0] for problem in caught.value.problems] == ["kp", "wm"]
     with pytest.raises(ConfigError, match="price it alone"):
-        build(mlp(16, 8, 4), Tuning(), RULES["wm"], Precision(), RoundingModes(), 4, 0)
+        built(mlp(16, 8, 4), "wm", batch=4)
 
 
 # apply_rule

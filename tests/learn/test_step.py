@@ -18,6 +18,7 @@ from fahw.learn.watch.alignment import alignment, alignments
 from fahw.network.recipe import Ranges, Tuning
 from fahw.prng import derive, row_codes, row_seeds
 from fahw.rules.catalogue import COMPARED, RULES
+from tests.support.bits import trained_bits
 from tests.support.models import batch_of, convolutional, float_model, integer_model, mlp, same_states, states
 
 RULE_NAMES = sorted(COMPARED)
@@ -227,43 +228,19 @@ def test_evaluation_leaves_the_trainings_random_stream_alone():
     assert same_states(plain, watched)
 
 
-_SCRIPT = """
-import hashlib
-import torch
-from fahw.learn.kernels.matmul import is_exact
-from fahw.learn.step import step
-from fahw.rules.catalogue import COMPARED, RULES
-from tests.support.models import batch_of, convolutional, integer_model, mlp, states
-torch.set_num_threads(1)
-print(is_exact("int8", 70, 300, 16, False, False))
-for network in (mlp(300, 70, 40, 10), convolutional()):
-    for rule in sorted(COMPARED):
-        model = integer_model(network, RULES[rule], batch=16)[0]
-        for number in range(3):
-            pixels, labels = batch_of(network, 16, number)
-            step(model, model.arithmetic.encode(pixels, 255), labels, 0.5, number)
-        digest = hashlib.sha256()
-        for tensor in states(model).values():
-            digest.update(tensor.contiguous().numpy().tobytes())
-        print(network.layers[0].kind, rule, digest.hexdigest())
-"""
-
-
-def _trained_on(**capped):
-    done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT], env=os.environ | capped, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    exact, *bits = done.stdout.splitlines()
-    return exact, bits
+CAPS = ({"ONEDNN_MAX_CPU_ISA": "AVX2"}, {"ATEN_CPU_CAPABILITY": "default"})
+"""oneDNN capped at AVX2, where its byte products saturate, and PyTorch's own loops without vectors."""
 
 
 def test_processors_without_byte_products_and_wide_vectors_train_to_the_same_bits():
-    """oneDNN capped at AVX2, where its byte products saturate, and PyTorch's own loops without vectors."""
-    exact, bits = _trained_on()
-    capped_exact, capped_bits = _trained_on(ONEDNN_MAX_CPU_ISA="AVX2")
-    _, plain_bits = _trained_on(ATEN_CPU_CAPABILITY="default")
+    """The same digests here and in two processes whose libraries are kept from some instructions."""
+    command = [sys.executable, "-m", "tests.support.bits"]
+    capped = [subprocess.Popen(command, env=os.environ | cap, stdout=subprocess.PIPE, text=True) for cap in CAPS]
+    exact, *bits = trained_bits()
+    printed = [process.communicate()[0].splitlines() for process in capped]
 
+    assert [process.returncode for process in capped] == [0, 0]
+    (capped_exact, *capped_bits), (_, *plain_bits) = printed
     assert len(bits) == 2 * len(COMPARED)
     assert bits == capped_bits == plain_bits
     assert capped_exact == "False" or exact == "True", "a cap makes nothing exact"

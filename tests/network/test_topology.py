@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fahw.cli.verbs import main
+from fahw.cli.main import main
 from fahw.errors import ConfigError
 from fahw.hardware.load import load_chip
 from fahw.hardware.systolic import systolic_cycles

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fahw.cli.verbs import main
+from fahw.cli.main import main
 from fahw.hardware.systolic import systolic_cycles
 
 HERE = Path(__file__).parent

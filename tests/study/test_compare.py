@@ -164,7 +164,7 @@ def test_a_rule_that_the_chip_cannot_host_keeps_its_row(tmp_path):
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path):
     """SIGKILL in the middle, three times: finished results are kept, and the files end up the same."""
-    command = [sys.executable, "-m", "fahw.cli.verbs", "compare", "edge_dual", "mlp_digits", "--rules", "bp,fa,usf"]
+    command = [sys.executable, "-m", "fahw.cli", "compare", "edge_dual", "mlp_digits", "--rules", "bp,fa,usf"]
     command += ["--seeds", "2", "--epochs", "4", "--jobs", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([*command, "--out", tmp_path / "whole"], check=True, env=environment, capture_output=True)

@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from fahw.cli.verbs import main
+from fahw.cli.main import main
 from fahw.datasets.dataset import load
 from fahw.formats.precision import TENSORS
 from fahw.hardware.load import load_chip
@@ -25,6 +25,7 @@ from fahw.rules.catalogue import COMPARED, RULES
 from fahw.study import vectors
 from fahw.study.vectors import export_vectors
 from tests.reference.step import Reference
+from tests.support.models import setup_of
 
 CONVOLUTIONAL = """
 name: small
@@ -150,10 +151,10 @@ def test_the_steps_are_those_that_train_takes(tmp_path):
     """Same batches, same random bytes: the masters after three steps are a training's."""
     chip, net = load_chip("edge_dual"), load_model("mlp_digits")
     export_vectors(chip, net, "dfa", 3, tmp_path / "out", seed=5)
-    recipe, tuning = net.recipe, net.recipe.tuning("dfa")
-    model, _ = build(net, tuning, RULES["dfa"], chip.precision, chip.rounding, recipe.batch_size, 5)
-    training = split(model.arithmetic, net, recipe, load(recipe.data))[0]
-    for batch in islice(epoch_batches(training, recipe, tuning, 1, 5), 3):
+    setup = setup_of(net, "dfa", chip.precision, chip.rounding, seed=5)
+    model, _ = build(setup)
+    training = split(model.arithmetic, net, net.recipe, load(net.recipe.data))[0]
+    for batch in islice(epoch_batches(setup, training, 1), 3):
         step(model, *batch)
 
     found, _ = images(tmp_path / "out")

@@ -16,11 +16,14 @@ from fahw.learn.error_path.feedback import Feedback
 from fahw.learn.error_path.feedback_words import FloatWords, IntegerWords
 from fahw.learn.model import Model
 from fahw.learn.state.scales import network_scales
+from fahw.learn.training.build import build
+from fahw.learn.training.setup import TrainingSetup
 from fahw.network.graph import Network
 from fahw.network.load import network_of_model
 from fahw.network.model_file import Model as ModelFile
 from fahw.network.recipe import Tuning
 from fahw.prng import Lfsr, derive
+from fahw.rules.catalogue import RULES
 
 WINDOWED = ("conv2d", "maxpool2d", "avgpool2d")
 
@@ -182,3 +185,19 @@ def precisions(draw):
         optimizer=draw(widths),
         accumulator=draw(st.sampled_from((8, 12, 16, 20, 24, 32, 40, 48))),
     )
+
+
+def setup_of(network, rule, precision=None, rounding=None, *, tuning=None, recipe=None, batch=None, **others):
+    """What a training is made from; rules by name. `tuning` replaces the recipe's settings, `batch` its batch size."""
+    recipe = recipe or network.recipe
+    changes = {} if tuning is None else {name: getattr(tuning, name) for name in Tuning.model_fields} | {"rules": {}}
+    changes |= {} if batch is None else {"batch_size": batch}
+    recipe = recipe.model_copy(update=changes)
+    return TrainingSetup(
+        network, recipe, RULES[rule], precision or Precision(), rounding or RoundingModes(), **others
+    )  # fmt: skip
+
+
+def built(network, rule, *formats, **others):
+    """A model before its first step, as a training builds it; arguments as for `setup_of`."""
+    return build(setup_of(network, rule, *formats, **others))[0]

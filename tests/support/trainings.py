@@ -3,11 +3,9 @@
 import numpy as np
 
 from fahw.datasets.dataset import Dataset
-from fahw.formats.precision import Precision, RoundingModes
 from fahw.learn.training.train import train
 from fahw.network.recipe import Ranges, Recipe, RuleTuning
-from fahw.rules.catalogue import RULES
-from tests.support.models import mlp
+from tests.support.models import mlp, setup_of
 
 RECIPE = Recipe(
     learning_rate=0.05,
@@ -37,9 +35,9 @@ def toy(count=400, classes=4, size=4):
 TOY = toy()
 
 
-def run(rule="bp", network=None, recipe=RECIPE, precision=None, dataset=TOY, seed=0, **given):
-    network = network or mlp(16, 12, 8, 4)
-    return train(
-        network, recipe, RULES[rule], precision=precision or Precision(), rounding=RoundingModes(), seed=seed,
-        dataset=dataset, **given,
-    )  # fmt: skip
+def run(rule="bp", network=None, recipe=RECIPE, precision=None, dataset=TOY, epochs=None, rounding=None, **others):
+    """The result of a training; `others`: of its setup (seed, delays), `on_epoch` and `checkpoint`."""
+    given = {name: others.pop(name) for name in ("on_epoch", "checkpoint") if name in others}
+    recipe = recipe if epochs is None else recipe.model_copy(update={"epochs": epochs})
+    setup = setup_of(network or mlp(16, 12, 8, 4), rule, precision, rounding, recipe=recipe, **others)
+    return train(setup, dataset, **given)

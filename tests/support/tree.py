@@ -7,12 +7,14 @@ prints the modules in an order in which each imports only from those above it, f
 
 import ast
 import sys
+from functools import cache
 
 from tests.support.strategies import ROOT
 
 MODULES = sorted((ROOT / "fahw").rglob("*.py"))
 
 
+@cache
 def tree_of(path):
     """The syntax tree of a module."""
     return ast.parse(path.read_text(encoding="utf-8"))
@@ -27,6 +29,7 @@ def dotted(path):
 KNOWN = {dotted(path): path for path in MODULES}
 
 
+@cache
 def imported(path):
     """The modules of fahw that a module imports anywhere in its code, those for type checkers included."""
     names = set()
@@ -56,18 +59,30 @@ def circles(imports):
 
 
 def listing():
-    """All modules but packages, each below those that it imports, as lines of docs/architecture.md."""
+    """All modules but packages, each below those that it imports, as lines of docs/architecture.md. A folder is begun
+    where all of it can follow, else where most of it can."""
     left = {name: imported(path) for name, path in KNOWN.items() if path.name != "__init__.py"}
-    lines, folder = [], None
+    lines = []
     while left:
-        ready = [name for name, others in left.items() if not others & set(left)]
-        name = next((name for name in ready if KNOWN[name].parent == folder), ready[0])
-        if KNOWN[name].parent != folder:
-            folder = KNOWN[name].parent
-            lines.append(f"{folder.relative_to(ROOT).as_posix()}/")
-        lines.append(f"  {KNOWN[name].stem:<18} {summary(KNOWN[name])}")
-        del left[name]
+        folders = {KNOWN[name].parent: 0 for name in left}
+        for folder in folders:
+            members = {name for name in left if KNOWN[name].parent == folder}
+            ready = reachable(members, left)
+            folders[folder] = (len(ready) == len(members), len(ready))
+        folder = max(folders, key=folders.get)
+        lines.append(f"{folder.relative_to(ROOT).as_posix()}/")
+        for name in reachable({name for name in left if KNOWN[name].parent == folder}, left):
+            lines.append(f"  {KNOWN[name].stem:<18} {summary(KNOWN[name])}")
+            del left[name]
     return lines
+
+
+def reachable(members, left):
+    """Those of `members` that can follow each other now, in an order of imports."""
+    done = []
+    while more := [name for name in sorted(members - set(done)) if not (left[name] & set(left)) - set(done)]:
+        done.append(more[0])
+    return done
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ from functools import cache
 
 from fahw.chip.cost import Cost, simulate
 from fahw.datasets.dataset import load
-from fahw.formats.precision import Precision, RoundingModes
+from fahw.formats.precision import Precision
 from fahw.hardware.load import load_chip
 from fahw.layers.build import make_layer
 from fahw.layers.schema import LinearSpec, PlainSpec
 from fahw.learn.state.delays import Delays
+from fahw.learn.training.setup import TrainingSetup
 from fahw.learn.training.train import train
 from fahw.network.graph import Network
 from fahw.network.load import load_model
@@ -122,10 +123,9 @@ def dynamic(found: Cost) -> float:
 def accuracy(delay: int) -> float:
     """Test accuracy of a short training whose updates come late, percent."""
     network = load_model("mlp_digits")
-    result = train(
-        network, network.recipe, RULES["dfa"], precision=Precision(), rounding=RoundingModes(), seed=0,
-        dataset=load("digits", None, None), epochs=10, delays=Delays(update_delay=delay),
-    )  # fmt: skip
+    recipe = network.recipe.model_copy(update={"epochs": 10})
+    setup = TrainingSetup(network, recipe, RULES["dfa"], Precision(), delays=Delays(update_delay=delay))
+    result = train(setup, load("digits", None, None))
     return result.test_accuracy_pct
 
 

@@ -10,17 +10,17 @@ from fahw.chip.clock import time_step
 from fahw.chip.cost import simulate
 from fahw.chip.usage import uses
 from fahw.errors import ConfigError
-from fahw.formats.precision import FP32, Precision, RoundingModes
+from fahw.formats.precision import FP32, Precision
 from fahw.hardware.load import load_chip
 from fahw.learn.error_path.feedback import Feedback
 from fahw.learn.error_path.feedback_words import FloatWords
 from fahw.learn.state.delays import Delays
-from fahw.learn.training.build import build
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
 from fahw.study.training import make_job
 from fahw.work.counts.record import Task
 from fahw.work.training_step import form_of, training_step
+from tests.support.models import built
 from tests.support.steps import counts
 
 WEIGHTS = {"linear2": 128 * 64, "linear3": 64 * 10}
@@ -166,7 +166,7 @@ def test_training_follows_the_period_of_separate_memories_alone():
     def job(rule, on):
         return make_job("mlp_digits", rule, on, data=None, epochs=1, seed=0, data_dir=None)
 
-    assert job("bp", chip).delays == Delays(transport_period=4)
+    assert job("bp", chip).setup.delays == Delays(transport_period=4)
     assert job("bp", chip).key != job("bp", plain).key
     assert job("fa", chip).key == job("fa", plain).key
     assert job("bp", chip.without_feedback_memory()).key == job("bp", plain).key
@@ -176,8 +176,7 @@ def test_training_follows_the_period_of_separate_memories_alone():
 def test_a_model_is_built_with_its_period(precision):
     """Both arithmetics hand the period to the feedback words."""
     network = load_model("mlp_digits")
-    tuning = network.recipe.tuning("bp")
-    model, _ = build(network, tuning, RULES["bp"], precision, RoundingModes(), 16, 0, Delays(2))
+    model = built(network, "bp", precision, batch=16, delays=Delays(2))
     layer = network.weighted[1]
     weight = model.parameters[layer.name].weight
     first = model.feedback.words(layer, weight, 0).clone()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from fahw.formats.fixed_point import RANDOM_BITS
-from fahw.formats.precision import Precision, RoundingModes
 from fahw.learn.arithmetic.arithmetic import Arithmetic
 from fahw.learn.arithmetic.emulated import Emulated
 from fahw.learn.arithmetic.floating import Floating
@@ -13,40 +12,32 @@ from fahw.learn.arithmetic.integer import Integer
 from fahw.learn.error_path.emulated_words import EmulatedWords
 from fahw.learn.error_path.feedback import Feedback, check_trained
 from fahw.learn.error_path.feedback_words import FloatWords, IntegerWords, Words
-from fahw.learn.kernels.device import CPU
 from fahw.learn.model import Model
-from fahw.learn.state.delays import IN_TIME, Delays, Pending
+from fahw.learn.state.delays import Pending
 from fahw.learn.state.overflow import overflow_problems
-from fahw.learn.state.scales import network_scales
-from fahw.network.graph import Network
-from fahw.network.recipe import Tuning
+from fahw.learn.training.setup import TrainingSetup
 from fahw.prng import Lfsr, derive
-from fahw.rules.rule import Rule
 
 
-def build(
-    network: Network, tuning: Tuning, rule: Rule, precision: Precision, rounding: RoundingModes, batch_size: int,
-    seed: int, delays: Delays = IN_TIME, device: torch.device = CPU,
-) -> tuple[Model, tuple[str, ...]]:  # fmt: skip
+def build(setup: TrainingSetup) -> tuple[Model, tuple[str, ...]]:
     """A model before its first step, and what could overflow in it. Raises ConfigError where the formats have no
     arithmetic for the rule."""
-    check_trained([rule], precision)
-    arithmetic, words, warnings = _numbers(network, tuning, rule, precision, rounding, batch_size, seed, device)
-    parameters = arithmetic.initial(network, seed, device)
-    feedback = Feedback(rule, words, None, delays.transport_period, tuning.weight_decay, device)
-    return Model(network, arithmetic, parameters, feedback, Pending(delays.update_delay)), warnings
+    check_trained([setup.rule], setup.precision)
+    arithmetic, words, warnings = _arithmetic(setup)
+    device, delays = setup.device, setup.delays
+    parameters = arithmetic.initial(setup.network, setup.seed, device)
+    feedback = Feedback(setup.rule, words, None, delays.transport_period, setup.tuning.weight_decay, device)
+    return Model(setup.network, arithmetic, parameters, feedback, Pending(delays.update_delay)), warnings
 
 
-def _numbers(
-    network: Network, tuning: Tuning, rule: Rule, precision: Precision, rounding: RoundingModes, batch_size: int,
-    seed: int, device: torch.device,
-) -> tuple[Arithmetic, Words, tuple[str, ...]]:  # fmt: skip
+def _arithmetic(setup: TrainingSetup) -> tuple[Arithmetic, Words, tuple[str, ...]]:
     """The arithmetic of the formats, the source of its feedback words, and what could overflow."""
+    network, rule, tuning, seed = setup.network, setup.rule, setup.tuning, setup.seed
+    precision, rounding, batch_size = setup.precision, setup.rounding, setup.recipe.batch_size
     if precision.is_float:
         floating = Floating(tuning.momentum, batch_size, seed=seed, tuning=tuning)
         return floating, FloatWords(network, rule, tuning.feedback_gain, seed, torch.float32), ()
-    scales = network_scales(network, precision, tuning, rule, batch_size)
-    random, warnings = Lfsr(derive(seed, "rounding")), tuple[str, ...]()
+    scales, random, warnings = setup.scales, Lfsr(derive(seed, "rounding")), tuple[str, ...]()
     if isinstance(precision.accumulator, int):
         warnings = overflow_problems(network, scales, rule, batch_size, precision.accumulator)
     if not (precision.is_integer and rounding.random_bits == RANDOM_BITS):
@@ -54,6 +45,6 @@ def _numbers(
         feedback = EmulatedWords(network, rule, precision, scales, tuning.feedback_gain, seed)
         return emulated, feedback, tuple(f"{problem} (training does not wrap it)" for problem in warnings)
     integer = Integer(
-        network, rule, precision, rounding, scales, tuning.momentum, batch_size, random, None, tuning, device
+        network, rule, precision, rounding, scales, tuning.momentum, batch_size, random, None, tuning, setup.device
     )
     return integer, IntegerWords(network, rule, precision, scales, seed), warnings

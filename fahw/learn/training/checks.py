@@ -9,20 +9,18 @@ from fahw.datasets.dataset import Dataset
 from fahw.datasets.suitability import misfits
 from fahw.errors import ConfigError, Problem
 from fahw.formats.number import Float
-from fahw.formats.precision import Precision, RoundingModes
 from fahw.learn.arithmetic.optimizer import float_underflows, underflows
 from fahw.learn.samples.batches import augment_problems, validation_size
-from fahw.learn.state.scales import network_scales
+from fahw.learn.training.setup import TrainingSetup
 from fahw.network.error_path import untrainable
 from fahw.network.graph import Network
 from fahw.network.recipe import Recipe
-from fahw.rules.rule import Rule
 
 _MOST_PARAMETERS = 200_000_000
 _MOST_VALUES = 1_000_000_000
 
 
-def check_fit(network: Network, recipe: Recipe, dataset: Dataset) -> None:
+def check_data(network: Network, recipe: Recipe, dataset: Dataset) -> None:
     """Raise ConfigError unless the images fit the input, the labels the output, and a batch the training set."""
     untrainable(network)
     found = misfits(network, dataset.name, dataset.shape, dataset.classes)
@@ -44,23 +42,25 @@ def check_fit(network: Network, recipe: Recipe, dataset: Dataset) -> None:
         raise ConfigError(problems)
 
 
-def check_rates(
-    network: Network, recipe: Recipe, rules: Iterable[Rule], precision: Precision, rounding: RoundingModes
-) -> None:
-    """Raise ConfigError where a learning rate, a weight decay or a clipping value is too small for the formats."""
-    if precision.is_float:
-        return
+def check_rates(setups: Iterable[TrainingSetup]) -> None:
+    """Raise ConfigError where a learning rate, a weight decay or a clipping value is too small for the formats; a
+    problem that several of the trainings have is said once."""
     problems: dict[str, Problem] = {}
-    for rule in rules:
-        tuning = recipe.tuning(rule.name)
-        scales = network_scales(network, precision, tuning, rule, recipe.batch_size)
-        master, dynamic = precision.number("master"), precision.scale.is_dynamic("master")
-        if isinstance(master, Float):
-            found = float_underflows(recipe, tuning, master)
-        else:
-            found = underflows(recipe, tuning, {} if dynamic else scales, rounding.update, rounding.random_bits)
-        for problem in found:
-            named = replace(problem, message=f"{rule.name}: {problem.message}")
-            problems.setdefault(f"{rule.name} {problem.place}", named)
+    for setup in setups:
+        if setup.precision.is_float:
+            continue
+        for problem in _underflows(setup):
+            named = replace(problem, message=f"{setup.rule.name}: {problem.message}")
+            problems.setdefault(f"{setup.rule.name} {problem.place}", named)
     if problems:
         raise ConfigError(problems.values())
+
+
+def _underflows(setup: TrainingSetup) -> Iterable[Problem]:
+    """What of the recipe's constants can move no weight of the formats."""
+    recipe, tuning, rounding = setup.recipe, setup.tuning, setup.rounding
+    master = setup.precision.number("master")
+    if isinstance(master, Float):
+        return float_underflows(recipe, tuning, master)
+    dynamic = setup.precision.scale.is_dynamic("master")
+    return underflows(recipe, tuning, {} if dynamic else setup.scales, rounding.update, rounding.random_bits)

@@ -1,6 +1,6 @@
 """A whole training: epochs of steps, judged on a validation set, the same for every rule and arithmetic.
 
-    result = train(network, recipe, RULES["dfa"], precision=Precision(), rounding=RoundingModes(), seed=0, dataset=data)
+    result = train(TrainingSetup(network, recipe, RULES["dfa"], Precision(), seed=0), data)
     result.test_accuracy_pct    # at the epoch that was best on the validation set
 
 Everything random follows from `seed`, except which images are the validation set: those are the same for every run.
@@ -12,31 +12,25 @@ from collections.abc import Callable, Iterator
 from math import isfinite
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from fahw.activity import Activity
 from fahw.datasets.dataset import Dataset
-from fahw.formats.precision import Precision, RoundingModes
 from fahw.learn.arithmetic.arithmetic import Arithmetic
-from fahw.learn.kernels.device import CPU
 from fahw.learn.model import Model
 from fahw.learn.samples.augment import Augmenter
 from fahw.learn.samples.batches import Part, split
-from fahw.learn.state.delays import IN_TIME, Delays
 from fahw.learn.state.rounding_losses import Lost
 from fahw.learn.step import forward
 from fahw.learn.training.build import build
 from fahw.learn.training.checkpoint import Checkpoint
-from fahw.learn.training.checks import check_fit, check_rates
+from fahw.learn.training.checks import check_data, check_rates
 from fahw.learn.training.result import EpochRow, TrainResult
+from fahw.learn.training.setup import TrainingSetup
 from fahw.learn.watch.activity import Observer
 from fahw.learn.watch.alignment import alignments, gradient_angles
 from fahw.learn.watch.findings import findings
-from fahw.network.graph import Network
-from fahw.network.recipe import Recipe, Tuning
 from fahw.prng import derive
-from fahw.rules.rule import Rule
 
 _EVALUATION_BATCH = 500
 _PROBE_IMAGES = 64
@@ -45,43 +39,35 @@ _LARGEST_LOSS = 1e9
 
 
 def train(
-    network: Network, recipe: Recipe, rule: Rule, *, precision: Precision, rounding: RoundingModes, seed: int,
-    dataset: Dataset, epochs: int | None = None, on_epoch: Callable[[EpochRow], None] | None = None,
-    delays: Delays = IN_TIME, checkpoint: Checkpoint | None = None, device: torch.device = CPU,
+    setup: TrainingSetup, dataset: Dataset, *, on_epoch: Callable[[EpochRow], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainResult:  # fmt: skip
-    """Train `network` under `rule`; `epochs` replaces the recipe's. With `delays` the error meets weights as the last
-    transport found them, and updates come late. A `checkpoint` is gone on from, kept up to date and at last removed.
-    Call within `settled`: small networks are slower on more threads than one.
+    """Train on `dataset`. A `checkpoint` is gone on from, kept up to date and at last removed. Call within `settled`:
+    small networks are slower on more threads than one.
 
-    Raises ConfigError where data and network do not fit.
+    Raises ConfigError where data, network, recipe and formats do not fit.
     """
-    return fit(
-        network, recipe, rule, precision=precision, rounding=rounding, seed=seed, dataset=dataset, epochs=epochs,
-        on_epoch=on_epoch, delays=delays, checkpoint=checkpoint, device=device,
-    )[1]  # fmt: skip
+    return train_model(setup, dataset, on_epoch=on_epoch, checkpoint=checkpoint)[1]
 
 
-def fit(
-    network: Network, recipe: Recipe, rule: Rule, *, precision: Precision, rounding: RoundingModes, seed: int,
-    dataset: Dataset, epochs: int | None = None, on_epoch: Callable[[EpochRow], None] | None = None,
-    delays: Delays = IN_TIME, checkpoint: Checkpoint | None = None, device: torch.device = CPU,
+def train_model(
+    setup: TrainingSetup, dataset: Dataset, *, on_epoch: Callable[[EpochRow], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[Model, TrainResult]:  # fmt: skip
     """As `train`, with the model as the last epoch leaves it."""
-    if epochs is not None:
-        recipe = recipe.model_copy(update={"epochs": epochs})
-    check_fit(network, recipe, dataset)
-    check_rates(network, recipe, [rule], precision, rounding)
-    tuning = recipe.tuning(rule.name)
-    model, warnings = build(network, tuning, rule, precision, rounding, recipe.batch_size, seed, delays, device)
-    training, validation, test = split(model.arithmetic, network, recipe, dataset, device)
+    network, recipe, seed = setup.network, setup.recipe, setup.seed
+    check_data(network, recipe, dataset)
+    check_rates([setup])
+    model, warnings = build(setup)
+    training, validation, test = split(model.arithmetic, network, recipe, dataset, setup.device)
     steps, probe = len(training.labels) // recipe.batch_size, training.probe(recipe.batch_size, _PROBE_IMAGES)
     rows: list[EpochRow] = []
-    if checkpoint and (saved := checkpoint.load(device)):
+    if checkpoint and (saved := checkpoint.load(setup.device)):
         model, rows = saved
         for row in rows if on_epoch else ():
             on_epoch(row)  # type: ignore[misc]
     for epoch in range(len(rows) + 1, recipe.epochs + 1):
-        loss, activity, lost = _run_epoch(model, training, recipe, tuning, epoch, seed)
+        loss, activity, lost = _run_epoch(model, setup, training, epoch)
         evaluator = model.arithmetic.evaluator(derive(seed, "evaluation", epoch))
         accuracies = [_accuracy_pct(model, evaluator, part) for part in (validation, test)]
         draw = epoch * steps - 1
@@ -96,31 +82,31 @@ def fit(
         checkpoint.remove()
     best = max(rows, key=lambda row: row.validation_accuracy_pct)
     result = TrainResult(
-        rule.name, seed, steps, tuple(rows), best.epoch, best.test_accuracy_pct, warnings,
-        findings([rows], precision, rounding),
+        setup.rule.name, seed, steps, tuple(rows), best.epoch, best.test_accuracy_pct, warnings,
+        findings([rows], setup.precision, setup.rounding),
     )  # fmt: skip
     return model, result
 
 
 def _run_epoch(
-    model: Model, training: Part, recipe: Recipe, tuning: Tuning, epoch: int, seed: int
+    model: Model, setup: TrainingSetup, training: Part, epoch: int
 ) -> tuple[float, Activity, dict[str, dict[str, Lost]]]:
     """Train for an epoch; the mean loss, what was seen on the way, and what rounding lost in its last step."""
-    steps = len(training.labels) // recipe.batch_size
+    batch_size = setup.recipe.batch_size
+    steps = len(training.labels) // batch_size
     total, observer = 0.0, Observer(model, steps)
-    for batch in epoch_batches(training, recipe, tuning, epoch, seed):
+    for batch in epoch_batches(setup, training, epoch):
         total += observer.step(*batch)
-    return total / (steps * recipe.batch_size), observer.activity(), observer.lost
+    return total / (steps * batch_size), observer.activity(), observer.lost
 
 
-def epoch_batches(
-    training: Part, recipe: Recipe, tuning: Tuning, epoch: int, seed: int
-) -> Iterator[tuple[Tensor, Tensor, float, int]]:
+def epoch_batches(setup: TrainingSetup, training: Part, epoch: int) -> Iterator[tuple[Tensor, Tensor, float, int]]:
     """The steps of an epoch (counted from 1): images, labels, learning rate, and the number of the step in the
     training, from 0."""
+    recipe, seed = setup.recipe, setup.seed
     generator = np.random.Generator(np.random.PCG64(derive(seed, "order", epoch)))
     order = generator.permutation(len(training.labels))
-    rate = recipe.rate(tuning, epoch - 1)
+    rate = recipe.rate(setup.tuning, epoch - 1)
     first = (epoch - 1) * (len(order) // recipe.batch_size)
     augmenter = Augmenter(recipe.augment, seed, epoch, len(order)) if recipe.augment.active else None
     for number, (images, labels) in enumerate(training.batches(order, recipe.batch_size, augmenter)):

@@ -127,7 +127,7 @@ class SweepRun:
         runs = []
         for job in point.jobs:
             if job.key in self.faults:
-                point.reason = f"training with seed {job.seed} failed: {self.faults[job.key]}"
+                point.reason = f"training with seed {job.setup.seed} failed: {self.faults[job.key]}"
             elif self.store.run_path(job.key).exists():
                 runs.append(Run.of(stored(self.store, job)))
         point.runs = tuple(runs)

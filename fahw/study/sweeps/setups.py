@@ -207,7 +207,7 @@ class Maker:
         self, network: Network, recipe: Recipe, rule: str, chip: _ChipFacts, seeds: tuple[int, ...],
         where: dict[str, Key],
     ) -> tuple[Job, ...] | None:  # fmt: skip
-        from fahw.learn.training.checks import check_fit  # loads torch, which a sweep of costs does without
+        from fahw.learn.training.checks import check_data  # loads torch, which a sweep of costs does without
         from fahw.study.training import make_jobs
 
         name, size = recipe.data, recipe.image_size
@@ -218,7 +218,7 @@ class Maker:
 
         def fits() -> bool:
             untrainable(network)
-            check_fit(network, recipe, data)
+            check_data(network, recipe, data)
             return True
 
         if not self._once(("fit", id(recipe)), where.get("model", ("model",)), fits):

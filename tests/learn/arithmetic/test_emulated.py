@@ -15,13 +15,12 @@ from fahw.learn.error_path.feedback_words import FloatWords
 from fahw.learn.model import Model
 from fahw.learn.state.scales import network_scales
 from fahw.learn.step import errors, forward, step
-from fahw.learn.training.build import build
-from fahw.learn.training.train import train
 from fahw.network.load import load_model
 from fahw.network.recipe import Tuning
 from fahw.rules.catalogue import RULES
 from tests.support.emulation import emulated_model
-from tests.support.models import batch_of, chain, convolutional, integer_model, mlp, same_states, states
+from tests.support.models import batch_of, built, chain, convolutional, integer_model, mlp, same_states, states
+from tests.support.trainings import run
 
 EXACT_MODES = RoundingModes(activation="nearest", error="nearest", gradient="nearest", update="nearest")
 FLOOR_MODES = RoundingModes(activation="floor", error="floor", gradient="floor", update="floor")
@@ -179,20 +178,15 @@ def test_every_operand_and_every_result_is_a_number_of_its_format(name, rule):
 def test_digits_are_learnt_in_every_kind_of_format(name, least):
     network, data = load_model("mlp_digits"), load("digits", None, None)
 
-    result = train(
-        network, network.recipe, RULES["bp"], precision=CASES[name], rounding=RoundingModes(), seed=0, dataset=data,
-        epochs=4,
-    )  # fmt: skip
+    result = run("bp", network, network.recipe, CASES[name], data, epochs=4)
 
     assert result.epochs[-1].test_accuracy_pct >= least
 
 
 def test_two_trainings_in_emulation_are_the_same_to_the_bit():
-    network, tuning = mlp(6, 5, 4), Tuning()
+    network = mlp(6, 5, 4)
     pixels, labels = batch_of(network, 4)
-    models = [
-        build(network, tuning, RULES["dfa"], CASES["fp8"], RoundingModes(), 4, seed=3)[0] for _ in range(2)
-    ]  # fmt: skip
+    models = [built(network, "dfa", CASES["fp8"], tuning=Tuning(), batch=4, seed=3) for _ in range(2)]
 
     for draw in range(4):
         for model in models:

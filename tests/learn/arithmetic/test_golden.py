@@ -16,8 +16,8 @@ from fahw.learn.samples.batches import split
 from fahw.learn.step import step
 from fahw.learn.training.build import build
 from fahw.learn.training.train import epoch_batches
-from fahw.rules.catalogue import RULES
 from fahw.study.training import _ARITHMETIC_VERSION
+from tests.support.models import setup_of
 from tests.support.strategies import network_of
 
 CONVOLUTIONS = """
@@ -53,10 +53,10 @@ def test_a_training_of_integers_ends_with_these_bits(case, tmp_path):
     rule, *settings = case.split()
     network = network_of(tmp_path, CONVOLUTIONS, dict(setting.split("=") for setting in settings))
     chip, recipe = load_chip("edge_dual"), network.recipe
-    tuning = recipe.tuning(rule)
-    model, _ = build(network, tuning, RULES[rule], chip.precision, chip.rounding, recipe.batch_size, 3)
+    setup = setup_of(network, rule, chip.precision, chip.rounding, seed=3)
+    model, _ = build(setup)
     training = split(model.arithmetic, network, recipe, load("digits"))[0]
-    for batch in islice(epoch_batches(training, recipe, tuning, 1, 3), 5):
+    for batch in islice(epoch_batches(setup, training, 1), 5):
         step(model, *batch)
     found = sha256()
     for name, layer in sorted(model.parameters.items()):

@@ -13,13 +13,14 @@ from fahw.formats.precision import Precision, RoundingModes
 from fahw.hardware.load import load_chip
 from fahw.learn.state.parameters import Gradient
 from fahw.learn.step import step
+from fahw.learn.training.checks import check_rates
 from fahw.network.load import load_model
 from fahw.network.recipe import Ranges, Recipe, Tuning
 from fahw.optimizers import OPTIMIZERS
 from fahw.rules.catalogue import RULES
 from fahw.study.training import make_jobs
 from tests.reference.compare import assert_same_training
-from tests.support.models import batch_of, everything, float_model, integer_model, mlp, modes, precisions
+from tests.support.models import batch_of, everything, float_model, integer_model, mlp, modes, precisions, setup_of
 
 BATCH = 8
 
@@ -230,12 +231,9 @@ def test_small_rates_pass_where_rounding_is_stochastic_or_numbers_are_wide():
     network = load_model("mlp_digits")
     tuning = Tuning(learning_rate=1e-4, ranges=Ranges())
     recipe = network.recipe.model_copy(update={"learning_rate": tuning.learning_rate, "rules": {}})
-    from fahw.learn.training.checks import check_rates
 
     narrow = Precision(master=8)
-    check_rates(network, recipe, [RULES["bp"]], narrow, RoundingModes(update="stochastic"))
+    check_rates([setup_of(network, "bp", narrow, RoundingModes(update="stochastic"), recipe=recipe)])
+    slow = recipe.model_copy(update={"learning_rate": 1e-6})
     with pytest.raises(ConfigError, match="moves no weight"):
-        check_rates(
-            network, recipe.model_copy(update={"learning_rate": 1e-6}), [RULES["bp"]], narrow,
-            RoundingModes(update="nearest"),
-        )  # fmt: skip
+        check_rates([setup_of(network, "bp", narrow, RoundingModes(update="nearest"), recipe=slow)])

@@ -22,9 +22,8 @@ from fahw.learn.kernels.device import CPU, device_of, settled
 from fahw.learn.kernels.matmul import is_exact, product
 from fahw.learn.samples.batches import Probe
 from fahw.learn.step import step
-from fahw.learn.training.build import build
 from fahw.learn.training.checkpoint import Checkpoint
-from fahw.learn.training.train import fit
+from fahw.learn.training.train import train_model
 from fahw.learn.watch.attack import robustness
 from fahw.network.load import load_model
 from fahw.network.recipe import Tuning
@@ -33,7 +32,7 @@ from fahw.study import attack as attacks
 from fahw.study import training
 from fahw.study.training import make_job
 from tests.support.far_device import DEVICE, far, near
-from tests.support.models import batch_of, convolutional, everything, mlp, states
+from tests.support.models import batch_of, built, convolutional, everything, mlp, setup_of, states
 
 BATCH = 5
 EMULATED = Precision(
@@ -55,8 +54,7 @@ CUDA = torch.device("cuda", 0)
 
 def trained(device, network, rule, precision=None, tuning=None, rounding=None, steps=3):
     """The losses of some steps, and every stored number afterwards, in host memory."""
-    precision, rounding = precision or Precision(), rounding or RoundingModes()
-    model, _ = build(network, tuning or Tuning(), RULES[rule], precision, rounding, BATCH, 3, device=device)
+    model = built(network, rule, precision, rounding, tuning=tuning or Tuning(), batch=BATCH, seed=3, device=device)
     losses = []
     for number in range(steps):
         pixels, labels = batch_of(network, BATCH, number)
@@ -153,10 +151,8 @@ def test_a_whole_training_on_another_device(precision):
     network, data = load_model("mlp_digits"), load("digits", None, None)
 
     def result(device):
-        return fit(
-            network, network.recipe, RULES["fa"], precision=precision, rounding=RoundingModes(), seed=2, dataset=data,
-            epochs=1, device=device,
-        )[1]  # fmt: skip
+        recipe = network.recipe.model_copy(update={"epochs": 1})
+        return train_model(setup_of(network, "fa", precision, recipe=recipe, seed=2, device=device), data)[1]
 
     wanted = result(CPU)
     with far() as device:
@@ -178,7 +174,7 @@ def test_attacks_on_another_device():
 
     def rows(device):
         models = [
-            build(network, Tuning(), RULES["fa"], precision, RoundingModes(), BATCH, seed, device=device)[0]
+            built(network, "fa", precision, tuning=Tuning(), batch=BATCH, seed=seed, device=device)
             for seed, precision in enumerate((Precision(), FP32))
         ]
         return robustness(*models, Probe(pixels, labels.to(device), 255), (0.0, 0.1), 1, 2)
@@ -304,7 +300,7 @@ def test_a_number_too_large_is_told_which_there_are(monkeypatch):
 @pytest.mark.parametrize("verb", ["train mlp_digits", "compare --out x", "sweep bits_digits --out x", "attack lenet5"])
 def test_the_command_line_says_so(verb, tmp_path):
     """Exit code 2, one line, nothing written."""
-    command = [sys.executable, "-m", "fahw.cli.verbs", *verb.split(), "--device", "tpu"]
+    command = [sys.executable, "-m", "fahw.cli", *verb.split(), "--device", "tpu"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: device: no device 'tpu'")
@@ -379,10 +375,9 @@ def test_a_training_goes_on_on_another_device(order, tmp_path):
     network, data = load_model("mlp_digits"), load("digits", None, None)
 
     def run(epochs, device, keeper=None):
-        return fit(
-            network, network.recipe.model_copy(update={"epochs": epochs}), RULES["brsf"], precision=Precision(),
-            rounding=RoundingModes(), seed=5, dataset=data, checkpoint=keeper, device=device,
-        )[0]  # fmt: skip
+        recipe = network.recipe.model_copy(update={"epochs": epochs})
+        setup = setup_of(network, "brsf", recipe=recipe, seed=5, device=device)
+        return train_model(setup, data, checkpoint=keeper)[0]
 
     class Stopped(Checkpoint):
         def save(self, state):

@@ -15,7 +15,7 @@ from fahw.formats.precision import FP32, Precision
 from fahw.learn.arithmetic.floating import Floating
 from fahw.learn.samples.augment import Augmenter
 from fahw.learn.samples.batches import split
-from fahw.learn.training.checks import check_fit
+from fahw.learn.training.checks import check_data
 from fahw.network.recipe import Augment, Recipe
 from tests.support.models import chain, mlp
 from tests.support.trainings import RECIPE, TOY, run
@@ -122,4 +122,4 @@ def test_augmentation_that_does_not_fit_the_images_is_refused():
     for dataset, padding, message in ((flat, 1, r"needs images of \(channels"), (TOY, 4, r"4 is not smaller than")):
         recipe = RECIPE.model_copy(update={"augment": Augment(crop_padding=padding)})
         with pytest.raises(ConfigError, match=message):
-            check_fit(mlp(16, 8, 4), recipe, dataset)
+            check_data(mlp(16, 8, 4), recipe, dataset)

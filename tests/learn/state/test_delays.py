@@ -5,15 +5,14 @@ import torch
 
 from fahw.config.sweep import Sweep
 from fahw.errors import ConfigError
-from fahw.formats.precision import FP32, Precision, RoundingModes
+from fahw.formats.precision import FP32, Precision
 from fahw.hardware.load import load_chip
 from fahw.learn.state.delays import Delays
 from fahw.learn.step import gradients, step
-from fahw.learn.training.build import build
 from fahw.network.load import load_model
-from fahw.rules.catalogue import RULES
 from fahw.study.training import make_job
 from fahw.study.vectors import export_vectors
+from tests.support.models import built
 from tests.support.strategies import setups_of
 
 NETWORK = load_model("mlp_digits")
@@ -21,8 +20,7 @@ BATCH, RATE = 8, 0.05
 
 
 def model_of(precision, rule, delay):
-    tuning = NETWORK.recipe.tuning(rule)
-    return build(NETWORK, tuning, RULES[rule], precision, RoundingModes(), BATCH, 3, Delays(update_delay=delay))[0]
+    return built(NETWORK, rule, precision, batch=BATCH, seed=3, delays=Delays(update_delay=delay))
 
 
 def batches(count):
@@ -77,7 +75,7 @@ def test_a_chip_with_late_updates_is_another_training():
     """Its accuracy is never taken from a chip whose updates come in time."""
     late, prompt = (load_chip("edge_dual", {"update_delay": delay}) for delay in ("1", "0"))
     jobs = [make_job("mlp_digits", "dfa", c, data=None, epochs=1, seed=0, data_dir=None) for c in (late, prompt)]
-    assert jobs[0].delays == Delays(update_delay=1)
+    assert jobs[0].setup.delays == Delays(update_delay=1)
     assert jobs[0].key != jobs[1].key
 
 
@@ -92,5 +90,5 @@ def test_a_sweep_over_late_updates_trains_each_of_them():
     """Points that differ in nothing but the delay are other trainings."""
     spec = Sweep(name="s", model="mlp_digits", grid={"chip.update_delay": (0, 1, 2)})
     made = setups_of(spec)
-    assert [job.delays.update_delay for point in made for job in point.jobs] == [0, 1, 2]
+    assert [job.setup.delays.update_delay for point in made for job in point.jobs] == [0, 1, 2]
     assert len({job.key for point in made for job in point.jobs}) == 3

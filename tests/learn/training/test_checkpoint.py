@@ -15,17 +15,15 @@ import torch
 
 from fahw.datasets.dataset import load
 from fahw.files import write_bytes
-from fahw.formats.precision import FP32, Precision, RoundingModes
+from fahw.formats.precision import FP32, Precision
 from fahw.hardware.load import load_chip
 from fahw.learn.kernels.device import CPU
 from fahw.learn.state.delays import Delays
-from fahw.learn.training.build import build
 from fahw.learn.training.checkpoint import Checkpoint, _plain
-from fahw.learn.training.train import fit
+from fahw.learn.training.train import train_model
 from fahw.network.load import load_model
-from fahw.rules.catalogue import RULES
 from fahw.study.training import make_job, run_job
-from tests.support.models import is_flat
+from tests.support.models import built, is_flat, setup_of
 
 DIGITS = load("digits", None, None)
 
@@ -50,10 +48,9 @@ def trained(rule, precision, path, stop_after=None, epochs=3, period=1, delay=0,
                 raise StopError
 
         keeper.save = saved
-    model, result = fit(
-        network, network.recipe, RULES[rule], precision=precision, rounding=RoundingModes(), seed=5, dataset=DIGITS,
-        epochs=epochs, on_epoch=on_epoch, delays=Delays(period, delay), checkpoint=keeper,
-    )  # fmt: skip
+    recipe = network.recipe.model_copy(update={"epochs": epochs})
+    setup = setup_of(network, rule, precision, recipe=recipe, seed=5, delays=Delays(period, delay))
+    model, result = train_model(setup, DIGITS, on_epoch=on_epoch, checkpoint=keeper)
     return {name: p.master.clone() for name, p in model.parameters.items()}, result, seen
 
 
@@ -129,7 +126,7 @@ def test_a_disk_that_is_full_does_not_stop_a_training(tmp_path):
 def test_every_model_can_be_kept(rule, precision, name, tmp_path):
     """Convolutions, batch norms and shortcuts: what is read back is what was saved."""
     network = load_model(name)
-    model, _ = build(network, network.recipe.tuning(rule), RULES[rule], precision, RoundingModes(), 8, 0)
+    model = built(network, rule, precision, batch=8)
     keeper = Checkpoint(tmp_path / "run.pt", "x", 0)
     keeper.save(lambda: model)
     found = keeper.load()

@@ -7,10 +7,9 @@ from fahw.config.files import shipped
 from fahw.formats.precision import FP32, RoundingModes
 from fahw.hardware.load import load_chip
 from fahw.learn.step import forward, step
-from fahw.learn.training.build import build
 from fahw.network.load import load_model
-from fahw.rules.catalogue import COMPARED, RULES
-from tests.support.models import batch_of
+from fahw.rules.catalogue import COMPARED
+from tests.support.models import batch_of, built
 
 QUICK = ("lenet5", "mlp_digits", "mlp_mnist", "resnet20", "resnet56")
 WIDE = ("alexnet", "resnet18_imagenet")
@@ -35,8 +34,7 @@ def test_two_steps_move_every_tensor(model, rule, kind):
     """Every weight tensor, bias, scale and shift has changed, all is finite, and logits can be had after it."""
     network, chip = load_model(model), load_chip("edge_dual")
     precision, rounding = (FP32, RoundingModes()) if kind == "float" else (chip.precision, chip.rounding)
-    tuning = network.recipe.tuning(rule)
-    trained, _ = build(network, tuning, RULES[rule], precision, rounding, 2, 0)
+    trained = built(network, rule, precision, rounding, batch=2)
     before = {
         (name, part): getattr(p, part).clone()
         for name, p in trained.parameters.items()
@@ -45,7 +43,7 @@ def test_two_steps_move_every_tensor(model, rule, kind):
     }
     for draw in range(2):
         pixels, labels = batch_of(network, 2, draw)
-        step(trained, trained.arithmetic.encode(pixels, 255), labels, tuning.learning_rate, draw)
+        step(trained, trained.arithmetic.encode(pixels, 255), labels, network.recipe.tuning(rule).learning_rate, draw)
 
     for (name, part), old in before.items():
         new = getattr(trained.parameters[name], part)

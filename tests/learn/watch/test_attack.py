@@ -12,14 +12,14 @@ from fahw.datasets.dataset import load
 from fahw.errors import ConfigError
 from fahw.formats.precision import FP32, Precision, RoundingModes
 from fahw.learn.samples.batches import Probe
-from fahw.learn.training.train import fit
+from fahw.learn.training.train import train_model
 from fahw.learn.watch.alignment import plain_copy
 from fahw.learn.watch.attack import RobustnessRow, fgsm, input_gradient, pgd, robustness
 from fahw.network.recipe import Recipe
 from fahw.prng import derive
 from fahw.rules.catalogue import RULES
 from fahw.study.attack import Robustness, attack
-from tests.support.models import batch_of, convolutional, float_model, integer_model, mlp
+from tests.support.models import batch_of, convolutional, float_model, integer_model, mlp, setup_of
 
 DIGITS = load("digits")
 EPSILONS = (0.0, 0.05, 0.1, 0.2, 0.4)
@@ -108,10 +108,7 @@ def test_fgsm_is_one_step_along_the_signs_and_pgd_does_more_harm():
 
 def trained(rule, precision, rounding=None, seed=0):
     recipe = Recipe(epochs=4, learning_rate=0.05 if rule == "bp" else 0.02)
-    return fit(
-        mlp(64, 40, 10), recipe, RULES[rule], precision=precision, rounding=rounding or RoundingModes(), seed=seed,
-        dataset=DIGITS,
-    )  # fmt: skip
+    return train_model(setup_of(mlp(64, 40, 10), rule, precision, rounding, recipe=recipe, seed=seed), DIGITS)
 
 
 def attacked(model, surrogate, seed=0):

@@ -18,13 +18,13 @@ from fahw.learn.state.rounding_losses import Lost, RoundingLosses, in_vain
 from fahw.learn.state.scales import network_scales
 from fahw.learn.step import step
 from fahw.learn.training.checks import check_rates
-from fahw.learn.training.train import train
 from fahw.learn.watch.findings import findings
 from fahw.network.load import load_model
 from fahw.network.recipe import Ranges, Tuning
 from fahw.rules.catalogue import RULES
 from tests.support.emulation import emulated_model
-from tests.support.models import batch_of, convolutional, integer_model, mlp, same_states
+from tests.support.models import batch_of, convolutional, integer_model, mlp, same_states, setup_of
+from tests.support.trainings import run
 
 NEAREST = RoundingModes(update="nearest")
 STOCHASTIC = RoundingModes(update="stochastic")
@@ -151,10 +151,7 @@ def trained(precision, rounding, rule="dfa", epochs=10, rate=0.02, **ranges):
     """A training on digits with small steps."""
     network = load_model("mlp_digits")
     recipe = network.recipe.model_copy(update={"learning_rate": rate, "ranges": Ranges(**ranges), "rules": {}})
-    return train(
-        network, recipe, RULES[rule], precision=precision, rounding=rounding, seed=0,
-        dataset=load("digits", None, None), epochs=epochs,
-    )  # fmt: skip
+    return run(rule, network, recipe, precision, load("digits", None, None), epochs, rounding)
 
 
 def test_velocities_with_too_many_fraction_bits_are_pointed_at():
@@ -209,13 +206,14 @@ def test_a_learning_rate_that_is_zero_in_the_masters_float_is_named(master, rate
         **(dict.fromkeys(TENSORS, "bf16") | {"master": master, "accumulator": "fp32", "weight": "fp8_e4m3"})
     )
 
+    setup = setup_of(network, "bp", precision, NEAREST, recipe=recipe)
     if zero:
         with pytest.raises(
             ConfigError, match=f"is zero in {master}, whose smallest number is {FLOATS[master].smallest:.2g}"
         ):
-            check_rates(network, recipe, [RULES["bp"]], precision, NEAREST)
+            check_rates([setup])
     else:
-        check_rates(network, recipe, [RULES["bp"]], precision, NEAREST)
+        check_rates([setup])
 
 
 def test_more_random_bits_let_smaller_steps_through():
@@ -224,8 +222,8 @@ def test_more_random_bits_let_smaller_steps_through():
     few, many = (RoundingModes(random_bits=bits) for bits in (1, 16))
 
     with pytest.raises(ConfigError, match="moves no weight"):
-        check_rates(network, recipe, [RULES["bp"]], NARROW, few)
-    check_rates(network, recipe, [RULES["bp"]], NARROW, many)
+        check_rates([setup_of(network, "bp", NARROW, few, recipe=recipe)])
+    check_rates([setup_of(network, "bp", NARROW, many, recipe=recipe)])
 
 
 def test_scales_of_ternary_words_are_those_of_one_bit():

@@ -46,7 +46,7 @@ def test_a_sweep_on_dask_survives_a_killed_worker_with_the_same_bits(tmp_path, c
     address, workers = cluster
     path = tmp_path / "s.yaml"
     path.write_text(SLOW)
-    command = [sys.executable, "-m", "fahw.cli.verbs", "sweep", str(path), "--out", str(tmp_path / "there")]
+    command = [sys.executable, "-m", "fahw.cli", "sweep", str(path), "--out", str(tmp_path / "there")]
     command += ["--executor", "dask", "--address", address]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not list(Path(tmp_path).glob("there/runs/[!.]*/result.json")):

@@ -42,9 +42,9 @@ def trained(monkeypatch):
     found = []
     real = training.run_training
 
-    def run(network, recipe, rule, **rest):
-        found.append((rule.name, rest["seed"]))
-        return real(network, recipe, rule, **rest)
+    def run(setup, *rest, **named):
+        found.append((setup.rule.name, setup.seed))
+        return real(setup, *rest, **named)
 
     monkeypatch.setattr(training, "run_training", run)
     return found
@@ -136,10 +136,10 @@ def test_a_failed_training_is_recorded_and_tried_again(tmp_path, monkeypatch):
     """The others are done; the next run of the same sweep completes it with the same bits as an undisturbed one."""
     real = training.run_training
 
-    def run(network, recipe, rule, **rest):
-        if rule.name == "dfa":
+    def run(setup, *rest, **named):
+        if setup.rule.name == "dfa":
             raise RuntimeError("out of luck")
-        return real(network, recipe, rule, **rest)
+        return real(setup, *rest, **named)
 
     monkeypatch.setattr(training, "run_training", run)
     result = sweep(spec(), out=tmp_path / "a", workers=1)
@@ -182,7 +182,7 @@ def test_any_executor_gives_the_same_bits(tmp_path):
 
 
 def command(path, folder, *more):
-    return [sys.executable, "-m", "fahw.cli.verbs", "sweep", str(path), "--out", str(folder), *more]
+    return [sys.executable, "-m", "fahw.cli", "sweep", str(path), "--out", str(folder), *more]
 
 
 @pytest.mark.slow
@@ -267,7 +267,7 @@ def test_processes_started_early_train_the_same_and_may_die(tmp_path, monkeypatc
 
     many = spec(seeds=3, name="many")
     sweep(many, out=tmp_path / "one", workers=1)
-    monkeypatch.setattr("fahw.study.sweeps.sweep.started", watched)
+    monkeypatch.setattr("fahw.study.sweeps.sweep.started_processes", watched)
     result = sweep(many, out=tmp_path / "two", workers=2)
     assert len(begun) == 1
     assert not result.failed
@@ -286,7 +286,7 @@ def test_a_wrong_sweep_leaves_no_process_behind(tmp_path, monkeypatch):
             children.update(child.pid for child in multiprocessing.active_children())
             yield pool
 
-    monkeypatch.setattr("fahw.study.sweeps.sweep.started", watched)
+    monkeypatch.setattr("fahw.study.sweeps.sweep.started_processes", watched)
     with pytest.raises(fahw.ConfigError):
         sweep(spec(seeds=3, chip="nowhere"), out=tmp_path, workers=2)
     assert len(children) >= 2

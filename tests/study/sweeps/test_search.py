@@ -66,11 +66,11 @@ def test_a_search_with_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
     value = spec(train=True, axes=axes, points=6, together=3, goals=("accuracy", "energy"))
     done, real = [], training.run_training
 
-    def run(network, recipe, rule, **rest):
+    def run(setup, *rest, **named):
         if len(done) == 4:
             raise KeyboardInterrupt
-        done.append(rule)
-        return real(network, recipe, rule, **rest)
+        done.append(setup.rule)
+        return real(setup, *rest, **named)
 
     monkeypatch.setattr(training, "run_training", run)
     with pytest.raises(KeyboardInterrupt):
