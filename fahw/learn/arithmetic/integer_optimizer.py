@@ -91,7 +91,7 @@ class IntegerOptimizer:
         random = [None if x is None else x.numpy() for x in (noise.gradient, noise.states[0], noise.master)]
         for each in arrays.slices:
             formats, constants = f.tensor(each.layer, each.is_bias), self._constants[each.layer, each.is_bias]
-            sums = each.gradient(gradients)
+            part, sums = each.part, each.gradient(gradients)
             types = constants.gradient, constants.velocity, constants.master
             kind = "float64" if torch.float64 in types else "float32"
             real: type[np.floating[Any]] = getattr(np, kind)
@@ -101,7 +101,7 @@ class IntegerOptimizer:
             )  # fmt: skip
             limits = ((1 << width - 1) - 1 for width in bits)
             compiled.momentum[kind](
-                sums.reshape(-1).numpy(), *(x[each.part] for x in stored),
-                *(None if x is None else x[each.part] for x in random),
+                sums.reshape(-1).numpy(), *[x[part] for x in stored],
+                *[None if x is None else x[part] for x in random],
                 tuple(map(real, factors)), tuple(map(real, limits)),
             )  # fmt: skip

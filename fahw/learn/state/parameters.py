@@ -89,6 +89,9 @@ class FlatArrays:
 
     def cut(self, size: int) -> Iterator[tuple[int, FlatArrays]]:
         """The arrays as views of at most `size` elements each, and where they start."""
+        if len(self.master) <= size:
+            yield 0, self
+            return
         for start in range(0, len(self.master), size):
             cut, stop = slice(start, start + size), min(start + size, len(self.master))
             slices = (each.within(start, stop) for each in self.slices)
