@@ -22,7 +22,7 @@ from fahw.rules.rule import MIRROR_RATE
 
 
 def forward(network: Network, arithmetic: Arithmetic, parameters: dict[str, Parameters], x: Tensor) -> Trace:
-    """All layers, first to last."""
+    """The outputs of all layers, computed first to last."""
     operands: dict[str, Tensor] = {}
     saved: dict[str, Tensor] = {}
     values = {INPUT: arithmetic.arranged(x)}
@@ -102,9 +102,10 @@ def gradients(model: Model, x: Tensor, labels: Tensor, draw: int = 0) -> dict[st
 
 
 def step(model: Model, x: Tensor, labels: Tensor, rate: float, draw: int) -> float:
-    """One batch: forward, error, gradient and update of every layer. Returns the summed loss before the update."""
-    found, loss = _backward(model, x, labels, draw)
-    due = model.pending.next(found, rate)
+    """Train on one batch: forward, error, gradient and update of every layer. Returns the summed loss before the
+    update."""
+    computed, loss = _backward(model, x, labels, draw)
+    due = model.pending.next(computed, rate)
     if due:
         _update(model, *due, draw - model.pending.delay)
     if model.feedback.rule.learned == "mirror":
@@ -116,22 +117,22 @@ def _senders(model: Model) -> list[Layer]:
     return [layer for layer in model.network.weighted if layer.name in model.path.roles.sends]
 
 
-def _update(model: Model, found: dict[str, Gradient], rate: float, number: int) -> None:
-    """Of all layers; where feedback weights follow the gradient, W and B of every layer that sends an error lose the
-    same share of themselves, the rule's and then the recipe's, and take the same step."""
+def _update(model: Model, gradients: dict[str, Gradient], rate: float, number: int) -> None:
+    """Update all layers; where feedback weights learn from the gradient, W and B of every layer that sends an error
+    lose the same share of themselves, the rule's and then the recipe's, and take the same step."""
     rule, before = model.feedback.rule, {}
     for layer in _senders(model) if rule.learned == "gradient" else ():
         weight = model.parameters[layer.name].master.mul_(1 - rule.decay)
         model.feedback.kept(layer).mul_(1 - rule.decay)
         before[layer] = weight.clone()
-    model.arithmetic.update(model.parameters, found, rate, number)
+    model.arithmetic.update(model.parameters, gradients, rate, number)
     for layer, weight in before.items():
         keep = 1 - rate * model.feedback.weight_decay
         model.feedback.kept(layer).mul_(keep).add_(model.parameters[layer.name].master - keep * weight)
 
 
 def _mirror(model: Model, draw: int) -> None:
-    """B goes towards the mean outer product of noise and what the layer answers to it, without bias and activation.
+    """Move B towards the mean outer product of noise and what the layer answers to it, without bias and activation.
 
     Of a convolution with padding, taps at the kernel's rim meet zeros now and then, and their share of W is smaller.
     """
@@ -144,15 +145,15 @@ def _mirror(model: Model, draw: int) -> None:
 
 
 def _backward(model: Model, x: Tensor, labels: Tensor, draw: int) -> tuple[dict[str, Gradient], float]:
-    """Gradient sums by layer, and the summed loss."""
+    """The gradient sums by layer, and the summed loss."""
     arithmetic = model.arithmetic
     trace = forward(model.network, arithmetic, model.parameters, x)
     output_error, loss = arithmetic.loss(trace.output, labels)
     signal = arithmetic.signal(model.feedback.rule, output_error, labels)
     deltas, norms = errors(model, trace, output_error, signal, draw)
-    found = {
+    sums = {
         layer.name: arithmetic.gradient(layer, deltas[layer.name], trace.operands[layer.name])
         for layer in model.network.weighted
         if layer.name in model.path.roles.learns
     }
-    return found | norms, loss
+    return sums | norms, loss

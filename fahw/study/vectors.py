@@ -162,7 +162,7 @@ class _Run:
         available = recipe.epochs * (len(training.labels) // recipe.batch_size)
         if steps > available:
             raise ConfigError(Problem("steps", f"{network.name}'s recipe has {available:,} steps (got {steps:,})"))
-        parameters = {layer.name: arithmetic.initial(layer, setup.seed) for layer in network.weighted}
+        parameters = arithmetic.initial(network, setup.seed)
         words = IntegerWords(network, self._rule, setup.precision, self._scales, setup.seed)
         model = Model(network, arithmetic, parameters, Feedback(self._rule, words))
         for layer in network.weighted:

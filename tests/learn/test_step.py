@@ -108,7 +108,7 @@ def test_every_rule_moves_every_parameter(rule):
 def test_the_last_layers_gradient_does_not_depend_on_the_rule():
     network = mlp(10, 8, 7, 5)
     velocities = [
-        run(integer_model(network, RULES[rule])[0], steps=1).parameters["linear4"].velocity for rule in RULE_NAMES
+        run(integer_model(network, RULES[rule])[0], steps=1).parameters["linear4"].states[0] for rule in RULE_NAMES
     ]
 
     assert all(torch.equal(v, velocities[0]) for v in velocities)

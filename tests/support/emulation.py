@@ -16,5 +16,5 @@ def emulated_model(network, rule, precision, rounding=None, batch=4, seed=0, tun
     scales = network_scales(network, precision, tuning, rule, batch)
     arithmetic = Emulated(network, precision, rounding, scales, tuning, batch, Lfsr(seed), seed)
     words = EmulatedWords(network, rule, precision, scales, tuning.feedback_gain, seed)
-    parameters = {layer.name: arithmetic.initial(layer, seed) for layer in network.trained}
+    parameters = arithmetic.initial(network, seed)
     return Model(network, arithmetic, parameters, Feedback(rule, words)), scales

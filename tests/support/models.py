@@ -117,7 +117,7 @@ def integer_model(network, rule, *, tuning=None, precision=None, rounding=None, 
     scales = network_scales(network, precision, tuning, rule, batch)
     random = Lfsr(derive(seed, "rounding"))
     arithmetic = Integer(network, rule, precision, rounding, scales, tuning.momentum, batch, random, way, tuning)
-    parameters = {layer.name: arithmetic.initial(layer, seed) for layer in network.trained}
+    parameters = arithmetic.initial(network, seed)
     feedback = Feedback(rule, IntegerWords(network, rule, precision, scales, seed), own)
     return Model(network, arithmetic, parameters, feedback), scales
 
@@ -125,7 +125,7 @@ def integer_model(network, rule, *, tuning=None, precision=None, rounding=None, 
 def float_model(network, rule, *, gain=1.0, batch=4, seed=0, own=None, dtype=torch.float64, tuning=None):
     """A floating model."""
     arithmetic = Floating(0.9, batch, dtype, tuning=tuning)
-    parameters = {layer.name: arithmetic.initial(layer, seed) for layer in network.trained}
+    parameters = arithmetic.initial(network, seed)
     return Model(network, arithmetic, parameters, Feedback(rule, FloatWords(network, rule, gain, seed, dtype), own))
 
 
@@ -138,12 +138,26 @@ def batch_of(network, count, seed=0):
 
 def states(model):
     """Every stored tensor by layer and name, copied."""
-    return {
-        (layer, name): getattr(p, name).clone()
-        for layer, p in model.parameters.items()
-        for name in ("weight", "master", "velocity", "bias", "bias_velocity", "square", "bias_square")
-        if getattr(p, name) is not None
-    }
+    found = {}
+    for layer, p in model.parameters.items():
+        named = {"weight": p.weight, "master": p.master, "bias": p.bias, "statistics": p.statistics}
+        named |= {f"state {number}": state for number, state in enumerate(p.states)}
+        named |= {f"bias state {number}": state for number, state in enumerate(p.bias_states)}
+        found |= {(layer, name): tensor.clone() for name, tensor in named.items() if tensor is not None}
+    return found
+
+
+def is_flat(model):
+    """Whether the tensors of an integer model that learn lie in its flat arrays, in their order."""
+    arrays = model.parameters.arrays
+    for each in arrays.slices:
+        p = model.parameters[each.layer]
+        pairs = [(arrays.master, p.bias if each.is_bias else p.master)]
+        pairs += zip(arrays.states, p.bias_states if each.is_bias else p.states, strict=True)
+        pairs += [] if each.is_bias else [(arrays.words, p.weight)]
+        if any(array[each.part].data_ptr() != tensor.data_ptr() for array, tensor in pairs):
+            return False
+    return True
 
 
 def same_states(a, b):

@@ -17,7 +17,7 @@ from fahw.formats.fixed_point import draws_random, random_bytes, round_, saturat
 from fahw.formats.precision import Precision, Rounding, RoundingModes
 from fahw.layers.layer import NORMS, Layer
 from fahw.learn.arithmetic.floating import NORM_EPS, NORM_MOMENTUM
-from fahw.learn.arithmetic.optimizer import Descent
+from fahw.learn.arithmetic.optimizer import OptimizerSettings
 from fahw.learn.kernels.matmul import int8_is_fast, product
 from fahw.learn.state.parameters import Gradient, Parameters
 from fahw.network.graph import Network
@@ -30,36 +30,37 @@ _CHANNELS = 16
 
 
 class Norms:
-    """All batch norms of a network; keeps each one's mean and inverse deviation from forward to backward.
+    """The batch norms of a network; they hold each one's mean and inverse deviation from forward to backward.
 
     Words lie as (channels, ..., n). `fracs`: fraction bits of every layer's output.
     """
 
     def __init__(
         self, network: Network, fracs: dict[str, int], error_frac: int, precision: Precision, rounding: RoundingModes,
-        descent: Descent,
+        settings: OptimizerSettings,
     ) -> None:  # fmt: skip
         self._fracs, self._error_unit = fracs, 2.0**-error_frac
         self._names = [layer.name for layer in network.layers if layer.kind in NORMS]
         self._bits = precision.bits("activation"), precision.bits("error")
         self._modes = rounding.activation, rounding.error
-        self._descent = descent.in_words
-        self._kept: dict[str, tuple[Tensor, Tensor]] = {}
+        self._settings = settings.in_words
+        self._batch_statistics: dict[str, tuple[Tensor, Tensor]] = {}
         self._scratch: list[Tensor] = []
 
     def forward(
-        self, layer: Layer, parameters: Parameters, x: Tensor, random: Lfsr, of_batch: bool, follow: bool
+        self, layer: Layer, parameters: Parameters, x: Tensor, random: Lfsr, of_batch: bool, update_running: bool
     ) -> Tensor:
-        """y = round(x a + b) per channel, by the statistics of the batch or by the running ones, which may follow."""
+        """The output, round(x a + b) per channel, by the statistics of the batch, which may update the running ones, or
+        by these."""
         p, unit = parameters, 2.0 ** -self._fracs[layer.sources[0]]
         assert p.statistics is not None
         assert p.bias is not None
         if of_batch:
             mean, variance = _moments(x)
             inverse = _inverse_deviation(variance * (unit * unit))
-            self._kept[layer.name] = mean, inverse
-            if follow:
-                _follow(p.statistics, mean * unit, variance * (unit * unit), x[0].numel())
+            self._batch_statistics[layer.name] = mean, inverse
+            if update_running:
+                _update_running(p.statistics, mean * unit, variance * (unit * unit), x[0].numel())
         else:
             mean, inverse = p.statistics[0] / unit, _inverse_deviation(p.statistics[1])
         out = torch.empty(x.shape, dtype=word_dtype(self._bits[0]), device=x.device)
@@ -75,7 +76,7 @@ class Norms:
         self, layer: Layer, parameters: Parameters, x: Tensor, error: Tensor, random: Lfsr
     ) -> tuple[Tensor, Gradient]:
         """The error before the norm, and the gradient sums of scale and shift."""
-        mean, inverse = self._kept[layer.name]
+        mean, inverse = self._batch_statistics[layer.name]
         unit, count = 2.0 ** -self._fracs[layer.sources[0]], _count(x)
         total = _sums(error)
         along = (_dots(error, x) - mean * total) * (inverse * unit)
@@ -90,37 +91,38 @@ class Norms:
         return below, Gradient(along * self._error_unit, total * self._error_unit)
 
     def _wide(self, number: int, words: Tensor) -> Tensor:
-        """Words in float64, in scratch memory: fresh memory costs more than a pass over it."""
+        """The words in float64, in scratch memory: fresh memory costs more than a pass over it."""
         size = words.numel()
         if len(self._scratch) < 2 or len(self._scratch[number]) < size:
             self._scratch = [torch.empty(size, dtype=torch.float64, device=words.device) for _ in range(2)]
         return self._scratch[number][:size].view(words.shape).copy_(words)
 
     def update(self, parameters: dict[str, Parameters], gradients: dict[str, Gradient], rate: float, step: int) -> None:
-        """In float64, in place."""
+        """Move scales and shifts in place, in float64."""
         for name in (name for name in self._names if name in gradients):
             p, g = parameters[name], gradients[name]
-            for bias, value, slope in ((False, p.weight, g.weight), (True, p.bias, g.bias)):
-                assert value is not None
-                assert slope is not None
-                along = self._descent.direction(self._descent.states(p, bias), slope, step)
-                value.sub_(along * self._descent.factor(rate))
+            assert p.bias is not None
+            assert g.bias is not None
+            for value, states, slope in ((p.weight, p.states, g.weight), (p.bias, p.bias_states, g.bias)):
+                along = self._settings.direction(states, slope, step)
+                value.sub_(along * self._settings.factor(rate))
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of every channel of words, from exact sums."""
+    """The mean and variance of every channel of words, from exact sums."""
     count = _count(x)
     mean = _sums(x) / count
     return mean, (_dots(x, x) / count - mean * mean).clamp_(min=0)
 
 
 def _count(x: Tensor) -> Tensor:
-    """Of every channel's words; a tensor, as by a number CUDA does not divide: it multiplies by the reciprocal."""
+    """The number of every channel's words; a tensor, as by a number CUDA does not divide: it multiplies by the
+    reciprocal."""
     return torch.full((), x[0].numel(), dtype=torch.float64, device=x.device)
 
 
 def _channels(x: Tensor) -> Iterator[slice]:
-    """Blocks of channels that stay in the cache."""
+    """The blocks of channels that stay in the cache."""
     size = max(1, _BLOCK // x[0].numel())
     return (slice(at, at + size) for at in range(0, len(x), size))
 
@@ -130,7 +132,7 @@ def _multiplies_bytes(x: Tensor) -> bool:
 
 
 def _sums(x: Tensor) -> Tensor:
-    """Of every channel's words, exact."""
+    """The sum of every channel's words, exact."""
     rows = x.flatten(1)
     if _multiplies_bytes(x):
         ones = torch.ones(rows.shape[1], 1, dtype=torch.int8, device=x.device)
@@ -139,7 +141,7 @@ def _sums(x: Tensor) -> Tensor:
 
 
 def _dots(x: Tensor, y: Tensor) -> Tensor:
-    """Sums of the products of every channel's words: integers, so that no order of adding changes them."""
+    """The sums of the products of every channel's words: integers, so that no order of adding changes them."""
     rows, others = x.flatten(1), y.flatten(1)
     if x.dtype == y.dtype and _multiplies_bytes(x):  # each channel by all of a few, and yet faster
         bound, parts = rows.shape[1] << 14, [slice(at, at + _CHANNELS) for at in range(0, len(rows), _CHANNELS)]
@@ -148,11 +150,12 @@ def _dots(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _inverse_deviation(variance: Tensor) -> Tensor:
-    """By numpy, whose root is correctly rounded; torch's may be the last bit off."""
+    """1 / sqrt(variance + eps), by numpy, whose root is correctly rounded; torch's may be the last bit off."""
     return torch.from_numpy(1 / np.sqrt(variance.cpu().numpy() + NORM_EPS)).to(variance.device)
 
 
-def _follow(statistics: Tensor, mean: Tensor, variance: Tensor, count: int) -> None:
+def _update_running(statistics: Tensor, mean: Tensor, variance: Tensor, count: int) -> None:
+    """Move the running statistics towards those of a batch of `count` values per channel."""
     unbiased = variance * (count / max(1, count - 1))
     statistics.mul_(1 - NORM_MOMENTUM).add_(torch.stack((mean, unbiased)) * NORM_MOMENTUM)
 
@@ -162,7 +165,7 @@ def _wide(channels: Tensor, like: Tensor) -> Tensor:
 
 
 def _words_(values: Tensor, bits: int, mode: Rounding, random: Lfsr) -> Tensor:
-    """Rounded once, in place, with random bytes in the order of memory; one bit is the sign."""
+    """The values rounded once, in place, with random bytes in the order of memory; one bit is the sign."""
     if bits > 1:
         noise = None
         if draws_random(mode, bits):

@@ -23,12 +23,12 @@ from fahw.formats.number import Fixed, Float, Number
 from fahw.formats.precision import Precision, Rounding, RoundingModes
 from fahw.formats.quantise import Noise, draws, emulation_dtype, noise, quantise, shared_unit
 from fahw.layers.layer import INPUT, NORMS, Layer
-from fahw.learn.arithmetic.floating import Floating, initial_weights, norm_parameters
-from fahw.learn.arithmetic.optimizer import Descent, Real
+from fahw.learn.arithmetic.floating import Floating, initial_weights
+from fahw.learn.arithmetic.optimizer import OptimizerSettings, Real
 from fahw.learn.arithmetic.softmax import relu_error, softmax_error
 from fahw.learn.kernels.windows import spread
 from fahw.learn.state.parameters import Gradient, Parameters
-from fahw.learn.state.rounding_losses import Tally, at_ends, in_vain
+from fahw.learn.state.rounding_losses import RoundingLosses, at_ends, in_vain, share
 from fahw.learn.state.scales import Scales, value_fracs
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
@@ -45,7 +45,7 @@ _WIDE = Fixed(63, -(1 << 62), 1 << 62)
 
 
 class Emulated(Floating):
-    """`Arithmetic` of one training; `scales` hold the static scales, `random` is the rounding generator."""
+    """The `Arithmetic` of one training; `scales` hold the static scales, `random` is the rounding generator."""
 
     def __init__(
         self, network: Network, precision: Precision, rounding: RoundingModes, scales: dict[str, Scales],
@@ -55,36 +55,35 @@ class Emulated(Floating):
         self._precision, self._modes, self._scales, self._lfsr = precision, rounding, scales, random
         self._fracs = value_fracs(network, precision, scales)
         self._last = network.weighted[-1].name
-        self._tally: Tally | None = None
+        self._losses: RoundingLosses | None = None
         self._error_frac = scales[self._last].error.frac
 
-    def initial(self, layer: Layer, seed: int) -> Parameters:
-        """The draw rounded into the master format, and from there into the weight's."""
+    def _drawn(self, layer: Layer, seed: int) -> Parameters:
+        """One layer's parameters before training: drawn, rounded into the master format, and from there into the
+        weight's."""
         if layer.kind in NORMS:
-            return self._descent.prepare(norm_parameters(layer, self._dtype))
+            return super()._drawn(layer, seed)
         s = self._scales[layer.name]
         drawn = torch.from_numpy(initial_weights(layer, seed)).to(self._dtype)
         master = self._into("master", drawn, s.master.frac, channel=0)
         weight = self._into("weight", master, s.weight.frac, channel=0)
-        bias = torch.zeros(layer.biases, dtype=self._dtype) if layer.bias else None
-        velocity = None if bias is None else bias.clone()
-        return self._descent.prepare(Parameters(weight, master, torch.zeros_like(master), bias, velocity))
+        return Parameters(weight, master, torch.zeros(layer.biases, dtype=self._dtype) if layer.bias else None)
 
     def encode(self, pixels: Pixels, maximum: int) -> Tensor:
-        """Numbers in [0, 1], whose scale is always static; of one bit 0 or 1."""
+        """The pixels as numbers in [0, 1], whose scale is always static; of one bit 0 or 1."""
         x, form = super().encode(pixels, maximum), self._precision.number("activation")
         if form.bits == 1:
             return (2 * x >= 1).to(x.dtype)
         return quantise(x, form, 2.0 ** -self._fracs[INPUT])
 
     def weighted(self, layer: Layer, parameters: Parameters, operand: Tensor) -> Tensor:
-        """Summed up with the bias, and rounded into the output format."""
-        acc = self._summed_up(super().weighted(layer, self._aligned(layer, parameters), operand))
+        """The outputs: sums of products with the bias, rounded into the output format."""
+        acc = self._accumulated(super().weighted(layer, self._aligned(layer, parameters), operand))
         frac, place = self._scales[layer.name].output.frac, (layer.name, "activation")
         return self._into("activation", acc, frac, self._modes.activation, place=place)
 
     def local(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Rounded to the nearest, where anything is to round."""
+        """The outputs, rounded to the nearest where anything is to round, and what is saved."""
         y, saved = super().local(layer, x)
         if layer.kind in _EXACT or (layer.kind == "dropout" and not self._training):
             return y, saved
@@ -92,16 +91,17 @@ class Emulated(Floating):
         return rounded, rounded if saved is y else saved
 
     def added(self, layer: Layer, inputs: list[Tensor]) -> Tensor:
-        """Rounded once."""
+        """The sum, rounded once."""
         return self._into("activation", super().added(layer, inputs), self._fracs[layer.name], self._modes.activation)
 
     def normalised(self, layer: Layer, parameters: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
-        """A float unit, its output rounded once."""
+        """The output of a float unit, rounded once."""
         y, saved = super().normalised(layer, parameters, x)
         return self._into("activation", y, self._fracs[layer.name], self._modes.activation), saved
 
     def loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
-        """The integer step's between words of static scale, else in float and rounded once."""
+        """The output error and the loss: the integer step's between words of static scale, else in float and rounded
+        once."""
         s, scale, mode = self._scales[self._last], self._precision.scale, self._modes.of_output_error
         forms = [self._precision.number(kind) for kind in ("activation", "error")]
         floats = any(isinstance(form, Float) for form in forms)
@@ -109,134 +109,134 @@ class Emulated(Floating):
             error, loss = super().loss(logits, labels)
             return self._into("error", error, s.delta.frac, mode), loss
         words = (logits.t() * 2.0**s.output.frac).long()
-        drawn = self._noise(logits, forms[1], mode)
-        noise = Noise(drawn.draws.t(), drawn.bits) if drawn else None
+        by_sample = self._noise(logits, forms[1], mode)
+        noise = Noise(by_sample.draws.t(), by_sample.bits) if by_sample else None
         error, loss = softmax_error(words, labels, forms[0].bits, s.output.frac, s.delta, mode, noise)
         return quantise(error.t().to(self._dtype) * 2.0**-s.delta.frac, forms[1], 2.0**-s.delta.frac), loss
 
     def error(self, layer: Layer, delta: Tensor, feedback: Tensor) -> Tensor:
-        """Summed up, and rounded into the error format."""
-        return self._sent(layer, super().error(layer, delta, feedback))
+        """The error at the layer's input, summed up and rounded into the error format."""
+        return self._sent_down(layer, super().error(layer, delta, feedback))
 
     def direct_error(self, layer: Layer, signal: Tensor, feedback: Tensor) -> Tensor:
-        """Summed up, and rounded into the error format."""
-        return self._sent(layer, super().direct_error(layer, signal, feedback))
+        """The error at the layer's input, summed up and rounded into the error format."""
+        return self._sent_down(layer, super().direct_error(layer, signal, feedback))
 
     def local_error(self, layer: Layer, saved: Tensor, error: Tensor) -> Tensor:
-        """Rounded to the nearest, where anything is to round."""
+        """The error at the layer's input, rounded to the nearest where anything is to round."""
         if layer.kind == "avgpool2d":
-            return self._kept_zeros(spread(self._kept_zeros(error / prod(layer.kernel)), layer))
+            return self._nearest_error(spread(self._nearest_error(error / prod(layer.kernel)), layer))
         below = super().local_error(layer, saved, error)
         form = self._precision.number("activation")
         if layer.kind == "relu" and isinstance(form, Fixed) and not self._precision.scale.is_dynamic("activation"):
             return relu_error(saved * 2.0 ** self._fracs[layer.name], below, form.bits)
-        return below if layer.kind in _MASKS else self._kept_zeros(below)
+        return below if layer.kind in _MASKS else self._nearest_error(below)
 
     def norm_error(self, layer: Layer, parameters: Parameters, saved: Tensor, error: Tensor) -> tuple[Tensor, Gradient]:
-        """A float unit, the error rounded once."""
+        """The error through a float unit, rounded once, and the gradient sums."""
         below, gradient = super().norm_error(layer, parameters, saved, error)
         return self._into("error", below, self._error_frac, self._modes.error), gradient
 
     def summed(self, errors: list[Tensor]) -> Tensor:
-        """Rounded to the nearest."""
-        return self._kept_zeros(super().summed(errors))
+        """The sum, rounded to the nearest."""
+        return self._nearest_error(super().summed(errors))
 
     def gradient(self, layer: Layer, delta: Tensor, operand: Tensor) -> Gradient:
-        """Sums in the accumulator."""
-        found = super().gradient(layer, delta, operand)
-        return Gradient(self._summed_up(found.weight), None if found.bias is None else self._summed_up(found.bias))
+        """The gradient sums as the accumulator holds them."""
+        sums = super().gradient(layer, delta, operand)
+        return Gradient(self._accumulated(sums.weight), None if sums.bias is None else self._accumulated(sums.bias))
 
     def update(self, parameters: dict[str, Parameters], gradients: dict[str, Gradient], rate: float, step: int) -> None:
-        """Gradient, the optimizer's states, master and forward word, each rounded; batch norms in float."""
+        """Move states, masters and forward words in place, each rounded; batch norms in float."""
         norms = {name: p for name, p in parameters.items() if name not in self._scales}
         super().update(norms, {name: g for name, g in gradients.items() if name in norms}, rate, step)
         for name, s in ((name, s) for name, s in self._scales.items() if name in gradients):
             p, g = parameters[name], gradients[name]
             fracs = s.gradient.frac, s.velocity.frac, s.master.frac
-            states = self._descent.states(p)
-            self._move(_Tensors(name, p.master, states, False), g.weight.view_as(p.master), fracs, rate, step)
+            self._update_tensor(_Target(name, p.master, p.states, False), g.weight.view_as(p.master), fracs, rate, step)
             p.weight.copy_(self._into("weight", p.master, s.weight.frac, channel=0, place=(name, "weight")))
             if p.bias is not None and g.bias is not None:
                 fracs = s.bias_gradient.frac, s.bias_velocity.frac, s.bias.frac
-                states = self._descent.states(p, bias=True)
-                self._move(_Tensors(name, p.bias, states, True), g.bias, fracs, rate, step)
+                self._update_tensor(_Target(name, p.bias, p.bias_states, True), g.bias, fracs, rate, step)
 
     def evaluator(self, seed: int, batch_statistics: bool = False) -> Self:
-        """As the floating one, with random bytes of its own."""
+        """The arithmetic as in floating point, with random bytes of its own."""
         other = super().evaluator(seed, batch_statistics)
         other._lfsr = Lfsr(seed)
         return other
 
-    def watch(self, tally: Tally | None) -> None:
-        """Everything as it is rounded."""
-        self._tally = tally
+    def watch(self, losses: RoundingLosses | None) -> None:
+        """From now on count what is lost wherever something is rounded; None: no longer."""
+        self._losses = losses
 
     def saturated(self, parameters: dict[str, Parameters]) -> dict[str, float]:
-        """Of weights, masters and velocities with static scales; formats of one bit are left out."""
+        """The share of weights, masters and velocities at an end of their range, by kind: of those with static scales;
+        formats of one bit are left out."""
         stored: dict[str, list[Tensor]] = {"weight": [], "master": [], "optimizer": []}
         for name, s in self._scales.items():
             p = parameters[name]
-            for kind, x, form in (
-                ("weight", p.weight, s.weight), ("master", p.master, s.master), ("optimizer", p.velocity, s.velocity)
-            ):  # fmt: skip
+            first = [("optimizer", state, s.velocity) for state in p.states[:1]]
+            for kind, x, form in (("weight", p.weight, s.weight), ("master", p.master, s.master), *first):
                 stored[kind].append(at_ends(x, self._precision.number(kind), 2.0**-form.frac).flatten())
         scale, bits = self._precision.scale, self._precision.bits
         shown = [kind for kind in stored if bits(kind) > 1 and not scale.is_dynamic(kind)]
-        return {kind: float(torch.cat(stored[kind]).double().mean()) for kind in shown}
+        return {kind: share(stored[kind]) for kind in shown}
 
-    def _move(self, moved: _Tensors, slope: Tensor, fracs: tuple[int, int, int], rate: float, step: int) -> None:
-        """In place. A word of static scale is changed by a whole number of units, what has another scale is rounded
-        after the subtraction. `fracs`: of gradient, state and master."""
-        descent, form = self._descent, self._precision.number("master")
-        g = self._into("gradient", slope, fracs[0], self._modes.gradient, moved.channel, moved.place("gradient"))
-        if descent.clip is not None:
-            clip = torch.tensor(descent.clip * descent.batch_size, dtype=g.dtype)
+    def _update_tensor(
+        self, target: _Target, slope: Tensor, fracs: tuple[int, int, int], rate: float, step: int
+    ) -> None:
+        """Move a tensor and its states in place. A word of static scale is changed by a whole number of units, what has
+        another scale is rounded after the subtraction. `fracs`: of gradient, state and master."""
+        settings, form = self._settings, self._precision.number("master")
+        g = self._into("gradient", slope, fracs[0], self._modes.gradient, target.channel, target.place("gradient"))
+        if settings.clip is not None:
+            clip = torch.tensor(settings.clip * settings.batch_size, dtype=g.dtype)
             most = float(self._into("gradient", clip, fracs[0]))
             g = g.clamp(-most, most)
-        unit = _Rounding(self, moved, fracs[1])
-        direction, new = descent.optimizer.direct(unit, g, moved.states, step)
-        for state, value in zip(moved.states, new, strict=True):
+        unit = _Rounding(self, target, fracs[1])
+        direction, new = settings.optimizer.direct(unit, g, list(target.states), step)
+        for state, value in zip(target.states, new, strict=True):
             state.copy_(value)
-        if descent.weight_decay and not moved.is_bias:
-            self._change(moved, moved.master * rate_factor(rate * descent.weight_decay, form), fracs[2], None)
-        factor = descent.factor(rate)
-        if not descent.optimizer.is_float:
+        if settings.weight_decay and not target.is_bias:
+            self._subtract(target, target.master * rate_factor(rate * settings.weight_decay, form), fracs[2], None)
+        factor = settings.factor(rate)
+        if not settings.optimizer.is_float:
             factor = rate_factor(factor, form)
-        self._change(moved, direction * factor, fracs[2], moved.place("master"))
+        self._subtract(target, direction * factor, fracs[2], target.place("master"))
 
-    def _change(self, moved: _Tensors, change: Tensor, frac: int, place: tuple[str, str] | None) -> None:
-        """master - change, rounded."""
-        form, mode, exact = self._precision.number("master"), self._modes.update, moved.master - change
+    def _subtract(self, target: _Target, change: Tensor, frac: int, place: tuple[str, str] | None) -> None:
+        """Subtract the change from the master and round."""
+        form, mode, exact = self._precision.number("master"), self._modes.update, target.master - change
         whole = isinstance(form, Fixed) and not self._precision.scale.is_dynamic("master")
         if whole:
-            taken = self._noise(change, _WIDE, mode)
-            rounded = quantise(change, _WIDE, 2.0**-frac, mode, taken)
-            new = self._into("master", moved.master - rounded, frac)
+            rounded = quantise(change, _WIDE, 2.0**-frac, mode, self._noise(change, _WIDE, mode))
+            new = self._into("master", target.master - rounded, frac)
         else:
-            new = self._into("master", exact, frac, mode, moved.channel)
-        if self._tally is not None and place is not None:
-            still = in_vain(change * 2.0**frac, mode, self._modes.random_bits)
-            still = still if whole else _unmoved(moved.master, new, change)
+            new = self._into("master", exact, frac, mode, target.channel)
+        if self._losses is not None and place is not None:
+            stagnation = in_vain(change * 2.0**frac, mode, self._modes.random_bits)
+            stagnation = stagnation if whole else _unchanged(target.master, new, change)
             unit = 2.0**-frac if whole else float("inf")  # a scale that follows its tensor holds it
-            self._tally.changed(*place, exact, form, unit, still)
-        moved.master.copy_(new)
+            self._losses.changed(*place, exact, form, unit, stagnation)
+        target.master.copy_(new)
 
     @property
-    def descent(self) -> Descent:
-        """How parameters move."""
-        return self._descent
+    def settings(self) -> OptimizerSettings:
+        """The optimizer and its constants."""
+        return self._settings
 
-    def blended(self, moved: _Tensors, exact: Tensor, frac: int) -> Tensor:
+    def blended(self, target: _Target, exact: Tensor, frac: int) -> Tensor:
         """A sum with a state, in the optimizer's format."""
-        return self._into("optimizer", exact, frac, self._modes.update, moved.channel, moved.place("velocity"))
+        return self._into("optimizer", exact, frac, self._modes.update, target.channel, target.place("velocity"))
 
     @property
     def momentum(self) -> float:
-        """As the chip holds it."""
-        return momentum_constant(self._descent.momentum, self._precision.number("optimizer"))
+        """The momentum as the chip holds it."""
+        return momentum_constant(self._settings.momentum, self._precision.number("optimizer"))
 
     def _aligned(self, layer: Layer, parameters: Parameters) -> Parameters:
-        """With the bias in units of the products, where the accumulator is fixed point and these are known."""
+        """The parameters with the bias in units of the products, where the accumulator is fixed point and these are
+        known."""
         dynamic = any(self._precision.scale.is_dynamic(kind) for kind in ("weight", "activation"))
         if parameters.bias is None or dynamic or isinstance(self._precision.number("accumulator"), Float):
             return parameters
@@ -244,16 +244,17 @@ class Emulated(Floating):
         unit = 2.0 ** -(s.input.frac + s.weight.frac)
         return replace(parameters, bias=quantise(parameters.bias, _WIDE, unit))
 
-    def _sent(self, layer: Layer, acc: Tensor) -> Tensor:
-        sums, place = self._summed_up(acc), (layer.name, "error")
+    def _sent_down(self, layer: Layer, acc: Tensor) -> Tensor:
+        """An error at a layer's input, from its sums of products."""
+        sums, place = self._accumulated(acc), (layer.name, "error")
         return self._into("error", sums, self._error_frac, self._modes.error, place=place)
 
-    def _kept_zeros(self, error: Tensor) -> Tensor:
-        """Errors rounded to the nearest; one bit has no zero, and keeps those that masks and windows leave."""
+    def _nearest_error(self, error: Tensor) -> Tensor:
+        """The errors rounded to the nearest; one bit has no zero, and keeps those that masks and windows leave."""
         rounded = self._into("error", error, self._error_frac)
         return torch.where(error == 0, error, rounded)
 
-    def _summed_up(self, acc: Tensor) -> Tensor:
+    def _accumulated(self, acc: Tensor) -> Tensor:
         """A sum of products as the accumulator holds it in the end."""
         form = self._precision.number("accumulator")
         return quantise(acc, form) if isinstance(form, Float) else acc
@@ -262,14 +263,14 @@ class Emulated(Floating):
         self, kind: str, x: Tensor, frac: int, mode: Rounding = "nearest", channel: int | None = None,
         place: tuple[str, str] | None = None,
     ) -> Tensor:  # fmt: skip
-        """Rounded into the format of `kind`; `place`: layer and tensor, where losses are noted."""
+        """Numbers rounded into the format of `kind`; `place`: layer and tensor, where losses are noted."""
         form, scale = self._precision.number(kind), getattr(self._precision.scale, kind)
         unit: float | Tensor = 2.0 ** -(frac if kind in _RELATIVE else self._precision.scale.given(kind, frac))
         if isinstance(form, Fixed) and self._precision.scale.is_dynamic(kind):
             unit = shared_unit(x, form, channel if scale == "per_channel" else None)
         rounded = quantise(x, form, unit, mode, self._noise(x, form, mode))
-        if self._tally is not None and place is not None:
-            self._tally.rounded(*place, x, rounded, form, unit)
+        if self._losses is not None and place is not None:
+            self._losses.rounded(*place, x, rounded, form, unit)
         return rounded
 
     def _noise(self, x: Tensor, form: Number, mode: Rounding) -> Noise | None:
@@ -277,12 +278,12 @@ class Emulated(Floating):
 
 
 @dataclass(frozen=True, eq=False)
-class _Tensors:
-    """What an update moves of one layer: its weights, or its biases, with the optimizer's states of them."""
+class _Target:
+    """What an update changes of one layer: its weights, or its biases, with the optimizer's states of them."""
 
     layer: str
     master: Tensor
-    states: list[Tensor]
+    states: tuple[Tensor, ...]
     is_bias: bool
 
     @property
@@ -291,7 +292,7 @@ class _Tensors:
         return None if self.is_bias else 0
 
     def place(self, tensor: str) -> tuple[str, str]:
-        """Under which names losses are noted."""
+        """The layer and the tensor under which losses are counted."""
         named = {"master": "bias"}.get(tensor, f"bias_{tensor}")
         return self.layer, named if self.is_bias else tensor
 
@@ -299,14 +300,14 @@ class _Tensors:
 class _Rounding(Real):
     """`Unit` of an optimizer in emulation: what it keeps is rounded, unless it is a unit declared float."""
 
-    def __init__(self, arithmetic: Emulated, moved: _Tensors, frac: int) -> None:
-        super().__init__(arithmetic.descent)
-        self._arithmetic, self._moved, self._frac = arithmetic, moved, frac
-        if not arithmetic.descent.optimizer.is_float:
+    def __init__(self, arithmetic: Emulated, target: _Target, frac: int) -> None:
+        super().__init__(arithmetic.settings)
+        self._arithmetic, self._target, self._frac = arithmetic, target, frac
+        if not arithmetic.settings.optimizer.is_float:
             self.momentum = arithmetic.momentum
 
     def blend(self, state: Tensor, gradient: Tensor, keep: bool = False) -> Tensor:
-        return self._arithmetic.blended(self._moved, state * self.momentum + gradient, self._frac)
+        return self._arithmetic.blended(self._target, state * self.momentum + gradient, self._frac)
 
 
 def rate_factor(value: float, form: Number) -> float:
@@ -314,8 +315,8 @@ def rate_factor(value: float, form: Number) -> float:
     float format that it changes."""
     if isinstance(form, Float):
         return float(quantise(torch.tensor(value, dtype=torch.float64), form))
-    found = rate_constant(value)
-    return found.mantissa * 2.0**-found.shift
+    constant = rate_constant(value)
+    return constant.mantissa * 2.0**-constant.shift
 
 
 def momentum_constant(value: float, form: Number) -> float:
@@ -325,7 +326,7 @@ def momentum_constant(value: float, form: Number) -> float:
     return round(value * (1 << MU_BITS)) / (1 << MU_BITS)
 
 
-def _unmoved(old: Tensor, new: Tensor, change: Tensor) -> tuple[int, int]:
+def _unchanged(old: Tensor, new: Tensor, change: Tensor) -> tuple[int, int]:
     """How many numbers stayed as they were, of those that were to change."""
-    wanted = change != 0
-    return int(((old == new) & wanted).sum()), int(wanted.sum())
+    changes = change != 0
+    return int(((old == new) & changes).sum()), int(changes.sum())

@@ -16,12 +16,14 @@ from torch.nn import grad
 from fahw.datasets.images import Pixels
 from fahw.formats.fixed_point import random_bytes
 from fahw.layers.layer import NORMS, Layer, Pair
-from fahw.learn.arithmetic.optimizer import Descent
+from fahw.learn.arithmetic.optimizer import OptimizerSettings
 from fahw.learn.error_path.signals import pruned, ternary
 from fahw.learn.error_path.tiled import layer_tiling
+from fahw.learn.kernels.device import CPU
 from fahw.learn.kernels.windows import padded, spread, unpadded
-from fahw.learn.state.parameters import Gradient, Parameters
-from fahw.learn.state.rounding_losses import Tally
+from fahw.learn.state.parameters import Gradient, Parameters, placed
+from fahw.learn.state.rounding_losses import RoundingLosses
+from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
 from fahw.prng import Lfsr, derive
 from fahw.rules.rule import Rule
@@ -49,37 +51,33 @@ def initial_weights(layer: Layer, seed: int) -> NDArray[np.float64]:
 
 
 class Floating:
-    """`Arithmetic` in `dtype`; `batch_size` is what a rate is divided by."""
+    """The `Arithmetic` of floats of type `dtype`; `batch_size` is what a rate is divided by."""
 
     def __init__(
         self, momentum: float, batch_size: int, dtype: torch.dtype = torch.float32, seed: int = 0,
         tuning: Tuning | None = None,
     ) -> None:  # fmt: skip
         """`tuning`: of another optimizer than SGD with `momentum`."""
-        self._descent = Descent.of(tuning or Tuning(momentum=momentum), batch_size)
+        self._settings = OptimizerSettings.of(tuning or Tuning(momentum=momentum), batch_size)
         self._dtype = dtype
         self._random, self._training, self._of_batch = Lfsr(derive(seed, "dropout")), True, True
         self._seed = seed
 
-    def initial(self, layer: Layer, seed: int) -> Parameters:
-        """Master and weight are one tensor."""
-        if layer.kind in NORMS:
-            return self._descent.prepare(norm_parameters(layer, self._dtype))
-        weight = torch.from_numpy(initial_weights(layer, seed)).to(self._dtype)
-        bias = torch.zeros(layer.biases, dtype=self._dtype) if layer.bias else None
-        velocity = None if bias is None else torch.zeros_like(bias)
-        return self._descent.prepare(Parameters(weight, weight, torch.zeros_like(weight), bias, velocity))
+    def initial(self, network: Network, seed: int, device: torch.device = CPU) -> dict[str, Parameters]:
+        """The drawn weights; master and weight are one tensor."""
+        drawn = {layer.name: self._settings.with_states(self._drawn(layer, seed)) for layer in network.trained}
+        return {name: placed(p, device) for name, p in drawn.items()}
 
     def encode(self, pixels: Pixels, maximum: int) -> Tensor:
-        """Numbers in [0, 1]."""
+        """The pixels as numbers in [0, 1]."""
         return torch.from_numpy(np.ascontiguousarray(pixels)).to(self._dtype).div_(maximum)
 
     def arranged(self, x: Tensor) -> Tensor:
-        """As it is."""
+        """The inputs as they are, samples first."""
         return x
 
     def by_sample(self, logits: Tensor) -> Tensor:
-        """As they are."""
+        """The logits as they are."""
         return logits
 
     def operand(self, layer: Layer, x: Tensor) -> Tensor:
@@ -93,13 +91,13 @@ class Floating:
         return tf.linear(operand, parameters.weight, parameters.bias)
 
     def local(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
-        """ReLU and tanh save their output, max pooling where its maxima lay."""
+        """The layer's outputs; activations save theirs, max pooling where its maxima lay, dropout its factors."""
         if layer.kind == "flatten":
             return x.flatten(1), x
         if layer.kind == "shortcut":
             return _shortcut(layer, x), x
         if layer.kind == "dropout":
-            factor = self._kept(layer, x)
+            factor = self._dropout_factors(layer, x)
             return x * factor, factor
         if layer.kind == "maxpool2d":
             return tf.max_pool2d(x, layer.kernel, layer.stride, layer.padding, return_indices=True)
@@ -109,11 +107,11 @@ class Floating:
         return y, y
 
     def added(self, layer: Layer, inputs: list[Tensor]) -> Tensor:
-        """The sum."""
+        """The sum of the inputs."""
         return sum(inputs[1:], inputs[0])
 
     def normalised(self, layer: Layer, parameters: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(x - mean) / sqrt(variance + eps), scaled and shifted; running statistics follow in training."""
+        """(x - mean) / sqrt(variance + eps), scaled and shifted; training updates the running statistics."""
         p = parameters
         assert p.statistics is not None
         mean, variance = p.statistics
@@ -124,7 +122,7 @@ class Floating:
         return y, x
 
     def loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
-        """Softmax - one-hot."""
+        """The output error, softmax - one-hot per sample, and the summed cross-entropy."""
         log_p = logits.log_softmax(1)
         rows = torch.arange(len(labels), device=logits.device)
         error = log_p.exp()
@@ -135,14 +133,14 @@ class Floating:
         """delta @ B, or its transposed convolution with B."""
         if layer.kind == "conv2d":
             size = tuple(s + 2 * p for s, p in zip(layer.in_shape[1:], layer.padding, strict=True))
-            own = layer.padding_mode == "zeros"
-            shape = (len(delta), layer.in_shape[0], *(layer.in_shape[1:] if own else size))
+            zeros = layer.padding_mode == "zeros"
+            shape = (len(delta), layer.in_shape[0], *(layer.in_shape[1:] if zeros else size))
             below: Tensor = grad.conv2d_input(shape, feedback, delta, *_settings(layer))  # type: ignore[no-untyped-call]
-            return below if own else unpadded(below, layer, 2)
+            return below if zeros else unpadded(below, layer, 2)
         return delta @ feedback
 
     def signal(self, rule: Rule, output_error: Tensor, labels: Tensor) -> Tensor:
-        """As it is, in steps of a unit, or the labels."""
+        """The output error as it is or in its ternary form, or the labels."""
         if rule.signal == "targets":
             return labels
         return ternary(output_error) if rule.signal == "ternary" else output_error
@@ -152,17 +150,17 @@ class Floating:
         if feedback.dim() == 4:
             tiles = layer_tiling(layer, feedback.device)
             sums = tiles.sums(feedback)
-            below = tiles.spread(_through(signal, sums.flatten(1)).view(-1, *sums.shape[1:]))
+            below = tiles.spread(_times_signal(signal, sums.flatten(1)).view(-1, *sums.shape[1:]))
             return below if layer.padding_mode == "zeros" else unpadded(below, layer, 2)
-        return _through(signal, feedback).view(-1, *layer.in_shape)
+        return _times_signal(signal, feedback).view(-1, *layer.in_shape)
 
     def pruned(self, layer: Layer, error: Tensor, rule: Rule, draw: int) -> Tensor:
-        """By random numbers of the layer and step."""
+        """The error with small values rounded at random, by numbers that follow from the layer and the step."""
         generator = torch.Generator().manual_seed(derive(self._seed, "pruning", layer.name, draw))
         return pruned(error, rule, generator)
 
     def local_error(self, layer: Layer, saved: Tensor, error: Tensor) -> Tensor:
-        """The exact derivatives; ReLU's is 0 at 0."""
+        """The error times the exact derivatives; ReLU's is 0 at 0."""
         if layer.kind == "flatten":
             return error.view(saved.shape)
         if layer.kind == "maxpool2d":
@@ -176,7 +174,7 @@ class Floating:
         return error * _DERIVATIVES[layer.kind](saved)
 
     def norm_error(self, layer: Layer, parameters: Parameters, saved: Tensor, error: Tensor) -> tuple[Tensor, Gradient]:
-        """Through the batch's own mean and variance."""
+        """The error through the batch's own mean and variance, and the gradient sums."""
         p, axes = parameters, [axis for axis in range(saved.dim()) if axis != 1]
         variance, mean = torch.var_mean(saved, axes, correction=0)
         below, scale, shift = torch.ops.aten.native_batch_norm_backward(
@@ -185,7 +183,7 @@ class Floating:
         return below, Gradient(scale, shift)
 
     def summed(self, errors: list[Tensor]) -> Tensor:
-        """The sum."""
+        """The sum of the errors."""
         return sum(errors[1:], errors[0])
 
     def gradient(self, layer: Layer, delta: Tensor, operand: Tensor) -> Gradient:
@@ -196,64 +194,72 @@ class Floating:
         return Gradient(delta.t() @ operand, delta.sum(0) if layer.bias else None)
 
     def update(self, parameters: dict[str, Parameters], gradients: dict[str, Gradient], rate: float, step: int) -> None:
-        """In place."""
-        descent = self._descent
+        """Move the parameters in place; weights decay by a product of their own."""
+        settings = self._settings
         for name, gradient in gradients.items():
             p = parameters[name]
-            if descent.weight_decay and p.statistics is None:
-                p.master.mul_(1 - rate * descent.weight_decay)
-            along = descent.direction(descent.states(p), gradient.weight, step)
-            p.master.add_(along, alpha=-descent.factor(rate))
+            if settings.weight_decay and p.statistics is None:
+                p.master.mul_(1 - rate * settings.weight_decay)
+            along = settings.direction(p.states, gradient.weight, step)
+            p.master.add_(along, alpha=-settings.factor(rate))
             if p.bias is not None and gradient.bias is not None:
-                along = descent.direction(descent.states(p, bias=True), gradient.bias, step)
-                p.bias.add_(along, alpha=-descent.factor(rate))
+                along = settings.direction(p.bias_states, gradient.bias, step)
+                p.bias.add_(along, alpha=-settings.factor(rate))
 
     def evaluator(self, seed: int, batch_statistics: bool = False) -> Self:
-        """Nothing is random."""
+        """The arithmetic without dropout, whose batch norms update no running statistics."""
         other = copy(self)
         other._training, other._of_batch = False, batch_statistics
         return other
 
     def plain(self, layer: Layer, parameters: Parameters) -> tuple[Tensor, Tensor | None]:
-        """Themselves."""
+        """The float weight and bias, unchanged: no decoding is needed."""
         return parameters.weight, parameters.bias
 
-    def watch(self, tally: Tally | None) -> None:
-        """Nothing is lost in plain floating point."""
+    def watch(self, losses: RoundingLosses | None) -> None:
+        """Do nothing: nothing is lost in plain floating point."""
 
     def unit_ratio(self, layer: Layer) -> float:
-        """1."""
+        """One: feedback and weights are in the same unit."""
         return 1.0
 
     def saturated(self, parameters: dict[str, Parameters]) -> dict[str, float]:
-        """Nothing saturates."""
+        """An empty mapping: nothing saturates."""
         return {}
 
-    def _kept(self, layer: Layer, x: Tensor) -> Tensor:
-        """A factor per value: 0 for those dropped. A random byte each decides."""
+    def _drawn(self, layer: Layer, seed: int) -> Parameters:
+        """One layer's parameters before training, without the optimizer's states."""
+        if layer.kind in NORMS:
+            return norm_parameters(layer, self._dtype)
+        weight = torch.from_numpy(initial_weights(layer, seed)).to(self._dtype)
+        return Parameters(weight, weight, torch.zeros(layer.biases, dtype=self._dtype) if layer.bias else None)
+
+    def _dropout_factors(self, layer: Layer, x: Tensor) -> Tensor:
+        """A factor per value, 0 for those dropped: a random byte each decides."""
         if not self._training:
             return x.new_ones(())
         threshold = drop_threshold(layer)
-        kept = (random_bytes(self._random, x.numel(), x.device) >= threshold).view(x.shape)
-        return kept.to(x.dtype).mul_(256 / (256 - threshold))
+        stays = (random_bytes(self._random, x.numel(), x.device) >= threshold).view(x.shape)
+        return stays.to(x.dtype).mul_(256 / (256 - threshold))
 
 
-def _through(signal: Tensor, matrix: Tensor) -> Tensor:
+def _times_signal(signal: Tensor, matrix: Tensor) -> Tensor:
+    """signal @ matrix; of labels, the rows of the matrix that they name."""
     return signal @ matrix if signal.is_floating_point() else matrix.index_select(0, signal)
 
 
 def drop_threshold(layer: Layer) -> int:
-    """Random bytes below it drop a value: the layer's probability in 256ths, at most 255."""
+    """The threshold below which a random byte drops a value: the layer's probability in 256ths, at most 255."""
     return min(255, round(256 * layer.dropout))
 
 
 def drop_factor(threshold: int) -> int:
-    """What kept values are multiplied by, with 8 fraction bits."""
+    """What values that are not dropped are multiplied by, with 8 fraction bits."""
     return round((1 << 16) / (256 - threshold))
 
 
 def norm_parameters(layer: Layer, dtype: torch.dtype) -> Parameters:
-    """A batch norm's before training: scale 1, shift 0, running means 0 and variances 1."""
+    """The parameters of a batch norm before training: scale 1, shift 0, running means 0 and variances 1."""
     channels = layer.in_shape[0]
     scale, shift, statistics = (
         torch.ones(channels, dtype=dtype),
@@ -261,7 +267,7 @@ def norm_parameters(layer: Layer, dtype: torch.dtype) -> Parameters:
         torch.zeros(2, channels, dtype=dtype),
     )
     statistics[1] = 1
-    return Parameters(scale, scale, torch.zeros_like(scale), shift, torch.zeros_like(shift), statistics)
+    return Parameters(scale, scale, shift, statistics=statistics)
 
 
 def _settings(layer: Layer) -> tuple[Pair, Pair, Pair, int]:
@@ -282,6 +288,6 @@ def _shortcut_error(layer: Layer, error: Tensor, x: Tensor) -> Tensor:
 
 
 def shortcut_channels(layer: Layer) -> tuple[int, int]:
-    """How many channels of zeros lie before a shortcut's own, and how many there are."""
+    """How many channels of zeros a shortcut adds before those that it reads, and how many in all."""
     added = layer.out_shape[0] - layer.in_shape[0]
     return added // 2, added

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,8 +24,9 @@ _MOST_OF_A_QUOTIENT = 4
 
 
 @dataclass(frozen=True)
-class Descent:
-    """How parameters move. `clip`: largest magnitude of a mean gradient; gradients are sums over `batch_size`."""
+class OptimizerSettings:
+    """An optimizer and its constants. `clip`: largest magnitude of a mean gradient; gradients are sums over
+    `batch_size`."""
 
     name: str
     momentum: float
@@ -35,19 +36,19 @@ class Descent:
     batch_size: int
 
     @classmethod
-    def of(cls, tuning: Tuning, batch_size: int) -> Descent:
-        """As a recipe says."""
+    def of(cls, tuning: Tuning, batch_size: int) -> OptimizerSettings:
+        """The settings that a recipe gives."""
         moments = tuning.momentum, tuning.second_moment
         return cls(tuning.optimizer, *moments, tuning.weight_decay, tuning.clip, batch_size)
 
     @property
     def optimizer(self) -> Optimizer:
-        """By its name: checkpoints hold no functions."""
+        """The optimizer, found by its name: checkpoints hold no functions."""
         return OPTIMIZERS[self.name]
 
     @property
-    def in_words(self) -> Descent:
-        """With the constants that integers are multiplied by: momentum in 8 fraction bits."""
+    def in_words(self) -> OptimizerSettings:
+        """The settings with the constants that integers are multiplied by: momentum in 8 fraction bits."""
         if self.optimizer.is_float:
             return self
         return replace(self, momentum=round(self.momentum * (1 << MU_BITS)) / (1 << MU_BITS))
@@ -56,36 +57,31 @@ class Descent:
         """What the direction is multiplied by; directions that grow with the gradient are sums over the batch."""
         return rate / self.batch_size if self.optimizer.linear else rate
 
-    def direction(self, states: list[Tensor], gradient: Tensor, step: int) -> Tensor:
-        """In floating point; the states follow in place."""
+    def direction(self, states: Sequence[Tensor], gradient: Tensor, step: int) -> Tensor:
+        """What weights move along, in floating point; the states are updated in place."""
         if self.clip is not None:
             gradient = gradient.clamp(-self.clip * self.batch_size, self.clip * self.batch_size)
-        found, new = self.optimizer.direct(Real(self), gradient, states, step)
+        result, new = self.optimizer.direct(Real(self), gradient, list(states), step)
         for state, value in zip(states, new, strict=True):
             if value is not state:
                 state.copy_(value)
-        direction: Tensor = found
+        direction: Tensor = result
         return direction
 
-    def states(self, p: Parameters, bias: bool = False) -> list[Tensor]:
-        """What the optimizer keeps of a layer's weights or biases."""
-        found = (p.bias_velocity, p.bias_square) if bias else (p.velocity, p.square)
-        return [state for state in found[: self.optimizer.states] if state is not None]
+    def with_states(self, p: Parameters) -> Parameters:
+        """The parameters with zeros for every state that the optimizer keeps of them."""
+        return replace(p, states=self._states(p.master), bias_states=() if p.bias is None else self._states(p.bias))
 
-    def prepare(self, p: Parameters) -> Parameters:
-        """With room for a second state where the optimizer has one."""
-        if self.optimizer.states > 1:
-            p.square = torch.zeros_like(p.velocity)
-            p.bias_square = None if p.bias_velocity is None else torch.zeros_like(p.bias_velocity)
-        return p
+    def _states(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.zeros_like(x) for _ in range(self.optimizer.states))
 
 
 class Real:
-    """`Unit` in floating point."""
+    """The `Unit` of floating point."""
 
-    def __init__(self, descent: Descent) -> None:
-        self.momentum, self.second_moment = descent.momentum, descent.second_moment
-        self._batch_size = descent.batch_size
+    def __init__(self, settings: OptimizerSettings) -> None:
+        self.momentum, self.second_moment = settings.momentum, settings.second_moment
+        self._batch_size = settings.batch_size
 
     def blend(self, state: Tensor, gradient: Tensor, keep: bool = False) -> Tensor:
         return (state.clone() if keep else state).mul_(self.momentum).add_(gradient)
@@ -101,12 +97,12 @@ class Real:
 
 
 def root(x: Tensor) -> Tensor:
-    """By numpy, whose root is correctly rounded; torch's may be the last bit off."""
+    """The square root, by numpy, whose root is correctly rounded; torch's may be the last bit off."""
     return torch.from_numpy(np.sqrt(x.cpu().numpy())).to(x.device)
 
 
 def direction_format(optimizer: Optimizer, gradient: Format, velocity: Format) -> Format:
-    """Of the words that a weight moves along, times the rate."""
+    """The format of the words that a weight moves along, times the rate."""
     if optimizer.along == "real":
         return Format(_MOST_OF_A_QUOTIENT.bit_length(), 0)
     return {"gradient": gradient, "velocity": velocity, "sign": Format(1, 0)}[optimizer.along]
@@ -115,23 +111,24 @@ def direction_format(optimizer: Optimizer, gradient: Format, velocity: Format) -
 def underflows(
     recipe: Recipe, tuning: Tuning, scales: dict[str, Scales], mode: Rounding, random_bits: int = RANDOM_BITS
 ) -> Iterator[Problem]:
-    """What can move no word of a layer's weights, whatever the gradient: rates, decay and clipping too small for it."""
+    """The problems of what can move no word of a layer's weights, whatever the gradient: rates, decay and clipping too
+    small for it."""
     least = _least(mode, random_bits)
-    descent = Descent.of(tuning, recipe.batch_size)
+    settings = OptimizerSettings.of(tuning, recipe.batch_size)
     rate = recipe.highest_rate(tuning)
     for name, s in scales.items():
-        along = direction_format(descent.optimizer, s.gradient, s.velocity)
-        largest = along.limit * descent.factor(rate) * 2.0 ** (s.master.frac - along.frac)
+        along = direction_format(settings.optimizer, s.gradient, s.velocity)
+        largest = along.limit * settings.factor(rate) * 2.0 ** (s.master.frac - along.frac)
         if not _moves(largest, mode, random_bits):
             message = f"{rate:g} moves no weight of '{name}': the largest step is {largest:.2g} of the master's unit,"
             yield Problem("recipe.learning_rate", f"{message} {least}: raise it or precision.master")
-        taken = rate * descent.weight_decay * s.master.limit
-        if descent.weight_decay and not _moves(taken, mode, random_bits):
-            message = f"{descent.weight_decay:g} at the learning rate {rate:g} takes at most {taken:.2g} units off a"
+        taken = rate * settings.weight_decay * s.master.limit
+        if settings.weight_decay and not _moves(taken, mode, random_bits):
+            message = f"{settings.weight_decay:g} at the learning rate {rate:g} takes at most {taken:.2g} units off a"
             yield Problem("recipe.weight_decay", f"{message} master of '{name}', {least}: raise it")
-        if descent.clip is not None and clip_word(descent.clip, recipe.batch_size, s.gradient) == 0:
+        if settings.clip is not None and clip_word(settings.clip, recipe.batch_size, s.gradient) == 0:
             unit = 2.0**-s.gradient.frac / recipe.batch_size
-            message = f"{descent.clip:g} is less than half a unit ({unit:.2g}) of the gradients of '{name}'"
+            message = f"{settings.clip:g} is less than half a unit ({unit:.2g}) of the gradients of '{name}'"
             yield Problem("recipe.clip", f"{message}: raise it or precision.gradient")
 
 
@@ -141,10 +138,10 @@ def clip_word(clip: float, batch_size: int, gradient: Format) -> int:
 
 
 def float_underflows(recipe: Recipe, tuning: Tuning, form: Float) -> Iterator[Problem]:
-    """A rate that is zero in the float format of the masters."""
-    descent, rate = Descent.of(tuning, recipe.batch_size), recipe.highest_rate(tuning)
-    if float(quantise(torch.tensor(descent.factor(rate), dtype=torch.float64), form)) == 0:
-        said = f" / batch size = {descent.factor(rate):.2g}" if descent.optimizer.linear else ""
+    """The problem of a rate that is zero in the float format of the masters."""
+    settings, rate = OptimizerSettings.of(tuning, recipe.batch_size), recipe.highest_rate(tuning)
+    if float(quantise(torch.tensor(settings.factor(rate), dtype=torch.float64), form)) == 0:
+        said = f" / batch size = {settings.factor(rate):.2g}" if settings.optimizer.linear else ""
         message = f"{rate:g}{said} is zero in {form.name}, whose smallest number is {form.smallest:.2g}"
         yield Problem("recipe.learning_rate", f"{message}: raise it or precision.master")
 

@@ -35,10 +35,10 @@ def softmax_error(
         if mode == "stochastic":
             assert noise is not None, "stochastic rounding needs random bits"
             random, extra = noise.draws.cpu().numpy(), noise.bits
-    found = loops()
-    if found is not None:
+    compiled = loops()
+    if compiled is not None:
         error, below, sums = np.empty(z.shape, np.int64), np.empty(len(truth), np.int64), np.empty(len(truth), np.int64)
-        found.softmax(z, truth, table, fraction, random, extra, error, below, sums)
+        compiled.softmax(z, truth, table, fraction, random, extra, error, below, sums)
     else:
         error, below, sums = _softmax(z.astype(np.int64), truth, table, fraction, random, extra)
     nats = below * 2.0**-frac + np.log(sums * 2.0**-EXP_BITS)
@@ -48,7 +48,7 @@ def softmax_error(
 def _softmax(
     z: Words, truth: Words, table: Words, fraction: int, random: NDArray[np.integer] | None, extra: int
 ) -> tuple[Words, Words, Words]:
-    """Error, how far each true logit lies below the largest, sums of the powers."""
+    """The error, how far each true logit lies below the largest, sums of the powers."""
     depth, rows = z.max(0) - z, np.arange(len(truth))
     powers = table[np.minimum(depth, len(table) - 1)]
     sums: Words = powers.sum(0)
@@ -61,7 +61,7 @@ def _softmax(
 
 
 def activation_tables(network: Network, fracs: dict[str, int], bits: int, device: torch.device) -> dict[str, Tensor]:
-    """By layer: a word for every word that it can read, on the device."""
+    """The tables of tanh and sigmoid by layer, on the device: a word for every word that the layer can read."""
     makers = {"tanh": tanh_table, "sigmoid": sigmoid_table}
     return {
         layer.name: torch.from_numpy(makers[layer.kind](bits, fracs[layer.sources[0]])).to(device, word_dtype(bits))

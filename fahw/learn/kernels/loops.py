@@ -81,8 +81,8 @@ def _momentum(real):
 
 
 momentum = _by_type(_momentum)
-"""One step of `Update` by momentum, of one tensor. for_...: random bytes; factors: of the gradient's accumulator, the
-gradient, the velocity, the direction and the master; limits: of all four formats."""
+"""One step of `IntegerOptimizer` by momentum, of one tensor. for_...: random bytes; factors: of the gradient's
+accumulator, the gradient, the velocity, the direction and the master; limits: of all four formats."""
 
 
 @_compiled

@@ -36,7 +36,7 @@ Stagnation = tuple[int, int]
 """How many updates could not change anything, of how many that were not zero."""
 
 
-class Tally:
+class RoundingLosses:
     """Counts of one step; a tensor may come in parts.
 
     Tensors: activation (output of a weighted layer), error (sent to a layer's input), gradient, velocity, master,
@@ -94,10 +94,15 @@ def stored_at_ends(parameters: list[Parameters], bits: dict[str, int]) -> dict[s
     stored = {
         "weight": [p.weight.flatten() for p in parameters],
         "master": [p.master.flatten() for p in parameters],
-        "optimizer": [p.velocity.flatten() for p in parameters],
+        "optimizer": [state.flatten() for p in parameters for state in p.states],
     }
-    wide = {kind: (torch.cat(stored[kind]), fixed(width)) for kind, width in bits.items() if width > 1}
-    return {kind: float(at_ends(words, form, 1.0).double().mean()) for kind, (words, form) in wide.items()}
+    ends = {kind: [at_ends(x, fixed(width), 1.0) for x in stored[kind]] for kind, width in bits.items() if width > 1}
+    return {kind: share(parts) for kind, parts in ends.items()}
+
+
+def share(parts: list[Tensor]) -> float:
+    """The share of what is true; zero of nothing."""
+    return float(torch.cat(parts).double().mean()) if parts else 0.0
 
 
 def in_vain(units: Tensor, mode: Rounding, random_bits: int) -> Stagnation:
@@ -111,20 +116,20 @@ def in_vain(units: Tensor, mode: Rounding, random_bits: int) -> Stagnation:
 
 
 def note_update(
-    tally: Tally, parameters: dict[str, Parameters], gradients: dict[str, Gradient], scales: dict[str, Scales],
-    states: int,
+    counter: RoundingLosses, parameters: dict[str, Parameters], gradients: dict[str, Gradient],
+    scales: dict[str, Scales], states: int,
 ) -> None:  # fmt: skip
-    """What an integer update lost but for the masters' changes; `states`: how many words the optimizer keeps."""
+    """Count what an integer update lost but for the masters' changes; `states`: how many words the optimizer keeps."""
     for layer, p in parameters.items():
         s, g = scales[layer], gradients[layer]
         exact = p.master * 2.0 ** (s.weight.frac - s.master.frac)
-        tally.rounded(layer, "weight", exact, p.weight, fixed(s.weight.bits))
+        counter.rounded(layer, "weight", exact, p.weight, fixed(s.weight.bits))
         sums = [("gradient", g.weight, s.gradient, s.gradient_shift)]
         if g.bias is not None:
             sums.append(("bias_gradient", g.bias, s.bias_gradient, s.bias_gradient_shift))
         for name, acc, form, shift in sums:
             exact = acc.double() * 2.0**-shift
-            tally.rounded(layer, name, exact, exact.round(), fixed(form.bits))
-        for name, state in (("velocity", p.velocity), ("bias_velocity", p.bias_velocity)) if states else ():
-            if state is not None:
-                tally.stored(layer, name, state, fixed(s.velocity.bits))
+            counter.rounded(layer, name, exact, exact.round(), fixed(form.bits))
+        for name, tensors in (("velocity", p.states), ("bias_velocity", p.bias_states)) if states else ():
+            for state in tensors:
+                counter.stored(layer, name, state, fixed(s.velocity.bits))

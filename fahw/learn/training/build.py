@@ -15,7 +15,6 @@ from fahw.learn.error_path.feedback_words import FloatWords, IntegerWords, Words
 from fahw.learn.model import Model
 from fahw.learn.state.delays import Pending
 from fahw.learn.state.overflow import overflow_problems
-from fahw.learn.state.parameters import placed
 from fahw.learn.training.setup import TrainingSetup
 from fahw.prng import Lfsr, derive
 
@@ -26,7 +25,7 @@ def build(setup: TrainingSetup) -> tuple[Model, tuple[str, ...]]:
     check_trained([setup.rule], setup.precision)
     arithmetic, words, warnings = _arithmetic(setup)
     device, delays = setup.device, setup.delays
-    parameters = {layer.name: placed(arithmetic.initial(layer, setup.seed), device) for layer in setup.network.trained}
+    parameters = arithmetic.initial(setup.network, setup.seed, device)
     feedback = Feedback(setup.rule, words, None, delays.transport_period, setup.tuning.weight_decay, device)
     return Model(setup.network, arithmetic, parameters, feedback, Pending(delays.update_delay)), warnings
 

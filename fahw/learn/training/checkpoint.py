@@ -28,7 +28,7 @@ _DIGEST = 32
 NOT_TRAINING = ("chip", "cli", "report", "study", "technology", "work")
 """Folders of the package whose code no training runs: what a change of the others saved is not gone on from."""
 _REBUILD = {
-    ("builtins", "slice"), ("collections", "OrderedDict"), ("numpy", "dtype"), ("numpy", "ndarray"), ("torch", "Size"),
+    ("collections", "OrderedDict"), ("numpy", "dtype"), ("numpy", "ndarray"), ("torch", "Size"),
     ("torch._utils", "_rebuild_tensor_v2"),
     *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
 }  # fmt: skip
@@ -58,7 +58,8 @@ class Checkpoint:
         return state if identity == self._identity else None
 
     def save(self, state: Callable[[], Any]) -> None:
-        """Save what `state` gives, unless that was done a moment ago. A training goes on where it cannot be written."""
+        """Save what `state` returns, unless that was done a moment ago. A training goes on where it cannot be
+        written."""
         if time.monotonic() - self._saved < self._every_s:
             return
         buffer = io.BytesIO()
@@ -69,7 +70,7 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def remove(self) -> None:
-        """The training is over."""
+        """Remove the file: the training is over."""
         self._path.unlink(missing_ok=True)
 
 
@@ -91,11 +92,11 @@ class _Unpickler(pickle.Unpickler):
             return lambda *_: self.device
         if (module, name) in _REBUILD:
             return super().find_class(module, name)
-        found = super().find_class(module, name) if module.partition(".")[0] in ("fahw", "torch") else None
-        if isinstance(found, torch.dtype) or (module.startswith("fahw.") and isinstance(found, type)):
-            return found
-        if isinstance(found, type) and issubclass(found, torch.storage.TypedStorage | torch.storage._LegacyStorage):
-            return found
+        thing = super().find_class(module, name) if module.partition(".")[0] in ("fahw", "torch") else None
+        if isinstance(thing, torch.dtype) or (module.startswith("fahw.") and isinstance(thing, type)):
+            return thing
+        if isinstance(thing, type) and issubclass(thing, torch.storage.TypedStorage | torch.storage._LegacyStorage):
+            return thing
         raise pickle.UnpicklingError(f"a checkpoint names {module}.{name}, which is not data")
 
 

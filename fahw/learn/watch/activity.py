@@ -11,7 +11,7 @@ from fahw.layers.layer import Layer
 from fahw.learn.arithmetic.arithmetic import Arithmetic
 from fahw.learn.model import Model
 from fahw.learn.state.parameters import Gradient
-from fahw.learn.state.rounding_losses import Lost, Tally
+from fahw.learn.state.rounding_losses import Lost, RoundingLosses
 from fahw.learn.step import step
 
 _STEPS_PER_EPOCH = 4
@@ -60,11 +60,11 @@ class Observer:
         number, self._next = self._next, self._next + 1
         if number != self._last:
             return self._step(number, x, labels, rate, draw)
-        tally = Tally()
-        self._model.arithmetic.watch(tally)
+        losses = RoundingLosses()
+        self._model.arithmetic.watch(losses)
         loss = self._step(number, x, labels, rate, draw)
         self._model.arithmetic.watch(None)
-        self.lost = tally.lost
+        self.lost = losses.lost
         return loss
 
     def _step(self, number: int, x: Tensor, labels: Tensor, rate: float, draw: int) -> float:

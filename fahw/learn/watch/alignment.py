@@ -28,7 +28,7 @@ class Alignment(NamedTuple):
 
 
 def alignment(feedback: Tensor, weight: Tensor, unit_ratio: float = 1.0) -> Alignment | None:
-    """Of one layer; None where the shapes differ (direct rules) or a matrix is all zero or not finite.
+    """The alignment of one layer; None where the shapes differ (direct rules) or a matrix is all zero or not finite.
 
     `unit_ratio`: value of one step of `feedback` over one of `weight`.
     """
@@ -44,15 +44,16 @@ def alignment(feedback: Tensor, weight: Tensor, unit_ratio: float = 1.0) -> Alig
 
 
 def alignments(model: Model, draw: int) -> dict[str, Alignment]:
-    """Of every layer that sends the error down as step `draw` would; empty for direct rules."""
+    """The alignment of every layer that sends the error down as step `draw` would; empty for direct rules."""
     if model.feedback.direct:
         return {}
     result = {}
     for layer in (layer for layer in model.network.weighted if layer.name in model.path.roles.sends):
         weight = model.parameters[layer.name].weight
-        found = alignment(model.feedback.words(layer, weight, draw), weight, model.arithmetic.unit_ratio(layer))
-        if found is not None:
-            result[layer.name] = found
+        feedback, unit_ratio = model.feedback.words(layer, weight, draw), model.arithmetic.unit_ratio(layer)
+        aligned = alignment(feedback, weight, unit_ratio)
+        if aligned is not None:
+            result[layer.name] = aligned
     return result
 
 
@@ -67,7 +68,7 @@ def plain_copy(model: Model, batch_statistics: bool = False) -> Model:
         weight, bias = model.arithmetic.plain(layer, stored)
         weight, bias = weight.float(), None if bias is None else bias.float()
         statistics = None if stored.statistics is None else stored.statistics.float()
-        parameters[layer.name] = Parameters(weight, weight, weight, bias, bias, statistics)  # never updated
+        parameters[layer.name] = Parameters(weight, weight, bias, statistics=statistics)  # never updated
     arithmetic = Floating(0.0, 1).evaluator(0, batch_statistics)
     words = FloatWords(model.network, BACKPROPAGATION, 1.0, 0, torch.float32)
     return Model(model.network, arithmetic, parameters, Feedback(BACKPROPAGATION, words))
@@ -80,19 +81,19 @@ def gradient_angles(model: Model, arithmetic: Arithmetic, probe: Sequence[Probe]
     computes it without a touch of the training's random stream; backpropagation's is exact, so formats add to the angle
     as rules do. A layer with a gradient that is zero or not finite is left out.
     """
-    own = Model(model.network, arithmetic, model.parameters, model.feedback)
-    found = [_summed(each, probe, draw) for each in (own, plain_copy(model, batch_statistics=True))]
-    angles = {name: alignment(gradient, found[1][name]) for name, gradient in found[0].items()}
+    under_rule = _summed(Model(model.network, arithmetic, model.parameters, model.feedback), probe, draw)
+    exact = _summed(plain_copy(model, batch_statistics=True), probe, draw)
+    angles = {name: alignment(gradient, exact[name]) for name, gradient in under_rule.items()}
     return {name: angle.angle_deg for name, angle in angles.items() if angle is not None}
 
 
 def _summed(model: Model, probe: Sequence[Probe], draw: int) -> dict[str, Tensor]:
-    """Weight gradients over all batches, shaped as the weights."""
+    """The weight gradients over all batches, shaped as the weights."""
     sums: dict[str, Tensor] = {}
     for batch in probe:
         images = model.arithmetic.encode(batch.pixels, batch.maximum).to(batch.labels.device)
-        found = gradients(model, images, batch.labels, draw)
-        for name in (layer.name for layer in model.network.weighted if layer.name in found):
-            weight = found[name].weight.double().reshape(model.parameters[name].weight.shape)
+        batch_sums = gradients(model, images, batch.labels, draw)
+        for name in (layer.name for layer in model.network.weighted if layer.name in batch_sums):
+            weight = batch_sums[name].weight.double().reshape(model.parameters[name].weight.shape)
             sums[name] = sums[name] + weight if name in sums else weight
     return sums

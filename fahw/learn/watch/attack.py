@@ -41,7 +41,7 @@ class RobustnessRow:
 
 
 def input_gradient(plain: Model, x: Tensor, labels: Tensor) -> Tensor:
-    """d(summed cross-entropy) / dx of a float model, shaped as `x`: `(n, *input_shape)`."""
+    """The gradient d(summed cross-entropy) / dx of a float model, shaped as `x`: `(n, *input_shape)`."""
     x = x.detach().clone().requires_grad_()
     logits = forward(plain.network, plain.arithmetic, plain.parameters, x).logits
     (gradient,) = torch.autograd.grad(tf.cross_entropy(logits, labels, reduction="sum"), x)
@@ -49,21 +49,22 @@ def input_gradient(plain: Model, x: Tensor, labels: Tensor) -> Tensor:
 
 
 def fgsm(plain: Model, x: Tensor, labels: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
-    """One step of `epsilon` along the gradient's signs, within [0, 1]; the generator is not used."""
+    """The images after one step of `epsilon` along the gradient's signs, within [0, 1]; the generator is not used."""
     return (x + epsilon * input_gradient(plain, x, labels).sign()).clamp(0, 1)
 
 
 def pgd(
     plain: Model, x: Tensor, labels: Tensor, epsilon: float, generator: torch.Generator, steps: int = PGD_STEPS
 ) -> Tensor:
-    """Steps of 2.5 epsilon / `steps` along the signs from a random start, kept within `epsilon` of `x` and [0, 1]."""
+    """The images after steps of 2.5 epsilon / `steps` along the signs from a random start, kept within `epsilon` of `x`
+    and [0, 1]."""
     low, high = (x - epsilon).clamp(min=0), (x + epsilon).clamp(max=1)
-    found = x + epsilon * (2 * torch.rand(x.shape, generator=generator).to(x.device) - 1)
-    found = torch.minimum(torch.maximum(found, low), high)
+    changed = x + epsilon * (2 * torch.rand(x.shape, generator=generator).to(x.device) - 1)
+    changed = torch.minimum(torch.maximum(changed, low), high)
     for _ in range(steps):
-        found = found + _PGD_REACH * epsilon / steps * input_gradient(plain, found, labels).sign()
-        found = torch.minimum(torch.maximum(found, low), high)
-    return found
+        changed = changed + _PGD_REACH * epsilon / steps * input_gradient(plain, changed, labels).sign()
+        changed = torch.minimum(torch.maximum(changed, low), high)
+    return changed
 
 
 Attack = Callable[[Model, Tensor, Tensor, float, torch.Generator], Tensor]
@@ -72,7 +73,7 @@ Attack = Callable[[Model, Tensor, Tensor, float, torch.Generator], Tensor]
 def robustness(
     model: Model, surrogate: Model, images: Probe, epsilons: Sequence[float], seed: int, evaluation_seed: int
 ) -> tuple[RobustnessRow, ...]:
-    """Accuracy of `model` under FGSM and PGD on itself, and under PGD on `surrogate`, a float model trained apart.
+    """The accuracy of `model` under FGSM and PGD on itself, and under PGD on `surrogate`, a float model trained apart.
 
     `evaluation_seed`: of the random bits of its forward passes (`Arithmetic.evaluator`). Epsilon 0 is clean accuracy.
     """

@@ -72,10 +72,10 @@ Shares = list[tuple[str, float]]
 
 def _layers(rows: Sequence[Watched], tensor: str, share: Callable[[Lost], float | None], limit: float) -> Shares:
     """Layers whose mean share reaches the limit, the largest first."""
-    found: dict[str, list[float]] = {}
+    shares: dict[str, list[float]] = {}
     for layer, value in _shares(rows, tensor, share):
-        found.setdefault(layer, []).append(value)
-    means = [(layer, sum(values) / len(values)) for layer, values in found.items()]
+        shares.setdefault(layer, []).append(value)
+    means = [(layer, sum(values) / len(values)) for layer, values in shares.items()]
     return sorted((pair for pair in means if pair[1] >= limit), key=lambda pair: -pair[1])
 
 

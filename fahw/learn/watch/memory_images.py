@@ -6,13 +6,13 @@
 
 Names of tensors: `activation` (input words of a layer with weights), `output` (its output before ReLU and the like),
 `signal` (a ternary output error), `feedback`, `error` (at a layer's input, before masks), `delta` (at its output),
-`gradient_sum`, `gradient`, and the fields of `Parameters` after the update. `random_X` holds the bytes that rounded X,
+`gradient_sum`, `gradient`, and what `Parameters` hold after the update. `random_X` holds the bytes that rounded X,
 in X's own order. All are recorded with the samples first; the generator's stream has them last (see `learn.integer`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -87,10 +87,15 @@ class Recorder(Integer):
 
     def state(self, layer: Layer, parameters: Parameters) -> None:
         """Record what the layer stores."""
-        for field in fields(parameters):
-            tensor = getattr(parameters, field.name)
-            if tensor is not None:
-                self._note(layer.name, field.name, tensor, getattr(self._scales[layer.name], field.name))
+        s, p = self._scales[layer.name], parameters
+        self._note(layer.name, "weight", p.weight, s.weight)
+        self._note(layer.name, "master", p.master, s.master)
+        for state in p.states:
+            self._note(layer.name, "velocity", state, s.velocity)
+        if p.bias is not None:
+            self._note(layer.name, "bias", p.bias, s.bias)
+        for state in p.bias_states:
+            self._note(layer.name, "bias_velocity", state, s.bias_velocity)
 
     def operand(self, layer: Layer, x: Tensor) -> Tensor:
         """Words as products read them; records the input words as they are stored."""
@@ -120,9 +125,9 @@ class Recorder(Integer):
 
     def pruned(self, layer: Layer, error: Tensor, rule: Rule, draw: int) -> Tensor:
         """The error at a layer's output, small ones rounded; records the bytes that did it."""
-        found = super().pruned(layer, error, rule, draw)
-        self._note_words_random(layer, "delta", found)
-        return found
+        delta = super().pruned(layer, error, rule, draw)
+        self._note_words_random(layer, "delta", delta)
+        return delta
 
     def error(self, layer: Layer, delta: Tensor, feedback: Tensor) -> Tensor:
         """The error sent layer by layer."""
@@ -134,7 +139,7 @@ class Recorder(Integer):
 
     def gradient(self, layer: Layer, delta: Tensor, operand: Tensor) -> Gradient:
         """The accumulators, and the error at the layer's output that they are made of."""
-        gradient, s, width = super().gradient(layer, delta, operand), self._scales[layer.name], self._accumulator
+        gradient, s, width = super().gradient(layer, delta, operand), self._scales[layer.name], self._accumulator.bits
         self._note(layer.name, "delta", delta.movedim(-1, 0), s.delta)
         sums = gradient.weight.reshape(layer.weight_shape)
         self._note(layer.name, "gradient_sum", sums, Format(width, s.delta.frac + s.input.frac))
@@ -163,18 +168,18 @@ class Recorder(Integer):
     def _update_draws(self, parameters: dict[str, Parameters]) -> list[tuple[str, str, tuple[int, ...]]]:
         """What an update rounds with random bytes, in the order of the stream: layer, tensor, shape."""
         bits, modes = self._precision.bits, self._rounding
-        wanted = {
+        draws = {
             ("gradient", "bias_gradient"): draws_random(modes.gradient, bits("gradient")),
             ("velocity", "bias_velocity"): draws_random(modes.update, bits("optimizer")),
             ("master", "bias"): modes.update == "stochastic",
         }
-        found: list[tuple[str, str, tuple[int, ...]]] = []
-        for weight, bias in (names for names, drawn in wanted.items() if drawn):
+        tensors: list[tuple[str, str, tuple[int, ...]]] = []
+        for weight, bias in (names for names, drawn in draws.items() if drawn):
             for layer, p in parameters.items():
-                found.append((layer, weight, tuple(p.master.shape)))
+                tensors.append((layer, weight, tuple(p.master.shape)))
                 if p.bias is not None:
-                    found.append((layer, bias, tuple(p.bias.shape)))
-        return found
+                    tensors.append((layer, bias, tuple(p.bias.shape)))
+        return tensors
 
     def _note(self, layer: str, tensor: str, words: Tensor, form: Format) -> None:
         self._records.append(Record(layer, tensor, words.to(torch.int64).numpy().copy(), form))

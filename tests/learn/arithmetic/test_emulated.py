@@ -100,9 +100,11 @@ def test_fixed_point_in_emulation_is_the_integer_step(
             model.arithmetic.update(model.parameters, found, 0.1, draw)
         for name, s in scales.items():
             a, b = integer.parameters[name], emulated.parameters[name]
-            for field in ("weight", "master", "velocity", "bias", "bias_velocity"):
-                mine, theirs = getattr(b, field), numbers(getattr(a, field), getattr(s, field), False)
-                assert torch.equal(mine, theirs), (name, field, draw)
+            mine, theirs = ((x.weight, x.master, *x.states, x.bias, *x.bias_states) for x in (b, a))
+            count = len(integer.parameters[name].states)
+            forms = s.weight, s.master, *[s.velocity] * count, s.bias, *[s.bias_velocity] * count
+            for found, words, form in zip(mine, theirs, forms, strict=True):
+                assert torch.equal(found, numbers(words, form, False)), (name, form, draw)
 
 
 @pytest.mark.parametrize("rule", ["bp", "fa", "usf", "dfa"])
@@ -111,7 +113,7 @@ def test_fp32_in_emulation_is_plain_float(rule):
     network = convolutional()
     emulated, _ = emulated_model(network, RULES[rule], FP32)
     plain = Floating(0.9, 4)
-    parameters = {layer.name: plain.initial(layer, 0) for layer in network.trained}
+    parameters = plain.initial(network, 0)
     words = FloatWords(network, RULES[rule], 1.0, 0, torch.float32)
     floating = Model(network, plain, parameters, Feedback(RULES[rule], words))
     pixels, labels = batch_of(network, 4)
@@ -160,7 +162,7 @@ def test_every_operand_and_every_result_is_a_number_of_its_format(name, rule):
             assert all(len(x.unique()) <= 2**form.bits for x in words), kind
     for layer in network.weighted:
         p = model.parameters[layer.name]
-        for kind, x in (("weight", p.weight), ("master", p.master), ("optimizer", p.velocity)):
+        for kind, x in (("weight", p.weight), ("master", p.master), *(("optimizer", x) for x in p.states)):
             form, scale = precision.number(kind), getattr(precision.scale, kind)
             assert is_of(x, form, 0 if scale == "per_channel" else None), (layer.name, kind)
         words = model.feedback.words(layer, p.weight, 1)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fahw.formats.fixed_point import Format
 from fahw.formats.precision import Precision, RoundingModes
 from fahw.learn.arithmetic import batch_norm as norms
-from fahw.learn.arithmetic import integer_update as update
+from fahw.learn.arithmetic import integer_optimizer
 from fahw.learn.kernels import matmul as product
 from fahw.learn.state.scales import network_scales
 from fahw.learn.step import forward, step
@@ -161,7 +161,7 @@ def test_one_bit_formats_train_alike(name, wide):
 @pytest.mark.parametrize("block", [1, 7, 50])
 def test_more_weights_than_an_update_block_train_alike(monkeypatch, block):
     """Blocks that end within a tensor, and that hold several."""
-    monkeypatch.setattr(update, "_BLOCK", block)
+    monkeypatch.setattr(integer_optimizer, "_BLOCK", block)
     rounding = RoundingModes(gradient="stochastic")
 
     assert_same_training(mlp(7, 6, 4), RULES["bp"], rounding=rounding, batch=2, steps=3)

@@ -39,7 +39,7 @@ def trained(network, rule, rounding, steps=4, batch=6):
     for number in range(steps):
         pixels, labels = batch_of(network, batch, number)
         losses.append(step(model, model.arithmetic.encode(pixels, 255), labels, 0.3, number))
-    return losses, {name: (p.weight, p.master, p.velocity, p.bias) for name, p in model.parameters.items()}
+    return losses, {name: (p.weight, p.master, *p.states, p.bias) for name, p in model.parameters.items()}
 
 
 @needs_numba

@@ -32,7 +32,7 @@ from fahw.study import attack as attacks
 from fahw.study import training
 from fahw.study.training import make_job
 from tests.support.far_device import DEVICE, far, near
-from tests.support.models import batch_of, built, convolutional, everything, mlp, setup_of
+from tests.support.models import batch_of, built, convolutional, everything, mlp, setup_of, states
 
 BATCH = 5
 EMULATED = Precision(
@@ -48,7 +48,6 @@ NETWORKS = {
 }
 INTEGER_RULES = [name for name, rule in RULES.items() if not rule.learned]
 FLOATS = [*((rule, FP32) for rule in RULES), ("bp", EMULATED), ("dfa", EMULATED)]
-STORED = ("weight", "master", "velocity", "bias", "bias_velocity", "statistics", "square", "bias_square")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 CUDA = torch.device("cuda", 0)
 
@@ -61,7 +60,7 @@ def trained(device, network, rule, precision=None, tuning=None, rounding=None, s
         pixels, labels = batch_of(network, BATCH, number)
         x = model.arithmetic.encode(pixels, 255).to(device)
         losses.append(step(model, x, labels.to(device), 0.05, number))
-    found = {(n, k): getattr(p, k) for n, p in model.parameters.items() for k in STORED if getattr(p, k) is not None}
+    found = states(model)
     assert {x.device for x in found.values()} == {device}, "what is stored stays on the device"
     return losses, {name: near(x).cpu() for name, x in found.items()}
 

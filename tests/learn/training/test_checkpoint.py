@@ -23,7 +23,7 @@ from fahw.learn.training.checkpoint import Checkpoint, _plain
 from fahw.learn.training.train import train_model
 from fahw.network.load import load_model
 from fahw.study.training import make_job, run_job
-from tests.support.models import built, setup_of
+from tests.support.models import built, is_flat, setup_of
 
 DIGITS = load("digits", None, None)
 
@@ -134,6 +134,8 @@ def test_every_model_can_be_kept(rule, precision, name, tmp_path):
         new = found.parameters[layer]
         assert torch.equal(new.master, old.master)
         assert (new.weight is new.master) == (old.weight is old.master)
+    if precision is not FP32:
+        assert is_flat(found), "tensors that shared memory still do"
 
 
 _CHILD = """

@@ -14,7 +14,7 @@ from fahw.errors import ConfigError
 from fahw.formats.number import FLOATS, fixed
 from fahw.formats.precision import TENSORS, Precision, RoundingModes, Scaling
 from fahw.hardware.load import load_chip
-from fahw.learn.state.rounding_losses import Lost, Tally, in_vain
+from fahw.learn.state.rounding_losses import Lost, RoundingLosses, in_vain
 from fahw.learn.state.scales import network_scales
 from fahw.learn.step import step
 from fahw.learn.training.checks import check_rates
@@ -43,11 +43,11 @@ def after_a_step(make, rule="bp", watched=True, network=None, **given):
     network = network or convolutional()
     model, _ = make(network, RULES[rule], **given)
     pixels, labels = batch_of(network, 4)
-    tally = Tally()
+    losses = RoundingLosses()
     for draw in range(2):
-        model.arithmetic.watch(tally if watched and draw else None)
+        model.arithmetic.watch(losses if watched and draw else None)
         step(model, model.arithmetic.encode(pixels, 255), labels, 0.1, draw)
-    return model, tally.lost
+    return model, losses.lost
 
 
 def in_fp8_errors(network, rule):
@@ -101,13 +101,13 @@ def test_what_is_in_vain_under_stochastic_rounding_is_what_no_random_bits_move(s
 
 
 def test_parts_of_a_tensor_are_counted_together():
-    tally = Tally()
+    losses = RoundingLosses()
     for part in (torch.tensor([0.2, 300.0]), torch.tensor([1.0, 2.0])):
-        tally.rounded("fc1", "error", part, part.round().clamp(-128, 127), fixed(8))
-        tally.changed("fc1", "master", part, fixed(8), 1.0, (1, 2))
+        losses.rounded("fc1", "error", part, part.round().clamp(-128, 127), fixed(8))
+        losses.changed("fc1", "master", part, fixed(8), 1.0, (1, 2))
 
-    assert tally.lost["fc1"]["error"] == Lost(0.25, 0.25)
-    assert tally.lost["fc1"]["master"] == Lost(0.25, None, 0.5)
+    assert losses.lost["fc1"]["error"] == Lost(0.25, 0.25)
+    assert losses.lost["fc1"]["master"] == Lost(0.25, None, 0.5)
 
 
 @pytest.mark.parametrize(
