@@ -71,23 +71,23 @@ def simulate_step(tasks: Sequence[Task], tiles: int, steps_in_flight: int, exact
 
 def _without(tasks: Sequence[Task]) -> list[Task]:
     """The tasks of a step in which those that run once in several steps do not run."""
-    gone = {task.id for task in tasks if task.every > 1}
+    rare = {task.id for task in tasks if task.every > 1}
     return [
         replace(
-            task, after=tuple(name for name in task.after if name not in gone),
-            after_previous=tuple(name for name in task.after_previous if name not in gone),
+            task, after=tuple(name for name in task.after if name not in rare),
+            after_previous=tuple(name for name in task.after_previous if name not in rare),
         )
         for task in tasks
-        if task.id not in gone
+        if task.id not in rare
     ]  # fmt: skip
 
 
 def _simulate(tasks: Sequence[Task], tiles: int, steps_in_flight: int, exact: bool) -> Timing:
     folds = {task.id: bursts_of(task, task.folds) for task in tasks} if exact else None
-    known: dict[tuple[TaskId, int], tuple[Burst, ...]] = {}
-    single = Simulation(tasks, folds or cut(tasks, tiles, 1, known), 1)
+    bursts_by_count: dict[tuple[TaskId, int], tuple[Burst, ...]] = {}
+    single = Simulation(tasks, folds or cut(tasks, tiles, 1, bursts_by_count), 1)
     single.run(1)
-    many = Simulation(tasks, folds or cut(tasks, tiles, steps_in_flight, known), steps_in_flight)
+    many = Simulation(tasks, folds or cut(tasks, tiles, steps_in_flight, bursts_by_count), steps_in_flight)
     steady = SteadyState()
     many.run(_MOST_STEPS, steady.is_reached)
     busy = busy_cycles(tasks)

@@ -60,8 +60,8 @@ class Progress:
 
 def _inverse(others: Sequence[Sequence[int]]) -> list[list[int]]:
     """For each number those in whose lists it stands."""
-    found: list[list[int]] = [[] for _ in others]
+    holders: list[list[int]] = [[] for _ in others]
     for i, numbers in enumerate(others):
         for number in numbers:
-            found[number].append(i)
-    return found
+            holders[number].append(i)
+    return holders
