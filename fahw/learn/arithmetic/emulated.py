@@ -26,7 +26,7 @@ from fahw.layers.layer import INPUT, NORMS, Layer
 from fahw.learn.arithmetic.floating import Floating, initial_weights, norm_parameters
 from fahw.learn.arithmetic.optimizer import Descent, Real
 from fahw.learn.arithmetic.softmax import relu_error, softmax_error
-from fahw.learn.kernels.windows import spread
+from fahw.learn.kernels.windows import spread_over_windows
 from fahw.learn.state.parameters import Gradient, Parameters
 from fahw.learn.state.rounding_losses import Tally, at_ends, in_vain
 from fahw.learn.state.scales import Scales, value_fracs
@@ -125,7 +125,7 @@ class Emulated(Floating):
     def local_error(self, layer: Layer, saved: Tensor, error: Tensor) -> Tensor:
         """Rounded to the nearest, where anything is to round."""
         if layer.kind == "avgpool2d":
-            return self._kept_zeros(spread(self._kept_zeros(error / prod(layer.kernel)), layer))
+            return self._kept_zeros(spread_over_windows(self._kept_zeros(error / prod(layer.kernel)), layer))
         below = super().local_error(layer, saved, error)
         form = self._precision.number("activation")
         if layer.kind == "relu" and isinstance(form, Fixed) and not self._precision.scale.is_dynamic("activation"):

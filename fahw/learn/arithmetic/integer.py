@@ -58,8 +58,8 @@ from fahw.learn.error_path.signals import coded_words, pruned_words, signal_frac
 from fahw.learn.error_path.tiled import layer_tiling
 from fahw.learn.kernels import compiled
 from fahw.learn.kernels.device import CPU
-from fahw.learn.kernels.matmul import Way, product
-from fahw.learn.kernels.windows import columns, largest, spread_sums, to_places, unpadded, window_sums
+from fahw.learn.kernels.matmul import Way, exact_matmul
+from fahw.learn.kernels.windows import im2col, max_pool, max_pool_adjoint, sum_pool, sum_pool_adjoint, unpadded
 from fahw.learn.state.overflow import bounds
 from fahw.learn.state.parameters import Gradient, Parameters
 from fahw.learn.state.rounding_losses import Tally, note_update, stored_at_ends
@@ -73,7 +73,7 @@ from fahw.rules.rule import Rule
 class Integer:
     """`Arithmetic` of one training: `scales` fix every format, `random` is the rounding generator it consumes.
 
-    `way` forces a way to multiply (`product.Way`), for tests.
+    `way` forces a way to multiply (`kernels.matmul.Way`), for tests.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Integer:
 
     def operand(self, layer: Layer, x: Tensor) -> Tensor:
         """Words as products read them, (inputs of one output, positions * n)."""
-        return columns(x.contiguous(), layer) if layer.kind == "conv2d" else x
+        return im2col(x.contiguous(), layer) if layer.kind == "conv2d" else x
 
     def weighted(self, layer: Layer, parameters: Parameters, operand: Tensor) -> Tensor:
         """Product, bias and one rounding into the output format."""
@@ -148,9 +148,9 @@ class Integer:
         if layer.kind == "flatten":
             return x.reshape(layer.inputs, -1), x
         if layer.kind == "maxpool2d":
-            return largest(x, layer)
+            return max_pool(x, layer)
         if layer.kind == "avgpool2d":
-            sums = window_sums(x.float(), layer)
+            sums = sum_pool(x.float(), layer)
             return self._average(layer, sums, self._precision.bits("activation")).to(x.dtype), x
         if layer.kind == "shortcut":
             before, added = shortcut_channels(layer)
@@ -205,10 +205,10 @@ class Integer:
         """B^T e, or the tiled e through the kernel B."""
         bound, frac = self._bounds[layer.name].error, signal_frac(self._rule, self._scales[self._last].delta.frac)
         if feedback.dim() == 2:
-            return self._sent_down(layer, product(feedback.t(), signal, bound, self._way), frac)
+            return self._sent_down(layer, exact_matmul(feedback.t(), signal, bound, self._way), frac)
         tiles = layer_tiling(layer, feedback.device)
         sums = tiles.sums(feedback.double())
-        acc = product(sums.flatten(1).t(), signal, bound, self._way)
+        acc = exact_matmul(sums.flatten(1).t(), signal, bound, self._way)
         acc = tiles.spread(acc.view(*sums.shape[1:], -1), 1)
         return self._sent_down(layer, acc if layer.padding_mode == "zeros" else unpadded(acc, layer, 1), frac)
 
@@ -237,9 +237,9 @@ class Integer:
             below[:, :: layer.stride[0], :: layer.stride[1]] = error[before : before + len(saved)]
             return below
         if layer.kind == "avgpool2d":
-            below = spread_sums(self._average(layer, error.float(), bits), layer)
+            below = sum_pool_adjoint(self._average(layer, error.float(), bits), layer)
         else:
-            below = to_places(error, saved, layer)
+            below = max_pool_adjoint(error, saved, layer)
         return _clamp_(below, bits).to(self._delta_type)
 
     def norm_error(self, layer: Layer, parameters: Parameters, saved: Tensor, error: Tensor) -> tuple[Tensor, Gradient]:
@@ -319,7 +319,7 @@ class Integer:
 
     def _accumulated(self, a: Tensor, b: Tensor, bound: int, out: Tensor | None = None) -> Tensor:
         """The exact product, wrapped where it can overflow the accumulator."""
-        acc = product(a, b, bound, self._way, out)
+        acc = exact_matmul(a, b, bound, self._way, out)
         return self._wrap(self._carried(acc, bound), bound) if self._overflows(bound) else acc
 
     def _kept(self, layer: Layer, rows: Tensor, operand: Tensor) -> Tensor | None:

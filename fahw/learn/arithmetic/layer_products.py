@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from fahw.layers.layer import Layer
-from fahw.learn.kernels.matmul import Way, product
-from fahw.learn.kernels.windows import columns, scatter
+from fahw.learn.kernels.matmul import Way, exact_matmul
+from fahw.learn.kernels.windows import col2im, im2col
 
 
 def outputs(layer: Layer, weight: Tensor, operand: Tensor, bound: int, way: Way | None) -> Tensor:
     """Weight (out, ...) times operand (inputs of one output, positions * n)."""
     rows = weight.flatten(1)
     if layer.groups == 1:
-        return product(rows, operand, bound, way)
+        return exact_matmul(rows, operand, bound, way)
     parts = zip(rows.chunk(layer.groups), operand.chunk(layer.groups), strict=True)
-    return torch.cat([product(x, y, bound, way) for x, y in parts])
+    return torch.cat([exact_matmul(x, y, bound, way) for x, y in parts])
 
 
 def errors(layer: Layer, delta: Tensor, feedback: Tensor, bound: int, way: Way | None) -> Tensor:
@@ -27,14 +27,14 @@ def errors(layer: Layer, delta: Tensor, feedback: Tensor, bound: int, way: Way |
     back = _backwards(layer)
     if back is not None:
         turned = feedback.flip(2, 3).transpose(0, 1).flatten(1)
-        return product(turned, columns(delta.view(*back.in_shape, -1), back), bound, way)
+        return exact_matmul(turned, im2col(delta.view(*back.in_shape, -1), back), bound, way)
     rows = delta.view(len(feedback), -1)
     if layer.groups == 1:
-        acc = product(feedback.flatten(1).t(), rows, bound, way)
+        acc = exact_matmul(feedback.flatten(1).t(), rows, bound, way)
     else:
         parts = zip(feedback.flatten(1).chunk(layer.groups), rows.chunk(layer.groups), strict=True)
-        acc = torch.cat([product(b.t(), d, bound, way) for b, d in parts])
-    return scatter(acc, layer) if layer.kind == "conv2d" else acc
+        acc = torch.cat([exact_matmul(b.t(), d, bound, way) for b, d in parts])
+    return col2im(acc, layer) if layer.kind == "conv2d" else acc
 
 
 @cache

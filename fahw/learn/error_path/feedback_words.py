@@ -13,7 +13,7 @@ from torch import Tensor
 from fahw.formats.fixed_point import requantise_, word_dtype
 from fahw.formats.precision import Precision
 from fahw.layers.layer import Layer, Shape
-from fahw.learn.kernels.generator import fast_codes
+from fahw.learn.kernels.generator import lfsr_codes
 from fahw.learn.state.scales import Scales, feedback_std
 from fahw.network.error_path import feedback_shape
 from fahw.network.graph import Network
@@ -61,7 +61,7 @@ class IntegerWords:
         if bits == 0:
             return torch.ones(shape, dtype=self._dtype)
         seeds = row_seeds(derive(self._seed, "feedback", layer.name), shape[0], draw)
-        codes: NDArray[np.integer] = fast_codes(seeds, int(np.prod(shape[1:])), bits)
+        codes: NDArray[np.integer] = lfsr_codes(seeds, int(np.prod(shape[1:])), bits)
         if self._bits <= 4:
             codes = 2 * codes.astype(np.int32) + (1 - (1 << bits) if signed else 1)
         elif signed:
