@@ -36,11 +36,11 @@ from fahw.hardware.systolic import DATAFLOWS, systolic_cycles
 from fahw.layers.layer import Layer
 from fahw.learn.error_path.feedback import Feedback
 from fahw.learn.error_path.feedback_words import IntegerWords
-from fahw.learn.error_path.signals import signal_frac
+from fahw.learn.error_path.signals import signal_fraction_bits
 from fahw.learn.kernels.device import CPU, settled
 from fahw.learn.model import Model
-from fahw.learn.samples.batches import split
-from fahw.learn.state.scales import Scales, value_fracs
+from fahw.learn.samples.batches import sample_sets
+from fahw.learn.state.scales import Scales, fraction_bits
 from fahw.learn.step import step
 from fahw.learn.training.setup import TrainingSetup
 from fahw.learn.training.train import epoch_batches
@@ -158,7 +158,7 @@ class _Run:
     def _train(self, steps: int) -> None:
         setup, network, arithmetic = self._setup, self._network, self._arithmetic
         recipe = setup.recipe
-        training = split(arithmetic, network, recipe, self._dataset())[0]
+        training = sample_sets(arithmetic, network, recipe, self._dataset())[0]
         available = recipe.epochs * (len(training.labels) // recipe.batch_size)
         if steps > available:
             raise ConfigError(Problem("steps", f"{network.name}'s recipe has {available:,} steps (got {steps:,})"))
@@ -201,7 +201,7 @@ class _Run:
         self._write(_Image(None, "", "random_register", register, 1, 0, {}))
         table = exp_table(bits, last.output.frac)
         self._write(_Image(None, "", "exp_table", table, EXP_BITS + 1, EXP_BITS, {}))
-        fracs = value_fracs(self._network, self._setup.precision, self._scales)
+        fracs = fraction_bits(self._network, self._setup.precision, self._scales)
         for layer in self._network.layers:
             if layer.kind == "tanh":
                 words = tanh_table(bits, fracs[layer.sources[0]])
@@ -222,7 +222,7 @@ class _Run:
         if self._rule.path == "layerwise":
             return self._scales[layer.name].delta
         error = self._scales[self._network.weighted[-1].name].delta
-        return Format(self._rule.signal_bits(error.bits), signal_frac(self._rule, error.frac))
+        return Format(self._rule.signal_bits(error.bits), signal_fraction_bits(self._rule, error.frac))
 
     def manifest(self, steps: int) -> dict[str, Any]:
         """What was written and from what."""

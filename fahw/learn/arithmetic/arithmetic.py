@@ -12,7 +12,7 @@ from fahw.learn.state.parameters import Gradient, Parameters
 from fahw.rules.rule import Rule
 
 if TYPE_CHECKING:
-    from fahw.learn.state.rounding_losses import Tally
+    from fahw.learn.state.rounding_losses import RoundingLosses
 
 
 class Arithmetic(Protocol):
@@ -85,7 +85,7 @@ class Arithmetic(Protocol):
     def plain(self, layer: Layer, parameters: Parameters) -> tuple[Tensor, Tensor | None]:
         """The values of weight and bias, shaped as they are, in floating point."""
 
-    def watch(self, tally: Tally | None) -> None:
+    def watch(self, tally: RoundingLosses | None) -> None:
         """From now on note in `tally` what rounding loses; None: no longer."""
 
     def unit_ratio(self, layer: Layer) -> float:

@@ -28,8 +28,8 @@ from fahw.learn.arithmetic.optimizer import Descent, Real
 from fahw.learn.arithmetic.softmax import relu_error, softmax_error
 from fahw.learn.kernels.windows import spread_over_windows
 from fahw.learn.state.parameters import Gradient, Parameters
-from fahw.learn.state.rounding_losses import Tally, at_ends, in_vain
-from fahw.learn.state.scales import Scales, value_fracs
+from fahw.learn.state.rounding_losses import RoundingLosses, at_range_ends, count_stagnated
+from fahw.learn.state.scales import Scales, fraction_bits
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
 from fahw.prng import Lfsr
@@ -53,9 +53,9 @@ class Emulated(Floating):
     ) -> None:  # fmt: skip
         super().__init__(tuning.momentum, batch_size, emulation_dtype(precision), seed, tuning)
         self._precision, self._modes, self._scales, self._lfsr = precision, rounding, scales, random
-        self._fracs = value_fracs(network, precision, scales)
+        self._fracs = fraction_bits(network, precision, scales)
         self._last = network.weighted[-1].name
-        self._tally: Tally | None = None
+        self._tally: RoundingLosses | None = None
         self._error_frac = scales[self._last].error.frac
 
     def initial(self, layer: Layer, seed: int) -> Parameters:
@@ -167,7 +167,7 @@ class Emulated(Floating):
         other._lfsr = Lfsr(seed)
         return other
 
-    def watch(self, tally: Tally | None) -> None:
+    def watch(self, tally: RoundingLosses | None) -> None:
         """Everything as it is rounded."""
         self._tally = tally
 
@@ -179,7 +179,7 @@ class Emulated(Floating):
             for kind, x, form in (
                 ("weight", p.weight, s.weight), ("master", p.master, s.master), ("optimizer", p.velocity, s.velocity)
             ):  # fmt: skip
-                stored[kind].append(at_ends(x, self._precision.number(kind), 2.0**-form.frac).flatten())
+                stored[kind].append(at_range_ends(x, self._precision.number(kind), 2.0**-form.frac).flatten())
         scale, bits = self._precision.scale, self._precision.bits
         shown = [kind for kind in stored if bits(kind) > 1 and not scale.is_dynamic(kind)]
         return {kind: float(torch.cat(stored[kind]).double().mean()) for kind in shown}
@@ -215,7 +215,7 @@ class Emulated(Floating):
         else:
             new = self._into("master", exact, frac, mode, moved.channel)
         if self._tally is not None and place is not None:
-            still = in_vain(change * 2.0**frac, mode, self._modes.random_bits)
+            still = count_stagnated(change * 2.0**frac, mode, self._modes.random_bits)
             still = still if whole else _unmoved(moved.master, new, change)
             unit = 2.0**-frac if whole else float("inf")  # a scale that follows its tensor holds it
             self._tally.changed(*place, exact, form, unit, still)

@@ -21,7 +21,7 @@ from fahw.learn.error_path.signals import pruned, ternary
 from fahw.learn.error_path.tiled import layer_tiling
 from fahw.learn.kernels.windows import padded, spread_over_windows, unpadded
 from fahw.learn.state.parameters import Gradient, Parameters
-from fahw.learn.state.rounding_losses import Tally
+from fahw.learn.state.rounding_losses import RoundingLosses
 from fahw.network.recipe import Tuning
 from fahw.prng import Lfsr, derive
 from fahw.rules.rule import Rule
@@ -218,7 +218,7 @@ class Floating:
         """Themselves."""
         return parameters.weight, parameters.bias
 
-    def watch(self, tally: Tally | None) -> None:
+    def watch(self, tally: RoundingLosses | None) -> None:
         """Nothing is lost in plain floating point."""
 
     def unit_ratio(self, layer: Layer) -> float:

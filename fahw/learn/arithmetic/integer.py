@@ -54,16 +54,16 @@ from fahw.learn.arithmetic.floating import (
 from fahw.learn.arithmetic.integer_update import Update
 from fahw.learn.arithmetic.optimizer import Descent
 from fahw.learn.arithmetic.softmax import activation_tables, relu_error, softmax_error, table_error
-from fahw.learn.error_path.signals import coded_words, pruned_words, signal_frac
+from fahw.learn.error_path.signals import pruned_words, signal_fraction_bits, signal_words
 from fahw.learn.error_path.tiled import layer_tiling
 from fahw.learn.kernels import compiled
 from fahw.learn.kernels.device import CPU
 from fahw.learn.kernels.matmul import Way, exact_matmul
 from fahw.learn.kernels.windows import im2col, max_pool, max_pool_adjoint, sum_pool, sum_pool_adjoint, unpadded
-from fahw.learn.state.overflow import bounds
+from fahw.learn.state.overflow import accumulator_bounds
 from fahw.learn.state.parameters import Gradient, Parameters
-from fahw.learn.state.rounding_losses import Tally, note_update, stored_at_ends
-from fahw.learn.state.scales import Scales, value_fracs
+from fahw.learn.state.rounding_losses import RoundingLosses, record_update_losses, saturated_shares
+from fahw.learn.state.scales import Scales, fraction_bits
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
 from fahw.prng import Lfsr
@@ -85,15 +85,16 @@ class Integer:
         self._random, self._way = random, way
         self._accumulator, self._last = precision.bits("accumulator"), network.weighted[-1].name
         self._bounds = {
-            layer.name: bounds(network, layer, scales[layer.name], rule, batch_size) for layer in network.weighted
+            layer.name: accumulator_bounds(network, layer, scales[layer.name], rule, batch_size)
+            for layer in network.weighted
         }
-        self._fracs = value_fracs(network, precision, scales)
+        self._fracs = fraction_bits(network, precision, scales)
         self._tables = activation_tables(network, self._fracs, precision.bits("activation"), device)
         self._descent = Descent.of(tuning or Tuning(momentum=momentum), batch_size)
         frac = scales[self._last].error.frac
         self._norms = Norms(network, self._fracs, frac, precision, rounding, self._descent)
         self._training, self._of_batch = True, True
-        self._tally: Tally | None = None
+        self._tally: RoundingLosses | None = None
         most = 1 << (self._accumulator - 1)
         reach = {name: (min(b.gradient, most), min(b.bias_gradient, most)) for name, b in self._bounds.items()}
         self._update = Update(self._descent, rounding, random, scales, reach)
@@ -199,11 +200,14 @@ class Integer:
 
     def signal(self, rule: Rule, output_error: Tensor, labels: Tensor) -> Tensor:
         """As it is, -1, 0 and 1, or one-hot."""
-        return coded_words(rule, output_error, labels, self._scales[self._last].delta.frac)
+        return signal_words(rule, output_error, labels, self._scales[self._last].delta.frac)
 
     def direct_error(self, layer: Layer, signal: Tensor, feedback: Tensor) -> Tensor:
         """B^T e, or the tiled e through the kernel B."""
-        bound, frac = self._bounds[layer.name].error, signal_frac(self._rule, self._scales[self._last].delta.frac)
+        bound, frac = (
+            self._bounds[layer.name].error,
+            signal_fraction_bits(self._rule, self._scales[self._last].delta.frac),
+        )
         if feedback.dim() == 2:
             return self._sent_down(layer, exact_matmul(feedback.t(), signal, bound, self._way), frac)
         tiles = layer_tiling(layer, feedback.device)
@@ -274,7 +278,7 @@ class Integer:
         self._update.update(learning, gradients, rate, step)
         if self._tally is not None:
             states = 0 if self._descent.optimizer.is_float else self._descent.optimizer.states
-            note_update(self._tally, learning, gradients, self._scales, states)
+            record_update_losses(self._tally, learning, gradients, self._scales, states)
         self._norms.update(parameters, gradients, rate, step)
 
     def evaluator(self, seed: int, batch_statistics: bool = False) -> Integer:
@@ -295,7 +299,7 @@ class Integer:
         weight = parameters.weight.float() * 2.0**-s.weight.frac
         return weight, None if bias is None else bias.float() * 2.0**-s.bias.frac
 
-    def watch(self, tally: Tally | None) -> None:
+    def watch(self, tally: RoundingLosses | None) -> None:
         """Outputs and errors as they are rounded, and every update."""
         self._tally = self._update.tally = tally
 
@@ -308,7 +312,7 @@ class Integer:
         """Of weight words, masters and velocities; formats of one bit are left out."""
         kinds = ("weight", "master") if self._descent.optimizer.is_float else ("weight", "master", "optimizer")
         bits = {kind: self._precision.bits(kind) for kind in kinds}
-        return stored_at_ends([parameters[name] for name in self._scales], bits)
+        return saturated_shares([parameters[name] for name in self._scales], bits)
 
     def _sent_down(self, layer: Layer, acc: Tensor, delta_frac: int) -> Tensor:
         """Words of the error format at the layer's input, from their accumulators."""

@@ -26,7 +26,7 @@ from fahw.learn.arithmetic.update_constants import Constants, Formats, constants
 from fahw.learn.kernels.compiled import loops
 from fahw.learn.kernels.device import CPU
 from fahw.learn.state.parameters import Gradient, Parameters
-from fahw.learn.state.rounding_losses import Tally, in_vain
+from fahw.learn.state.rounding_losses import RoundingLosses, count_stagnated
 from fahw.learn.state.scales import Scales
 from fahw.prng import Lfsr
 
@@ -87,7 +87,7 @@ class Update:
         self._bits = s.gradient.bits, s.velocity.bits, s.master.bits, s.weight.bits
         self._word_shift = s.master.bits - s.weight.bits
         self._align = self._formats[next(iter(scales))][0].align
-        self.tally: Tally | None = None
+        self.tally: RoundingLosses | None = None
         """Where losses are noted, if anywhere."""
         self._blocks: tuple[_Block, ...] = ()
         self._stored: list[tuple[Tensor, ...]] = []
@@ -215,11 +215,11 @@ class Update:
         round_(x, self._modes.update, self._noise(block, random, plan.master))
         self._take_off(block, x)
 
-    def _watch(self, tally: Tally, block: _Block, x: Tensor) -> None:
+    def _watch(self, tally: RoundingLosses, block: _Block, x: Tensor) -> None:
         """Changes in units of the master, before they are rounded."""
         for piece in block.pieces:
             units, form = x[piece.place].double(), fixed(self._bits[2])
-            still = in_vain(units, self._modes.update, RANDOM_BITS)
+            still = count_stagnated(units, self._modes.update, RANDOM_BITS)
             moved = block.master[piece.place].double() - units
             tally.changed(piece.layer, "bias" if piece.is_bias else "master", moved, form, 1.0, still)
 

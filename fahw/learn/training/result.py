@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fahw.activity import Activity
-from fahw.learn.state.rounding_losses import Lost
+from fahw.learn.state.rounding_losses import LostShares
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class EpochRow:
     saturated: dict[str, float]
     gradient_angles: dict[str, float]
     activity: Activity
-    lost: dict[str, dict[str, Lost]]
+    lost: dict[str, dict[str, LostShares]]
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from fahw.datasets.dataset import Dataset
 from fahw.learn.arithmetic.arithmetic import Arithmetic
 from fahw.learn.model import Model
 from fahw.learn.samples.augment import Augmenter
-from fahw.learn.samples.batches import Part, split
-from fahw.learn.state.rounding_losses import Lost
+from fahw.learn.samples.batches import SampleSet, sample_sets
+from fahw.learn.state.rounding_losses import LostShares
 from fahw.learn.step import forward
 from fahw.learn.training.build import build
 from fahw.learn.training.checkpoint import Checkpoint
@@ -59,7 +59,7 @@ def train_model(
     check_data(network, recipe, dataset)
     check_rates([setup])
     model, warnings = build(setup)
-    training, validation, test = split(model.arithmetic, network, recipe, dataset, setup.device)
+    training, validation, test = sample_sets(model.arithmetic, network, recipe, dataset, setup.device)
     steps, probe = len(training.labels) // recipe.batch_size, training.probe(recipe.batch_size, _PROBE_IMAGES)
     rows: list[EpochRow] = []
     if checkpoint and (saved := checkpoint.load(setup.device)):
@@ -89,8 +89,8 @@ def train_model(
 
 
 def _run_epoch(
-    model: Model, setup: TrainingSetup, training: Part, epoch: int
-) -> tuple[float, Activity, dict[str, dict[str, Lost]]]:
+    model: Model, setup: TrainingSetup, training: SampleSet, epoch: int
+) -> tuple[float, Activity, dict[str, dict[str, LostShares]]]:
     """Train for an epoch; the mean loss, what was seen on the way, and what rounding lost in its last step."""
     batch_size = setup.recipe.batch_size
     steps = len(training.labels) // batch_size
@@ -100,7 +100,7 @@ def _run_epoch(
     return total / (steps * batch_size), observer.activity(), observer.lost
 
 
-def epoch_batches(setup: TrainingSetup, training: Part, epoch: int) -> Iterator[tuple[Tensor, Tensor, float, int]]:
+def epoch_batches(setup: TrainingSetup, training: SampleSet, epoch: int) -> Iterator[tuple[Tensor, Tensor, float, int]]:
     """The steps of an epoch (counted from 1): images, labels, learning rate, and the number of the step in the
     training, from 0."""
     recipe, seed = setup.recipe, setup.seed
@@ -113,13 +113,12 @@ def epoch_batches(setup: TrainingSetup, training: Part, epoch: int) -> Iterator[
         yield images, labels, rate, first + number
 
 
-def _accuracy_pct(model: Model, arithmetic: Arithmetic, part: Part) -> float:
-    right = 0
-    size = _EVALUATION_BATCH
-    for images, labels in part.in_order(size):
+def _accuracy_pct(model: Model, arithmetic: Arithmetic, samples: SampleSet) -> float:
+    correct = 0
+    for images, labels in samples.in_order(_EVALUATION_BATCH):
         logits = forward(model.network, arithmetic, model.parameters, images).logits
-        right += int((logits.argmax(1) == labels).sum())
-    return 100 * right / len(part.labels)
+        correct += int((logits.argmax(1) == labels).sum())
+    return 100 * correct / len(samples.labels)
 
 
 def _row(
@@ -130,7 +129,7 @@ def _row(
     draw: int,
     turned: dict[str, float],
     activity: Activity,
-    lost: dict[str, dict[str, Lost]],
+    lost: dict[str, dict[str, LostShares]],
 ) -> EpochRow:
     found = alignments(model, draw)
     return EpochRow(

@@ -11,7 +11,7 @@ from fahw.layers.layer import Layer
 from fahw.learn.arithmetic.arithmetic import Arithmetic
 from fahw.learn.model import Model
 from fahw.learn.state.parameters import Gradient
-from fahw.learn.state.rounding_losses import Lost, Tally
+from fahw.learn.state.rounding_losses import LostShares, RoundingLosses
 from fahw.learn.step import step
 
 _STEPS_PER_EPOCH = 4
@@ -52,7 +52,7 @@ class Observer:
         count = min(_STEPS_PER_EPOCH, steps)
         self._chosen = {(2 * i + 1) * steps // (2 * count) for i in range(count)}
         self._next, self._last = 0, steps - 1
-        self.lost: dict[str, dict[str, Lost]] = {}
+        self.lost: dict[str, dict[str, LostShares]] = {}
         """What rounding lost in the epoch's last step, by layer and tensor."""
 
     def step(self, x: Tensor, labels: Tensor, rate: float, draw: int) -> float:
@@ -60,7 +60,7 @@ class Observer:
         number, self._next = self._next, self._next + 1
         if number != self._last:
             return self._step(number, x, labels, rate, draw)
-        tally = Tally()
+        tally = RoundingLosses()
         self._model.arithmetic.watch(tally)
         loss = self._step(number, x, labels, rate, draw)
         self._model.arithmetic.watch(None)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from fahw.formats.number import TERNARY, Float
 from fahw.formats.precision import Precision, RoundingModes
-from fahw.learn.state.rounding_losses import Lost
+from fahw.learn.state.rounding_losses import LostShares
 
 SATURATED = {"activation": 0.05, "error": 0.05}
 """Shares from which saturation is worth a sentence, on average over the epochs; 1 % for other tensors."""
@@ -35,7 +35,7 @@ class Watched(Protocol):
     """An epoch: what rounding lost in its last step, by layer and tensor."""
 
     @property
-    def lost(self) -> dict[str, dict[str, Lost]]: ...
+    def lost(self) -> dict[str, dict[str, LostShares]]: ...
 
 
 def findings(trainings: Sequence[Sequence[Watched]], precision: Precision, modes: RoundingModes) -> tuple[str, ...]:
@@ -70,7 +70,7 @@ def _stops_errors(precision: Precision, tensor: str) -> bool:
 Shares = list[tuple[str, float]]
 
 
-def _layers(rows: Sequence[Watched], tensor: str, share: Callable[[Lost], float | None], limit: float) -> Shares:
+def _layers(rows: Sequence[Watched], tensor: str, share: Callable[[LostShares], float | None], limit: float) -> Shares:
     """Layers whose mean share reaches the limit, the largest first."""
     found: dict[str, list[float]] = {}
     for layer, value in _shares(rows, tensor, share):
@@ -79,7 +79,9 @@ def _layers(rows: Sequence[Watched], tensor: str, share: Callable[[Lost], float 
     return sorted((pair for pair in means if pair[1] >= limit), key=lambda pair: -pair[1])
 
 
-def _shares(rows: Sequence[Watched], tensor: str, share: Callable[[Lost], float | None]) -> Iterator[tuple[str, float]]:
+def _shares(
+    rows: Sequence[Watched], tensor: str, share: Callable[[LostShares], float | None]
+) -> Iterator[tuple[str, float]]:
     for row in rows:
         for layer, tensors in row.lost.items():
             value = share(tensors[tensor]) if tensor in tensors else None

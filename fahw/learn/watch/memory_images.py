@@ -23,7 +23,7 @@ from fahw.formats.fixed_point import MU_BITS, RANDOM_BITS, Format, draws_random,
 from fahw.formats.precision import Precision, RoundingModes
 from fahw.layers.layer import Layer
 from fahw.learn.arithmetic.integer import Integer
-from fahw.learn.error_path.signals import signal_frac
+from fahw.learn.error_path.signals import signal_fraction_bits
 from fahw.learn.state.parameters import Gradient, Parameters
 from fahw.learn.state.scales import Scales
 from fahw.network.graph import Network
@@ -115,7 +115,7 @@ class Recorder(Integer):
         """What a direct rule sends back; records it where it is neither the error nor the labels."""
         signal = super().signal(rule, output_error, labels)
         if rule.signal == "ternary":
-            self._note(self._last, "signal", signal.t(), Format(TERNARY_BITS, signal_frac(rule, 0)))
+            self._note(self._last, "signal", signal.t(), Format(TERNARY_BITS, signal_fraction_bits(rule, 0)))
         return signal
 
     def pruned(self, layer: Layer, error: Tensor, rule: Rule, draw: int) -> Tensor:
