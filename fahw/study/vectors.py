@@ -44,7 +44,7 @@ from fahw.learn.state.scales import Scales, fraction_bits
 from fahw.learn.step import step
 from fahw.learn.training.setup import TrainingSetup
 from fahw.learn.training.train import epoch_batches
-from fahw.learn.watch.memory_images import UNSIGNED, LoggedLfsr, Record, Recorder, constants
+from fahw.learn.watch.memory_images import UNSIGNED, LoggedLfsr, MemoryImage, RecordingArithmetic, datapath_constants
 from fahw.network.error_path import roles_of
 from fahw.network.graph import Network
 from fahw.network.load import load_model
@@ -144,7 +144,7 @@ class _Run:
         setup = self._setup = job.setup
         self._network, self._rule, self._scales = setup.network, setup.rule, setup.scales
         random = LoggedLfsr(derive(setup.seed, "rounding"))
-        self._arithmetic = Recorder(
+        self._arithmetic = RecordingArithmetic(
             setup.network, setup.rule, setup.precision, setup.rounding, setup.scales, setup.tuning.momentum,
             setup.recipe.batch_size, random,
         )  # fmt: skip
@@ -166,7 +166,7 @@ class _Run:
         words = IntegerWords(network, self._rule, setup.precision, self._scales, setup.seed)
         model = Model(network, arithmetic, parameters, Feedback(self._rule, words))
         for layer in network.weighted:
-            arithmetic.state(layer, parameters[layer.name])
+            arithmetic.record_stored(layer, parameters[layer.name])
         self._write_records(None)
         self._write_tables()
         epochs = range(1, recipe.epochs + 1)
@@ -190,7 +190,7 @@ class _Run:
         self._files.append(entry | image.extra)
 
     def _write_records(self, number: int | None) -> None:
-        for r in self._arithmetic.take():
+        for r in self._arithmetic.take_images():
             extra = {} if r.lfsr_byte is None else {"lfsr_byte": r.lfsr_byte}
             self._write(_Image(number, r.layer, r.tensor, r.words, _stored_bits(r), r.format.frac, extra))
 
@@ -211,7 +211,7 @@ class _Run:
         share = rate / self._setup.recipe.batch_size
         momentum = round(self._setup.tuning.momentum * (1 << MU_BITS))
         for layer in self._network.weighted:
-            found = constants(layer, self._scales[layer.name], self._source(layer), momentum, share)
+            found = datapath_constants(layer, self._scales[layer.name], self._source(layer), momentum, share)
             words = np.array(list(found.values()), np.int64)
             self._write(_Image(number, layer.name, "constants", words, CONSTANT_BITS, 0, {"names": list(found)}))
 
@@ -279,7 +279,7 @@ def _check_replaceable(out: Path) -> None:
         raise ConfigError(Problem(str(out), message))
 
 
-def _stored_bits(record: Record) -> int:
+def _stored_bits(record: MemoryImage) -> int:
     """One-bit formats take two bits here: they hold -1 and +1, but 0 behind a ReLU or a mask."""
     if record.tensor.startswith(UNSIGNED):
         return record.format.bits

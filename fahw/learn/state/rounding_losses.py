@@ -19,7 +19,7 @@ from fahw.learn.state.scales import Scales
 
 
 @dataclass(frozen=True)
-class Lost:
+class LostShares:
     """The shares of a tensor's numbers that rounding lost, from 0 to 1, by the kind of loss; None where a kind cannot
     occur.
 
@@ -68,12 +68,12 @@ class RoundingLosses:
         self._add(layer, tensor, "stagnated", *stagnated)
 
     @property
-    def lost(self) -> dict[str, dict[str, Lost]]:
+    def lost(self) -> dict[str, dict[str, LostShares]]:
         """The shares of the numbers that were lost, by layer and tensor."""
-        result: dict[str, dict[str, Lost]] = {}
+        result: dict[str, dict[str, LostShares]] = {}
         for (layer, tensor), kinds in self._counts.items():
             shares = {kind: count / max(1, total) for kind, (count, total) in kinds.items()}
-            result.setdefault(layer, {})[tensor] = Lost(**shares)
+            result.setdefault(layer, {})[tensor] = LostShares(**shares)
         return result
 
     def _add(self, layer: str, tensor: str, kind: str, count: int, total: int) -> None:

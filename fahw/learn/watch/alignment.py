@@ -21,14 +21,14 @@ from fahw.rules.catalogue import BACKPROPAGATION
 
 
 class Alignment(NamedTuple):
-    """Angle between B and W as vectors, degrees, and |B| / |W|."""
+    """How a feedback matrix B lies to the weights W, as vectors: the angle between them in degrees, and |B| / |W|."""
 
     angle_deg: float
     norm_ratio: float
 
 
 def alignment(feedback: Tensor, weight: Tensor, unit_ratio: float = 1.0) -> Alignment | None:
-    """Of one layer; None where the shapes differ (direct rules) or a matrix is all zero or not finite.
+    """The alignment of one layer; None where the shapes differ (direct rules) or a matrix is all zero or not finite.
 
     `unit_ratio`: value of one step of `feedback` over one of `weight`.
     """
@@ -44,16 +44,19 @@ def alignment(feedback: Tensor, weight: Tensor, unit_ratio: float = 1.0) -> Alig
 
 
 def alignments(model: Model, draw: int) -> dict[str, Alignment]:
-    """Of every layer that sends the error down as step `draw` would; empty for direct rules."""
+    """The alignment of every layer that sends the error down, as step `draw` would send it, by layer name; empty for
+    direct rules. A layer that has none is left out."""
     if model.feedback.direct:
         return {}
-    result = {}
+    by_layer = {}
     for layer in (layer for layer in model.network.weighted if layer.name in model.path.roles.sends):
         weight = model.parameters[layer.name].weight
-        found = alignment(model.feedback.words(layer, weight, draw), weight, model.arithmetic.unit_ratio(layer))
-        if found is not None:
-            result[layer.name] = found
-    return result
+        layer_alignment = alignment(
+            model.feedback.words(layer, weight, draw), weight, model.arithmetic.unit_ratio(layer)
+        )
+        if layer_alignment is not None:
+            by_layer[layer.name] = layer_alignment
+    return by_layer
 
 
 def plain_copy(model: Model, batch_statistics: bool = False) -> Model:
@@ -80,19 +83,21 @@ def gradient_angles(model: Model, arithmetic: Arithmetic, probe: Sequence[Probe]
     computes it without a touch of the training's random stream; backpropagation's is exact, so formats add to the angle
     as rules do. A layer with a gradient that is zero or not finite is left out.
     """
-    own = Model(model.network, arithmetic, model.parameters, model.feedback)
-    found = [_summed(each, probe, draw) for each in (own, plain_copy(model, batch_statistics=True))]
-    angles = {name: alignment(gradient, found[1][name]) for name, gradient in found[0].items()}
+    rule_model = Model(model.network, arithmetic, model.parameters, model.feedback)
+    by_rule, by_backpropagation = (
+        _summed(each_model, probe, draw) for each_model in (rule_model, plain_copy(model, batch_statistics=True))
+    )
+    angles = {name: alignment(gradient, by_backpropagation[name]) for name, gradient in by_rule.items()}
     return {name: angle.angle_deg for name, angle in angles.items() if angle is not None}
 
 
 def _summed(model: Model, probe: Sequence[Probe], draw: int) -> dict[str, Tensor]:
-    """Weight gradients over all batches, shaped as the weights."""
+    """The weight gradients of every layer that has one, summed over all batches, float64, shaped as the weights."""
     sums: dict[str, Tensor] = {}
     for batch in probe:
         images = model.arithmetic.encode(batch.pixels, batch.maximum).to(batch.labels.device)
-        found = gradients(model, images, batch.labels, draw)
-        for name in (layer.name for layer in model.network.weighted if layer.name in found):
-            weight = found[name].weight.double().reshape(model.parameters[name].weight.shape)
+        batch_gradients = gradients(model, images, batch.labels, draw)
+        for name in (layer.name for layer in model.network.weighted if layer.name in batch_gradients):
+            weight = batch_gradients[name].weight.double().reshape(model.parameters[name].weight.shape)
             sums[name] = sums[name] + weight if name in sums else weight
     return sums
