@@ -1,7 +1,8 @@
 """The words that send the error back, made from a rule's choices of sign and magnitude.
 
 `Feedback` asks a `FeedbackWords` source, one per arithmetic, only for what the rule needs: own numbers drawn once or
-anew, a constant, the copy or the sign of the forward words. Nothing here knows a rule's name."""
+anew, a constant, the copy or the sign of the forward words. Nothing here knows a rule's name.
+"""
 
 from __future__ import annotations
 

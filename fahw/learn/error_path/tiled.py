@@ -37,7 +37,8 @@ class Tiling:
     """Which taps of a kernel reach which pixels of an image. Rows of the image that the same taps reach are a class.
 
     `rows` (row classes, kernel height) and `columns` (column classes, kernel width) are 1 where a tap reaches a class,
-    else 0, float64; `row_of`, `column_of`: the class of every input row and column."""
+    else 0, float64; `row_of`, `column_of`: the class of every input row and column.
+    """
 
     rows: Tensor
     columns: Tensor

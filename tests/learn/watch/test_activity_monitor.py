@@ -107,7 +107,7 @@ def test_only_a_few_steps_of_an_epoch_are_measured_spread_over_it(monkeypatch):
     steps_of(model, 100, monitor)
 
     assert monitor.activity().steps == 4
-    assert sorted(monitor._chosen) == [12, 37, 62, 87]
+    assert sorted(monitor._monitored_steps) == [12, 37, 62, 87]
 
 
 @pytest.mark.parametrize("precision", [Precision(), FP32], ids=["integer", "float"])
