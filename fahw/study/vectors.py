@@ -37,7 +37,7 @@ from fahw.layers.layer import Layer
 from fahw.learn.error_path.feedback import Feedback
 from fahw.learn.error_path.feedback_words import IntegerWords
 from fahw.learn.error_path.signals import signal_fraction_bits
-from fahw.learn.kernels.device import CPU, settled
+from fahw.learn.kernels.device import CPU, torch_settings
 from fahw.learn.model import Model
 from fahw.learn.samples.batches import sample_sets
 from fahw.learn.state.scales import Scales, fraction_bits
@@ -152,7 +152,7 @@ class _Run:
 
     def train(self, steps: int) -> None:
         """Run the steps; every tensor becomes a file."""
-        with settled(CPU):
+        with torch_settings(CPU):
             self._train(steps)
 
     def _train(self, steps: int) -> None:

@@ -39,7 +39,7 @@ def device_of(name: str) -> torch.device:
 
 
 @contextmanager
-def settled(device: torch.device) -> Iterator[None]:
+def torch_settings(device: torch.device) -> Iterator[None]:
     """A context with PyTorch's settings for a training: one thread of the processor, as small networks are many times
     slower on more; on CUDA float32 products that are of float32 (no TF32), and sums in a fixed order where there is
     one."""

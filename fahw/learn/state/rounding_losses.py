@@ -109,29 +109,29 @@ def count_stagnated(units: Tensor, mode: Rounding, random_bits: int) -> Stagnati
     """How many updates are too small to change anything, of how many that are not zero. `units`: the updates in units
     of the last place; `random_bits`: of a random number of stochastic rounding."""
     if mode == "nearest":
-        small = units.abs() <= 0.5
+        too_small = units.abs() <= 0.5
     else:  # a little less than nothing goes down by one unit, under stochastic rounding for one word of random bits
-        small = (units >= 0) & (units < (1.0 if mode == "floor" else 2.0**-random_bits))
-    wanted = units != 0
-    return int((small & wanted).sum()), int(wanted.sum())
+        too_small = (units >= 0) & (units < (1.0 if mode == "floor" else 2.0**-random_bits))
+    nonzero = units != 0
+    return int((too_small & nonzero).sum()), int(nonzero.sum())
 
 
 def record_update_losses(
-    tally: RoundingLosses, parameters: dict[str, Parameters], gradients: dict[str, Gradient], scales: dict[str, Scales],
-    states: int,
+    rounding_losses: RoundingLosses, parameters: dict[str, Parameters], gradients: dict[str, Gradient],
+    scales: dict[str, Scales], states: int,
 ) -> None:  # fmt: skip
-    """Count in `tally` what an integer update lost, all but the masters' changes. `states`: how many words the
-    optimizer keeps for a weight."""
+    """Count in `rounding_losses` what an integer update lost, all but the masters' changes. `states`: how many words
+    the optimizer keeps for a weight."""
     for layer, p in parameters.items():
         layer_scales, gradient = scales[layer], gradients[layer]
         exact = p.master * 2.0 ** (layer_scales.weight.frac - layer_scales.master.frac)
-        tally.rounded(layer, "weight", exact, p.weight, fixed(layer_scales.weight.bits))
+        rounding_losses.rounded(layer, "weight", exact, p.weight, fixed(layer_scales.weight.bits))
         sums = [("gradient", gradient.weight, layer_scales.gradient, layer_scales.gradient_shift)]
         if gradient.bias is not None:
             sums.append(("bias_gradient", gradient.bias, layer_scales.bias_gradient, layer_scales.bias_gradient_shift))
         for name, acc, form, shift in sums:
             exact = acc.double() * 2.0**-shift
-            tally.rounded(layer, name, exact, exact.round(), fixed(form.bits))
+            rounding_losses.rounded(layer, name, exact, exact.round(), fixed(form.bits))
         for name, state in (("velocity", p.velocity), ("bias_velocity", p.bias_velocity)) if states else ():
             if state is not None:
-                tally.stored(layer, name, state, fixed(layer_scales.velocity.bits))
+                rounding_losses.stored(layer, name, state, fixed(layer_scales.velocity.bits))

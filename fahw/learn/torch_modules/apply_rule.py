@@ -159,6 +159,7 @@ class WrappedLinear(_WrappedLayer, nn.Linear):
     """A linear layer that sends its error down as a rule says."""
 
     def forward(self, input: Tensor) -> Tensor:
+        """The output (..., out) for an input (..., in), as `nn.Linear` computes it."""
         x = input.unsqueeze(0) if input.ndim == 1 else input
         out = self.run(input, x, x, self.bias, LinearProducts())
         return out.squeeze(0) if input.ndim == 1 else out
@@ -168,6 +169,7 @@ class WrappedConv2d(_WrappedLayer, nn.Conv2d):
     """A convolution that sends its error down as a rule says."""
 
     def forward(self, input: Tensor) -> Tensor:
+        """The output for images (n, channels, height, width) or one of them, as `nn.Conv2d` computes it."""
         x = input.unsqueeze(0) if input.ndim == 3 else input
         padded, padding, unpad = x, self.padding, None
         if isinstance(padding, str) or self.padding_mode != "zeros":
@@ -181,7 +183,7 @@ class WrappedConv2d(_WrappedLayer, nn.Conv2d):
         return functional.pad(x, self._reversed_padding_repeated_twice, mode)
 
     def _unpad(self, shape: torch.Size, error: Tensor) -> Tensor:
-        """The adjoint of `_pad`."""
+        """The error at the unpadded input, of `shape`, from that at the padded one: the adjoint of `_pad`."""
         with torch.enable_grad():
             x = error.new_zeros(shape, requires_grad=True)
             (x_error,) = torch.autograd.grad(self._pad(x), x, error)

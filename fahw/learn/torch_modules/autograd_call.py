@@ -161,7 +161,8 @@ class FeedbackLayer(Protocol):
 
     fahw: LayerState
 
-    def direct_matrix(self, outputs: int, x_shape: torch.Size, tiled: bool) -> Tensor: ...
+    def direct_matrix(self, outputs: int, x_shape: torch.Size, tiled: bool) -> Tensor:
+        """The feedback matrix of a direct rule from `outputs` network outputs to an input of shape `x_shape`."""
 
 
 class Local(Function):
@@ -182,6 +183,7 @@ class Local(Function):
         magnitude: Tensor | None,
         call: LayerCall,
     ) -> Tensor:
+        """The layer's output; keeps for the backward pass what the rule needs there, and no more."""
         _, sends, learns, *_ = ctx.needs_input_grad
         ctx.set_materialize_grads(False)
         ctx.fahw_call = call
@@ -192,6 +194,7 @@ class Local(Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, ...]:
+        """The gradients of the six inputs of `forward`, given the error `g` at the output; None where there is none."""
         if g is None:  # nothing above sends an error
             return (None,) * 6
         # Gradients are recorded only where a second derivative is wanted; the check costs as much as a small layer.

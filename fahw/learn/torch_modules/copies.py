@@ -1,4 +1,4 @@
-"""Copies of the user's modules."""
+"""Copies of the user's torch modules, which fahw itself never changes."""
 
 from __future__ import annotations
 

@@ -36,6 +36,7 @@ class _Tracer(fx.Tracer):
     """A tracer that leaves layers whole, also those that carry a learning rule."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether the tracer leaves a module whole; the name plays no part for layers."""
         layer = isinstance(m, nn.Linear | nn.Conv2d | nn.BatchNorm1d | nn.BatchNorm2d)
         return layer or super().is_leaf_module(m, module_qualified_name)
 
@@ -52,6 +53,7 @@ class _Values(fx.Interpreter):
         self.extra_traceback = False
 
     def run_node(self, n: fx.Node) -> Any:
+        """The value of a node, which is noted."""
         self.at = n
         value = super().run_node(n)
         if isinstance(value, Tensor):
@@ -241,8 +243,8 @@ def _label(node: fx.Node) -> str:
 
 
 def _place(node: fx.Node) -> str:
-    what = "module" if node.op == "call_module" else "parameter" if node.op == "get_attr" else "operation"
-    return f"{what} '{_label(node) if node.op in ('call_module', 'get_attr') else node.name}'"
+    kind = "module" if node.op == "call_module" else "parameter" if node.op == "get_attr" else "operation"
+    return f"{kind} '{_label(node) if node.op in ('call_module', 'get_attr') else node.name}'"
 
 
 def _first_line(error: Exception) -> str:

@@ -183,11 +183,11 @@ def _conv(module: nn.Conv2d, bare: Layer) -> Layer:
 def _pool(call_options: dict[str, Any], bare: Layer) -> Layer:
     kernel = pair_of(call_options["kernel_size"])
     stride, padding = pair_of(call_options.get("stride") or kernel), pair_of(call_options.get("padding", 0))
-    wanted = {"dilation": (1, 1), "return_indices": False, "divisor_override": None}
+    supported = {"dilation": (1, 1), "return_indices": False, "divisor_override": None}
     if padding != (0, 0):
-        wanted["count_include_pad"] = True
-    values = {name: call_options.get(name, default) for name, default in wanted.items()}
-    refuse({**values, "dilation": pair_of(values["dilation"])}, wanted)
+        supported["count_include_pad"] = True
+    values = {name: call_options.get(name, default) for name, default in supported.items()}
+    refuse({**values, "dilation": pair_of(values["dilation"])}, supported)
     return replace(bare, kernel=kernel, stride=stride, padding=padding, bias=False)
 
 

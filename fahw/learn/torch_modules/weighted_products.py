@@ -43,9 +43,11 @@ class LinearProducts:
     """The products of a linear layer: x (..., in), weight (out, in), g (..., out)."""
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The layer's output, (..., out)."""
         return functional.linear(x, weight, bias)
 
     def backward(self, g: Tensor, x: Operand, feedback: Operand, biased: bool) -> Gradients:
+        """See `Products.backward`; the error sent down is (..., in), the weight's gradient (out, in)."""
         rows = g.flatten(0, -2)
         down = g @ feedback if isinstance(feedback, Tensor) else None
         d_weight = rows.T @ x.flatten(0, -2) if isinstance(x, Tensor) else None
@@ -63,16 +65,18 @@ class ConvProducts:
     groups: int
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The layer's output, (n, out, h', w')."""
         return functional.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
     def backward(self, g: Tensor, x: Operand, feedback: Operand, biased: bool) -> Gradients:
-        wanted = [isinstance(feedback, Tensor), isinstance(x, Tensor), biased]
+        """See `Products.backward`; the error sent down is (n, in, h, w), the weight's gradient shaped as the weight."""
+        output_mask = [isinstance(feedback, Tensor), isinstance(x, Tensor), biased]
         # Strides too: from them torch concludes the memory format, and copies what has another.
         x, weight = (
             operand if isinstance(operand, Tensor) else g.new_empty_strided(*operand) for operand in (x, feedback)
         )
         options = (self.stride, self.padding, self.dilation, False, (0, 0), self.groups)
-        gradients: Gradients = torch.ops.aten.convolution_backward(g, x, weight, [g.shape[1]], *options, wanted)
+        gradients: Gradients = torch.ops.aten.convolution_backward(g, x, weight, [g.shape[1]], *options, output_mask)
         return gradients
 
     def tiled(self, rows: Tensor, kernel: Tensor, x_shape: torch.Size, out_shape: torch.Size) -> Tensor:

@@ -43,7 +43,7 @@ def train(
     checkpoint: Checkpoint | None = None,
 ) -> TrainResult:  # fmt: skip
     """Train on `dataset`, and return what it came to. The training goes on from a `checkpoint`, keeps it up to date and
-    at last removes it. Call within `settled`: small networks are slower on more threads than one.
+    at last removes it. Call within `torch_settings`: small networks are slower on more threads than one.
 
     Raises ConfigError where data, network, recipe and formats do not fit.
     """

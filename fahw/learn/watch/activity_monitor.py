@@ -62,11 +62,11 @@ class ActivityMonitor:
         step_number, self._next = self._next, self._next + 1
         if step_number != self._last:
             return self._step(step_number, x, labels, rate, draw)
-        tally = RoundingLosses()
-        self._model.arithmetic.watch(tally)
+        rounding_losses = RoundingLosses()
+        self._model.arithmetic.watch(rounding_losses)
         loss = self._step(step_number, x, labels, rate, draw)
         self._model.arithmetic.watch(None)
-        self.lost = tally.lost
+        self.lost = rounding_losses.lost
         return loss
 
     def _step(self, step_number: int, x: Tensor, labels: Tensor, rate: float, draw: int) -> float:

@@ -34,11 +34,11 @@ _MOST_LAYERS = 4
 
 
 class EpochLosses(Protocol):
-    """An epoch of a training, of which only the losses are read: what rounding lost in its last step, by layer and
-    tensor."""
+    """An epoch of a training, of which only what rounding lost is read."""
 
     @property
-    def lost(self) -> dict[str, dict[str, LostShares]]: ...
+    def lost(self) -> dict[str, dict[str, LostShares]]:
+        """What rounding lost in the epoch's last step, by layer and tensor."""
 
 
 def findings(trainings: Sequence[Sequence[EpochLosses]], precision: Precision, modes: RoundingModes) -> tuple[str, ...]:

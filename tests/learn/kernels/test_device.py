@@ -18,7 +18,7 @@ from fahw.errors import ConfigError
 from fahw.formats.precision import FP32, Precision, RoundingModes
 from fahw.hardware.load import load_chip
 from fahw.learn.kernels import device as devices
-from fahw.learn.kernels.device import CPU, device_of, settled
+from fahw.learn.kernels.device import CPU, device_of, torch_settings
 from fahw.learn.kernels.matmul import exact_matmul, is_exact
 from fahw.learn.samples.batches import Probe
 from fahw.learn.step import step
@@ -337,7 +337,7 @@ def test_cuda_computes_plainly_while_it_trains():
     """No TF32, fixed orders of sums; afterwards everything is as the user had it."""
     wanted = devices._wanted_of_cuda()
     before = [getattr(place, name) for place, name, _ in wanted]
-    with settled(CUDA):
+    with torch_settings(CUDA):
         assert [getattr(place, name) for place, name, _ in wanted] == [value for *_, value in wanted]
         assert torch.get_num_threads() == 1
     assert [getattr(place, name) for place, name, _ in wanted] == before
@@ -355,7 +355,7 @@ def test_cuda_trains_integers_to_the_same_bits(rule, network):
 @pytest.mark.parametrize(("rule", "precision"), FLOATS)
 def test_cuda_trains_floats_closely(rule, precision, network):
     wanted = trained(CPU, NETWORKS[network], rule, precision)
-    with settled(CUDA):
+    with torch_settings(CUDA):
         found = trained(CUDA, NETWORKS[network], rule, precision)
     assert found[0] == pytest.approx(wanted[0], rel=1e-3)
 
