@@ -204,10 +204,8 @@ class Integer:
 
     def direct_error(self, layer: Layer, signal: Tensor, feedback: Tensor) -> Tensor:
         """B^T e, or the tiled e through the kernel B."""
-        bound, frac = (
-            self._bounds[layer.name].error,
-            signal_fraction_bits(self._rule, self._scales[self._last].delta.frac),
-        )
+        bound = self._bounds[layer.name].error
+        frac = signal_fraction_bits(self._rule, self._scales[self._last].delta.frac)
         if feedback.dim() == 2:
             return self._sent_down(layer, exact_matmul(feedback.t(), signal, bound, self._way), frac)
         tiles = layer_tiling(layer, feedback.device)
