@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fahw.learn.arithmetic.arithmetic import Arithmetic
 from fahw.learn.error_path.feedback import Feedback
-from fahw.learn.state.delays import Pending
+from fahw.learn.state.delays import PendingUpdates
 from fahw.learn.state.parameters import Parameters
 from fahw.network.error_path import ErrorPath, error_path
 from fahw.network.graph import Network
@@ -24,7 +24,7 @@ class Model:
     arithmetic: Arithmetic
     parameters: dict[str, Parameters]
     feedback: Feedback
-    pending: Pending = field(default_factory=Pending)
+    pending: PendingUpdates = field(default_factory=PendingUpdates)
 
     @cached_property
     def path(self) -> ErrorPath:

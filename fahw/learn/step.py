@@ -15,7 +15,7 @@ from torch import Tensor
 from fahw.layers.layer import INPUT, NORMS, Layer
 from fahw.learn.arithmetic.arithmetic import Arithmetic
 from fahw.learn.model import Model, Trace
-from fahw.learn.state.delays import copied
+from fahw.learn.state.delays import cloned_gradients
 from fahw.learn.state.parameters import Gradient, Parameters
 from fahw.network.graph import Network
 from fahw.rules.rule import MIRROR_RATE
@@ -98,7 +98,7 @@ def _sent_down(
 
 def gradients(model: Model, x: Tensor, labels: Tensor, draw: int = 0) -> dict[str, Gradient]:
     """The gradient sums of every layer and batch norm that learns; no update."""
-    return copied(_backward(model, x, labels, draw)[0])
+    return cloned_gradients(_backward(model, x, labels, draw)[0])
 
 
 def step(model: Model, x: Tensor, labels: Tensor, rate: float, draw: int) -> float:
@@ -123,12 +123,12 @@ def _update(model: Model, gradients: dict[str, Gradient], rate: float, number: i
     rule, before = model.feedback.rule, {}
     for layer in _senders(model) if rule.learned == "gradient" else ():
         weight = model.parameters[layer.name].master.mul_(1 - rule.decay)
-        model.feedback.kept(layer).mul_(1 - rule.decay)
+        model.feedback.stored_matrix(layer).mul_(1 - rule.decay)
         before[layer] = weight.clone()
     model.arithmetic.update(model.parameters, gradients, rate, number)
     for layer, weight in before.items():
         keep = 1 - rate * model.feedback.weight_decay
-        model.feedback.kept(layer).mul_(keep).add_(model.parameters[layer.name].master - keep * weight)
+        model.feedback.stored_matrix(layer).mul_(keep).add_(model.parameters[layer.name].master - keep * weight)
 
 
 def _mirror(model: Model, draw: int) -> None:
@@ -141,7 +141,7 @@ def _mirror(model: Model, draw: int) -> None:
         operand = model.arithmetic.operand(layer, noise)
         answer = model.arithmetic.weighted(layer, replace(model.parameters[layer.name], bias=None), operand)
         estimate = model.arithmetic.gradient(layer, answer, operand).weight / (len(noise) * layer.positions)
-        model.feedback.kept(layer).lerp_(estimate, MIRROR_RATE)
+        model.feedback.stored_matrix(layer).lerp_(estimate, MIRROR_RATE)
 
 
 def _backward(model: Model, x: Tensor, labels: Tensor, draw: int) -> tuple[dict[str, Gradient], float]:

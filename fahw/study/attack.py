@@ -13,7 +13,7 @@ from fahw.chip.cost import get_rule
 from fahw.datasets.dataset import Dataset, load
 from fahw.errors import ConfigError, Problem, whole
 from fahw.hardware.chip import Chip
-from fahw.learn.kernels.device import device_of, settled
+from fahw.learn.kernels.device import device_of, torch_settings
 from fahw.learn.model import Model
 from fahw.learn.samples.batches import Probe
 from fahw.learn.training.setup import TrainingSetup
@@ -77,7 +77,7 @@ def attack(
     if out is not None:
         make_folder(out)
     dataset = load(jobs[0].data, data_dir, jobs[0].setup.recipe.image_size)
-    with settled(device_of(device)):
+    with torch_settings(device_of(device)):
         found = _attack_all(jobs, dataset, sorted(set(epsilons)), images, on_progress)
     if out is not None:
         write_csv(out / "robustness.csv", ROBUSTNESS_COLUMNS, _table(found))

@@ -22,7 +22,7 @@ from fahw.formats.precision import FP32, RoundingModes
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.learn.error_path.feedback import check_trained
-from fahw.learn.kernels.device import device_of, settled
+from fahw.learn.kernels.device import device_of, torch_settings
 from fahw.learn.state.delays import IN_TIME, Delays
 from fahw.learn.training.checkpoint import Checkpoint
 from fahw.learn.training.checks import check_data, check_rates
@@ -162,7 +162,7 @@ def train_on(
 ) -> TrainResult:
     """Train one job on `data`, on one torch thread. Raises ConfigError where its device is not here."""
     device = device_of(job.device)
-    with settled(device):
+    with torch_settings(device):
         return run_training(replace(job.setup, device=device), data, on_epoch=on_epoch, checkpoint=checkpoint)
 
 

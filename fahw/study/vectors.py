@@ -36,15 +36,15 @@ from fahw.hardware.systolic import DATAFLOWS, systolic_cycles
 from fahw.layers.layer import Layer
 from fahw.learn.error_path.feedback import Feedback
 from fahw.learn.error_path.feedback_words import IntegerWords
-from fahw.learn.error_path.signals import signal_frac
-from fahw.learn.kernels.device import CPU, settled
+from fahw.learn.error_path.signals import signal_fraction_bits
+from fahw.learn.kernels.device import CPU, torch_settings
 from fahw.learn.model import Model
-from fahw.learn.samples.batches import split
-from fahw.learn.state.scales import Scales, value_fracs
+from fahw.learn.samples.batches import sample_sets
+from fahw.learn.state.scales import Scales, fraction_bits
 from fahw.learn.step import step
 from fahw.learn.training.setup import TrainingSetup
 from fahw.learn.training.train import epoch_batches
-from fahw.learn.watch.memory_images import UNSIGNED, LoggedLfsr, Record, Recorder, constants
+from fahw.learn.watch.memory_images import UNSIGNED, LoggedLfsr, MemoryImage, RecordingArithmetic, datapath_constants
 from fahw.network.error_path import roles_of
 from fahw.network.graph import Network
 from fahw.network.load import load_model
@@ -144,7 +144,7 @@ class _Run:
         setup = self._setup = job.setup
         self._network, self._rule, self._scales = setup.network, setup.rule, setup.scales
         random = LoggedLfsr(derive(setup.seed, "rounding"))
-        self._arithmetic = Recorder(
+        self._arithmetic = RecordingArithmetic(
             setup.network, setup.rule, setup.precision, setup.rounding, setup.scales, setup.tuning.momentum,
             setup.recipe.batch_size, random,
         )  # fmt: skip
@@ -152,13 +152,13 @@ class _Run:
 
     def train(self, steps: int) -> None:
         """Run the steps; every tensor becomes a file."""
-        with settled(CPU):
+        with torch_settings(CPU):
             self._train(steps)
 
     def _train(self, steps: int) -> None:
         setup, network, arithmetic = self._setup, self._network, self._arithmetic
         recipe = setup.recipe
-        training = split(arithmetic, network, recipe, self._dataset())[0]
+        training = sample_sets(arithmetic, network, recipe, self._dataset())[0]
         available = recipe.epochs * (len(training.labels) // recipe.batch_size)
         if steps > available:
             raise ConfigError(Problem("steps", f"{network.name}'s recipe has {available:,} steps (got {steps:,})"))
@@ -166,7 +166,7 @@ class _Run:
         words = IntegerWords(network, self._rule, setup.precision, self._scales, setup.seed)
         model = Model(network, arithmetic, parameters, Feedback(self._rule, words))
         for layer in network.weighted:
-            arithmetic.state(layer, parameters[layer.name])
+            arithmetic.record_stored(layer, parameters[layer.name])
         self._write_records(None)
         self._write_tables()
         epochs = range(1, recipe.epochs + 1)
@@ -190,7 +190,7 @@ class _Run:
         self._files.append(entry | image.extra)
 
     def _write_records(self, number: int | None) -> None:
-        for r in self._arithmetic.take():
+        for r in self._arithmetic.take_images():
             extra = {} if r.lfsr_byte is None else {"lfsr_byte": r.lfsr_byte}
             self._write(_Image(number, r.layer, r.tensor, r.words, _stored_bits(r), r.format.frac, extra))
 
@@ -201,7 +201,7 @@ class _Run:
         self._write(_Image(None, "", "random_register", register, 1, 0, {}))
         table = exp_table(bits, last.output.frac)
         self._write(_Image(None, "", "exp_table", table, EXP_BITS + 1, EXP_BITS, {}))
-        fracs = value_fracs(self._network, self._setup.precision, self._scales)
+        fracs = fraction_bits(self._network, self._setup.precision, self._scales)
         for layer in self._network.layers:
             if layer.kind == "tanh":
                 words = tanh_table(bits, fracs[layer.sources[0]])
@@ -211,7 +211,7 @@ class _Run:
         share = rate / self._setup.recipe.batch_size
         momentum = round(self._setup.tuning.momentum * (1 << MU_BITS))
         for layer in self._network.weighted:
-            found = constants(layer, self._scales[layer.name], self._source(layer), momentum, share)
+            found = datapath_constants(layer, self._scales[layer.name], self._source(layer), momentum, share)
             words = np.array(list(found.values()), np.int64)
             self._write(_Image(number, layer.name, "constants", words, CONSTANT_BITS, 0, {"names": list(found)}))
 
@@ -222,7 +222,7 @@ class _Run:
         if self._rule.path == "layerwise":
             return self._scales[layer.name].delta
         error = self._scales[self._network.weighted[-1].name].delta
-        return Format(self._rule.signal_bits(error.bits), signal_frac(self._rule, error.frac))
+        return Format(self._rule.signal_bits(error.bits), signal_fraction_bits(self._rule, error.frac))
 
     def manifest(self, steps: int) -> dict[str, Any]:
         """What was written and from what."""
@@ -279,7 +279,7 @@ def _check_replaceable(out: Path) -> None:
         raise ConfigError(Problem(str(out), message))
 
 
-def _stored_bits(record: Record) -> int:
+def _stored_bits(record: MemoryImage) -> int:
     """One-bit formats take two bits here: they hold -1 and +1, but 0 behind a ReLU or a mask."""
     if record.tensor.startswith(UNSIGNED):
         return record.format.bits

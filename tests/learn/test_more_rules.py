@@ -126,7 +126,7 @@ def test_kolen_pollack_draws_both_together():
 
     def apart():
         return {
-            layer.name: model.parameters[layer.name].weight - model.feedback.kept(layer)
+            layer.name: model.parameters[layer.name].weight - model.feedback.stored_matrix(layer)
             for layer in network.weighted[1:]
         }
 
@@ -181,7 +181,7 @@ def test_a_mirror_has_no_bias_and_no_activation():
     for model in (one, two):
         step(model, x, labels, 0.0, 0)
     layer = network.weighted[1]
-    assert torch.equal(one.feedback.kept(layer), two.feedback.kept(layer))
+    assert torch.equal(one.feedback.stored_matrix(layer), two.feedback.stored_matrix(layer))
 
 
 def test_pruning_keeps_the_mean_and_makes_the_zeros_of_the_formula():
@@ -252,7 +252,7 @@ def test_a_checkpoint_holds_what_feedback_has_learnt(rule, tmp_path):
     for layer in network.weighted:
         assert torch.equal(again.parameters[layer.name].weight, straight.parameters[layer.name].weight)
         if RULES[rule].learned and layer is not network.weighted[0]:
-            assert torch.equal(again.feedback.kept(layer), straight.feedback.kept(layer))
+            assert torch.equal(again.feedback.stored_matrix(layer), straight.feedback.stored_matrix(layer))
 
 
 # whole trainings

@@ -13,7 +13,7 @@ from fahw.datasets.dataset import load
 from fahw.formats.precision import TENSORS
 from fahw.hardware.load import load_chip
 from fahw.hardware.systolic import systolic_cycles
-from fahw.learn.samples.batches import split
+from fahw.learn.samples.batches import sample_sets
 from fahw.learn.state.scales import network_scales
 from fahw.learn.step import step
 from fahw.learn.training.build import build
@@ -153,7 +153,7 @@ def test_the_steps_are_those_that_train_takes(tmp_path):
     export_vectors(chip, net, "dfa", 3, tmp_path / "out", seed=5)
     setup = setup_of(net, "dfa", chip.precision, chip.rounding, seed=5)
     model, _ = build(setup)
-    training = split(model.arithmetic, net, net.recipe, load(net.recipe.data))[0]
+    training = sample_sets(model.arithmetic, net, net.recipe, load(net.recipe.data))[0]
     for batch in islice(epoch_batches(setup, training, 1), 3):
         step(model, *batch)
 

@@ -18,7 +18,7 @@ from fahw.formats.precision import Precision, Rounding, RoundingModes
 from fahw.layers.layer import NORMS, Layer
 from fahw.learn.arithmetic.floating import NORM_EPS, NORM_MOMENTUM
 from fahw.learn.arithmetic.optimizer import OptimizerSettings
-from fahw.learn.kernels.matmul import int8_is_fast, product
+from fahw.learn.kernels.matmul import exact_matmul, int8_is_fast
 from fahw.learn.state.parameters import Gradient, Parameters
 from fahw.network.graph import Network
 from fahw.prng import Lfsr
@@ -136,7 +136,7 @@ def _sums(x: Tensor) -> Tensor:
     rows = x.flatten(1)
     if _multiplies_bytes(x):
         ones = torch.ones(rows.shape[1], 1, dtype=torch.int8, device=x.device)
-        return product(rows, ones, rows.shape[1] << 7).view(-1).double()
+        return exact_matmul(rows, ones, rows.shape[1] << 7).view(-1).double()
     return rows.sum(1, dtype=torch.float64)
 
 
@@ -145,7 +145,7 @@ def _dots(x: Tensor, y: Tensor) -> Tensor:
     rows, others = x.flatten(1), y.flatten(1)
     if x.dtype == y.dtype and _multiplies_bytes(x):  # each channel by all of a few, and yet faster
         bound, parts = rows.shape[1] << 14, [slice(at, at + _CHANNELS) for at in range(0, len(rows), _CHANNELS)]
-        return torch.cat([product(rows[part], others[part].t(), bound).diagonal() for part in parts]).double()
+        return torch.cat([exact_matmul(rows[part], others[part].t(), bound).diagonal() for part in parts]).double()
     return torch.stack([torch.dot(a.double(), b.double()) for a, b in zip(rows, others, strict=True)])
 
 

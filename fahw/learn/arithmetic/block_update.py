@@ -13,7 +13,7 @@ from fahw.formats.number import fixed
 from fahw.learn.arithmetic.optimizer import clip_word, root
 from fahw.learn.arithmetic.update_constants import Constants, UpdateFormats, gradient_unit
 from fahw.learn.state.parameters import FlatArrays, Gradient
-from fahw.learn.state.rounding_losses import RoundingLosses, in_vain
+from fahw.learn.state.rounding_losses import RoundingLosses, count_stagnated
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +159,7 @@ class BlockUpdate:
         f = self._formats
         for each in self._block.slices:
             units, form = x[each.part].double(), fixed(f.master_bits)
-            stagnation = in_vain(units, f.modes.update, RANDOM_BITS)
+            stagnation = count_stagnated(units, f.modes.update, RANDOM_BITS)
             exact = self._block.master[each.part].double() - units
             losses.changed(each.layer, "bias" if each.is_bias else "master", exact, form, 1.0, stagnation)
 

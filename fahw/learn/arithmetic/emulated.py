@@ -26,10 +26,10 @@ from fahw.layers.layer import INPUT, NORMS, Layer
 from fahw.learn.arithmetic.floating import Floating, initial_weights
 from fahw.learn.arithmetic.optimizer import OptimizerSettings, Real
 from fahw.learn.arithmetic.softmax import relu_error, softmax_error
-from fahw.learn.kernels.windows import spread
+from fahw.learn.kernels.windows import spread_over_windows
 from fahw.learn.state.parameters import Gradient, Parameters
-from fahw.learn.state.rounding_losses import RoundingLosses, at_ends, in_vain, share
-from fahw.learn.state.scales import Scales, value_fracs
+from fahw.learn.state.rounding_losses import RoundingLosses, at_range_ends, count_stagnated, share
+from fahw.learn.state.scales import Scales, fraction_bits
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
 from fahw.prng import Lfsr
@@ -53,7 +53,7 @@ class Emulated(Floating):
     ) -> None:  # fmt: skip
         super().__init__(tuning.momentum, batch_size, emulation_dtype(precision), seed, tuning)
         self._precision, self._modes, self._scales, self._lfsr = precision, rounding, scales, random
-        self._fracs = value_fracs(network, precision, scales)
+        self._fracs = fraction_bits(network, precision, scales)
         self._last = network.weighted[-1].name
         self._losses: RoundingLosses | None = None
         self._error_frac = scales[self._last].error.frac
@@ -125,7 +125,7 @@ class Emulated(Floating):
     def local_error(self, layer: Layer, saved: Tensor, error: Tensor) -> Tensor:
         """The error at the layer's input, rounded to the nearest where anything is to round."""
         if layer.kind == "avgpool2d":
-            return self._nearest_error(spread(self._nearest_error(error / prod(layer.kernel)), layer))
+            return self._nearest_error(spread_over_windows(self._nearest_error(error / prod(layer.kernel)), layer))
         below = super().local_error(layer, saved, error)
         form = self._precision.number("activation")
         if layer.kind == "relu" and isinstance(form, Fixed) and not self._precision.scale.is_dynamic("activation"):
@@ -177,7 +177,7 @@ class Emulated(Floating):
             p = parameters[name]
             first = [("optimizer", state, s.velocity) for state in p.states[:1]]
             for kind, x, form in (("weight", p.weight, s.weight), ("master", p.master, s.master), *first):
-                stored[kind].append(at_ends(x, self._precision.number(kind), 2.0**-form.frac).flatten())
+                stored[kind].append(at_range_ends(x, self._precision.number(kind), 2.0**-form.frac).flatten())
         scale, bits = self._precision.scale, self._precision.bits
         shown = [kind for kind in stored if bits(kind) > 1 and not scale.is_dynamic(kind)]
         return {kind: share(stored[kind]) for kind in shown}
@@ -214,7 +214,7 @@ class Emulated(Floating):
         else:
             new = self._into("master", exact, frac, mode, target.channel)
         if self._losses is not None and place is not None:
-            stagnation = in_vain(change * 2.0**frac, mode, self._modes.random_bits)
+            stagnation = count_stagnated(change * 2.0**frac, mode, self._modes.random_bits)
             stagnation = stagnation if whole else _unchanged(target.master, new, change)
             unit = 2.0**-frac if whole else float("inf")  # a scale that follows its tensor holds it
             self._losses.changed(*place, exact, form, unit, stagnation)

@@ -20,7 +20,7 @@ from fahw.learn.arithmetic.optimizer import OptimizerSettings
 from fahw.learn.error_path.signals import pruned, ternary
 from fahw.learn.error_path.tiled import layer_tiling
 from fahw.learn.kernels.device import CPU
-from fahw.learn.kernels.windows import padded, spread, unpadded
+from fahw.learn.kernels.windows import padded, spread_over_windows, unpadded
 from fahw.learn.state.parameters import Gradient, Parameters, placed
 from fahw.learn.state.rounding_losses import RoundingLosses
 from fahw.network.graph import Network
@@ -168,7 +168,7 @@ class Floating:
             below.scatter_add_(2, saved.flatten(2), error.flatten(2))
             return below.view(-1, *layer.in_shape)
         if layer.kind == "avgpool2d":
-            return spread(error / (layer.kernel[0] * layer.kernel[1]), layer)
+            return spread_over_windows(error / (layer.kernel[0] * layer.kernel[1]), layer)
         if layer.kind == "shortcut":
             return _shortcut_error(layer, error, saved)
         return error * _DERIVATIVES[layer.kind](saved)

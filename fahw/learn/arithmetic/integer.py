@@ -44,14 +44,14 @@ from fahw.learn.arithmetic.integer_optimizer import IntegerOptimizer
 from fahw.learn.arithmetic.optimizer import OptimizerSettings
 from fahw.learn.arithmetic.softmax import softmax_error
 from fahw.learn.arithmetic.unweighted_layers import UnweightedLayers
-from fahw.learn.error_path.signals import coded_words, pruned_words, signal_frac
+from fahw.learn.error_path.signals import pruned_words, signal_fraction_bits, signal_words
 from fahw.learn.kernels.device import CPU
 from fahw.learn.kernels.matmul import Way
-from fahw.learn.kernels.windows import columns
-from fahw.learn.state.overflow import bounds
+from fahw.learn.kernels.windows import im2col
+from fahw.learn.state.overflow import accumulator_bounds
 from fahw.learn.state.parameters import FlatParameters, Gradient, Parameters
-from fahw.learn.state.rounding_losses import RoundingLosses, note_update, stored_at_ends
-from fahw.learn.state.scales import Scales, value_fracs
+from fahw.learn.state.rounding_losses import RoundingLosses, record_update_losses, saturated_shares
+from fahw.learn.state.scales import Scales, fraction_bits
 from fahw.network.error_path import roles_of
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
@@ -62,7 +62,7 @@ from fahw.rules.rule import Rule
 class Integer:
     """The `Arithmetic` of one training: `scales` fix every format, `random` is the rounding generator it consumes.
 
-    `way` forces a way to multiply (`product.Way`), for tests.
+    `way` forces a way to multiply (`kernels.matmul.Way`), for tests.
     """
 
     def __init__(
@@ -74,10 +74,11 @@ class Integer:
         self._random, self._way, self._last = random, way, network.weighted[-1].name
         self._accumulator = Accumulator(precision.bits("accumulator"), random)
         self._bounds = {
-            layer.name: bounds(network, layer, scales[layer.name], rule, batch_size) for layer in network.weighted
+            layer.name: accumulator_bounds(network, layer, scales[layer.name], rule, batch_size)
+            for layer in network.weighted
         }
         self._gradients = layer_products.GradientSums(self._bounds, self._accumulator, way)
-        fracs = value_fracs(network, precision, scales)
+        fracs = fraction_bits(network, precision, scales)
         self._unweighted = UnweightedLayers(network, fracs, precision, device)
         self._settings = OptimizerSettings.of(tuning or Tuning(momentum=momentum), batch_size)
         self._norms = Norms(network, fracs, scales[self._last].error.frac, precision, rounding, self._settings)
@@ -119,7 +120,7 @@ class Integer:
 
     def operand(self, layer: Layer, x: Tensor) -> Tensor:
         """The words as products read them, (inputs of one output, positions * n)."""
-        return columns(x.contiguous(), layer) if layer.kind == "conv2d" else x
+        return im2col(x.contiguous(), layer) if layer.kind == "conv2d" else x
 
     def weighted(self, layer: Layer, parameters: Parameters, operand: Tensor) -> Tensor:
         """The outputs: product, bias and one rounding into the output format."""
@@ -160,11 +161,11 @@ class Integer:
 
     def signal(self, rule: Rule, output_error: Tensor, labels: Tensor) -> Tensor:
         """The output error as it is or in its ternary form, or the labels one-hot."""
-        return coded_words(rule, output_error, labels, self._scales[self._last].delta.frac)
+        return signal_words(rule, output_error, labels, self._scales[self._last].delta.frac)
 
     def direct_error(self, layer: Layer, signal: Tensor, feedback: Tensor) -> Tensor:
         """The error B^T e, or the tiled e through the kernel B; rounded once."""
-        frac = signal_frac(self._rule, self._scales[self._last].delta.frac)
+        frac = signal_fraction_bits(self._rule, self._scales[self._last].delta.frac)
         acc = layer_products.direct_errors(layer, signal, feedback, self._bounds[layer.name].error, self._way)
         return self._sent_down(layer, acc, frac)
 
@@ -196,7 +197,7 @@ class Integer:
         if self._accumulator.losses is not None:
             learning = {name: parameters[name] for name in self._scales if name in gradients}
             states = 0 if self._settings.optimizer.is_float else self._settings.optimizer.states
-            note_update(self._accumulator.losses, learning, gradients, self._scales, states)
+            record_update_losses(self._accumulator.losses, learning, gradients, self._scales, states)
         self._norms.update(parameters, gradients, rate, step)
 
     def evaluator(self, seed: int, batch_statistics: bool = False) -> Integer:
@@ -233,7 +234,7 @@ class Integer:
         """The share of weight words, masters and velocities at an end; formats of one bit are left out."""
         kinds = ("weight", "master") if self._settings.optimizer.is_float else ("weight", "master", "optimizer")
         bits = {kind: self._precision.bits(kind) for kind in kinds}
-        return stored_at_ends([parameters[name] for name in self._scales], bits)
+        return saturated_shares([parameters[name] for name in self._scales], bits)
 
     def _sent_down(self, layer: Layer, acc: Tensor, delta_frac: int) -> Tensor:
         """The words of the error format at the layer's input, from their accumulators."""

@@ -14,9 +14,9 @@ from torch import Tensor
 from fahw.layers.layer import Layer
 from fahw.learn.arithmetic.accumulator import Accumulator
 from fahw.learn.error_path.tiled import layer_tiling
-from fahw.learn.kernels.matmul import Way, product
-from fahw.learn.kernels.windows import columns, scatter, unpadded
-from fahw.learn.state.overflow import Bounds
+from fahw.learn.kernels.matmul import Way, exact_matmul
+from fahw.learn.kernels.windows import col2im, im2col, unpadded
+from fahw.learn.state.overflow import AccumulatorBounds
 from fahw.learn.state.parameters import Gradient
 
 
@@ -24,9 +24,9 @@ def outputs(layer: Layer, weight: Tensor, operand: Tensor, bound: int, way: Way 
     """The product of weight (out, ...) and operand (inputs of one output, positions * n)."""
     rows = weight.flatten(1)
     if layer.groups == 1:
-        return product(rows, operand, bound, way)
+        return exact_matmul(rows, operand, bound, way)
     parts = zip(rows.chunk(layer.groups), operand.chunk(layer.groups), strict=True)
-    return torch.cat([product(x, y, bound, way) for x, y in parts])
+    return torch.cat([exact_matmul(x, y, bound, way) for x, y in parts])
 
 
 def errors(layer: Layer, delta: Tensor, feedback: Tensor, bound: int, way: Way | None) -> Tensor:
@@ -34,24 +34,24 @@ def errors(layer: Layer, delta: Tensor, feedback: Tensor, bound: int, way: Way |
     back = _backwards(layer)
     if back is not None:
         turned = feedback.flip(2, 3).transpose(0, 1).flatten(1)
-        return product(turned, columns(delta.view(*back.in_shape, -1), back), bound, way)
+        return exact_matmul(turned, im2col(delta.view(*back.in_shape, -1), back), bound, way)
     rows = delta.view(len(feedback), -1)
     if layer.groups == 1:
-        acc = product(feedback.flatten(1).t(), rows, bound, way)
+        acc = exact_matmul(feedback.flatten(1).t(), rows, bound, way)
     else:
         parts = zip(feedback.flatten(1).chunk(layer.groups), rows.chunk(layer.groups), strict=True)
-        acc = torch.cat([product(b.t(), d, bound, way) for b, d in parts])
-    return scatter(acc, layer) if layer.kind == "conv2d" else acc
+        acc = torch.cat([exact_matmul(b.t(), d, bound, way) for b, d in parts])
+    return col2im(acc, layer) if layer.kind == "conv2d" else acc
 
 
 def direct_errors(layer: Layer, signal: Tensor, feedback: Tensor, bound: int, way: Way | None) -> Tensor:
     """The product of feedback^T and what is sent back from the output, or of the kernel and the tiled signal:
     (in, ..., n)."""
     if feedback.dim() == 2:
-        return product(feedback.t(), signal, bound, way)
+        return exact_matmul(feedback.t(), signal, bound, way)
     tiles = layer_tiling(layer, feedback.device)
     sums = tiles.sums(feedback.double())
-    acc = product(sums.flatten(1).t(), signal, bound, way)
+    acc = exact_matmul(sums.flatten(1).t(), signal, bound, way)
     acc = tiles.spread(acc.view(*sums.shape[1:], -1), 1)
     return acc if layer.padding_mode == "zeros" else unpadded(acc, layer, 1)
 
@@ -60,7 +60,7 @@ class GradientSums:
     """The gradient sums of weighted layers, as the accumulators hold them: int32 or float. The next call for a layer
     may use their memory again."""
 
-    def __init__(self, bounds: dict[str, Bounds], accumulator: Accumulator, way: Way | None) -> None:
+    def __init__(self, bounds: dict[str, AccumulatorBounds], accumulator: Accumulator, way: Way | None) -> None:
         self._bounds, self._accumulator, self._way = bounds, accumulator, way
         self._sums: dict[str, Tensor] = {}
         self._columns: dict[tuple[int, torch.dtype], Tensor] = {}
@@ -82,7 +82,7 @@ class GradientSums:
 
     def _product(self, a: Tensor, b: Tensor, bound: int, out: Tensor | None = None) -> Tensor:
         """The exact product, wrapped where it can overflow the accumulator."""
-        return self._accumulator.sums(product(a, b, bound, self._way, out), bound)
+        return self._accumulator.sums(exact_matmul(a, b, bound, self._way, out), bound)
 
     def _memory(self, layer: Layer, rows: Tensor, operand: Tensor) -> Tensor | None:
         """Memory for the layer's sums, the same in every step; None where the product is not one of bytes."""

@@ -18,7 +18,7 @@ from fahw.layers.layer import Layer
 from fahw.learn.arithmetic.accumulator import Accumulator
 from fahw.learn.arithmetic.floating import drop_factor, drop_threshold, shortcut_channels
 from fahw.learn.arithmetic.softmax import activation_tables, relu_error, table_error
-from fahw.learn.kernels.windows import largest, spread_sums, to_places, window_sums
+from fahw.learn.kernels.windows import max_pool, max_pool_adjoint, sum_pool, sum_pool_adjoint
 from fahw.network.graph import Network
 from fahw.prng import Lfsr
 
@@ -38,9 +38,9 @@ class UnweightedLayers:
         if layer.kind == "flatten":
             return x.reshape(layer.inputs, -1), x
         if layer.kind == "maxpool2d":
-            return largest(x, layer)
+            return max_pool(x, layer)
         if layer.kind == "avgpool2d":
-            return _average(layer, window_sums(x.float(), layer), self._value_bits).to(x.dtype), x
+            return _average(layer, sum_pool(x.float(), layer), self._value_bits).to(x.dtype), x
         if layer.kind == "shortcut":
             before, added = shortcut_channels(layer)
             picked = x[:, :: layer.stride[0], :: layer.stride[1]]
@@ -75,9 +75,9 @@ class UnweightedLayers:
             below[:, :: layer.stride[0], :: layer.stride[1]] = error[before : before + len(saved)]
             return below
         if layer.kind == "avgpool2d":
-            below = spread_sums(_average(layer, error.float(), bits), layer)
+            below = sum_pool_adjoint(_average(layer, error.float(), bits), layer)
         else:
-            below = to_places(error, saved, layer)
+            below = max_pool_adjoint(error, saved, layer)
         return _saturate_sums_(below, bits).to(self._error_type)
 
     def added(self, layer: Layer, inputs: list[Tensor], mode: Rounding, accumulator: Accumulator) -> Tensor:

@@ -16,8 +16,8 @@ from fahw.rules.rule import Rule
 
 
 class EmulatedWords(FloatWords):
-    """Feedback in the feedback format: the chip's own generator's numbers where these are integers of static scale,
-    else Xavier-uniform numbers rounded to the nearest."""
+    """Feedback words in the feedback format: numbers of the chip's own generator where they are integers of static
+    scale, else Xavier-uniform numbers rounded to the nearest."""
 
     def __init__(
         self, network: Network, rule: Rule, precision: Precision, scales: dict[str, Scales], gain: float, seed: int
@@ -29,20 +29,21 @@ class EmulatedWords(FloatWords):
         self._generated = IntegerWords(network, rule, precision, scales, seed) if integer else None
 
     def own(self, layer: Layer, draw: int) -> Tensor:
-        """The generator's words, or a rounded draw."""
+        """Draw number `draw` of the layer's own numbers: the generator's words, or rounded Xavier-uniform numbers."""
         if self._generated is not None:
             return self._generated.own(layer, draw).to(self._dtype) * self._unit(layer)
         return self._rounded(layer, super().own(layer, draw))
 
     def constant(self, layer: Layer) -> Tensor | None:
-        """A power of two for fixed point, else the number nearest to Xavier's standard deviation."""
+        """The one magnitude of the layer's words: a power of two for fixed point, else the number nearest to Xavier's
+        standard deviation."""
         exact = super().constant(layer)
         if exact is None or isinstance(self._form, Float):
             return None if exact is None else quantise(exact, self._form)
         return torch.tensor(self._unit(layer), dtype=self._dtype)
 
     def copy(self, layer: Layer, weight: Tensor) -> Tensor:
-        """The forward words, rounded to the nearest."""
+        """The forward words, rounded to the nearest in the feedback format."""
         return self._rounded(layer, weight)
 
     def _rounded(self, layer: Layer, values: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The words that send the error back, made from a rule's choices of sign and magnitude.
 
-`Feedback` asks a `Words` source, one per arithmetic, only for what the rule needs: own numbers drawn once or anew, a
-constant, the copy or the sign of the forward words. Nothing here knows a rule's name.
+`Feedback` asks a `FeedbackWords` source, one per arithmetic, only for what the rule needs: own numbers drawn once or
+anew, a constant, the copy or the sign of the forward words. Nothing here knows a rule's name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from fahw.errors import ConfigError, Problem
 from fahw.formats.precision import Precision
 from fahw.layers.layer import Layer
-from fahw.learn.error_path.feedback_words import Draw, Words
+from fahw.learn.error_path.feedback_words import Draw, FeedbackWords
 from fahw.learn.kernels.device import CPU
 from fahw.rules.rule import Rule
 
@@ -36,7 +36,7 @@ class Feedback:
     """One training's feedback matrices; those that are kept are drawn at first use."""
 
     def __init__(
-        self, rule: Rule, source: Words, own: Draw | None = None, period: int = 1, weight_decay: float = 0.0,
+        self, rule: Rule, source: FeedbackWords, own: Draw | None = None, period: int = 1, weight_decay: float = 0.0,
         device: torch.device = CPU,
     ) -> None:  # fmt: skip
         """`own` replaces the source's own numbers, for tests and imported matrices. `period`: steps between two
@@ -46,8 +46,8 @@ class Feedback:
         self.rule, self.direct = rule, rule.path == "direct"
         self._source, self._own, self._period, self._device = source, own or source.own, period, device
         self.weight_decay = weight_decay
-        self._kept: dict[str, Tensor] = {}
-        self._moved: dict[str, tuple[int, Tensor]] = {}
+        self._stored: dict[str, Tensor] = {}
+        self._transported: dict[str, tuple[int, Tensor]] = {}
 
     def words(self, layer: Layer, weight: Tensor, draw: int) -> Tensor:
         """What step `draw` sends the error to the input of `layer` with, given its forward words.
@@ -55,11 +55,11 @@ class Feedback:
         Shaped as the weight, or (classes, inputs of the layer) for direct rules.
         """
         if self._period > 1 and self.rule.reads_weight:
-            weight = self._last_moved(layer, weight, draw // self._period)
+            weight = self._last_transported(layer, weight, draw // self._period)
         if self.rule.magnitude == "weight":
             return self._source.copy(layer, weight)
         if self.rule.sign == "own":
-            return self.kept(layer)
+            return self.stored_matrix(layer)
         magnitude = self._magnitude(layer, draw)
         sign = self._source.sign(weight)
         return sign if magnitude is None else sign.mul_(magnitude)
@@ -68,21 +68,21 @@ class Feedback:
         """What step `draw` mirrors the layer's weights with, `(samples, *input shape)`."""
         return self._source.noise(layer, draw).to(self._device)
 
-    def _last_moved(self, layer: Layer, weight: Tensor, transport: int) -> Tensor:
+    def _last_transported(self, layer: Layer, weight: Tensor, transport: int) -> Tensor:
         """The forward words as transport number `transport` found them; the first one is before the first step."""
-        if layer.name not in self._moved or self._moved[layer.name][0] < transport:
-            self._moved[layer.name] = transport, weight.clone()
-        return self._moved[layer.name][1]
+        if layer.name not in self._transported or self._transported[layer.name][0] < transport:
+            self._transported[layer.name] = transport, weight.clone()
+        return self._transported[layer.name][1]
 
     def _magnitude(self, layer: Layer, draw: int) -> Tensor | None:
         if self.rule.magnitude == "constant":
             return self._source.constant(layer)
         if self.rule.magnitude == "redrawn":
             return self._own(layer, draw + 1).to(self._device)
-        return self.kept(layer)
+        return self.stored_matrix(layer)
 
-    def kept(self, layer: Layer) -> Tensor:
-        """The layer's own numbers themselves: who learns changes them in place."""
-        if layer.name not in self._kept:
-            self._kept[layer.name] = self._own(layer, 0).to(self._device)
-        return self._kept[layer.name]
+    def stored_matrix(self, layer: Layer) -> Tensor:
+        """The layer's own numbers, drawn at first use; a rule that learns them changes this very tensor in place."""
+        if layer.name not in self._stored:
+            self._stored[layer.name] = self._own(layer, 0).to(self._device)
+        return self._stored[layer.name]

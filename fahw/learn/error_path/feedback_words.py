@@ -13,7 +13,7 @@ from torch import Tensor
 from fahw.formats.fixed_point import requantise_, word_dtype
 from fahw.formats.precision import Precision
 from fahw.layers.layer import Layer, Shape
-from fahw.learn.kernels.generator import fast_codes
+from fahw.learn.kernels.generator import lfsr_codes
 from fahw.learn.state.scales import Scales, feedback_std
 from fahw.network.error_path import feedback_shape
 from fahw.network.graph import Network
@@ -21,14 +21,15 @@ from fahw.prng import derive, row_seeds
 from fahw.rules.rule import MIRROR_SAMPLES, Rule
 
 Draw = Callable[[Layer, int], Tensor]
-"""Own numbers of a layer, shaped as its feedback matrix: signed where the rule's sign is its own, else magnitudes."""
+"""A function that draws a layer's own numbers, given the number of the draw: shaped as the layer's feedback matrix,
+signed where the rule's sign is its own, else magnitudes."""
 
 
-class Words(Protocol):
-    """Feedback numbers in one arithmetic."""
+class FeedbackWords(Protocol):
+    """A source of feedback words in one arithmetic."""
 
     def own(self, layer: Layer, draw: int) -> Tensor:
-        """Draw number `draw` of the layer's own numbers; 0 is the one that is kept."""
+        """Draw number `draw` of the layer's own numbers; number 0 is the one that a rule with fixed numbers stores."""
 
     def constant(self, layer: Layer) -> Tensor | None:
         """The one magnitude of a layer's words; None where it is 1 (the scale holds it)."""
@@ -44,7 +45,7 @@ class Words(Protocol):
 
 
 class IntegerWords:
-    """Feedback words as the chip's generator and memories hold them: int8, or float32 above 8 bits."""
+    """Feedback words as the chip's generator and memories hold them: integers in int8, or in float32 above 8 bits."""
 
     def __init__(
         self, network: Network, rule: Rule, precision: Precision, scales: dict[str, Scales], seed: int
@@ -61,7 +62,7 @@ class IntegerWords:
         if bits == 0:
             return torch.ones(shape, dtype=self._dtype)
         seeds = row_seeds(derive(self._seed, "feedback", layer.name), shape[0], draw)
-        codes: NDArray[np.integer] = fast_codes(seeds, int(np.prod(shape[1:])), bits)
+        codes: NDArray[np.integer] = lfsr_codes(seeds, int(np.prod(shape[1:])), bits)
         if self._bits <= 4:
             codes = 2 * codes.astype(np.int32) + (1 - (1 << bits) if signed else 1)
         elif signed:
@@ -72,17 +73,18 @@ class IntegerWords:
         return torch.from_numpy(words).view(shape)
 
     def constant(self, layer: Layer) -> Tensor | None:
-        """None: a constant is a shift."""
+        """None, as the layer's scale holds the constant: multiplying by it is a shift."""
         return None
 
     def sign(self, weight: Tensor) -> Tensor:
-        """The sign bit of the word; zero is plus."""
+        """-1 or +1 from the sign bit of the word; zero is plus."""
         if weight.dtype == torch.int8:
             return weight.bitwise_right_shift(7).bitwise_or_(1).to(self._dtype)
         return (weight >= 0).to(self._dtype).mul_(2).sub_(1)
 
     def copy(self, layer: Layer, weight: Tensor) -> Tensor:
-        """The very words where the widths are equal."""
+        """The forward words in the feedback format: themselves where the formats are equal, signs for one bit, else
+        rounded to the nearest and saturated."""
         scales = self._scales[layer.name]
         if scales.feedback == scales.weight and self._bits > 1:
             return weight
@@ -92,12 +94,12 @@ class IntegerWords:
         return requantise_(weight.to(torch.float32, copy=True), shift, self._bits, "nearest").to(self._dtype)
 
     def noise(self, layer: Layer, draw: int) -> Tensor:
-        """No rule that mirrors trains in integers (`check_trained`)."""
+        """Raises NotImplementedError: no rule that mirrors trains in integers (`check_trained`)."""
         raise NotImplementedError
 
 
 class FloatWords:
-    """Feedback in floating point: Xavier-uniform numbers, Xavier's standard deviation as the constant."""
+    """Feedback words in floating point: Xavier-uniform numbers, Xavier's standard deviation as the constant."""
 
     def __init__(self, network: Network, rule: Rule, gain: float, seed: int, dtype: torch.dtype) -> None:
         self._rule, self._gain, self._seed, self._dtype = rule, gain, seed, dtype
@@ -105,7 +107,8 @@ class FloatWords:
         self._std = {layer.name: feedback_std(network, layer, rule) for layer in network.weighted}
 
     def own(self, layer: Layer, draw: int) -> Tensor:
-        """Uniform in +-gain * sqrt(3) * std, or the magnitudes of that, or the signs times the constant."""
+        """Draw number `draw` of the layer's own numbers: uniform in +-gain * sqrt(3) * std, or the magnitudes of that,
+        or their signs times the constant."""
         generator = torch.Generator().manual_seed(derive(self._seed, "feedback", layer.name, draw))
         uniform = torch.rand(self._shapes[layer.name], generator=generator, dtype=torch.float64)
         signed = (2 * uniform - 1) * (self._gain * 3**0.5 * self._std[layer.name])
@@ -120,15 +123,15 @@ class FloatWords:
         return torch.randint(2, (samples, *layer.in_shape), generator=generator).to(self._dtype).mul_(2).sub_(1)
 
     def constant(self, layer: Layer) -> Tensor | None:
-        """One number."""
+        """The gain times Xavier's standard deviation, a scalar."""
         return torch.tensor(self._gain * self._std[layer.name], dtype=self._dtype)
 
     def sign(self, weight: Tensor) -> Tensor:
-        """Zero, also minus zero, is plus."""
+        """-1 or +1 by the weight's sign; zero, also minus zero, is plus."""
         return torch.where(weight < 0, -1.0, 1.0).to(self._dtype)
 
     def copy(self, layer: Layer, weight: Tensor) -> Tensor:
-        """The weights."""
+        """The weights themselves."""
         return weight
 
 

@@ -12,16 +12,16 @@ from fahw.learn.kernels import compiled
 from fahw.rules.rule import TERNARY_THRESHOLD, TERNARY_UNIT, Rule
 
 
-def signal_frac(rule: Rule, output_error_frac: int) -> int:
+def signal_fraction_bits(rule: Rule, output_error_frac: int) -> int:
     """Fraction bits of what a direct rule sends back from the output; a target's row of B is taken as it is."""
     if rule.signal == "targets":
         return 0
     return round(-log2(TERNARY_UNIT)) if rule.signal == "ternary" else output_error_frac
 
 
-def coded_words(rule: Rule, error: Tensor, labels: Tensor, frac: int) -> Tensor:
-    """What a direct rule sends back, `(classes, n)`, from words of `frac` fraction bits: themselves, -1, 0 and 1, or
-    one-hot."""
+def signal_words(rule: Rule, error: Tensor, labels: Tensor, frac: int) -> Tensor:
+    """The words that a direct rule sends back, `(classes, n)`, given the output error in words of `frac` fraction bits:
+    the error itself, its ternary code (-1, 0 and 1), or one-hot targets."""
     if rule.signal == "error":
         return error
     if rule.signal == "targets":
@@ -31,33 +31,35 @@ def coded_words(rule: Rule, error: Tensor, labels: Tensor, frac: int) -> Tensor:
 
 
 def ternary(error: Tensor, unit: float = 1.0) -> Tensor:
-    """-1, 0 and 1 times `TERNARY_UNIT`, by a threshold; errors lie in +-unit."""
-    kept = error.abs() > TERNARY_THRESHOLD * unit
-    return error.sign().mul_(kept).mul_(TERNARY_UNIT * unit)
+    """The error, which lies in +-unit, as -1, 0 or 1 times `TERNARY_UNIT`: 0 up to a threshold of its size."""
+    is_large = error.abs() > TERNARY_THRESHOLD * unit
+    return error.sign().mul_(is_large).mul_(TERNARY_UNIT * unit)
 
 
 def pruned_words(error: Tensor, rule: Rule, random: Tensor, form: Format) -> Tensor:
-    """As `pruned`, on words: the threshold is a word, its factor has 8 fraction bits, a chance is a byte."""
-    factor, most = pruning_factor(rule), max(1, form.limit - 1)
-    found = compiled.pruned(error, random, factor, most)
-    if found is not None:
-        return found
+    """The error words after what `pruned` does to floats: the threshold is a word, its factor has 8 fraction bits, a
+    chance is a byte of `random`."""
+    factor, largest_threshold = pruning_factor(rule), max(1, form.limit - 1)
+    compiled_words = compiled.pruned(error, random, factor, largest_threshold)
+    if compiled_words is not None:
+        return compiled_words
     size = error.to(torch.int32).abs_()
     total, count = int(size.sum()), int(size.count_nonzero())
     if not count:
         return error
-    threshold = min((2 * total * factor + (count << 8)) // (count << 9), most)
-    up = (size << 8) > random.view(error.shape).to(torch.int32) * threshold
-    return torch.where(size >= threshold, error, error.sign() * (up * threshold).to(error.dtype))
+    threshold = min((2 * total * factor + (count << 8)) // (count << 9), largest_threshold)
+    rounds_up = (size << 8) > random.view(error.shape).to(torch.int32) * threshold
+    return torch.where(size >= threshold, error, error.sign() * (rounds_up * threshold).to(error.dtype))
 
 
 def pruning_factor(rule: Rule) -> int:
-    """What the mean size of errors is multiplied by for the threshold, with 8 fraction bits."""
+    """The factor from the mean size of errors to the pruning threshold, an integer with 8 fraction bits."""
     return round(256 * rule.pruning_threshold * sqrt(pi / 2))
 
 
 def pruned(error: Tensor, rule: Rule, generator: torch.Generator) -> Tensor:
-    """Errors below the threshold t become t with their sign, by a chance of size / t, or else zero: unbiased.
+    """The errors, of which those below the threshold t became t with their sign, by a chance of size / t, or else zero:
+    the mean over the draws is the error itself.
 
     t follows from the mean size of the errors that are not zero, as if they were normal (Ye et al. 2019; Hong and Yue
     2021).
@@ -66,5 +68,5 @@ def pruned(error: Tensor, rule: Rule, generator: torch.Generator) -> Tensor:
     mean = size.sum() / size.count_nonzero().clamp(min=1)
     threshold = rule.pruning_threshold * sqrt(pi / 2) * mean
     chance = torch.rand(error.shape, generator=generator, dtype=torch.float64).to(error.device, error.dtype)
-    kept = torch.where(size > chance * threshold, error.sign() * threshold, 0.0)
-    return torch.where(size >= threshold, error, kept)
+    rounded = torch.where(size > chance * threshold, error.sign() * threshold, 0.0)
+    return torch.where(size >= threshold, error, rounded)

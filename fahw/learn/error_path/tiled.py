@@ -20,8 +20,9 @@ from fahw.learn.kernels.device import CPU
 
 
 @dataclass(frozen=True)
-class Axis:
-    """A convolution along one axis of the image: sizes and settings."""
+class ConvolutionAxis:
+    """A convolution along one axis of the image: the sizes of its input (`inside`) and output (`outside`) in pixels,
+    and its settings."""
 
     inside: int
     outside: int
@@ -33,8 +34,11 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class Tiling:
-    """Which taps reach which pixels. `rows` (row classes, kernel height) and `columns` hold 0 and 1, float64;
-    `row_of`, `column_of`: the class of every input row and column."""
+    """Which taps of a kernel reach which pixels of an image. Rows of the image that the same taps reach are a class.
+
+    `rows` (row classes, kernel height) and `columns` (column classes, kernel width) are 1 where a tap reaches a class,
+    else 0, float64; `row_of`, `column_of`: the class of every input row and column.
+    """
 
     rows: Tensor
     columns: Tensor
@@ -42,33 +46,36 @@ class Tiling:
     column_of: Tensor
 
     def sums(self, kernel: Tensor) -> Tensor:
-        """(..., kernel height, kernel width) to (..., row classes, column classes), summed over the taps that reach."""
+        """Sums over the taps that reach each class: `kernel` (..., kernel height, kernel width) gives (..., row
+        classes, column classes)."""
         return self.rows.to(kernel.dtype) @ kernel @ self.columns.to(kernel.dtype).t()
 
     def spread(self, x: Tensor, dim: int = -2) -> Tensor:
-        """Values of the classes, rows at `dim` and columns behind it, at every pixel."""
+        """The values of the classes, rows at axis `dim` and columns behind it, copied to every pixel of their class."""
         return x.index_select(dim, self.row_of).index_select(dim + 1, self.column_of)
 
 
 @lru_cache(maxsize=512)
-def tiling(height: Axis, width: Axis, device: torch.device = CPU) -> Tiling:
-    """Of an image."""
+def tiling(height: ConvolutionAxis, width: ConvolutionAxis, device: torch.device = CPU) -> Tiling:
+    """The tiling of an image with these two axes; its tensors lie on `device`."""
     (rows, row_of), (columns, column_of) = _classes(height), _classes(width)
     parts = _indicator(rows, height.kernel), _indicator(columns, width.kernel), row_of, column_of
     return Tiling(*(part.to(device) for part in parts))
 
 
-def _classes(axis: Axis) -> tuple[list[tuple[int, ...]], Tensor]:
-    """The distinct sets of taps that reach a pixel, and which one each pixel has."""
-    found: dict[tuple[int, ...], int] = {}
-    index = []
-    for place in range(axis.inside):
-        lowest = [place + axis.padding - axis.dilation * tap for tap in range(axis.kernel)]
+def _classes(axis: ConvolutionAxis) -> tuple[list[tuple[int, ...]], Tensor]:
+    """The distinct sets of taps that reach a pixel of the axis, and the index of each pixel's set."""
+    class_of_taps: dict[tuple[int, ...], int] = {}
+    class_of_pixel = []
+    for pixel in range(axis.inside):
+        offsets = [pixel + axis.padding - axis.dilation * tap for tap in range(axis.kernel)]
         taps = tuple(
-            tap for tap, at in enumerate(lowest) if at % axis.stride == 0 and 0 <= at // axis.stride < axis.outside
+            tap
+            for tap, offset in enumerate(offsets)
+            if offset % axis.stride == 0 and 0 <= offset // axis.stride < axis.outside
         )
-        index.append(found.setdefault(taps, len(found)))
-    return list(found), torch.tensor(index)
+        class_of_pixel.append(class_of_taps.setdefault(taps, len(class_of_taps)))
+    return list(class_of_taps), torch.tensor(class_of_pixel)
 
 
 def _indicator(sets: Sequence[tuple[int, ...]], size: int) -> Tensor:
@@ -81,14 +88,14 @@ def _indicator(sets: Sequence[tuple[int, ...]], size: int) -> Tensor:
 def axes(
     in_shape: Sequence[int], out_shape: Sequence[int], kernel: Sequence[int], stride: Sequence[int],
     padding: Sequence[int], dilation: Sequence[int],
-) -> tuple[Axis, Axis]:  # fmt: skip
-    """Height and width of a convolution; the shapes end with them."""
+) -> tuple[ConvolutionAxis, ConvolutionAxis]:  # fmt: skip
+    """The axes of a convolution, height and width; `in_shape` and `out_shape` end with their sizes."""
     height, width = zip(in_shape[-2:], out_shape[-2:], kernel, stride, padding, dilation, strict=True)
-    return Axis(*height), Axis(*width)
+    return ConvolutionAxis(*height), ConvolutionAxis(*width)
 
 
 def layer_tiling(layer: Layer, device: torch.device) -> Tiling:
-    """Of a convolution's image, padded already where that is not with zeros."""
+    """The tiling of a convolution's input image: of the padded one where the layer pads other than with zeros."""
     zeros = layer.padding_mode == "zeros"
     inside = layer.in_shape if zeros else [s + 2 * p for s, p in zip(layer.in_shape[1:], layer.padding, strict=True)]
     padding = layer.padding if zeros else (0, 0)

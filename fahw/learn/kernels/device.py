@@ -19,7 +19,8 @@ CPU = torch.device("cpu")
 
 
 def device_of(name: str) -> torch.device:
-    """The device `cpu`, `cuda` or `cuda:N`. Raises ConfigError for other names, and where this machine has it not."""
+    """The torch device named `cpu`, `cuda` or `cuda:N`. Raises ConfigError for other names, and for a device that this
+    machine does not have."""
     check_device(name)
     device = torch.device(name)
     if device.type == "cpu":
@@ -32,15 +33,16 @@ def device_of(name: str) -> torch.device:
         advice = "see that nvidia-smi lists one and CUDA_VISIBLE_DEVICES does not hide it, or take cpu"
         raise ConfigError(Problem("device", f"no '{name}' here, PyTorch finds no CUDA device: {advice}"))
     if (device.index or 0) >= count:
-        known = ", ".join(f"cuda:{number}" for number in range(count))
-        raise ConfigError(Problem("device", f"no '{name}' here; there is {known}"))
+        available = ", ".join(f"cuda:{number}" for number in range(count))
+        raise ConfigError(Problem("device", f"no '{name}' here; there is {available}"))
     return torch.device("cuda", device.index or 0)
 
 
 @contextmanager
-def settled(device: torch.device) -> Iterator[None]:
-    """Settings of a training: one thread of the processor, as small networks are many times slower on more; on CUDA
-    float32 products that are of float32 (no TF32), and sums in a fixed order where there is one."""
+def torch_settings(device: torch.device) -> Iterator[None]:
+    """A context with PyTorch's settings for a training: one thread of the processor, as small networks are many times
+    slower on more; on CUDA float32 products that are of float32 (no TF32), and sums in a fixed order where there is
+    one."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -52,18 +54,18 @@ def settled(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _plain_cuda() -> Iterator[None]:
-    before = [(place, name, getattr(place, name)) for place, name, _ in _wanted_of_cuda()]
+    saved = [(place, name, getattr(place, name)) for place, name, _ in _wanted_of_cuda()]
     try:
         for place, name, value in _wanted_of_cuda():
             setattr(place, name, value)
         yield
     finally:
-        for place, name, value in before:
+        for place, name, value in saved:
             setattr(place, name, value)
 
 
 def _wanted_of_cuda() -> list[tuple[Any, str, Any]]:
-    """Settings of PyTorch: where, by which name, and the value that makes CUDA compute plainly."""
+    """The settings of PyTorch that make CUDA compute plainly: the object that has them, their name, and their value."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     conv = getattr(cudnn, "conv", None)  # since torch 2.9, which raises where both ways of setting are mixed
     if conv is not None:

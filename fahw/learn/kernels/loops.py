@@ -17,14 +17,14 @@ _LANES = 16
 
 def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
     try:
-        found: Callable[..., Any] = numba.njit(loop, cache=True, error_model="numpy", nogil=True)
+        machine_code: Callable[..., Any] = numba.njit(loop, cache=True, error_model="numpy", nogil=True)
     except RuntimeError:  # no folder to keep compiled code in
-        found = numba.njit(loop, error_model="numpy", nogil=True)
-    return found
+        machine_code = numba.njit(loop, error_model="numpy", nogil=True)
+    return machine_code
 
 
 def _by_type(make: Callable[[type], Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
-    """A loop for each float type that is exact for some formats."""
+    """The compiled loop for each float type that is exact for some formats, by the type's name."""
     return {"float32": _compiled(make(np.float32)), "float64": _compiled(make(np.float64))}
 
 
@@ -45,7 +45,8 @@ def _requantise(real):
 
 
 requantise = _by_type(_requantise)
-"""out = (acc + bias of the row) * factor, rounded and saturated. acc, random and out: (rows, n)."""
+"""The loop of `compiled.requantised`: out = (acc + bias of the row) * factor, rounded and saturated. acc, random and
+out: (rows, n)."""
 
 
 def _momentum(real):
@@ -87,7 +88,8 @@ accumulator, the gradient, the velocity, the direction and the master; limits: o
 
 @_compiled
 def registers(seeds, words):
-    """Words of a register per row, as `prng.row_codes` has them, (rows, words of a row)."""
+    """Fill `words`, (rows, words of a row), with the successive values of a register per row, as `prng.row_codes` draws
+    them."""
     rows, steps = words.shape
     lanes = np.empty(_LANES, np.uint32)
     for first in range(0, rows, _LANES):
@@ -96,18 +98,18 @@ def registers(seeds, words):
             lanes[lane] = seeds[first + lane]
         for step in range(steps):
             for lane in range(count):
-                x = lanes[lane]
-                x = np.uint32(x ^ (x << np.uint32(13)))  # numba shifts in 64 bits
-                x = np.uint32(x ^ (x >> np.uint32(17)))
-                x = np.uint32(x ^ (x << np.uint32(5)))
-                lanes[lane] = x
-                words[first + lane, step] = x
+                register = lanes[lane]
+                register = np.uint32(register ^ (register << np.uint32(13)))  # numba shifts in 64 bits
+                register = np.uint32(register ^ (register >> np.uint32(17)))
+                register = np.uint32(register ^ (register << np.uint32(5)))
+                lanes[lane] = register
+                words[first + lane, step] = register
 
 
 @_compiled
 def softmax(logits, labels, table, fraction, noise, noise_bits, error, below, sums):
-    """The error of `tables.softmax_error`; how far each true logit lies below the largest, and the sums of the powers.
-    Without noise to the nearest."""
+    """Fill `error` with the error of `tables.softmax_error`, rounded to the nearest without noise; `below` with how far
+    each true logit lies below the largest, and `sums` with the sums of the powers."""
     classes, count = logits.shape
     powers = np.empty(classes, np.int64)
     for n in range(count):
@@ -131,8 +133,8 @@ def softmax(logits, labels, table, fraction, noise, noise_bits, error, below, su
 
 
 @_compiled
-def prune(error, random, factor, most, out):
-    """`signals.pruned_words` of words that lie one after the other."""
+def prune(error, random, factor, largest_threshold, out):
+    """Fill `out` with `signals.pruned_words` of `error`, words that lie one after the other."""
     total, count = np.int64(0), np.int64(0)
     for i in range(len(error)):
         size = abs(np.int64(error[i]))
@@ -140,7 +142,7 @@ def prune(error, random, factor, most, out):
         count += size > 0
     threshold = np.int64(0)
     if count:
-        threshold = min((2 * total * factor + (count << 8)) // (count << 9), most)
+        threshold = min((2 * total * factor + (count << 8)) // (count << 9), largest_threshold)
     for i in range(len(error)):
         word = np.int64(error[i])
         size = abs(word)
@@ -152,6 +154,6 @@ def prune(error, random, factor, most, out):
 
 @_compiled
 def mask(output, error, top):
-    """`tables.relu_error` of words that lie one after the other."""
+    """Zero `error` in place as `tables.relu_error` does; the words of both lie one after the other."""
     for i in range(len(error)):
         error[i] = error[i] if 0 < output[i] < top else 0

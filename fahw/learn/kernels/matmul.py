@@ -22,26 +22,27 @@ from fahw.learn.kernels.device import CPU
 
 Way = Literal["int8", "float32", "float64", "int64"]
 WAYS: tuple[Way, ...] = ("int8", "float32", "float64", "int64")
-"""Fastest first."""
+"""All ways to multiply, fastest first."""
 _MOST_SUMS, _LONGEST_SUM = 1024, 8192
-"""Sides of the matrices that a way is tried on, at most; results do not depend on how many there are."""
+"""The longest sides of the matrices that a way is tried on: how many sums (rows or columns of the result), and how many
+terms each sum has. The results of trainings do not depend on them."""
 LONGEST_EXACT = (1 << 10) - 1
-"""Products of two bytes whose sum float32 holds whatever they are."""
+"""How many products of two bytes float32 adds up exactly, whatever the bytes are."""
 _BLOCK = 1 << 19
-"""Values that are converted at a time."""
+"""How many values are converted to float32 at a time."""
 _BOUNDS: dict[Way, int] = {"int8": 1 << 31, "float32": 1 << 24, "float64": 1 << 53, "int64": 1 << 63}
 _DTYPES: dict[Way, torch.dtype] = {
     "int8": torch.int8, "float32": torch.float32, "float64": torch.float64, "int64": torch.int64,
 }  # fmt: skip
 
 
-def product(a: Tensor, b: Tensor, bound: int, way: Way | None = None, out: Tensor | None = None) -> Tensor:
-    """a @ b of integers, exact: int32 (by int8), float32, float64 (in parts by int8 or float32, if they can) or int64
-    (which alone wraps, modulo 2^64).
+def exact_matmul(a: Tensor, b: Tensor, bound: int, way: Way | None = None, out: Tensor | None = None) -> Tensor:
+    """The exact matrix product a @ b of integers, (m, n): int32 (by int8), float32, float64 (in parts by int8 or
+    float32, if they can) or int64 (which alone wraps, modulo 2^64).
 
     `a`: (m, k), `b`: (k, n), integers in any type; int8 is multiplied fastest. `bound`: at least k * max|a| * max|b|.
-    `way` forces one, and raises ValueError where that is not exact. `out`: int32 (m, n) for the product by
-    int8, where results are so large that the operating system clears new memory for each.
+    `way` forces a way; raises ValueError where that way is not exact. `out`: int32 (m, n) for the product by int8,
+    where results are so large that the operating system clears new memory for each.
     """
     if a.dtype == b.dtype == torch.int8:
         bound = min(bound, a.shape[1] << 14)
@@ -49,47 +50,49 @@ def product(a: Tensor, b: Tensor, bound: int, way: Way | None = None, out: Tenso
             return _in_blocks(a, b, bound)
         if way is None and bound >= _BOUNDS["int8"]:  # exact halves, added up, cost little more than one product
             half = a.shape[1] // 2
-            parts = (product(a[:, part], b[part], bound) for part in (slice(half), slice(half, None)))
-            return next(parts).double().add_(next(parts))
+            halves = (exact_matmul(a[:, terms], b[terms], bound) for terms in (slice(half), slice(half, None)))
+            return next(halves).double().add_(next(halves))
     a, b = _plainly_stored(a), _plainly_stored(b)
-    chosen = next((w for w in ((way,) if way else WAYS) if _usable(w, a, b, bound)), None)
-    if chosen is None:
+    fastest = next((w for w in ((way,) if way else WAYS) if _usable(w, a, b, bound)), None)
+    if fastest is None:
         raise ValueError(f"{way} is not exact here: bound {bound}, {a.dtype} x {b.dtype}")
-    if chosen == "int8":
+    if fastest == "int8":
         return torch._int_mm(a, b) if out is None else torch._int_mm(a, b, out=out)
-    if chosen == "int64":  # the processor's: CUDA multiplies no int64
+    if fastest == "int64":  # the processor's: CUDA multiplies no int64
         return torch.mm(a.cpu().long(), b.cpu().long()).to(a.device)
-    return torch.mm(a.to(_DTYPES[chosen]), b.to(_DTYPES[chosen]))
+    return torch.mm(a.to(_DTYPES[fastest]), b.to(_DTYPES[fastest]))
 
 
 def _in_blocks(a: Tensor, b: Tensor, bound: int) -> Tensor:
-    """a @ b of bytes by floats, block by block: what is converted stays in the cache, and sums that 2^24 may not hold
-    are added up in float64 of parts that it holds."""
+    """The product a @ b of bytes, computed by floats block by block: what is converted stays in the cache, and sums
+    that can pass 2^24 are added up in float64 from partial sums that cannot."""
     (m, k), n, flags = a.shape, b.shape[1], matmul_flags()
     if bound >= _BOUNDS["float32"]:
         total = torch.zeros(m, n, dtype=torch.float64)
-        for at in range(0, k, LONGEST_EXACT):
-            total.add_(_by_floats(_real(a[:, at : at + LONGEST_EXACT]), b[at : at + LONGEST_EXACT], flags))
+        for start in range(0, k, LONGEST_EXACT):
+            terms = slice(start, start + LONGEST_EXACT)
+            total.add_(_by_floats(_as_float32(a[:, terms]), b[terms], flags))
         return total
-    left = _real(a)
+    a_float32 = _as_float32(a)
     if k * n <= _BLOCK:
-        return _by_floats(left, b, flags)
-    out, size = torch.empty(m, n), max(64, _BLOCK // k)
-    for at in range(0, n, size):
-        out[:, at : at + size].copy_(_by_floats(left, b[:, at : at + size], flags))
+        return _by_floats(a_float32, b, flags)
+    out, width = torch.empty(m, n), max(64, _BLOCK // k)
+    for start in range(0, n, width):
+        out[:, start : start + width].copy_(_by_floats(a_float32, b[:, start : start + width], flags))
     return out
 
 
-def _by_floats(x: Tensor, b: Tensor, flags: tuple[str, ...]) -> Tensor:
-    """By float32 if that is exact for the shapes, else by float64."""
-    y = _real(b)
-    if is_exact("float32", x.shape[0], x.shape[1], y.shape[1], _by_columns(x), _by_columns(y), flags):
-        return torch.mm(x, y)
-    return torch.mm(x.double(), y.double())
+def _by_floats(a: Tensor, b: Tensor, flags: tuple[str, ...]) -> Tensor:
+    """The product a @ b, `a` in float32 already, computed in float32 if that is exact for the shapes, else in
+    float64."""
+    b_float32 = _as_float32(b)
+    if is_exact("float32", a.shape[0], a.shape[1], b_float32.shape[1], _by_columns(a), _by_columns(b_float32), flags):
+        return torch.mm(a, b_float32)
+    return torch.mm(a.double(), b_float32.double())
 
 
-def _real(x: Tensor) -> Tensor:
-    """In float32, without gaps, by rows or by columns as it lies."""
+def _as_float32(x: Tensor) -> Tensor:
+    """The matrix in float32 without gaps, row-major or column-major as `x` lies."""
     if x.stride(0) == 1 and 1 not in x.shape:
         return x.t().contiguous().float().t()
     return x.contiguous().float()
@@ -103,7 +106,7 @@ def int8_is_fast(device: torch.device) -> bool:
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randint(-128, 128, shape, generator=generator, dtype=torch.int8) for shape in ((64, 256), (256, 512)))
 
-    def least(multiply: Callable[[], object]) -> int:
+    def shortest_ns(multiply: Callable[[], object]) -> int:
         times = []
         for _ in range(5):
             start = time.perf_counter_ns()
@@ -112,7 +115,7 @@ def int8_is_fast(device: torch.device) -> bool:
         return min(times)
 
     try:
-        return least(lambda: torch._int_mm(a, b)) < least(lambda: torch.mm(a.float(), b.float()))
+        return shortest_ns(lambda: torch._int_mm(a, b)) < shortest_ns(lambda: torch.mm(a.float(), b.float()))
     except (RuntimeError, AttributeError):
         return False
 
@@ -138,7 +141,8 @@ def _usable(way: Way, a: Tensor, b: Tensor, bound: int) -> bool:
 
 
 def _plainly_stored(x: Tensor) -> Tensor:
-    """Row-major or column-major without gaps; a single row or column, whose strides mean nothing, row-major."""
+    """The matrix row-major or column-major without gaps; a single row or column, whose strides mean nothing,
+    row-major."""
     rows, columns = x.shape
     if x.stride() == (columns, 1) or (x.stride() == (1, rows) and 1 not in (rows, columns)):
         return x
@@ -162,9 +166,9 @@ def is_exact(
     """
     m, k, n = _trial_size(m, _MOST_SUMS), _trial_size(k, _LONGEST_SUM), _trial_size(n, _MOST_SUMS)
     return all(
-        _agrees(way, _stored(a, a_columns), _stored(b, b_columns), device)
-        for tops in ([(128, 128)] if way == "int8" else float32_magnitudes(k))
-        for a, b in worst_cases((m, k), (k, n), tops)
+        _agrees(way, _laid_out(a, a_columns), _laid_out(b, b_columns), device)
+        for magnitudes in ([(128, 128)] if way == "int8" else float32_magnitudes(k))
+        for a, b in worst_cases((m, k), (k, n), magnitudes)
     )
 
 
@@ -180,9 +184,10 @@ def float32_magnitudes(terms: int) -> list[tuple[int, int]]:
 
 
 def worst_cases(
-    a_shape: tuple[int, ...], b_shape: tuple[int, ...], tops: tuple[int, int]
+    a_shape: tuple[int, ...], b_shape: tuple[int, ...], magnitudes: tuple[int, int]
 ) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of float64 tensors: all lowest and highest, and a mixture of the extremes and noise."""
+    """Pairs of float64 tensors whose magnitudes reach `magnitudes`: all lowest and highest values, and a mixture of the
+    extremes and noise."""
     generator = torch.Generator().manual_seed(sum(a_shape) + 1009 * sum(b_shape))
 
     def noise(shape: tuple[int, ...], top: int) -> Tensor:
@@ -191,16 +196,16 @@ def worst_cases(
         high = float(max(1, top - 1))
         return torch.where(extreme == 0, -float(top), torch.where(extreme == 1, high, values))
 
-    ends = [(-float(top), float(max(1, top - 1))) for top in tops]
+    ends = [(-float(top), float(max(1, top - 1))) for top in magnitudes]
     full = [
-        (torch.full(a_shape, x, dtype=torch.float64), torch.full(b_shape, y, dtype=torch.float64))
-        for x in ends[0]
-        for y in ends[1]
+        (torch.full(a_shape, a_value, dtype=torch.float64), torch.full(b_shape, b_value, dtype=torch.float64))
+        for a_value in ends[0]
+        for b_value in ends[1]
     ]
-    return [*full, (noise(a_shape, tops[0]), noise(b_shape, tops[1]))]
+    return [*full, (noise(a_shape, magnitudes[0]), noise(b_shape, magnitudes[1]))]
 
 
-def _stored(x: Tensor, by_columns: bool) -> Tensor:
+def _laid_out(x: Tensor, by_columns: bool) -> Tensor:
     return x.t().contiguous().t() if by_columns else x
 
 

@@ -17,7 +17,7 @@ _PLACE_BITS = 24
 
 
 class Augmenter:
-    """The changes of one epoch's `count` training images."""
+    """The random changes of one epoch's `count` training images; call it to apply them."""
 
     def __init__(self, augment: Augment, seed: int, epoch: int, count: int) -> None:
         # One raw 64-bit word per image: numpy promises the generator's words for good, not its derived draws.
@@ -31,11 +31,12 @@ class Augmenter:
 
         self.padding = augment.crop_padding
         self.top, self.left = place(16), place(40)
-        """Where the cut-out starts in the padded image: `padding` leaves the image where it was."""
+        """Row (`top`) and column (`left`) at which each image's crop starts in the padded image, in pixels: at
+        `padding` it is the image as it was."""
         self.mirrored: NDArray[np.bool_] = (words & np.uint64(1)).astype(bool) & augment.horizontal_flip
 
     def __call__(self, images: Pixels, places: NDArray[np.int64]) -> Pixels:
-        """`images` `(n, channels, height, width)`, which lie at `places` of the training set, changed."""
+        """The changed `images`, `(n, channels, height, width)`, which lie at `places` of the training set."""
         if self.padding:
             pad = (self.padding, self.padding)
             padded = np.pad(images, ((0, 0), (0, 0), pad, pad))

@@ -8,40 +8,42 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fahw.learn.state.parameters import Gradient
 
-Due = tuple[dict[str, "Gradient"], float]
+DueUpdate = tuple[dict[str, "Gradient"], float]
 """Gradient sums by layer, and the learning rate of their step."""
 
 
 @dataclass(frozen=True)
 class Delays:
-    """`transport_period`: steps between two transports of the forward words to the feedback memory. `update_delay`: how
-    many steps late updates come: step t sees those of the steps up to t - 1 - delay."""
+    """The delays of a training. `transport_period`: steps between two transports of the forward words to the feedback
+    memory. `update_delay`: how many steps late updates come: step t sees those of the steps up to t - 1 - delay."""
 
     transport_period: int = 1
     update_delay: int = 0
 
 
 IN_TIME = Delays()
-"""Nothing comes late."""
+"""The delays of a training in which nothing comes late."""
 
 
-class Pending:
-    """Gradients of the last `delay` steps, which wait for their update."""
+class PendingUpdates:
+    """A queue of the gradients of the last `delay` steps, which wait for their update."""
 
     def __init__(self, delay: int = 0) -> None:
-        self.delay, self._waiting = delay, list[Due]()
+        self.delay, self._waiting = delay, list[DueUpdate]()
 
-    def next(self, gradients: dict[str, Gradient], rate: float) -> Due | None:
-        """Queue this step's gradients; those whose update comes now, none in the first `delay` steps."""
+    def next(self, gradients: dict[str, Gradient], rate: float) -> DueUpdate | None:
+        """Queue this step's gradients and return those whose update comes now, None in the first `delay` steps."""
         if not self.delay:
             return gradients, rate
-        self._waiting.append((copied(gradients), rate))
+        self._waiting.append((cloned_gradients(gradients), rate))
         return self._waiting.pop(0) if len(self._waiting) > self.delay else None
 
 
-def copied(gradients: dict[str, Gradient]) -> dict[str, Gradient]:
-    """In memory of their own: an arithmetic may use its memory again in the next step."""
+def cloned_gradients(gradients: dict[str, Gradient]) -> dict[str, Gradient]:
+    """Copies of the gradients: an arithmetic may use the memory of its gradients again in the next step."""
     return {
-        name: found._replace(weight=found.weight.clone(), bias=None if found.bias is None else found.bias.clone())
-        for name, found in gradients.items()
+        name: gradient._replace(
+            weight=gradient.weight.clone(), bias=None if gradient.bias is None else gradient.bias.clone()
+        )
+        for name, gradient in gradients.items()
     }

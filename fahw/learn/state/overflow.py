@@ -13,7 +13,7 @@ from fahw.rules.rule import Rule
 
 
 @dataclass(frozen=True)
-class Bounds:
+class AccumulatorBounds:
     """Largest magnitude that each accumulator of one weighted layer can reach before it wraps."""
 
     forward: int
@@ -22,21 +22,26 @@ class Bounds:
     bias_gradient: int
 
 
-def bounds(network: Network, layer: Layer, scales: Scales, rule: Rule, batch_size: int) -> Bounds:
-    """Worst cases of one layer's accumulators for any words of its formats."""
-    s = scales
-    products = layer.window * s.input.limit * s.weight.limit
-    bias = int(s.bias.limit * 2.0 ** (s.input.frac + s.weight.frac - s.bias.frac)) + 1 if layer.bias else 0
+def accumulator_bounds(
+    network: Network, layer: Layer, scales: Scales, rule: Rule, batch_size: int
+) -> AccumulatorBounds:
+    """The worst cases of one layer's accumulators for any words of its formats."""
+    products = layer.window * scales.input.limit * scales.weight.limit
+    bias = (
+        int(scales.bias.limit * 2.0 ** (scales.input.frac + scales.weight.frac - scales.bias.frac)) + 1
+        if layer.bias
+        else 0
+    )
     taps = prod(layer.kernel) * most_copies(layer)
     rows = layer.out_shape[0] // layer.groups * taps
     if rule.path == "direct":
         rows = network.classes * (taps if network.dfa_feedback == "tiled" else 1)
     terms = batch_size * layer.positions
-    return Bounds(
+    return AccumulatorBounds(
         forward=products + bias,
-        error=rows * s.error.limit * s.feedback.limit,
-        gradient=terms * s.delta.limit * s.input.limit,
-        bias_gradient=terms * s.delta.limit,
+        error=rows * scales.error.limit * scales.feedback.limit,
+        gradient=terms * scales.delta.limit * scales.input.limit,
+        bias_gradient=terms * scales.delta.limit,
     )
 
 
@@ -53,10 +58,12 @@ def overflow_problems(
     """One sentence for every accumulator that the worst case can wrap."""
     problems, sends = [], roles_of(network, rule).sends
     for layer in network.weighted:
-        worst = bounds(network, layer, scales[layer.name], rule, batch_size)
+        worst = accumulator_bounds(network, layer, scales[layer.name], rule, batch_size)
         sums = {"forward": worst.forward, "error": worst.error, "gradient": max(worst.gradient, worst.bias_gradient)}
-        for phase, reach in sums.items():
-            if reach >= 1 << (accumulator - 1) and (phase != "error" or layer.name in sends):
-                need = reach.bit_length() + 1
-                problems.append(f"{layer.name}: {phase} sums can need {need} bits, the accumulator has {accumulator}")
+        for phase, largest in sums.items():
+            if largest >= 1 << (accumulator - 1) and (phase != "error" or layer.name in sends):
+                bits_needed = largest.bit_length() + 1
+                problems.append(
+                    f"{layer.name}: {phase} sums can need {bits_needed} bits, the accumulator has {accumulator}"
+                )
     return tuple(problems)

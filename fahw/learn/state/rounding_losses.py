@@ -19,8 +19,9 @@ from fahw.learn.state.scales import Scales
 
 
 @dataclass(frozen=True)
-class Lost:
-    """Shares of a tensor's numbers.
+class LostShares:
+    """The shares of a tensor's numbers that rounding lost, from 0 to 1, by the kind of loss; None where a kind cannot
+    occur.
 
     `saturated`: beyond an end of the format by more than half a unit; of velocities, at an end. `underflowed`: not zero
     before rounding, and zero after. `stagnated`: of the updates that are not zero, those that cannot change the stored
@@ -33,11 +34,11 @@ class Lost:
 
 
 Stagnation = tuple[int, int]
-"""How many updates could not change anything, of how many that were not zero."""
+"""Two counts: the updates that could not change anything, and all updates that were not zero."""
 
 
 class RoundingLosses:
-    """Counts of one step; a tensor may come in parts.
+    """Counts what rounding loses in one step; a tensor may come in parts.
 
     Tensors: activation (output of a weighted layer), error (sent to a layer's input), gradient, velocity, master,
     weight; of biases bias_gradient, bias_velocity and bias.
@@ -49,39 +50,40 @@ class RoundingLosses:
     def rounded(
         self, layer: str, tensor: str, exact: Tensor, result: Tensor, form: Number, unit: float | Tensor = 1.0
     ) -> None:
-        """`exact` became `result` in a format with units of `unit`."""
-        found = losses(exact, result, form, unit)
-        self._add(layer, tensor, "saturated", found.saturated, found.values)
-        self._add(layer, tensor, "underflowed", found.underflowed, found.values)
+        """Count the numbers `exact` that became `result` in a format with units of `unit`."""
+        counts = losses(exact, result, form, unit)
+        self._add(layer, tensor, "saturated", counts.saturated, counts.values)
+        self._add(layer, tensor, "underflowed", counts.underflowed, counts.values)
 
     def stored(self, layer: str, tensor: str, x: Tensor, form: Number, unit: float = 1.0) -> None:
-        """Numbers whose values before rounding are not known: those at an end of the format."""
-        self._add(layer, tensor, "saturated", int(at_ends(x, form, unit).sum()), x.numel())
+        """Count, of numbers whose values before rounding are not known, those at an end of the format."""
+        self._add(layer, tensor, "saturated", int(at_range_ends(x, form, unit).sum()), x.numel())
 
     def changed(
-        self, layer: str, tensor: str, exact: Tensor, form: Number, unit: float | Tensor, still: Stagnation
+        self, layer: str, tensor: str, exact: Tensor, form: Number, unit: float | Tensor, stagnated: Stagnation
     ) -> None:
-        """Numbers that an update moved to `exact` before rounding; `still`: how many it could not move."""
+        """Count the numbers that an update moved to `exact` before rounding; `stagnated`: how many it could not
+        move."""
         self._add(layer, tensor, "saturated", losses(exact, exact, form, unit).saturated, exact.numel())
-        self._add(layer, tensor, "stagnated", *still)
+        self._add(layer, tensor, "stagnated", *stagnated)
 
     @property
-    def lost(self) -> dict[str, dict[str, Lost]]:
-        """Shares by layer and tensor."""
-        result: dict[str, dict[str, Lost]] = {}
+    def lost(self) -> dict[str, dict[str, LostShares]]:
+        """The shares of the numbers that were lost, by layer and tensor."""
+        result: dict[str, dict[str, LostShares]] = {}
         for (layer, tensor), kinds in self._counts.items():
             shares = {kind: count / max(1, total) for kind, (count, total) in kinds.items()}
-            result.setdefault(layer, {})[tensor] = Lost(**shares)
+            result.setdefault(layer, {})[tensor] = LostShares(**shares)
         return result
 
     def _add(self, layer: str, tensor: str, kind: str, count: int, total: int) -> None:
         kinds = self._counts.setdefault((layer, tensor), {})
-        before = kinds.get(kind, (0, 0))
-        kinds[kind] = before[0] + count, before[1] + total
+        earlier = kinds.get(kind, (0, 0))
+        kinds[kind] = earlier[0] + count, earlier[1] + total
 
 
-def at_ends(x: Tensor, form: Number, unit: float) -> Tensor:
-    """Which numbers lie at an end of their format; none of one bit."""
+def at_range_ends(x: Tensor, form: Number, unit: float) -> Tensor:
+    """A mask of the numbers that lie at an end of their format; False for all where it has one bit."""
     if isinstance(form, Float):
         return x.abs() >= form.largest
     if form.bits == 1:
@@ -89,14 +91,17 @@ def at_ends(x: Tensor, form: Number, unit: float) -> Tensor:
     return (x == form.lowest * unit) | (x == form.highest * unit)
 
 
-def stored_at_ends(parameters: list[Parameters], bits: dict[str, int]) -> dict[str, float]:
-    """The share of integers at an end of their range, by kind of tensor; none of one bit."""
+def saturated_shares(parameters: list[Parameters], bits: dict[str, int]) -> dict[str, float]:
+    """The share of the stored integers at an end of their range, from 0 to 1, by kind of tensor (`weight`, `master`,
+    `optimizer`); kinds of one bit are left out. `bits`: the width of every kind."""
     stored = {
         "weight": [p.weight.flatten() for p in parameters],
         "master": [p.master.flatten() for p in parameters],
         "optimizer": [state.flatten() for p in parameters for state in p.states],
     }
-    ends = {kind: [at_ends(x, fixed(width), 1.0) for x in stored[kind]] for kind, width in bits.items() if width > 1}
+    ends = {
+        kind: [at_range_ends(x, fixed(width), 1.0) for x in stored[kind]] for kind, width in bits.items() if width > 1
+    }
     return {kind: share(parts) for kind, parts in ends.items()}
 
 
@@ -105,17 +110,18 @@ def share(parts: list[Tensor]) -> float:
     return float(torch.cat(parts).double().mean()) if parts else 0.0
 
 
-def in_vain(units: Tensor, mode: Rounding, random_bits: int) -> Stagnation:
-    """Of updates in units of the last place that are not zero, those too small to change anything."""
+def count_stagnated(units: Tensor, mode: Rounding, random_bits: int) -> Stagnation:
+    """How many updates are too small to change anything, of how many that are not zero. `units`: the updates in units
+    of the last place; `random_bits`: of a random number of stochastic rounding."""
     if mode == "nearest":
-        small = units.abs() <= 0.5
+        too_small = units.abs() <= 0.5
     else:  # a little less than nothing goes down by one unit, under stochastic rounding for one word of random bits
-        small = (units >= 0) & (units < (1.0 if mode == "floor" else 2.0**-random_bits))
-    wanted = units != 0
-    return int((small & wanted).sum()), int(wanted.sum())
+        too_small = (units >= 0) & (units < (1.0 if mode == "floor" else 2.0**-random_bits))
+    nonzero = units != 0
+    return int((too_small & nonzero).sum()), int(nonzero.sum())
 
 
-def note_update(
+def record_update_losses(
     counter: RoundingLosses, parameters: dict[str, Parameters], gradients: dict[str, Gradient],
     scales: dict[str, Scales], states: int,
 ) -> None:  # fmt: skip

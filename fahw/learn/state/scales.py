@@ -16,12 +16,12 @@ from fahw.network.recipe import Tuning
 from fahw.rules.rule import Rule
 
 BIAS_RANGE = 2.0
-"""Largest bias that a master of any width holds."""
+"""The largest bias that a master of any width holds."""
 
 
 @dataclass(frozen=True)
 class Scales:
-    """All formats around one weighted layer; static, known before training.
+    """All fixed-point formats around one weighted layer; static, known before training.
 
     `input`: its input words. `delta`: the error at its output, `error`: at its input. A gradient is its accumulator
     shifted right by `gradient_shift`.
@@ -55,26 +55,26 @@ def network_scales(
         result[layer.name] = scales
         return scales.output.frac
 
-    _value_fracs(network, precision.number("activation"), output_frac)
+    _fraction_bits(network, precision.number("activation"), output_frac)
     return result
 
 
-def value_fracs(network: Network, precision: Precision, scales: dict[str, Scales]) -> dict[str, int]:
-    """Fraction bits of every layer's output and of the input, by name."""
-    return _value_fracs(network, precision.number("activation"), lambda layer, _: scales[layer.name].output.frac)
+def fraction_bits(network: Network, precision: Precision, scales: dict[str, Scales]) -> dict[str, int]:
+    """The number of fraction bits of every layer's output and of the network's input, by layer name."""
+    return _fraction_bits(network, precision.number("activation"), lambda layer, _: scales[layer.name].output.frac)
 
 
-def _value_fracs(network: Network, form: Number, output_frac: Callable[[Layer, int], int]) -> dict[str, int]:
-    """tanh and sigmoid have all their bits behind the point, an add has the fewest of what it adds; the others keep
-    what they read. `output_frac`: of a weighted layer, given its input's."""
-    whole = 0 if one_magnitude(form) else form.bits - 1
-    fracs = {INPUT: whole}
+def _fraction_bits(network: Network, form: Number, output_frac: Callable[[Layer, int], int]) -> dict[str, int]:
+    """The numbers of `fraction_bits`. tanh and sigmoid have all their bits behind the point, an add has the fewest of
+    what it adds; the others keep what they read. `output_frac` gives a weighted layer's from those of its input."""
+    all_fraction_bits = 0 if one_magnitude(form) else form.bits - 1
+    fracs = {INPUT: all_fraction_bits}
     for layer in network.layers:
-        read = [fracs[source] for source in layer.sources]
+        source_fracs = [fracs[source] for source in layer.sources]
         if layer.weighted:
-            fracs[layer.name] = output_frac(layer, read[0])
+            fracs[layer.name] = output_frac(layer, source_fracs[0])
         else:
-            fracs[layer.name] = whole if layer.kind in ("tanh", "sigmoid") else min(read)
+            fracs[layer.name] = all_fraction_bits if layer.kind in ("tanh", "sigmoid") else min(source_fracs)
     return fracs
 
 
@@ -84,17 +84,17 @@ def _layer_scales(
 ) -> Scales:  # fmt: skip
     ranges, bits, number = tuning.ranges_of(layer.name), precision.bits, precision.number
     largest = ranges.weight_headroom * layer.xavier_bound
-    wide = frac_of(number("weight"), largest)
-    weight = Format(bits("weight"), wide)
+    weight_frac = frac_of(number("weight"), largest)
+    weight = Format(bits("weight"), weight_frac)
     if one_magnitude(number("weight")):
         weight = Format(bits("weight"), -nearest_log2(layer.xavier_std))
     activation = frac_of(number("activation"), ranges.activation)
     logit_bits = activation - frac_of(number("activation"), ranges.activation * ranges.logit_headroom)
-    given = precision.scale.given
-    weight = replace(weight, frac=given("weight", weight.frac))
-    master = frac_of(number("master"), largest) + given("weight", wide) - wide
+    configured = precision.scale.given
+    weight = replace(weight, frac=configured("weight", weight.frac))
+    master = frac_of(number("master"), largest) + configured("weight", weight_frac) - weight_frac
     inputs = Format(bits("activation"), input_frac)
-    error = Format(bits("error"), given("error", frac_of(number("error"), ranges.error)))
+    error = Format(bits("error"), configured("error", frac_of(number("error"), ranges.error)))
     delta = Format(bits("error"), 0 if number("error") == TERNARY else bits("error") - 1) if last else error
     shift, bias_shift = gradient_shifts(precision, batch_size * layer.positions)
     gradient = Format(bits("gradient"), delta.frac + inputs.frac - shift)
@@ -105,7 +105,7 @@ def _layer_scales(
         weight=weight,
         master=Format(bits("master"), master),
         bias=Format(bits("master"), frac_of(number("master"), BIAS_RANGE)),
-        output=Format(bits("activation"), given("activation", activation) - (logit_bits if last else 0)),
+        output=Format(bits("activation"), configured("activation", activation) - (logit_bits if last else 0)),
         delta=delta,
         error=error,
         feedback=feedback_format(network, layer, rule, precision, weight, tuning.feedback_gain),
@@ -119,14 +119,16 @@ def _layer_scales(
 
 
 def gradient_shifts(precision: Precision, terms: int) -> tuple[int, int]:
-    """Right shifts of the weight and bias gradients' accumulators, sums of `terms` each: room for a random sum."""
+    """The right shifts, in bits, of the weight and bias gradients' accumulators, sums of `terms` each: they leave room
+    for a sum of random signs."""
     growth = (ceil_log2(terms) + 1) // 2 + 1
     bias = precision.bits("error") - 1 + growth - precision.bits("gradient")
     return max(0, bias + precision.bits("activation") - 1), max(0, bias)
 
 
 def feedback_std(network: Network, layer: Layer, rule: Rule) -> float:
-    """Standard deviation of an own feedback matrix before the gain: Xavier's, of the matrix's own fans if direct."""
+    """The standard deviation of a feedback matrix with numbers of its own, before the gain: Xavier's, from the fans of
+    the layer, or of the matrix if the rule is direct."""
     if rule.path != "direct":
         return layer.xavier_std
     rows, columns, *kernel = feedback_shape(layer, network.classes, True, network.dfa_feedback == "tiled")
@@ -136,7 +138,7 @@ def feedback_std(network: Network, layer: Layer, rule: Rule) -> float:
 def feedback_format(
     network: Network, layer: Layer, rule: Rule, precision: Precision, weight: Format, gain: float
 ) -> Format:
-    """Format of the words that send the error to the layer's input. Own words of 4 bits and fewer are odd integers
+    """The format of the words that send the error to the layer's input. Own words of 4 bits and fewer are odd integers
     up to 2^bits - 1, so as integers they are a bit wider; ternary ones have the unit of one bit."""
     bits, single = precision.bits("feedback"), one_magnitude(precision.number("feedback"))
     if rule.magnitude == "weight" and not single:

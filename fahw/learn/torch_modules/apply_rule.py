@@ -23,8 +23,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fahw.errors import ConfigError, Problem, a_kind, suggestion, whole
-from fahw.learn.torch_modules.autograd_call import Call, Local, State, Wrapping, calls_below, inbox_of
-from fahw.learn.torch_modules.copies import copied
+from fahw.learn.torch_modules.autograd_call import (
+    LayerCall,
+    LayerState,
+    Local,
+    WrappedNetwork,
+    calls_below,
+    signal_inbox,
+)
+from fahw.learn.torch_modules.copies import module_copy
 from fahw.learn.torch_modules.weighted_products import (
     ConvProducts,
     LinearProducts,
@@ -40,37 +47,39 @@ from fahw.rules.rule import MIRROR_RATE, MIRROR_SAMPLES, Rule
 M = TypeVar("M", bound=nn.Module)
 
 
-class _Wrapped(nn.Module):
-    """What wrapped layers have in common; the layer's own class supplies the parameters."""
+class _WrappedLayer(nn.Module):
+    """The part that all wrapped layers have in common; the layer's own class supplies the parameters."""
 
-    fahw: State
+    fahw: LayerState
     fahw_feedback: Tensor | None
     weight: Tensor
     training: bool
 
     def run(
-        self, given: Tensor, x: Tensor, padded: Tensor, bias: Tensor | None, products: Products,
+        self, module_input: Tensor, x: Tensor, padded: Tensor, bias: Tensor | None, products: Products,
         unpad: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:  # fmt: skip
-        """The layer's output. `x` is what was `given`, with a batch axis; `padded` is computed from `x` and differs
-        where the layer pads other than with zeros, and `unpad` takes an error back."""
+        """The layer's output. `x` is the `module_input` with a batch axis; `padded` is computed from `x` and differs
+        where the layer pads other than with zeros, and `unpad` takes an error back from its shape to that of `x`."""
         rule = self.fahw.rule
-        below = calls_below(x, self.fahw.network) if torch.is_grad_enabled() and x.requires_grad else ()
-        direct = rule.path == "direct" and bool(below)
+        calls_below_input = calls_below(x, self.fahw.network) if torch.is_grad_enabled() and x.requires_grad else ()
+        direct = rule.path == "direct" and bool(calls_below_input)
         if self.training:
             self.fahw.draws += 1
-            if below and rule.learned == "mirror":
+            if calls_below_input and rule.learned == "mirror":
                 self._mirror(padded, products)
-        magnitude = self._magnitude(rule) if below and not direct else None
-        inbox = inbox_of(given) if direct and self.fahw.blocked else None
-        call = Call(self, products, below, unpad, inbox)
-        tap, x_local = (x, padded.detach()) if direct else (None, padded)
-        out: Tensor = Local.apply(tap, x_local, self.weight, bias, magnitude, call)  # type: ignore[no-untyped-call]
+        magnitude = self._magnitude(rule) if calls_below_input and not direct else None
+        inbox = signal_inbox(module_input) if direct and self.fahw.blocked else None
+        call = LayerCall(self, products, calls_below_input, unpad, inbox)
+        signal_input, x_local = (x, padded.detach()) if direct else (None, padded)
+        arguments = (signal_input, x_local, self.weight, bias, magnitude, call)
+        out: Tensor = Local.apply(*arguments)  # type: ignore[no-untyped-call]
         return out
 
     def direct_matrix(self, outputs: int, x_shape: torch.Size, tiled: bool) -> Tensor:
-        """The own matrix of a direct rule for an input (n, ...), drawn when first needed: (outputs, values of one
-        sample), or the kernel (outputs, channels, kernel height, kernel width)."""
+        """The layer's feedback matrix under a direct rule for an input of shape `x_shape`, (n, ...), drawn when first
+        needed: (outputs, values of one sample), or the kernel (outputs, channels, kernel height, kernel width) if
+        `tiled`. Raises ConfigError where an earlier input had another shape."""
         shape = (outputs, x_shape[1], *self.weight.shape[2:]) if tiled else (outputs, x_shape[1:].numel())
         if self.fahw_feedback is None:
             fans = (shape[0] + shape[1]) * prod(shape[2:])
@@ -78,15 +87,17 @@ class _Wrapped(nn.Module):
             binary = self.fahw.rule.magnitude == "constant"
             self.fahw_feedback = torch.where(drawn < 0, -std, std).to(drawn.dtype) if binary else drawn
         if self.fahw_feedback.shape != shape:
-            before = tuple(self.fahw_feedback.shape)
+            shape_before = tuple(self.fahw_feedback.shape)
             message = (
-                f"its feedback matrix is {before} (outputs, inputs), but {shape} is needed now; keep the image size"
+                f"its feedback matrix is {shape_before} (outputs, inputs), but {shape} is needed now;"
+                " keep the image size"
             )
             raise ConfigError(Problem(f"layer '{self.fahw.name}'", message))
         return self.fahw_feedback
 
     def _magnitude(self, rule: Rule) -> Tensor | None:
-        """Magnitude of the feedback weights (with its sign where the rule has its own), shaped as the weight."""
+        """The magnitude of the feedback weights (with its sign where the rule has its own), shaped as the weight or a
+        scalar; None where it is the weight's."""
         if rule.magnitude == "weight":
             return None
         if rule.magnitude == "own" and self.fahw_feedback is not None:
@@ -101,11 +112,12 @@ class _Wrapped(nn.Module):
         self.fahw_feedback = drawn if rule.sign == "own" else drawn.abs()
         return self.fahw_feedback
 
-    def adopt(self, state: State) -> None:
-        """Follow a rule; feedback weights that learn are drawn now, so that an optimizer or a checkpoint has them."""
+    def adopt(self, state: LayerState) -> None:
+        """Make the layer follow the rule of `state`. Feedback weights that learn are drawn now, so that an optimizer or
+        a checkpoint has them."""
         self.fahw = state
-        for kept in (self._buffers, self._parameters):  # of a rule that was there before
-            kept.pop("fahw_feedback", None)
+        for registered in (self._buffers, self._parameters):  # of a rule that was there before
+            registered.pop("fahw_feedback", None)
         self.register_buffer("fahw_feedback", None, persistent=state.rule.learned == "mirror")
         if state.rule.learned:
             shape = tuple(self.weight.shape)
@@ -117,18 +129,19 @@ class _Wrapped(nn.Module):
 
     @torch.no_grad()
     def _mirror(self, padded: Tensor, products: Products) -> None:
-        """Feedback weights go towards the mean outer product of noise and the layer's answers to it, without bias."""
+        """Move the feedback weights towards the mean outer product of noise and the layer's answers to it, without
+        bias."""
         assert self.fahw_feedback is not None
         weight = self.weight
-        conv = isinstance(products, ConvProducts)
+        is_conv = isinstance(products, ConvProducts)
         samples = MIRROR_SAMPLES
         device = weight.device.type
         # What is learned is kept in the weights' precision.
         with torch.autocast(device, enabled=False) if device in ("cpu", "cuda") else nullcontext():
-            if conv:
+            if is_conv:
                 answer = products.forward(padded[:1].to(weight.dtype), weight, None)
                 samples = -(-MIRROR_SAMPLES // answer[0, 0].numel())
-            shape = (samples, *(padded.shape[1:] if conv else padded.shape[-1:]))
+            shape = (samples, *(padded.shape[1:] if is_conv else padded.shape[-1:]))
             noise = torch.randint(2, shape, generator=self.fahw.generator("mirror")).to(weight.device, weight.dtype)
             noise = noise * 2 - 1
             answer = products.forward(noise, weight, None)
@@ -142,19 +155,21 @@ class _Wrapped(nn.Module):
         return xavier_uniform(shape, fans, self.weight, self.fahw.seed, "feedback", self.fahw.name, draw)
 
 
-class WrappedLinear(_Wrapped, nn.Linear):
+class WrappedLinear(_WrappedLayer, nn.Linear):
     """A linear layer that sends its error down as a rule says."""
 
     def forward(self, input: Tensor) -> Tensor:
+        """The output (..., out) for an input (..., in), as `nn.Linear` computes it."""
         x = input.unsqueeze(0) if input.ndim == 1 else input
         out = self.run(input, x, x, self.bias, LinearProducts())
         return out.squeeze(0) if input.ndim == 1 else out
 
 
-class WrappedConv2d(_Wrapped, nn.Conv2d):
+class WrappedConv2d(_WrappedLayer, nn.Conv2d):
     """A convolution that sends its error down as a rule says."""
 
     def forward(self, input: Tensor) -> Tensor:
+        """The output for images (n, channels, height, width) or one of them, as `nn.Conv2d` computes it."""
         x = input.unsqueeze(0) if input.ndim == 3 else input
         padded, padding, unpad = x, self.padding, None
         if isinstance(padding, str) or self.padding_mode != "zeros":
@@ -167,12 +182,12 @@ class WrappedConv2d(_Wrapped, nn.Conv2d):
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         return functional.pad(x, self._reversed_padding_repeated_twice, mode)
 
-    def _unpad(self, shape: torch.Size, g: Tensor) -> Tensor:
-        """The adjoint of `_pad`."""
+    def _unpad(self, shape: torch.Size, error: Tensor) -> Tensor:
+        """The error at the unpadded input, of `shape`, from that at the padded one: the adjoint of `_pad`."""
         with torch.enable_grad():
-            x = g.new_zeros(shape, requires_grad=True)
-            (below,) = torch.autograd.grad(self._pad(x), x, g)
-        return below
+            x = error.new_zeros(shape, requires_grad=True)
+            (x_error,) = torch.autograd.grad(self._pad(x), x, error)
+        return x_error
 
 
 _WRAPPED: dict[type[nn.Module], type[nn.Module]] = {
@@ -210,24 +225,24 @@ def apply_rule(
     """
     a_kind("module", module, nn.Module, "a torch.nn.Module")
     whole("seed", seed, 0, 2**63)
-    _known("rule", rule, RULES)
-    _known("dfa_feedback", dfa_feedback, get_args(DirectFeedback))
-    _known("dfa_residual", dfa_residual, get_args(DirectResidual))
+    _check_choice("rule", rule, RULES)
+    _check_choice("dfa_feedback", dfa_feedback, get_args(DirectFeedback))
+    _check_choice("dfa_residual", dfa_residual, get_args(DirectResidual))
     problems = _problems(module)
     if problems:
         raise ConfigError(problems)
-    wrapped = copied(module)
-    network = Wrapping()
+    wrapped = module_copy(module)
+    network = WrappedNetwork()
     for name, layer in wrapped.named_modules():
         if type(layer) in _WRAPPED:
             # The class is exchanged, not the object: hooks, settings and the names of the parameters stay.
             layer.__class__ = _WRAPPED[type(layer)]
             blocked, tiled = dfa_residual == "blocked", dfa_feedback == "tiled"
-            layer.adopt(State(name, RULES[rule], seed, network, tiled, blocked))
+            layer.adopt(LayerState(name, RULES[rule], seed, network, tiled, blocked))
     return wrapped
 
 
-def _known(what: str, value: str, choices: Iterable[str]) -> None:
+def _check_choice(what: str, value: str, choices: Iterable[str]) -> None:
     names = list(choices)
     a_kind(what, value, str, f"one of {', '.join(names)}")
     if value not in names:
@@ -243,36 +258,40 @@ def feedback_weights(module: nn.Module) -> dict[str, Tensor]:
     not made.
     """
     a_kind("module", module, nn.Module, "a torch.nn.Module")
-    layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, _Wrapped)]
+    layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, _WrappedLayer)]
     if not layers:
         raise ConfigError(Problem("module", "has no learning rule; use what apply_rule returns"))
     return {name: layer.fahw.used.detach().clone() for name, layer in layers if layer.fahw.used is not None}
 
 
 def _problems(module: nn.Module) -> list[Problem]:
-    """All that stands against wrapping, with its place."""
+    """All reasons why the module cannot be wrapped, each with its place."""
     names: dict[nn.Module, list[str]] = {}
     for name, layer in module.named_modules(remove_duplicate=False):
         names.setdefault(layer, []).append(name)
     problems = []
     for layer, (name, *others) in names.items():
-        own = {key for key, _ in layer.named_parameters(recurse=False)}
-        own -= {"fahw_feedback"} if isinstance(layer, _Wrapped) else set()
+        parameter_names = {key for key, _ in layer.named_parameters(recurse=False)}
+        parameter_names -= {"fahw_feedback"} if isinstance(layer, _WrappedLayer) else set()
         place = f"module '{name}'" if name else "the module itself"
-        if own and others:
+        if parameter_names and others:
             message = f"is also '{others[0]}': every use would need feedback weights of its own"
             problems.append(Problem(place, message))
-        elif type(layer) in (*_WRAPPED, *_EXACT) and own <= {"weight", "bias"} and "weight" in own:
+        elif (
+            type(layer) in (*_WRAPPED, *_EXACT)
+            and parameter_names <= {"weight", "bias"}
+            and "weight" in parameter_names
+        ):
             continue
-        elif own:
-            problems.append(Problem(place, _why_not(layer, own)))
+        elif parameter_names:
+            problems.append(Problem(place, _why_not(layer, parameter_names)))
     if not problems and not any(type(layer) in _WRAPPED for layer in names):
         problems.append(Problem("module", "has no Linear or Conv2d layer, so that there is nothing to apply a rule to"))
     return problems
 
 
-def _why_not(layer: nn.Module, own: set[str]) -> str:
-    kind, parameters = type(layer).__name__, ", ".join(sorted(own))
+def _why_not(layer: nn.Module, parameter_names: set[str]) -> str:
+    kind, parameters = type(layer).__name__, ", ".join(sorted(parameter_names))
     if isinstance(layer, nn.Linear | nn.Conv2d):
         return f"is a {kind} with changed parameters or forward pass ({parameters}); only the plain layer can be taken"
     return (

@@ -4,8 +4,8 @@
 its input is the rule's: its own error through the feedback weights (layer by layer), or the network's output error
 through them (direct). The layer-to-layer product of a direct rule is not computed.
 
-How the error of the output gets to all layers: every node carries a `Call`, and a call finds those directly below it
-by walking autograd's graph from its input down to the next such nodes. The call that no other found is the output's;
+How the error of the output gets to all layers: every node carries a `LayerCall`, and a call finds those directly below
+it by walking autograd's graph from its input down to the next such nodes. The call that no other found is the output's;
 it runs first in the backward pass and leaves the error with all calls below.
 """
 
@@ -28,46 +28,47 @@ from fahw.prng import derive
 from fahw.rules.rule import Rule
 
 
-class Wrapping:
-    """Stands for one wrapped network: the layers of one copy share one, so that networks may feed each other."""
+class WrappedNetwork:
+    """The identity of one wrapped network, without content: the layers of one copy share it, so that networks may feed
+    each other."""
 
 
 @dataclass(eq=False)
-class State:
-    """What a wrapped layer knows beside its parameters. `draws` counts its training-mode forward passes; `used` is what
-    the last backward pass used. `tiled`, `blocked`: how a direct rule sends the error to convolutions, and whether only
-    it reaches the layer's input."""
+class LayerState:
+    """What a wrapped layer knows beside its parameters. `draws` counts its training-mode forward passes; `used` is the
+    feedback matrix that the last backward pass used. `tiled`: a direct rule sends the error to convolutions through a
+    kernel; `blocked`: only that error reaches the layer's input."""
 
     name: str
     rule: Rule
     seed: int
-    network: Wrapping
+    network: WrappedNetwork
     tiled: bool = False
     blocked: bool = True
     draws: int = 0
     used: Tensor | None = None
 
     def generator(self, use: str) -> torch.Generator:
-        """Random numbers of the layer's last training-mode forward pass, for one use."""
+        """A generator of the random numbers of the layer's last training-mode forward pass, for one use."""
         return torch.Generator().manual_seed(derive(self.seed, use, self.name, self.draws))
 
 
 @dataclass(eq=False)
-class Call:
+class LayerCall:
     """One use of a layer in one forward pass. `below`: the calls that its input depends on, without others between.
 
     `unpad`: takes an error from the padded input to the input. `inbox`: where a direct rule leaves the signal for the
     input, so that nothing else reaches it.
     """
 
-    layer: Wrapped
+    layer: FeedbackLayer
     products: Products
-    below: tuple[Call, ...]
+    below: tuple[LayerCall, ...]
     unpad: Callable[[Tensor], Tensor] | None = None
-    inbox: Inbox | None = None
+    inbox: SignalInbox | None = None
     names: frozenset[str] = field(init=False)
     consumed: bool = False
-    output: Call | None = None
+    output: LayerCall | None = None
     output_error: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -80,8 +81,8 @@ class Call:
             call.consumed = True
 
     @property
-    def state(self) -> State:
-        """The layer's state."""
+    def state(self) -> LayerState:
+        """The state of the call's layer."""
         return self.layer.fahw
 
     @cached_property
@@ -91,7 +92,7 @@ class Call:
 
     @cached_property
     def sends(self) -> bool:
-        """Whether an error is needed below."""
+        """Whether a layer below needs the error that this one would send down."""
         if self.state.rule.trains == "all":
             return True
         return any(call.learns or (call.sends and self.state.rule.path == "layerwise") for call in self.below)
@@ -102,7 +103,8 @@ class Call:
         return not self.below or self.state.rule.reads_weight
 
     def feedback(self, weight: Tensor | None, magnitude: Tensor | None) -> Tensor:
-        """The matrix of a layer-by-layer rule, shaped as the weight; noted as used, save the first layer's."""
+        """The feedback matrix of a layer-by-layer rule, shaped as the weight; stored in `LayerState.used`, save the
+        first layer's."""
         rule = self.state.rule
         if not self.below or rule.magnitude == "weight":
             assert weight is not None
@@ -116,19 +118,21 @@ class Call:
 
     def hand_down(self, error: Tensor) -> None:
         """Leave the error of the output, (n, ...), with every call that the output depends on."""
-        pending, seen = [self], {self}
+        pending, visited = [self], {self}
         while pending:
             call = pending.pop()
             if call.output is not None and call.output is not self:
                 message = f"and '{self.state.name}' are both outputs; a direct rule has the error of one output only"
                 raise ConfigError(Problem(f"layer '{call.output.state.name}'", message))
             call.output, call.output_error = self, error
-            fresh = [under for under in call.below if under not in seen]
-            pending += fresh
-            seen.update(fresh)
+            unvisited = [lower_call for lower_call in call.below if lower_call not in visited]
+            pending += unvisited
+            visited.update(unvisited)
 
     def direct_signal(self, layout: Layout, padded: torch.Size, out: torch.Size) -> Tensor:
-        """The output's error through the layer's own matrix, as an error at the layer's input, (n, ...)."""
+        """The signal of a direct rule: the output's error through the layer's feedback matrix, as an error at the
+        layer's input, (n, ...), in the input's layout. Raises ConfigError where the output has no error, or another
+        batch size."""
         shape, strides = layout
         error, self.output_error = self.output_error, None
         place = f"layer '{self.state.name}'"
@@ -143,51 +147,54 @@ class Call:
         self.state.used, words = matrix, matrix.to(rows.dtype)
         if tiled:
             assert isinstance(self.products, ConvProducts)
-            below = self.products.tiled(rows, words, padded, out)
-            signal = below if self.unpad is None else self.unpad(below)
+            signal_below = self.products.tiled(rows, words, padded, out)
+            signal = signal_below if self.unpad is None else self.unpad(signal_below)
         else:
-            signal = _through(rows, words, shape, strides)
+            signal = _signal_shaped(rows, words, shape, strides)
         if self.inbox is not None:
             self.inbox.append((_backward_pass(), signal))
         return signal
 
 
-class Wrapped(Protocol):
-    """What a call needs of its layer."""
+class FeedbackLayer(Protocol):
+    """A layer with feedback weights, as its calls need it."""
 
-    fahw: State
+    fahw: LayerState
 
-    def direct_matrix(self, outputs: int, x_shape: torch.Size, tiled: bool) -> Tensor: ...
+    def direct_matrix(self, outputs: int, x_shape: torch.Size, tiled: bool) -> Tensor:
+        """The feedback matrix of a direct rule from `outputs` network outputs to an input of shape `x_shape`."""
 
 
 class Local(Function):
     """A weighted layer with exact gradients of its parameters.
 
-    Inputs: `tap`, the layer's input where a direct rule sends it the output's error (else None); `x`, the input,
-    padded, and cut off from the graph where there is a tap; weight; bias or None; the magnitude that the feedback
-    weights have (or the matrix itself); the call.
+    Inputs: `signal_input`, the layer's input where a direct rule sends it the output's error (else None); `x`, the
+    input, padded, and cut off from the graph where there is a `signal_input`; weight; bias or None; the magnitude that
+    the feedback weights have (or the matrix itself); the call.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
-        tap: Tensor | None,
+        signal_input: Tensor | None,
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
         magnitude: Tensor | None,
-        call: Call,
+        call: LayerCall,
     ) -> Tensor:
+        """The layer's output; keeps for the backward pass what the rule needs there, and no more."""
         _, sends, learns, *_ = ctx.needs_input_grad
         ctx.set_materialize_grads(False)
         ctx.fahw_call = call
-        ctx.tap_layout = None if tap is None else layout_of(tap)
+        ctx.signal_layout = None if signal_input is None else layout_of(signal_input)
         ctx.layouts = layout_of(x), layout_of(weight)
         ctx.save_for_backward(x if learns else None, weight if sends and call.reads_weight else None, magnitude)
         return call.products.forward(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, ...]:
+        """The gradients of the six inputs of `forward`, given the error `g` at the output; None where there is none."""
         if g is None:  # nothing above sends an error
             return (None,) * 6
         # Gradients are recorded only where a second derivative is wanted; the check costs as much as a small layer.
@@ -195,9 +202,9 @@ class Local(Function):
 
 
 def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-    call: Call = ctx.fahw_call
+    call: LayerCall = ctx.fahw_call
     x, weight, magnitude = ctx.saved_tensors
-    tapped, sends, learns, biased, follows, _ = ctx.needs_input_grad
+    takes_signal, sends, learns, biased, follows, _ = ctx.needs_input_grad
     x_layout, weight_layout = ctx.layouts
     rule = call.state.rule
     if rule.path == "direct" and not call.consumed:
@@ -205,9 +212,9 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     if rule.pruned and call.consumed:
         g = pruned(g, rule, call.state.generator("pruning"))
     if call.below and not call.sends:
-        tapped = sends = False
+        takes_signal = sends = False
     learns, biased = learns and call.learns, biased and call.learns
-    signal = call.direct_signal(ctx.tap_layout, x_layout[0], g.shape) if tapped else None
+    signal = call.direct_signal(ctx.signal_layout, x_layout[0], g.shape) if takes_signal else None
     # Under autocast the error is narrower than what was saved.
     feedback = call.feedback(weight, magnitude).to(g.dtype) if sends else weight_layout
     parts = call.products.backward(g, x.to(g.dtype) if learns else x_layout, feedback, biased)
@@ -215,7 +222,8 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _signal(rule: Rule, error: Tensor) -> Tensor:
-    """What a direct rule sends back from the output, given the gradient there of a loss that is a mean over the batch.
+    """The signal that a direct rule sends back from the output, given there the gradient of a loss that is a mean over
+    the batch.
 
     Targets are where that gradient is negative, as under a cross-entropy, one-hot over the size of the batch.
     """
@@ -225,37 +233,37 @@ def _signal(rule: Rule, error: Tensor) -> Tensor:
     return ternary(error, unit) if rule.signal == "ternary" else error
 
 
-def _through(rows: Tensor, words: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
-    """rows @ words as `shape`. Where the channels of an image lie innermost, so do the signal's: to turn the words is
-    cheaper than to turn what comes out, or to let every layer below mix two memory formats."""
+def _signal_shaped(rows: Tensor, words: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
+    """The product rows @ words in the given shape. Where the channels of an image lie innermost, so do the signal's: to
+    permute the words is cheaper than to permute the result, or to let every layer below mix two memory formats."""
     if len(shape) != 4 or strides[1] != 1 or shape[1] == 1:
         return (rows @ words).reshape(shape)
-    turned = words.view(-1, *shape[1:]).permute(0, 2, 3, 1).flatten(1)
-    return (rows @ turned).view(-1, *shape[2:], shape[1]).permute(0, 3, 1, 2)
+    channels_last_words = words.view(-1, *shape[1:]).permute(0, 2, 3, 1).flatten(1)
+    return (rows @ channels_last_words).view(-1, *shape[2:], shape[1]).permute(0, 3, 1, 2)
 
 
 _refusing = once_differentiable(_backward)
 
 
-def calls_below(x: Tensor, network: Wrapping) -> tuple[Call, ...]:
+def calls_below(x: Tensor, network: WrappedNetwork) -> tuple[LayerCall, ...]:
     """The calls of this network's layers that `x` depends on with none of them between, by way of autograd's graph."""
-    found: list[Call] = []
-    seen: set[Any] = set()  # holds the nodes alive: their identity is only then stable
+    calls: list[LayerCall] = []
+    visited: set[Any] = set()  # holds the nodes alive: their identity is only then stable
     pending: list[Any] = [x.grad_fn]
     while pending:
         node = pending.pop()
-        if node is None or node in seen:
+        if node is None or node in visited:
             continue
-        seen.add(node)
+        visited.add(node)
         call = getattr(node, "fahw_call", None)
         if call is not None and call.state.network is network:
-            found.append(call)
+            calls.append(call)
         else:
-            pending += [under for under, _ in node.next_functions]
-    return tuple(found)
+            pending += [lower_node for lower_node, _ in node.next_functions]
+    return tuple(calls)
 
 
-Inbox = list[tuple[int, Tensor]]
+SignalInbox = list[tuple[int, Tensor]]
 """Direct signals, each with the backward pass that it belongs to: a pass that is not asked for `x` leaves its own."""
 
 
@@ -264,9 +272,10 @@ def _backward_pass() -> int:
     return int(torch._C._current_graph_task_id())
 
 
-def inbox_of(x: Tensor) -> Inbox:
-    """Where the direct signals for `x` are left; what else comes back to `x`, through shortcuts, is then dropped."""
-    inbox: Inbox | None = getattr(x, "fahw_inbox", None)
+def signal_inbox(x: Tensor) -> SignalInbox:
+    """The inbox in which the direct signals for `x` are left; what else comes back to `x`, through shortcuts, is then
+    dropped."""
+    inbox: SignalInbox | None = getattr(x, "fahw_inbox", None)
     if inbox is None:
         inbox = []
         x.fahw_inbox = inbox  # type: ignore[attr-defined]
@@ -274,8 +283,10 @@ def inbox_of(x: Tensor) -> Inbox:
     return inbox
 
 
-def _collected(inbox: Inbox, g: Tensor) -> Tensor:
-    now = _backward_pass()
-    total = sum(signal.reshape(g.shape) for when, signal in inbox if when == now)
+def _collected(inbox: SignalInbox, gradient: Tensor) -> Tensor:
+    """The sum of the signals of the running backward pass in place of the gradient, or the gradient where there are
+    none; empties the inbox."""
+    current_pass = _backward_pass()
+    total = sum(signal.reshape(gradient.shape) for backward_pass, signal in inbox if backward_pass == current_pass)
     inbox.clear()
-    return total.to(g.dtype) if isinstance(total, Tensor) else g
+    return total.to(gradient.dtype) if isinstance(total, Tensor) else gradient

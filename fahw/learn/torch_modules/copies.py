@@ -1,4 +1,4 @@
-"""Copies of the user's modules."""
+"""Copies of the user's torch modules, which fahw itself never changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fahw.errors import ConfigError, Problem
 M = TypeVar("M", bound=nn.Module)
 
 
-def copied(module: M) -> M:
+def module_copy(module: M) -> M:
     """A copy that shares nothing with `module`. Raises ConfigError where PyTorch cannot copy what it holds."""
     try:
         return copy.deepcopy(module)

@@ -16,32 +16,34 @@ from torch import Tensor, fx, nn
 
 from fahw.errors import ConfigError, Problem, a_kind, whole
 from fahw.layers.layer import INPUT, WEIGHTED, Kind, Layer, Shape
-from fahw.learn.torch_modules.copies import copied
+from fahw.learn.torch_modules.copies import module_copy
 from fahw.learn.torch_modules.traced_operation import (
     SUPPORTED,
     Refused,
     check_geometry,
-    describe,
     in_place,
     is_known,
     kind_of,
+    layers_of,
     only_subsamples,
 )
 from fahw.network.graph import Network
 
-_BATCH = 2  # not 1, so that an operation that folds the batch axis away shows
+_BATCH = 2  # not 1: an operation that folds the batch axis away would not show
 
 
 class _Tracer(fx.Tracer):
-    """Layers stay whole, also those that carry a learning rule."""
+    """A tracer that leaves layers whole, also those that carry a learning rule."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether the tracer leaves a module whole; the name plays no part for layers."""
         layer = isinstance(m, nn.Linear | nn.Conv2d | nn.BatchNorm1d | nn.BatchNorm2d)
         return layer or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Values(fx.Interpreter):
-    """Runs the graph; notes the shape of every tensor and every other value. `at` is the node that runs."""
+    """Runs the graph. `shapes`: the shape of the tensor that a node yields, `others`: the value of a node that yields
+    something else; `at` is the node that runs."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
@@ -51,6 +53,7 @@ class _Values(fx.Interpreter):
         self.extra_traceback = False
 
     def run_node(self, n: fx.Node) -> Any:
+        """The value of a node, which is noted."""
         self.at = n
         value = super().run_node(n)
         if isinstance(value, Tensor):
@@ -73,12 +76,12 @@ def from_torch(module: nn.Module, input_shape: tuple[int, ...], name: str | None
     for size in shape:
         whole("input_shape", size, 1, 10_000_000)
     a_kind("name", name, (str, NoneType), "text")
-    root = copied(module).to("meta").eval()
+    root = module_copy(module).to("meta").eval()
     if is_known(root):  # a lone layer would be traced into its own arithmetic
         root = nn.Sequential(root)
     graph = _trace(root)
     _refuse_unsupported(graph, root)
-    layers = _Walk(graph, root, _values(graph, root, shape)).layers()
+    layers = _LayerBuilder(graph, root, _values(graph, root, shape)).build()
     if not layers or layers[-1].kind != "linear":
         last = f"ends with {layers[-1].kind} '{layers[-1].name}'" if layers else "has no layers"
         raise ConfigError(Problem("module", f"{last}; the last layer must be linear, with one output per class"))
@@ -94,7 +97,8 @@ def _trace(root: nn.Module) -> fx.Graph:
 
 
 def _values(graph: fx.Graph, root: nn.Module, input_shape: Shape) -> _Values:
-    """What every node comes to, for a batch of `_BATCH`."""
+    """The shapes and other values of all nodes for a batch of `_BATCH` samples. Raises ConfigError where the module
+    cannot take samples of this shape."""
     dtype = next((parameter.dtype for parameter in root.parameters()), torch.float32)
     interpreter = _Values(fx.GraphModule(root, graph))
     try:
@@ -107,33 +111,33 @@ def _values(graph: fx.Graph, root: nn.Module, input_shape: Shape) -> _Values:
 
 
 def _refuse_unsupported(graph: fx.Graph, root: nn.Module) -> None:
-    """All operations without a kind of layer, at once."""
+    """Raise ConfigError with all operations that are no kind of layer."""
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     if len(inputs) != 1:
         raise ConfigError(Problem("module", f"takes {len(inputs)} inputs; supported: one"))
-    bad = [
+    unsupported = [
         node for node in graph.nodes if not _auxiliary(node) and not _identity(node, root) and not kind_of(node, root)
     ]
-    if bad:
-        problems = [Problem(_place(node), _why_not(node, root)) for node in bad]
+    if unsupported:
+        problems = [Problem(_place(node), _why_not(node, root)) for node in unsupported]
         raise ConfigError([*problems, Problem("module", f"supported: {SUPPORTED}")])
 
 
 def _why_not(node: fx.Node, root: nn.Module) -> str:
     if node.op == "get_attr":
         return "is used as a value; a weight or constant can only be used by its own layer"
-    what = type(root.get_submodule(str(node.target))).__name__ if node.op == "call_module" else _label(node)
-    hint = "; leave it out: it is part of the loss" if "softmax" in what.lower() else ""
-    return f"{what} is not supported{hint}"
+    operation = type(root.get_submodule(str(node.target))).__name__ if node.op == "call_module" else _label(node)
+    hint = "; leave it out: it is part of the loss" if "softmax" in operation.lower() else ""
+    return f"{operation} is not supported{hint}"
 
 
 def _auxiliary(node: fx.Node) -> bool:
-    """What is no operation on the data: input, output, and a shape read to reshape by."""
+    """Whether a node is no operation on the data: an input, the output, or a shape read to reshape by."""
     if node.op == "call_function" and node.target is getattr:
         return node.args[1] == "shape"
     reads_shape = node.op == "call_method" and node.target == "size"
-    picks = node.op == "call_function" and node.target is operator.getitem and _auxiliary_read(node.args[0])
-    return node.op in ("placeholder", "output") or reads_shape or picks
+    reads_one_size = node.op == "call_function" and node.target is operator.getitem and _auxiliary_read(node.args[0])
+    return node.op in ("placeholder", "output") or reads_shape or reads_one_size
 
 
 def _auxiliary_read(node: Any) -> bool:
@@ -144,37 +148,42 @@ def _identity(node: fx.Node, root: nn.Module) -> bool:
     return node.op == "call_module" and isinstance(root.get_submodule(str(node.target)), nn.Identity)
 
 
-class _Walk:
-    """Turns the operations into layers, first to last. `made`: layers by name; `value`: whose output a node's is."""
+class _LayerBuilder:
+    """Turns the operations into layers, first to last. `layer_of`: name of the layer whose output a node is."""
 
     def __init__(self, graph: fx.Graph, root: nn.Module, values: _Values) -> None:
         self.graph, self.root, self.values = graph, root, values
-        self.made: dict[str, Layer] = {}
-        self.value: dict[fx.Node, str] = {}
-        self.places: dict[str, str] = {}
-        self.used: set[str] = set()
+        self.layers_by_name: dict[str, Layer] = {}
+        self.layer_of: dict[fx.Node, str] = {}
+        self.place_of: dict[str, str] = {}
+        self.used_paths: set[str] = set()
 
-    def layers(self) -> tuple[Layer, ...]:
-        """All of them. Raises ConfigError for what shows only here."""
+    def build(self) -> tuple[Layer, ...]:
+        """All layers of the graph, first to last. Raises ConfigError where an operation cannot be a layer as it is
+        used, where a result is not read, and where the module returns something else than its last layer's output."""
         for node in self.graph.nodes:
             if node.op == "placeholder":
-                self.value[node] = INPUT
+                self.layer_of[node] = INPUT
             elif node.op == "output":
                 self._finish(node.args[0])
             elif _identity(node, self.root):
-                self.value[node] = self.value[node.all_input_nodes[0]]
+                self.layer_of[node] = self.layer_of[node.all_input_nodes[0]]
             elif node in self.values.shapes and (kind := kind_of(node, self.root)):
                 self._take(node, kind)
-        return tuple(self.made.values())
+        return tuple(self.layers_by_name.values())
 
     def _finish(self, returned: Any) -> None:
-        last = next(reversed(self.made), INPUT)
-        if not isinstance(returned, fx.Node) or self.value.get(returned) != last:
+        last = next(reversed(self.layers_by_name), INPUT)
+        if not isinstance(returned, fx.Node) or self.layer_of.get(returned) != last:
             raise ConfigError(Problem("module", "must return the output of its last layer and nothing else"))
-        read = {source for layer in self.made.values() for source in layer.sources} | {last}
-        idle = [Problem(self.places[name], "nothing reads its result") for name in self.made if name not in read]
-        if idle:
-            raise ConfigError(idle)
+        read_names = {source for layer in self.layers_by_name.values() for source in layer.sources} | {last}
+        unread = [
+            Problem(self.place_of[name], "nothing reads its result")
+            for name in self.layers_by_name
+            if name not in read_names
+        ]
+        if unread:
+            raise ConfigError(unread)
 
     def _take(self, node: fx.Node, kind: Kind) -> None:
         shapes = self.values.shapes
@@ -183,56 +192,59 @@ class _Walk:
             sources = [n for n in inputs if isinstance(n, fx.Node) and n in shapes]
             if len(sources) != (2 if kind == "add" else 1):
                 raise Refused(f"takes {len(sources)} tensors; supported: {'two' if kind == 'add' else 'one'}")
-            made = self._describe(node, kind, sources)
-        except Refused as why:
-            raise ConfigError(Problem(_place(node), str(why))) from why
-        for layer in made:
-            self.made[layer.name] = layer
-            self.places[layer.name] = _place(node)
-        self.value[node] = made[-1].name
+            layers = self._layers_of(node, kind, sources)
+        except Refused as refusal:
+            raise ConfigError(Problem(_place(node), str(refusal))) from refusal
+        for layer in layers:
+            self.layers_by_name[layer.name] = layer
+            self.place_of[layer.name] = _place(node)
+        self.layer_of[node] = layers[-1].name
         if in_place(node, self.root):  # what reads the input from now on reads this
-            self.value[sources[0]] = made[-1].name
+            self.layer_of[sources[0]] = layers[-1].name
 
-    def _describe(self, node: fx.Node, kind: Kind, sources: list[fx.Node]) -> list[Layer]:
+    def _layers_of(self, node: fx.Node, kind: Kind, sources: list[fx.Node]) -> list[Layer]:
         inside, outside = self.values.shapes[sources[0]], self.values.shapes[node]
         if outside[0] != _BATCH:
             raise Refused(f"turns {inside} into {outside}: it must keep the batch axis")
         if kind == "add" and len({self.values.shapes[source] for source in sources}) > 1:
             raise Refused(f"adds shapes {' and '.join(str(self.values.shapes[n][1:]) for n in sources)}; one is needed")
-        bare = Layer("", kind, inside[1:], outside[1:], sources=tuple(self.value[source] for source in sources))
-        below = self.made.get(bare.sources[0])
+        bare = Layer("", kind, inside[1:], outside[1:], sources=tuple(self.layer_of[source] for source in sources))
+        layer_below = self.layers_by_name.get(bare.sources[0])
         layers: list[Layer] = []
-        for layer in describe(node, self.root, bare, self.values.others):
+        for layer in layers_of(node, self.root, bare, self.values.others):
             check_geometry(layer)
             wired = layer if not layers else replace(layer, sources=(layers[-1].name,))
             pads = kind == "shortcut" and bare.in_shape[0] != bare.out_shape[0] and len(sources[0].users) == 1
-            if pads and below is not None and only_subsamples(below):
-                layers.append(replace(below, out_shape=layer.out_shape))  # every s-th pixel, then zeros: one shortcut
+            if pads and layer_below is not None and only_subsamples(layer_below):
+                layers.append(
+                    replace(layer_below, out_shape=layer.out_shape)
+                )  # every s-th pixel, then zeros: one shortcut
             else:
                 layers.append(replace(wired, name=self._name(node, layer.kind)))
         return layers
 
     def _name(self, node: fx.Node, kind: Kind) -> str:
-        """The module's path; kind and number for a function; a number behind the path of a module used again."""
+        """The layer's name: the module's path; kind and number for a function; a number behind the path of a module
+        that is used again."""
         path = str(node.target)
-        own = node.op == "call_module"
-        if own and path in self.used and (kind in WEIGHTED or kind.startswith("batchnorm")):
+        is_module = node.op == "call_module"
+        if is_module and path in self.used_paths and (kind in WEIGHTED or kind.startswith("batchnorm")):
             raise Refused("is used twice; a layer with parameters can be used once")
-        stem, number = (path, 0) if own else (kind, 1)
-        self.used.add(path)
-        while (name := f"{stem}{number or ''}") in self.made:
-            number = number + 1 if number or not own else 2
+        stem, number = (path, 0) if is_module else (kind, 1)
+        self.used_paths.add(path)
+        while (name := f"{stem}{number or ''}") in self.layers_by_name:
+            number = number + 1 if number or not is_module else 2
         return name
 
 
 def _label(node: fx.Node) -> str:
-    """How the user knows a node: the module's path, or the function's name."""
+    """The name by which the user knows a node: the module's path, or the function's name."""
     return str(getattr(node.target, "__name__", node.target)) if node.op == "call_function" else str(node.target)
 
 
 def _place(node: fx.Node) -> str:
-    what = "module" if node.op == "call_module" else "parameter" if node.op == "get_attr" else "operation"
-    return f"{what} '{_label(node) if node.op in ('call_module', 'get_attr') else node.name}'"
+    kind = "module" if node.op == "call_module" else "parameter" if node.op == "get_attr" else "operation"
+    return f"{kind} '{_label(node) if node.op in ('call_module', 'get_attr') else node.name}'"
 
 
 def _first_line(error: Exception) -> str:

@@ -85,19 +85,19 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "getitem": ("index",),
     "add": ("other", "alpha"),
 }
-"""Options of a function after its input, in order; the modules' attributes are named the same."""
+"""The options of a function after its input, in order; the modules' attributes are named the same."""
 _ADAPTIVE = (functional.adaptive_avg_pool2d, nn.AdaptiveAvgPool2d)
 
 
 class Refused(Exception):  # noqa: N818
-    """Why one operation cannot be taken; the place is added where it is known."""
+    """The reason why one operation cannot be taken; its place is added where it is known."""
 
 
 def kind_of(node: fx.Node, root: nn.Module) -> Kind | None:
-    """The kind of layer that an operation is."""
+    """The kind of layer that an operation is, or None if it is none."""
     if node.op == "call_module":
         module = root.get_submodule(str(node.target))
-        return next((kind for known, kind in _MODULES.items() if _is_plain(module, known)), None)
+        return next((kind for module_class, kind in _MODULES.items() if _is_plain(module, module_class)), None)
     if node.op == "call_function" and callable(node.target):
         return _FUNCTIONS.get(node.target)
     return _METHODS.get(str(node.target)) if node.op == "call_method" else None
@@ -108,10 +108,12 @@ def is_known(module: nn.Module) -> bool:
     return type(module) in _MODULES
 
 
-def _is_plain(module: nn.Module, known: type[nn.Module]) -> bool:
+def _is_plain(module: nn.Module, module_class: type[nn.Module]) -> bool:
     """Whether a module is of the known kind and does what that does; a layer that carries a rule computes the same."""
-    kind = type(module)
-    return isinstance(module, known) and (kind.forward is known.forward or kind.__module__.startswith("fahw."))
+    own_class = type(module)
+    return isinstance(module, module_class) and (
+        own_class.forward is module_class.forward or own_class.__module__.startswith("fahw.")
+    )
 
 
 def in_place(node: fx.Node, root: nn.Module) -> bool:
@@ -125,20 +127,18 @@ def in_place(node: fx.Node, root: nn.Module) -> bool:
 
 
 def options(node: fx.Node, kind: str, root: nn.Module, values: dict[fx.Node, Any]) -> dict[str, Any]:
-    """Options of an operation, by name; `values` holds what sizes computed in the forward pass came to."""
+    """The options of an operation, by name; `values` holds what sizes computed in the forward pass came to."""
     names = _OPTIONS.get(kind, ())
     if node.op == "call_module":
         module = root.get_submodule(str(node.target))
         return {name: getattr(module, name) for name in names if hasattr(module, name)}
-    given = dict(zip(names, node.args[1:], strict=False)) | {k: v for k, v in node.kwargs.items() if k in names}
-    return {name: fx.node.map_arg(value, lambda n: values.get(n, n)) for name, value in given.items()}
+    call_options = dict(zip(names, node.args[1:], strict=False)) | {k: v for k, v in node.kwargs.items() if k in names}
+    return {name: fx.node.map_arg(value, lambda n: values.get(n, n)) for name, value in call_options.items()}
 
 
-def describe(node: fx.Node, root: nn.Module, bare: Layer, values: dict[fx.Node, Any]) -> tuple[Layer, ...]:
-    """`bare` with all that its kind needs, and a flatten behind it where the operation drops the image's axes.
-
-    Raises Refused.
-    """
+def layers_of(node: fx.Node, root: nn.Module, bare: Layer, values: dict[fx.Node, Any]) -> tuple[Layer, ...]:
+    """The layers of an operation: `bare` with all that its kind needs, and a flatten behind it where the operation
+    drops the image's axes. Raises Refused for options that are not supported."""
     module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
     name = _label(node)
     if isinstance(module, nn.Linear):
@@ -155,8 +155,8 @@ def describe(node: fx.Node, root: nn.Module, bare: Layer, values: dict[fx.Node, 
     elif bare.kind in ("maxpool2d", "avgpool2d"):
         bare = _pool(options(node, bare.kind, root, values), bare)
     elif bare.kind == "hardtanh":
-        given = {"min_val": -1.0, "max_val": 1.0} | options(node, "hardtanh", root, values)
-        refuse({key: float(given[key]) for key in ("min_val", "max_val")}, {"min_val": -1.0, "max_val": 1.0})
+        limits = {"min_val": -1.0, "max_val": 1.0} | options(node, "hardtanh", root, values)
+        refuse({key: float(limits[key]) for key in ("min_val", "max_val")}, {"min_val": -1.0, "max_val": 1.0})
     elif bare.kind == "dropout":
         bare = replace(bare, dropout=float(options(node, "dropout", root, values).get("p", 0.5)))
     elif bare.kind == "add":
@@ -180,21 +180,23 @@ def _conv(module: nn.Conv2d, bare: Layer) -> Layer:
     )  # fmt: skip
 
 
-def _pool(given: dict[str, Any], bare: Layer) -> Layer:
-    kernel = pair_of(given["kernel_size"])
-    stride, padding = pair_of(given.get("stride") or kernel), pair_of(given.get("padding", 0))
-    wanted = {"dilation": (1, 1), "return_indices": False, "divisor_override": None}
+def _pool(call_options: dict[str, Any], bare: Layer) -> Layer:
+    kernel = pair_of(call_options["kernel_size"])
+    stride, padding = pair_of(call_options.get("stride") or kernel), pair_of(call_options.get("padding", 0))
+    supported = {"dilation": (1, 1), "return_indices": False, "divisor_override": None}
     if padding != (0, 0):
-        wanted["count_include_pad"] = True
-    found = {name: given.get(name, default) for name, default in wanted.items()}
-    refuse({**found, "dilation": pair_of(found["dilation"])}, wanted)
+        supported["count_include_pad"] = True
+    values = {name: call_options.get(name, default) for name, default in supported.items()}
+    refuse({**values, "dilation": pair_of(values["dilation"])}, supported)
     return replace(bare, kernel=kernel, stride=stride, padding=padding, bias=False)
 
 
-def _adaptive(given: dict[str, Any], bare: Layer) -> Layer:
+def _adaptive(call_options: dict[str, Any], bare: Layer) -> Layer:
     _check_axes(bare)
-    wanted = given["output_size"]
-    sizes: list[int | None] = [wanted] * 2 if isinstance(wanted, int) or wanted is None else list(wanted)
+    output_size = call_options["output_size"]
+    sizes: list[int | None] = (
+        [output_size] * 2 if isinstance(output_size, int) or output_size is None else list(output_size)
+    )
     counts = [size or whole for size, whole in zip(sizes, bare.in_shape[1:], strict=True)]
     if any(whole % count for whole, count in zip(bare.in_shape[1:], counts, strict=True)):
         raise Refused(f"pools {bare.in_shape[1:]} pixels to {tuple(counts)}; supported: sizes that divide")
@@ -202,59 +204,64 @@ def _adaptive(given: dict[str, Any], bare: Layer) -> Layer:
     return replace(bare, kernel=kernel, stride=kernel, bias=False)
 
 
-def _mean(given: dict[str, Any], bare: Layer) -> tuple[Layer, ...]:
-    """The mean over the image; without `keepdim` the result is a row."""
-    dims = given.get("dim")
+def _mean(call_options: dict[str, Any], bare: Layer) -> tuple[Layer, ...]:
+    """The layers of a mean over the image: average pooling, and without `keepdim` a flatten to a row."""
+    dims = call_options.get("dim")
     axes = sorted(axis % 4 for axis in dims) if isinstance(dims, Sequence) else dims
     if len(bare.in_shape) != 3 or axes != [2, 3]:
         raise Refused(f"averages over {dims}; supported: both axes of the image, (2, 3)")
     channels, *kernel = bare.in_shape
     window = (kernel[0], kernel[1])
     image = replace(bare, out_shape=(channels, 1, 1), kernel=window, stride=window, bias=False)
-    if given.get("keepdim", False):
+    if call_options.get("keepdim", False):
         return (image,)
     return image, Layer("", "flatten", image.out_shape, (channels,))
 
 
 def _slice(index: Any, bare: Layer) -> Layer:
-    parts = list(index) if isinstance(index, tuple) else [index]
-    if parts.count(...) == 1:
-        at = parts.index(...)
-        parts[at : at + 1] = [slice(None)] * (len(bare.in_shape) + 2 - len(parts))
-    parts += [slice(None)] * (4 - len(parts))
-    whole = all(isinstance(part, slice) and part.start in (None, 0) and part.stop is None for part in parts)
-    steps = [part.step or 1 for part in parts] if whole else []
+    axis_indices = list(index) if isinstance(index, tuple) else [index]
+    if axis_indices.count(...) == 1:
+        ellipsis_at = axis_indices.index(...)
+        axis_indices[ellipsis_at : ellipsis_at + 1] = [slice(None)] * (len(bare.in_shape) + 2 - len(axis_indices))
+    axis_indices += [slice(None)] * (4 - len(axis_indices))
+    from_start = all(isinstance(part, slice) and part.start in (None, 0) and part.stop is None for part in axis_indices)
+    steps = [part.step or 1 for part in axis_indices] if from_start else []
     if len(bare.in_shape) != 3 or len(steps) != 4 or steps[:2] != [1, 1]:
         raise Refused("is an index other than [:, :, ::s, ::s], every s-th pixel")
     return replace(bare, stride=(steps[2], steps[3]), bias=False)
 
 
-def _pad(given: dict[str, Any], bare: Layer) -> Layer:
-    pad = list(given["pad"])
+def _pad(call_options: dict[str, Any], bare: Layer) -> Layer:
+    pad = list(call_options["pad"])
     added = sum(pad[4:6])
     even = len(bare.in_shape) == 3 and len(pad) == 6 and not any(pad[:4]) and pad[4] == added // 2
-    if not even or given.get("mode", "constant") != "constant" or given.get("value"):
+    if not even or call_options.get("mode", "constant") != "constant" or call_options.get("value"):
         raise Refused("pads otherwise than with channels of zeros, half before and half behind")
     return replace(bare, bias=False)
 
 
-def refuse(given: dict[str, Any], supported: dict[str, Any]) -> None:
+def refuse(values: dict[str, Any], supported: dict[str, Any]) -> None:
     """Raise Refused with every option that is not the supported one."""
-    wrong = [f"{key}={given[key]} (supported: {want})" for key, want in supported.items() if given[key] != want]
-    if wrong:
-        raise Refused(f"has {', '.join(wrong)}")
+    unsupported = [
+        f"{key}={values[key]} (supported: {supported_value})"
+        for key, supported_value in supported.items()
+        if values[key] != supported_value
+    ]
+    if unsupported:
+        raise Refused(f"has {', '.join(unsupported)}")
 
 
 def check_geometry(layer: Layer) -> None:
-    """What torch computed must be what the layer's own geometry says; `ceil_mode` and odd ranks show here."""
+    """Raise Refused unless the shape that torch computed is the one that the layer's geometry gives: `ceil_mode` and
+    odd ranks show here."""
     _check_axes(layer)
     if layer.kind == "flatten" and layer.out_shape != (prod(layer.in_shape),):
         raise Refused(f"turns {layer.in_shape} into {layer.out_shape}; supported: one row of {layer.inputs} values")
     if layer.kind in IMAGES - NORMS:
         axes = zip(layer.in_shape[1:], layer.kernel, layer.stride, layer.padding, layer.dilation, strict=True)
-        want = tuple(spatial(*axis) for axis in axes)
-        if layer.out_shape[1:] != want:
-            raise Refused(f"yields {layer.out_shape[1:]} pixels, not {want}; ceil_mode is not supported")
+        expected = tuple(spatial(*axis) for axis in axes)
+        if layer.out_shape[1:] != expected:
+            raise Refused(f"yields {layer.out_shape[1:]} pixels, not {expected}; ceil_mode is not supported")
 
 
 def _check_axes(layer: Layer) -> None:
@@ -264,7 +271,7 @@ def _check_axes(layer: Layer) -> None:
 
 
 def pair_of(value: Any) -> Pair:
-    """A torch size option as two numbers."""
+    """A size option of torch, one number or two, as two numbers (height, width)."""
     if isinstance(value, int):
         return value, value
     first, *others = value
@@ -276,5 +283,5 @@ def _label(node: fx.Node) -> str:
 
 
 def only_subsamples(layer: Layer) -> bool:
-    """Whether a shortcut has no channels added yet."""
+    """Whether a layer is a shortcut that adds no channels."""
     return layer.kind == "shortcut" and layer.in_shape[0] == layer.out_shape[0]

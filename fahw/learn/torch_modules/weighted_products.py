@@ -18,31 +18,36 @@ Layout = tuple[torch.Size, tuple[int, ...]]
 """Shape and strides of a tensor."""
 Operand = Tensor | Layout
 """A tensor, or the layout of one that is not needed."""
-Parts = tuple[Tensor | None, Tensor | None, Tensor | None]
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+"""The error at the input, the gradient of the weight and that of the bias; None for those not asked for."""
 
 
 def layout_of(x: Tensor) -> Layout:
-    """Of a tensor."""
+    """The layout of a tensor."""
     return x.shape, x.stride()
 
 
 class Products(Protocol):
     """The products of a weighted layer; `x` has a batch axis and is padded already where the layer pads."""
 
-    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor: ...
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The layer's output."""
 
-    def backward(self, g: Tensor, x: Operand, feedback: Operand, biased: bool) -> Parts:
-        """The error through the feedback, the gradient of the weight, and that of the bias if `biased`."""
+    def backward(self, g: Tensor, x: Operand, feedback: Operand, biased: bool) -> Gradients:
+        """Given the error `g` at the output: the error sent down through the feedback if that is a tensor, the gradient
+        of the weight if `x` is one, and that of the bias if `biased`."""
 
 
 @dataclass(frozen=True)
 class LinearProducts:
-    """Of a linear layer: x (..., in), weight (out, in), g (..., out)."""
+    """The products of a linear layer: x (..., in), weight (out, in), g (..., out)."""
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The layer's output, (..., out)."""
         return functional.linear(x, weight, bias)
 
-    def backward(self, g: Tensor, x: Operand, feedback: Operand, biased: bool) -> Parts:
+    def backward(self, g: Tensor, x: Operand, feedback: Operand, biased: bool) -> Gradients:
+        """See `Products.backward`; the error sent down is (..., in), the weight's gradient (out, in)."""
         rows = g.flatten(0, -2)
         down = g @ feedback if isinstance(feedback, Tensor) else None
         d_weight = rows.T @ x.flatten(0, -2) if isinstance(x, Tensor) else None
@@ -51,7 +56,8 @@ class LinearProducts:
 
 @dataclass(frozen=True)
 class ConvProducts:
-    """Of a two-dimensional convolution: x (n, in, h, w), weight (out, in / groups, kh, kw), g (n, out, h', w')."""
+    """The products of a two-dimensional convolution: x (n, in, h, w), weight (out, in / groups, kh, kw), g (n, out, h',
+    w')."""
 
     stride: Pair
     padding: Pair
@@ -59,18 +65,23 @@ class ConvProducts:
     groups: int
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The layer's output, (n, out, h', w')."""
         return functional.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
-    def backward(self, g: Tensor, x: Operand, feedback: Operand, biased: bool) -> Parts:
-        wanted = [isinstance(feedback, Tensor), isinstance(x, Tensor), biased]
+    def backward(self, g: Tensor, x: Operand, feedback: Operand, biased: bool) -> Gradients:
+        """See `Products.backward`; the error sent down is (n, in, h, w), the weight's gradient shaped as the weight."""
+        output_mask = [isinstance(feedback, Tensor), isinstance(x, Tensor), biased]
         # Strides too: from them torch concludes the memory format, and copies what has another.
-        x, weight = (y if isinstance(y, Tensor) else g.new_empty_strided(*y) for y in (x, feedback))
+        x, weight = (
+            operand if isinstance(operand, Tensor) else g.new_empty_strided(*operand) for operand in (x, feedback)
+        )
         options = (self.stride, self.padding, self.dilation, False, (0, 0), self.groups)
-        parts: Parts = torch.ops.aten.convolution_backward(g, x, weight, [g.shape[1]], *options, wanted)
-        return parts
+        gradients: Gradients = torch.ops.aten.convolution_backward(g, x, weight, [g.shape[1]], *options, output_mask)
+        return gradients
 
     def tiled(self, rows: Tensor, kernel: Tensor, x_shape: torch.Size, out_shape: torch.Size) -> Tensor:
-        """The error rows (n, outputs), tiled over the output's pixels, sent down through (outputs, in, kh, kw)."""
+        """The error at the input, shaped as `x_shape`: the error rows (n, outputs), tiled over the output's pixels,
+        sent down through `kernel` (outputs, in, kh, kw)."""
         sides = axes(x_shape, out_shape, kernel.shape[2:], self.stride, self.padding, self.dilation)
         tiles = tiling(*sides, kernel.device)
         sums = tiles.sums(kernel)

@@ -11,9 +11,9 @@ from fahw.learn.arithmetic.floating import Floating
 from fahw.learn.arithmetic.integer import Integer
 from fahw.learn.error_path.emulated_words import EmulatedWords
 from fahw.learn.error_path.feedback import Feedback, check_trained
-from fahw.learn.error_path.feedback_words import FloatWords, IntegerWords, Words
+from fahw.learn.error_path.feedback_words import FeedbackWords, FloatWords, IntegerWords
 from fahw.learn.model import Model
-from fahw.learn.state.delays import Pending
+from fahw.learn.state.delays import PendingUpdates
 from fahw.learn.state.overflow import overflow_problems
 from fahw.learn.training.setup import TrainingSetup
 from fahw.prng import Lfsr, derive
@@ -27,10 +27,10 @@ def build(setup: TrainingSetup) -> tuple[Model, tuple[str, ...]]:
     device, delays = setup.device, setup.delays
     parameters = arithmetic.initial(setup.network, setup.seed, device)
     feedback = Feedback(setup.rule, words, None, delays.transport_period, setup.tuning.weight_decay, device)
-    return Model(setup.network, arithmetic, parameters, feedback, Pending(delays.update_delay)), warnings
+    return Model(setup.network, arithmetic, parameters, feedback, PendingUpdates(delays.update_delay)), warnings
 
 
-def _arithmetic(setup: TrainingSetup) -> tuple[Arithmetic, Words, tuple[str, ...]]:
+def _arithmetic(setup: TrainingSetup) -> tuple[Arithmetic, FeedbackWords, tuple[str, ...]]:
     """The arithmetic of the formats, the source of its feedback words, and what could overflow."""
     network, rule, tuning, seed = setup.network, setup.rule, setup.tuning, setup.seed
     precision, rounding, batch_size = setup.precision, setup.rounding, setup.recipe.batch_size

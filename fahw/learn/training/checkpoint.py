@@ -23,10 +23,10 @@ from fahw.learn.kernels.device import CPU
 from fahw.version import code_digest
 
 SAVE_EVERY_S = 30.0
-"""Seconds between two checkpoints at least: shorter trainings write none."""
+"""The least time between two checkpoints in seconds: shorter trainings write none."""
 _DIGEST = 32
 NOT_TRAINING = ("chip", "cli", "report", "study", "technology", "work")
-"""Folders of the package whose code no training runs: what a change of the others saved is not gone on from."""
+"""Folders of the package whose code no training runs. A change of any other code makes a checkpoint count as none."""
 _REBUILD = {
     ("collections", "OrderedDict"), ("numpy", "dtype"), ("numpy", "ndarray"), ("torch", "Size"),
     ("torch._utils", "_rebuild_tensor_v2"),
@@ -35,15 +35,16 @@ _REBUILD = {
 
 
 class Checkpoint:
-    """The file of one training, named by `identity`: what its result depends on. The file of another training, of other
-    code or a damaged one counts as none."""
+    """The checkpoint file of one training, at `path`; `identity` names all that the training's result depends on. The
+    file of another training, of other code or a damaged one counts as none. It is written at most every `every_s`
+    seconds."""
 
     def __init__(self, path: Path, identity: str, every_s: float = SAVE_EVERY_S) -> None:
         self._path, self._every_s, self._saved = path, every_s, time.monotonic()
         self._identity = f"{identity} {torch.__version__} {code_digest(NOT_TRAINING)}"
 
     def load(self, device: torch.device = CPU) -> Any:
-        """What was saved last, by a training on any device; None where there is nothing to go on from."""
+        """The state that was saved last, by a training on any device; None where there is nothing to go on from."""
         try:
             content = self._path.read_bytes()
         except OSError:
@@ -58,8 +59,8 @@ class Checkpoint:
         return state if identity == self._identity else None
 
     def save(self, state: Callable[[], Any]) -> None:
-        """Save what `state` returns, unless that was done a moment ago. A training goes on where it cannot be
-        written."""
+        """Save the state that `state` returns, unless the last save was a moment ago. Nothing is raised where the file
+        cannot be written: the training goes on."""
         if time.monotonic() - self._saved < self._every_s:
             return
         buffer = io.BytesIO()
@@ -74,33 +75,36 @@ class Checkpoint:
         self._path.unlink(missing_ok=True)
 
 
-def _attribute(thing: object, name: str) -> Any:
-    """A bound method of one of fahw's objects, as pickles name it."""
-    if not type(thing).__module__.startswith("fahw.") or name.startswith("_"):
-        raise pickle.UnpicklingError(f"{name} of {type(thing).__name__} is not read")
-    return getattr(thing, name)
+def _attribute(owner: object, name: str) -> Any:
+    """The bound method `name` of one of fahw's objects, which pickles store so. Raises UnpicklingError for others."""
+    if not type(owner).__module__.startswith("fahw.") or name.startswith("_"):
+        raise pickle.UnpicklingError(f"{name} of {type(owner).__name__} is not read")
+    return getattr(owner, name)
 
 
 class _Unpickler(pickle.Unpickler):
+    """An unpickler that reads data alone, onto `device`."""
+
     device = CPU
 
     def find_class(self, module: str, name: str) -> Any:
-        """A class of fahw, a type of tensors, or what rebuilds an array."""
+        """The class of fahw, type of tensors or function that rebuilds an array of this name. Raises UnpicklingError
+        for all other names."""
         if (module, name) == ("builtins", "getattr"):
             return _attribute
         if (module, name) == ("torch", "device"):  # the one that it is read onto, whichever it was
             return lambda *_: self.device
         if (module, name) in _REBUILD:
             return super().find_class(module, name)
-        thing = super().find_class(module, name) if module.partition(".")[0] in ("fahw", "torch") else None
-        if isinstance(thing, torch.dtype) or (module.startswith("fahw.") and isinstance(thing, type)):
-            return thing
-        if isinstance(thing, type) and issubclass(thing, torch.storage.TypedStorage | torch.storage._LegacyStorage):
-            return thing
+        named = super().find_class(module, name) if module.partition(".")[0] in ("fahw", "torch") else None
+        if isinstance(named, torch.dtype) or (module.startswith("fahw.") and isinstance(named, type)):
+            return named
+        if isinstance(named, type) and issubclass(named, torch.storage.TypedStorage | torch.storage._LegacyStorage):
+            return named
         raise pickle.UnpicklingError(f"a checkpoint names {module}.{name}, which is not data")
 
 
 def _plain(device: torch.device) -> Any:
-    """What `torch.load` takes for the module `pickle`."""
+    """An object that `torch.load` takes in place of the module `pickle`, and whose unpickler is `_Unpickler`."""
     reader = type("_Placed", (_Unpickler,), {"device": device})
     return SimpleNamespace(Unpickler=reader, __name__="checkpoint")

@@ -23,8 +23,8 @@ _MOST_VALUES = 1_000_000_000
 def check_data(network: Network, recipe: Recipe, dataset: Dataset) -> None:
     """Raise ConfigError unless the images fit the input, the labels the output, and a batch the training set."""
     untrainable(network)
-    found = misfits(network, dataset.name, dataset.shape, dataset.classes)
-    problems = [Problem(network.name, text) for text in found]
+    reasons = misfits(network, dataset.name, dataset.shape, dataset.classes)
+    problems = [Problem(network.name, text) for text in reasons]
     if network.parameters > _MOST_PARAMETERS:
         text = f"has {network.parameters:,} parameters; at most {_MOST_PARAMETERS:,} can be trained here"
         problems.append(Problem(network.name, text))
@@ -57,7 +57,7 @@ def check_rates(setups: Iterable[TrainingSetup]) -> None:
 
 
 def _underflows(setup: TrainingSetup) -> Iterable[Problem]:
-    """What of the recipe's constants can move no weight of the formats."""
+    """The recipe's constants that are too small to move a weight of the formats, as problems."""
     recipe, tuning, rounding = setup.recipe, setup.tuning, setup.rounding
     master = setup.precision.number("master")
     if isinstance(master, Float):

@@ -29,11 +29,11 @@ class TrainingSetup:
     seed: int = 0
     delays: Delays = IN_TIME
     device: torch.device = CPU
-    """Where it computes: integers train to the same bits on any."""
+    """The device on which the training computes: integers train to the same bits on any."""
 
     @cached_property
     def tuning(self) -> Tuning:
-        """The recipe's settings that hold for the rule."""
+        """The settings that hold for the rule: the recipe's, save where it sets others for this rule."""
         return self.recipe.tuning(self.rule.name)
 
     @cached_property

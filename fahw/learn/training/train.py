@@ -19,15 +19,15 @@ from fahw.datasets.dataset import Dataset
 from fahw.learn.arithmetic.arithmetic import Arithmetic
 from fahw.learn.model import Model
 from fahw.learn.samples.augment import Augmenter
-from fahw.learn.samples.batches import Part, split
-from fahw.learn.state.rounding_losses import Lost
+from fahw.learn.samples.batches import SampleSet, sample_sets
+from fahw.learn.state.rounding_losses import LostShares
 from fahw.learn.step import forward
 from fahw.learn.training.build import build
 from fahw.learn.training.checkpoint import Checkpoint
 from fahw.learn.training.checks import check_data, check_rates
 from fahw.learn.training.result import EpochRow, TrainResult
 from fahw.learn.training.setup import TrainingSetup
-from fahw.learn.watch.activity import Observer
+from fahw.learn.watch.activity_monitor import ActivityMonitor
 from fahw.learn.watch.alignment import alignments, gradient_angles
 from fahw.learn.watch.findings import findings
 from fahw.prng import derive
@@ -42,8 +42,8 @@ def train(
     setup: TrainingSetup, dataset: Dataset, *, on_epoch: Callable[[EpochRow], None] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> TrainResult:  # fmt: skip
-    """Train on `dataset`. A `checkpoint` is gone on from, kept up to date and at last removed. Call within `settled`:
-    small networks are slower on more threads than one.
+    """Train on `dataset`, and return what it came to. The training goes on from a `checkpoint`, keeps it up to date and
+    at last removes it. Call within `torch_settings`: small networks are slower on more threads than one.
 
     Raises ConfigError where data, network, recipe and formats do not fit.
     """
@@ -54,26 +54,26 @@ def train_model(
     setup: TrainingSetup, dataset: Dataset, *, on_epoch: Callable[[EpochRow], None] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> tuple[Model, TrainResult]:  # fmt: skip
-    """As `train`, with the model as the last epoch leaves it."""
+    """Train as `train` does; returns the model as the last epoch leaves it, and what the training came to."""
     network, recipe, seed = setup.network, setup.recipe, setup.seed
     check_data(network, recipe, dataset)
     check_rates([setup])
     model, warnings = build(setup)
-    training, validation, test = split(model.arithmetic, network, recipe, dataset, setup.device)
-    steps, probe = len(training.labels) // recipe.batch_size, training.probe(recipe.batch_size, _PROBE_IMAGES)
+    training_set, validation_set, test_set = sample_sets(model.arithmetic, network, recipe, dataset, setup.device)
+    steps, probes = len(training_set.labels) // recipe.batch_size, training_set.probe(recipe.batch_size, _PROBE_IMAGES)
     rows: list[EpochRow] = []
     if checkpoint and (saved := checkpoint.load(setup.device)):
         model, rows = saved
         for row in rows if on_epoch else ():
             on_epoch(row)  # type: ignore[misc]
     for epoch in range(len(rows) + 1, recipe.epochs + 1):
-        loss, activity, lost = _run_epoch(model, setup, training, epoch)
+        loss, activity, lost = _run_epoch(model, setup, training_set, epoch)
         evaluator = model.arithmetic.evaluator(derive(seed, "evaluation", epoch))
-        accuracies = [_accuracy_pct(model, evaluator, part) for part in (validation, test)]
+        accuracies = [_accuracy_pct(model, evaluator, samples) for samples in (validation_set, test_set)]
         draw = epoch * steps - 1
-        aside = model.arithmetic.evaluator(derive(seed, "probe", epoch), batch_statistics=True)
-        turned = gradient_angles(model, aside, probe, draw)
-        rows.append(_row(model, epoch, loss, accuracies, draw, turned, activity, lost))
+        probe_arithmetic = model.arithmetic.evaluator(derive(seed, "probe", epoch), batch_statistics=True)
+        angles_to_bp = gradient_angles(model, probe_arithmetic, probes, draw)
+        rows.append(_row(model, epoch, loss, accuracies, draw, angles_to_bp, activity, lost))
         if on_epoch:
             on_epoch(rows[-1])
         if checkpoint and epoch < recipe.epochs:
@@ -89,37 +89,38 @@ def train_model(
 
 
 def _run_epoch(
-    model: Model, setup: TrainingSetup, training: Part, epoch: int
-) -> tuple[float, Activity, dict[str, dict[str, Lost]]]:
-    """Train for an epoch; the mean loss, what was seen on the way, and what rounding lost in its last step."""
+    model: Model, setup: TrainingSetup, training_set: SampleSet, epoch: int
+) -> tuple[float, Activity, dict[str, dict[str, LostShares]]]:
+    """Train for an epoch; returns the mean loss in nats, the activity, and what rounding lost in its last step."""
     batch_size = setup.recipe.batch_size
-    steps = len(training.labels) // batch_size
-    total, observer = 0.0, Observer(model, steps)
-    for batch in epoch_batches(setup, training, epoch):
-        total += observer.step(*batch)
-    return total / (steps * batch_size), observer.activity(), observer.lost
+    steps = len(training_set.labels) // batch_size
+    total, monitor = 0.0, ActivityMonitor(model, steps)
+    for batch in epoch_batches(setup, training_set, epoch):
+        total += monitor.step(*batch)
+    return total / (steps * batch_size), monitor.activity(), monitor.lost
 
 
-def epoch_batches(setup: TrainingSetup, training: Part, epoch: int) -> Iterator[tuple[Tensor, Tensor, float, int]]:
+def epoch_batches(
+    setup: TrainingSetup, training_set: SampleSet, epoch: int
+) -> Iterator[tuple[Tensor, Tensor, float, int]]:
     """The steps of an epoch (counted from 1): images, labels, learning rate, and the number of the step in the
     training, from 0."""
     recipe, seed = setup.recipe, setup.seed
     generator = np.random.Generator(np.random.PCG64(derive(seed, "order", epoch)))
-    order = generator.permutation(len(training.labels))
+    order = generator.permutation(len(training_set.labels))
     rate = recipe.rate(setup.tuning, epoch - 1)
     first = (epoch - 1) * (len(order) // recipe.batch_size)
     augmenter = Augmenter(recipe.augment, seed, epoch, len(order)) if recipe.augment.active else None
-    for number, (images, labels) in enumerate(training.batches(order, recipe.batch_size, augmenter)):
+    for number, (images, labels) in enumerate(training_set.batches(order, recipe.batch_size, augmenter)):
         yield images, labels, rate, first + number
 
 
-def _accuracy_pct(model: Model, arithmetic: Arithmetic, part: Part) -> float:
-    right = 0
-    size = _EVALUATION_BATCH
-    for images, labels in part.in_order(size):
+def _accuracy_pct(model: Model, arithmetic: Arithmetic, samples: SampleSet) -> float:
+    correct = 0
+    for images, labels in samples.in_order(_EVALUATION_BATCH):
         logits = forward(model.network, arithmetic, model.parameters, images).logits
-        right += int((logits.argmax(1) == labels).sum())
-    return 100 * right / len(part.labels)
+        correct += int((logits.argmax(1) == labels).sum())
+    return 100 * correct / len(samples.labels)
 
 
 def _row(
@@ -128,20 +129,20 @@ def _row(
     loss: float,
     accuracies: list[float],
     draw: int,
-    turned: dict[str, float],
+    angles_to_bp: dict[str, float],
     activity: Activity,
-    lost: dict[str, dict[str, Lost]],
+    lost: dict[str, dict[str, LostShares]],
 ) -> EpochRow:
-    found = alignments(model, draw)
+    layer_alignments = alignments(model, draw)
     return EpochRow(
         epoch=epoch,
         train_loss=round(min(loss, _LARGEST_LOSS), _LOSS_DIGITS) if isfinite(loss) else _LARGEST_LOSS,
         validation_accuracy_pct=accuracies[0],
         test_accuracy_pct=accuracies[1],
-        angles={name: a.angle_deg for name, a in found.items()},
-        norm_ratios={name: a.norm_ratio for name, a in found.items()},
+        angles={name: alignment.angle_deg for name, alignment in layer_alignments.items()},
+        norm_ratios={name: alignment.norm_ratio for name, alignment in layer_alignments.items()},
         saturated=model.arithmetic.saturated(model.parameters),
-        gradient_angles=turned,
+        gradient_angles=angles_to_bp,
         activity=activity,
         lost=lost,
     )

@@ -21,7 +21,7 @@ from fahw.rules.catalogue import BACKPROPAGATION
 
 
 class Alignment(NamedTuple):
-    """Angle between B and W as vectors, degrees, and |B| / |W|."""
+    """How a feedback matrix B lies to the weights W, as vectors: the angle between them in degrees, and |B| / |W|."""
 
     angle_deg: float
     norm_ratio: float
@@ -44,17 +44,19 @@ def alignment(feedback: Tensor, weight: Tensor, unit_ratio: float = 1.0) -> Alig
 
 
 def alignments(model: Model, draw: int) -> dict[str, Alignment]:
-    """The alignment of every layer that sends the error down as step `draw` would; empty for direct rules."""
+    """The alignment of every layer that sends the error down, as step `draw` would send it, by layer name; empty for
+    direct rules. A layer that has none is left out."""
     if model.feedback.direct:
         return {}
-    result = {}
+    by_layer = {}
     for layer in (layer for layer in model.network.weighted if layer.name in model.path.roles.sends):
         weight = model.parameters[layer.name].weight
-        feedback, unit_ratio = model.feedback.words(layer, weight, draw), model.arithmetic.unit_ratio(layer)
-        aligned = alignment(feedback, weight, unit_ratio)
-        if aligned is not None:
-            result[layer.name] = aligned
-    return result
+        layer_alignment = alignment(
+            model.feedback.words(layer, weight, draw), weight, model.arithmetic.unit_ratio(layer)
+        )
+        if layer_alignment is not None:
+            by_layer[layer.name] = layer_alignment
+    return by_layer
 
 
 def plain_copy(model: Model, batch_statistics: bool = False) -> Model:
@@ -81,19 +83,21 @@ def gradient_angles(model: Model, arithmetic: Arithmetic, probe: Sequence[Probe]
     computes it without a touch of the training's random stream; backpropagation's is exact, so formats add to the angle
     as rules do. A layer with a gradient that is zero or not finite is left out.
     """
-    under_rule = _summed(Model(model.network, arithmetic, model.parameters, model.feedback), probe, draw)
-    exact = _summed(plain_copy(model, batch_statistics=True), probe, draw)
-    angles = {name: alignment(gradient, exact[name]) for name, gradient in under_rule.items()}
+    rule_model = Model(model.network, arithmetic, model.parameters, model.feedback)
+    by_rule, by_backpropagation = (
+        _summed(each_model, probe, draw) for each_model in (rule_model, plain_copy(model, batch_statistics=True))
+    )
+    angles = {name: alignment(gradient, by_backpropagation[name]) for name, gradient in by_rule.items()}
     return {name: angle.angle_deg for name, angle in angles.items() if angle is not None}
 
 
 def _summed(model: Model, probe: Sequence[Probe], draw: int) -> dict[str, Tensor]:
-    """The weight gradients over all batches, shaped as the weights."""
+    """The weight gradients of every layer that has one, summed over all batches, float64, shaped as the weights."""
     sums: dict[str, Tensor] = {}
     for batch in probe:
         images = model.arithmetic.encode(batch.pixels, batch.maximum).to(batch.labels.device)
-        batch_sums = gradients(model, images, batch.labels, draw)
-        for name in (layer.name for layer in model.network.weighted if layer.name in batch_sums):
-            weight = batch_sums[name].weight.double().reshape(model.parameters[name].weight.shape)
+        batch_gradients = gradients(model, images, batch.labels, draw)
+        for name in (layer.name for layer in model.network.weighted if layer.name in batch_gradients):
+            weight = batch_gradients[name].weight.double().reshape(model.parameters[name].weight.shape)
             sums[name] = sums[name] + weight if name in sums else weight
     return sums

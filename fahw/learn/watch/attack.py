@@ -26,7 +26,7 @@ from fahw.prng import derive
 
 PGD_STEPS = 20
 _PGD_REACH = 2.5
-"""All steps of PGD together, over epsilon: it can get from any start to any place within epsilon."""
+"""The length of all steps of PGD together, over epsilon: it can get from any start to any place within epsilon."""
 _BATCH = 500
 _MOST_LEVELS = 65535
 
@@ -40,31 +40,31 @@ class RobustnessRow:
     accuracy_pct: float
 
 
-def input_gradient(plain: Model, x: Tensor, labels: Tensor) -> Tensor:
+def input_gradient(plain_model: Model, x: Tensor, labels: Tensor) -> Tensor:
     """The gradient d(summed cross-entropy) / dx of a float model, shaped as `x`: `(n, *input_shape)`."""
     x = x.detach().clone().requires_grad_()
-    logits = forward(plain.network, plain.arithmetic, plain.parameters, x).logits
+    logits = forward(plain_model.network, plain_model.arithmetic, plain_model.parameters, x).logits
     (gradient,) = torch.autograd.grad(tf.cross_entropy(logits, labels, reduction="sum"), x)
     return gradient
 
 
-def fgsm(plain: Model, x: Tensor, labels: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+def fgsm(plain_model: Model, x: Tensor, labels: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
     """The images after one step of `epsilon` along the gradient's signs, within [0, 1]; the generator is not used."""
-    return (x + epsilon * input_gradient(plain, x, labels).sign()).clamp(0, 1)
+    return (x + epsilon * input_gradient(plain_model, x, labels).sign()).clamp(0, 1)
 
 
 def pgd(
-    plain: Model, x: Tensor, labels: Tensor, epsilon: float, generator: torch.Generator, steps: int = PGD_STEPS
+    plain_model: Model, x: Tensor, labels: Tensor, epsilon: float, generator: torch.Generator, steps: int = PGD_STEPS
 ) -> Tensor:
-    """The images after steps of 2.5 epsilon / `steps` along the signs from a random start, kept within `epsilon` of `x`
-    and [0, 1]."""
+    """The images after `steps` steps of 2.5 epsilon / `steps` along the gradient's signs, from a random start, kept
+    within `epsilon` of `x` and within [0, 1]."""
     low, high = (x - epsilon).clamp(min=0), (x + epsilon).clamp(max=1)
-    changed = x + epsilon * (2 * torch.rand(x.shape, generator=generator).to(x.device) - 1)
-    changed = torch.minimum(torch.maximum(changed, low), high)
+    attacked = x + epsilon * (2 * torch.rand(x.shape, generator=generator).to(x.device) - 1)
+    attacked = torch.minimum(torch.maximum(attacked, low), high)
     for _ in range(steps):
-        changed = changed + _PGD_REACH * epsilon / steps * input_gradient(plain, changed, labels).sign()
-        changed = torch.minimum(torch.maximum(changed, low), high)
-    return changed
+        attacked = attacked + _PGD_REACH * epsilon / steps * input_gradient(plain_model, attacked, labels).sign()
+        attacked = torch.minimum(torch.maximum(attacked, low), high)
+    return attacked
 
 
 Attack = Callable[[Model, Tensor, Tensor, float, torch.Generator], Tensor]
@@ -77,26 +77,26 @@ def robustness(
 
     `evaluation_seed`: of the random bits of its forward passes (`Arithmetic.evaluator`). Epsilon 0 is clean accuracy.
     """
-    plain = plain_copy(model)
-    x = plain.arithmetic.encode(images.pixels, images.maximum).to(images.labels.device)
+    plain_model = plain_copy(model)
+    x = plain_model.arithmetic.encode(images.pixels, images.maximum).to(images.labels.device)
     attacks: list[tuple[str, Model, Attack]] = [
-        ("fgsm", plain, fgsm), ("pgd", plain, pgd), ("transfer", plain_copy(surrogate), pgd)
+        ("fgsm", plain_model, fgsm), ("pgd", plain_model, pgd), ("transfer", plain_copy(surrogate), pgd)
     ]  # fmt: skip
     rows = []
     for name, source, attack in attacks:
         for epsilon in epsilons:
             generator = torch.Generator().manual_seed(derive(seed, "attack", name))
-            evaluator, right = model.arithmetic.evaluator(evaluation_seed), 0
+            evaluator, correct = model.arithmetic.evaluator(evaluation_seed), 0
             for batch, labels in zip(torch.split(x, _BATCH), torch.split(images.labels, _BATCH), strict=True):
                 changed = attack(source, batch, labels, epsilon, generator)
-                right += _right(model, evaluator, changed, labels, images.maximum)
-            rows.append(RobustnessRow(name, epsilon, 100 * right / len(x)))
+                correct += _count_correct(model, evaluator, changed, labels, images.maximum)
+            rows.append(RobustnessRow(name, epsilon, 100 * correct / len(x)))
     return tuple(rows)
 
 
-def _right(model: Model, evaluator: Arithmetic, x: Tensor, labels: Tensor, maximum: int) -> int:
-    """How many images in [0, 1] the model names rightly. They are finer than its pixels, as if from the same camera
-    with more levels; unchanged ones are encoded to the very same words."""
+def _count_correct(model: Model, evaluator: Arithmetic, x: Tensor, labels: Tensor, maximum: int) -> int:
+    """How many of the images in [0, 1] the model classifies correctly. They are finer than its pixels, as if from the
+    same camera with more levels; unchanged ones are encoded to the very same words."""
     levels = maximum * (_MOST_LEVELS // maximum)
     pixels = np.rint(x.double().cpu().numpy() * levels).astype(np.uint16)
     words = evaluator.encode(pixels, levels).to(x.device)

@@ -7,14 +7,15 @@ from typing import Protocol
 
 from fahw.formats.number import TERNARY, Float
 from fahw.formats.precision import Precision, RoundingModes
-from fahw.learn.state.rounding_losses import Lost
+from fahw.learn.state.rounding_losses import LostShares
 
 SATURATED = {"activation": 0.05, "error": 0.05}
-"""Shares from which saturation is worth a sentence, on average over the epochs; 1 % for other tensors."""
+"""The shares from which saturation of a tensor is worth a sentence, on average over the epochs."""
 _SATURATED_ELSE = 0.01
+"""The same share for the other tensors."""
 LOST = 0.9
-"""Share of underflows, or of updates in vain, that is worth one, at the end of the first epoch: later, when most
-samples are learnt, small numbers are no fault of the format."""
+"""The share of underflows, or of updates that change nothing, that is worth a sentence, at the end of the first epoch:
+later, when most samples are learnt, small numbers are no fault of the format."""
 
 _NAMES = {
     "activation": ("activation", "outputs", "activation"), "error": ("error", "errors", "error"),
@@ -23,43 +24,49 @@ _NAMES = {
     "bias_gradient": ("gradient", "bias gradients", "gradient"),
     "bias_velocity": ("optimizer", "velocities of biases", "update"), "bias": ("master", "biases", "update"),
 }  # fmt: skip
-"""By tensor: whose format it has, its name, and which rounding mode."""
+"""By tensor: the key of its format, its name in a sentence, and the name of its rounding mode (empty: to nearest)."""
 _RANGES = {
     "activation": "activation", "error": "error", "optimizer": "velocity_headroom", "master": "weight_headroom",
     "weight": "weight_headroom",
 }  # fmt: skip
+"""By key of a format: the setting of `recipe.ranges` that moves its point."""
 _MOST_LAYERS = 4
 
 
-class Watched(Protocol):
-    """An epoch: what rounding lost in its last step, by layer and tensor."""
+class EpochLosses(Protocol):
+    """An epoch of a training, of which only what rounding lost is read."""
 
     @property
-    def lost(self) -> dict[str, dict[str, Lost]]: ...
+    def lost(self) -> dict[str, dict[str, LostShares]]:
+        """What rounding lost in the epoch's last step, by layer and tensor."""
 
 
-def findings(trainings: Sequence[Sequence[Watched]], precision: Precision, modes: RoundingModes) -> tuple[str, ...]:
+def findings(trainings: Sequence[Sequence[EpochLosses]], precision: Precision, modes: RoundingModes) -> tuple[str, ...]:
     """A sentence for every kind of loss that passes its threshold in some layer, over the epochs of one rule's
     trainings."""
-    rows = [row for epochs in trainings for row in epochs]
-    first = [epochs[0] for epochs in trainings if epochs]
-    result: list[str] = []
+    epoch_losses = [row for epochs in trainings for row in epochs]
+    first_epochs = [epochs[0] for epochs in trainings if epochs]
+    sentences: list[str] = []
     for tensor, (kind, name, mode) in _NAMES.items():
         limit = SATURATED.get(tensor, _SATURATED_ELSE)
         subject = f"{_format(precision, kind)} {name}"
         rounding = getattr(modes, mode) if mode else "nearest"
-        wide = _layers(rows, tensor, lambda lost: lost.saturated, limit)
-        small = _layers(first, tensor, lambda lost: lost.underflowed, LOST)
-        still = _layers(first, tensor, lambda lost: lost.stagnated, LOST)
-        if wide:
-            meant = "; behind a ReLU they pass no error, which may be meant" if _stops_errors(precision, tensor) else ""
-            result.append(f"{subject}: {_list(wide)} saturate{meant}. {_wider(precision, kind)}.")
-        if small and tensor != "weight":
-            result.append(f"{subject} with {rounding} rounding: {_list(small)} become zero. {_finer(precision, kind)}.")
-        if still:
+        saturated = _layers(epoch_losses, tensor, lambda lost: lost.saturated, limit)
+        underflowed = _layers(first_epochs, tensor, lambda lost: lost.underflowed, LOST)
+        stagnated = _layers(first_epochs, tensor, lambda lost: lost.stagnated, LOST)
+        if saturated:
+            remark = (
+                "; behind a ReLU they pass no error, which may be meant" if _stops_errors(precision, tensor) else ""
+            )
+            sentences.append(f"{subject}: {_list(saturated)} saturate{remark}. {_wider(precision, kind)}.")
+        if underflowed and tensor != "weight":
+            sentences.append(
+                f"{subject} with {rounding} rounding: {_list(underflowed)} become zero. {_finer(precision, kind)}."
+            )
+        if stagnated:
             advice = _moving(rounding, kind, modes)
-            result.append(f"{subject} with {rounding} rounding: {_updates(still)} change nothing. {advice}.")
-    return tuple(result)
+            sentences.append(f"{subject} with {rounding} rounding: {_updates(stagnated)} change nothing. {advice}.")
+    return tuple(sentences)
 
 
 def _stops_errors(precision: Precision, tensor: str) -> bool:
@@ -70,25 +77,29 @@ def _stops_errors(precision: Precision, tensor: str) -> bool:
 Shares = list[tuple[str, float]]
 
 
-def _layers(rows: Sequence[Watched], tensor: str, share: Callable[[Lost], float | None], limit: float) -> Shares:
-    """Layers whose mean share reaches the limit, the largest first."""
-    shares: dict[str, list[float]] = {}
-    for layer, value in _shares(rows, tensor, share):
-        shares.setdefault(layer, []).append(value)
-    means = [(layer, sum(values) / len(values)) for layer, values in shares.items()]
+def _layers(
+    epoch_losses: Sequence[EpochLosses], tensor: str, share: Callable[[LostShares], float | None], limit: float
+) -> Shares:
+    """The layers whose mean share reaches the limit, and that share, the largest first."""
+    values_of: dict[str, list[float]] = {}
+    for layer, value in _shares(epoch_losses, tensor, share):
+        values_of.setdefault(layer, []).append(value)
+    means = [(layer, sum(values) / len(values)) for layer, values in values_of.items()]
     return sorted((pair for pair in means if pair[1] >= limit), key=lambda pair: -pair[1])
 
 
-def _shares(rows: Sequence[Watched], tensor: str, share: Callable[[Lost], float | None]) -> Iterator[tuple[str, float]]:
-    for row in rows:
-        for layer, tensors in row.lost.items():
+def _shares(
+    epoch_losses: Sequence[EpochLosses], tensor: str, share: Callable[[LostShares], float | None]
+) -> Iterator[tuple[str, float]]:
+    for epoch in epoch_losses:
+        for layer, tensors in epoch.lost.items():
             value = share(tensors[tensor]) if tensor in tensors else None
             if value is not None:
                 yield layer, value
 
 
 def _list(shares: Shares) -> str:
-    """`12 % of fc1's, 3 % of fc2's`."""
+    """The shares in words: `12 % of fc1's, 3 % of fc2's`."""
     shown = [f"{_percent(value)} of {layer}'s" for layer, value in shares[:_MOST_LAYERS]]
     return ", ".join(shown) + _more(shares)
 

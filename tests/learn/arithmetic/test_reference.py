@@ -10,7 +10,7 @@ from fahw.formats.fixed_point import Format
 from fahw.formats.precision import Precision, RoundingModes
 from fahw.learn.arithmetic import batch_norm as norms
 from fahw.learn.arithmetic import integer_optimizer
-from fahw.learn.kernels import matmul as product
+from fahw.learn.kernels import matmul
 from fahw.learn.state.scales import network_scales
 from fahw.learn.step import forward, step
 from fahw.network.recipe import LayerRanges, Ranges, Tuning
@@ -221,7 +221,7 @@ def test_any_pooling_trains_alike(kernel, stride, padded, bits, kind, rule):
 
 @pytest.mark.parametrize("is_fast", [True, False])
 def test_training_has_the_same_bits_whichever_products_are_fast(monkeypatch, is_fast):
-    for module in (product, norms):
+    for module in (matmul, norms):
         monkeypatch.setattr(module, "int8_is_fast", lambda device: is_fast)
 
     assert_same_training(everything(), RULES["bp"], batch=2)

@@ -111,8 +111,8 @@ def test_without_numba_the_package_trains():
         "import sys; sys.modules['numba'] = None\n"
         "from fahw.learn.kernels import compiled\n"
         "assert compiled.loops() is None\n"
-        "from fahw.learn.kernels.generator import fast_codes; import numpy as np\n"
-        "print(fast_codes(np.array([1], np.uint32), 4, 8).tolist())"
+        "from fahw.learn.kernels.generator import lfsr_codes; import numpy as np\n"
+        "print(lfsr_codes(np.array([1], np.uint32), 4, 8).tolist())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, str(by_hand())), done.stderr

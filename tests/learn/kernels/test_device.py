@@ -18,8 +18,8 @@ from fahw.errors import ConfigError
 from fahw.formats.precision import FP32, Precision, RoundingModes
 from fahw.hardware.load import load_chip
 from fahw.learn.kernels import device as devices
-from fahw.learn.kernels.device import CPU, device_of, settled
-from fahw.learn.kernels.matmul import is_exact, product
+from fahw.learn.kernels.device import CPU, device_of, torch_settings
+from fahw.learn.kernels.matmul import exact_matmul, is_exact
 from fahw.learn.samples.batches import Probe
 from fahw.learn.step import step
 from fahw.learn.training.checkpoint import Checkpoint
@@ -247,15 +247,15 @@ def test_products_follow_the_device():
     assert is_exact("float32", 9, 30, 20, False, False)
     with far() as device:
         assert not is_exact("int8", 9, 30, 20, False, False, (), device)
-        there = product(a.to(device), b.to(device), 30 << 14)
+        there = exact_matmul(a.to(device), b.to(device), 30 << 14)
         assert there.dtype == torch.float32
         assert torch.equal(there.cpu().long(), wanted)
-        large = product(a.to(device).double(), b.to(device).double(), 1 << 60)
+        large = exact_matmul(a.to(device).double(), b.to(device).double(), 1 << 60)
         assert (large.dtype, large.device) == (torch.int64, device)
         assert torch.equal(large.cpu(), wanted)
     is_exact.cache_clear()
     with far(tf32=True) as device:
-        there = product(a.to(device), b.to(device), 30 << 14)
+        there = exact_matmul(a.to(device), b.to(device), 30 << 14)
         assert there.dtype == torch.float64, "float32 products that lose bits are not used"
         assert torch.equal(there.cpu().long(), wanted)
     is_exact.cache_clear()
@@ -336,7 +336,7 @@ def test_cuda_computes_plainly_while_it_trains():
     """No TF32, fixed orders of sums; afterwards everything is as the user had it."""
     wanted = devices._wanted_of_cuda()
     before = [getattr(place, name) for place, name, _ in wanted]
-    with settled(CUDA):
+    with torch_settings(CUDA):
         assert [getattr(place, name) for place, name, _ in wanted] == [value for *_, value in wanted]
         assert torch.get_num_threads() == 1
     assert [getattr(place, name) for place, name, _ in wanted] == before
@@ -354,7 +354,7 @@ def test_cuda_trains_integers_to_the_same_bits(rule, network):
 @pytest.mark.parametrize(("rule", "precision"), FLOATS)
 def test_cuda_trains_floats_closely(rule, precision, network):
     wanted = trained(CPU, NETWORKS[network], rule, precision)
-    with settled(CUDA):
+    with torch_settings(CUDA):
         found = trained(CUDA, NETWORKS[network], rule, precision)
     assert found[0] == pytest.approx(wanted[0], rel=1e-3)
 

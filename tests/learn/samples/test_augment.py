@@ -14,7 +14,7 @@ from fahw.errors import ConfigError
 from fahw.formats.precision import FP32, Precision
 from fahw.learn.arithmetic.floating import Floating
 from fahw.learn.samples.augment import Augmenter
-from fahw.learn.samples.batches import split
+from fahw.learn.samples.batches import sample_sets
 from fahw.learn.training.checks import check_data
 from fahw.network.recipe import Augment, Recipe
 from tests.support.models import chain, mlp
@@ -87,7 +87,7 @@ def test_augmented_trainings_repeat_and_differ_from_plain_ones(precision):
 
 def test_only_training_batches_are_augmented():
     network, recipe = mlp(16, 8, 4), RECIPE
-    training, validation, _ = split(Floating(0.9, 8), network, recipe, TOY)
+    training, validation, _ = sample_sets(Floating(0.9, 8), network, recipe, TOY)
     order = np.arange(16)
     augmenter = Augmenter(BOTH, 0, 1, 16)
 
@@ -101,15 +101,15 @@ def test_only_training_batches_are_augmented():
 @pytest.mark.parametrize("precision", [Precision(), FP32], ids=["integer", "float"])
 def test_data_encoded_batch_by_batch_train_to_the_same_bits(precision, monkeypatch):
     held = run("dfa", precision=precision)
-    monkeypatch.setattr(batches_module, "_MOST_HELD", 0)
+    monkeypatch.setattr(batches_module, "_MOST_VALUES_HELD", 0)
 
     assert run("dfa", precision=precision) == held
 
 
 def test_the_three_parts_have_no_image_in_common_and_do_not_follow_the_seed():
     data = load("digits")
-    parts = split(Floating(0.9, 8), mlp(64, 8, 10), Recipe(), data)
-    again = split(Floating(0.9, 8), mlp(64, 8, 10), Recipe(), data)
+    parts = sample_sets(Floating(0.9, 8), mlp(64, 8, 10), Recipe(), data)
+    again = sample_sets(Floating(0.9, 8), mlp(64, 8, 10), Recipe(), data)
     seen = [{image.numpy().tobytes() for batch, _ in part.in_order(100) for image in batch} for part in parts]
 
     assert [len(part.labels) for part in parts] == [1293, 144, 360]

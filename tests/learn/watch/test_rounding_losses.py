@@ -14,7 +14,7 @@ from fahw.errors import ConfigError
 from fahw.formats.number import FLOATS, fixed
 from fahw.formats.precision import TENSORS, Precision, RoundingModes, Scaling
 from fahw.hardware.load import load_chip
-from fahw.learn.state.rounding_losses import Lost, RoundingLosses, in_vain
+from fahw.learn.state.rounding_losses import LostShares, RoundingLosses, count_stagnated
 from fahw.learn.state.scales import network_scales
 from fahw.learn.step import step
 from fahw.learn.training.checks import check_rates
@@ -89,7 +89,7 @@ def test_an_update_is_in_vain_where_it_rounds_to_no_change_whatever_the_random_b
     others = (-0.001, 1.0) if mode == "floor" else (-0.001 if mode == "stochastic" else -2.0, 0.97)
     units = torch.tensor([0.0, *small, 1.5, -1.5, *others])
 
-    assert in_vain(units, mode, bits) == (len(small), len(small) + 4)
+    assert count_stagnated(units, mode, bits) == (len(small), len(small) + 4)
 
 
 @given(st.integers(-600, 600), st.integers(1, 8))
@@ -97,7 +97,7 @@ def test_what_is_in_vain_under_stochastic_rounding_is_what_no_random_bits_move(s
     """Tried with all of them: floor(u + r / 2^bits)."""
     update = sixteenths / 512
     moved = {floor(update + word / 2**bits) for word in range(2**bits)}
-    assert in_vain(torch.tensor([update]), "stochastic", bits)[0] == (moved == {0} and update != 0)
+    assert count_stagnated(torch.tensor([update]), "stochastic", bits)[0] == (moved == {0} and update != 0)
 
 
 def test_parts_of_a_tensor_are_counted_together():
@@ -106,24 +106,24 @@ def test_parts_of_a_tensor_are_counted_together():
         losses.rounded("fc1", "error", part, part.round().clamp(-128, 127), fixed(8))
         losses.changed("fc1", "master", part, fixed(8), 1.0, (1, 2))
 
-    assert losses.lost["fc1"]["error"] == Lost(0.25, 0.25)
-    assert losses.lost["fc1"]["master"] == Lost(0.25, None, 0.5)
+    assert losses.lost["fc1"]["error"] == LostShares(0.25, 0.25)
+    assert losses.lost["fc1"]["master"] == LostShares(0.25, None, 0.5)
 
 
 @pytest.mark.parametrize(
     ("tensor", "lost", "precision", "modes", "said"),
     [
-        ("master", Lost(0, None, 0.99), NARROW, NEAREST,
+        ("master", LostShares(0, None, 0.99), NARROW, NEAREST,
          "8-bit master weights with nearest rounding: 99 % of the updates of fc2 change nothing. Try stochastic"),
-        ("master", Lost(0, None, 0.95), NARROW, STOCHASTIC, "Try more random bits than 8"),
-        ("velocity", Lost(0.12), Precision(), NEAREST,
+        ("master", LostShares(0, None, 0.95), NARROW, STOCHASTIC, "Try more random bits than 8"),
+        ("velocity", LostShares(0.12), Precision(), NEAREST,
          "16-bit velocities: 12 % of fc2's saturate. Try a larger recipe.ranges.velocity_headroom, which leaves fewer"),
-        ("velocity", Lost(0.012), Precision(scale=Scaling(optimizer=9)), NEAREST,
+        ("velocity", LostShares(0.012), Precision(scale=Scaling(optimizer=9)), NEAREST,
          "1.2 % of fc2's saturate. Try fewer fraction bits (precision.scale.optimizer)"),
-        ("error", Lost(0, 0.97), Precision(error="ternary"), NEAREST,
+        ("error", LostShares(0, 0.97), Precision(error="ternary"), NEAREST,
          "ternary errors with stochastic rounding: 97 % of fc2's"),
-        ("error", Lost(0, 0.97), Precision(error="fp8_e4m3", accumulator="fp32"), NEAREST, "fp8_e4m3 errors"),
-        ("activation", Lost(0.2, 0.1), Precision(), NEAREST, "8-bit outputs: 20 % of fc2's saturate"),
+        ("error", LostShares(0, 0.97), Precision(error="fp8_e4m3", accumulator="fp32"), NEAREST, "fp8_e4m3 errors"),
+        ("activation", LostShares(0.2, 0.1), Precision(), NEAREST, "8-bit outputs: 20 % of fc2's saturate"),
     ],
 )  # fmt: skip
 def test_a_sentence_names_layer_tensor_format_and_what_to_try(tensor, lost, precision, modes, said):
@@ -133,7 +133,8 @@ def test_a_sentence_names_layer_tensor_format_and_what_to_try(tensor, lost, prec
 
 
 @pytest.mark.parametrize(
-    ("tensor", "lost"), [("master", Lost(0, None, 0.6)), ("error", Lost(0.03, 0.3)), ("weight", Lost(0, 0.95))]
+    ("tensor", "lost"),
+    [("master", LostShares(0, None, 0.6)), ("error", LostShares(0.03, 0.3)), ("weight", LostShares(0, 0.95))],
 )
 def test_what_healthy_trainings_lose_is_not_worth_a_sentence(tensor, lost):
     assert findings([[Epoch("fc2", tensor, lost)]], Precision(), NEAREST) == ()
@@ -141,7 +142,7 @@ def test_what_healthy_trainings_lose_is_not_worth_a_sentence(tensor, lost):
 
 def test_stagnation_counts_while_there_is_something_to_learn():
     """A training that has learnt everything stands still in any format."""
-    early, late = Epoch("fc1", "master", Lost(0, None, 0.2)), Epoch("fc1", "master", Lost(0, None, 1.0))
+    early, late = Epoch("fc1", "master", LostShares(0, None, 0.2)), Epoch("fc1", "master", LostShares(0, None, 1.0))
 
     assert findings([[early, late]], NARROW, NEAREST) == ()
     assert findings([[late, late]], NARROW, NEAREST)

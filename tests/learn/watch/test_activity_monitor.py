@@ -11,7 +11,7 @@ from fahw.activity import Activity, LayerActivity, mean_activity
 from fahw.formats.precision import FP32, Precision, RoundingModes
 from fahw.learn.samples.batches import Probe
 from fahw.learn.step import errors, forward, step
-from fahw.learn.watch.activity import Observer
+from fahw.learn.watch.activity_monitor import ActivityMonitor
 from fahw.learn.watch.alignment import alignments, gradient_angles, plain_copy
 from fahw.network.recipe import Ranges, Tuning
 from fahw.prng import derive
@@ -33,15 +33,15 @@ STOCHASTIC = RoundingModes(activation="stochastic", error="stochastic", gradient
 NETWORKS = {"mlp": mlp(16, 12, 8, 5), "convolutional": convolutional()}
 
 
-def steps_of(model, count, observer=None):
+def steps_of(model, count, monitor=None):
     """The same batches, with or without somebody looking."""
     for draw in range(count):
         pixels, labels = batch_of(model.network, 4, draw)
         x = model.arithmetic.encode(pixels, 255)
-        if observer is None:
+        if monitor is None:
             step(model, x, labels, 0.05, draw)
         else:
-            observer.step(x, labels, 0.05, draw)
+            monitor.step(x, labels, 0.05, draw)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -54,7 +54,7 @@ def test_looking_changes_no_bit(network, rule, kind):
         return integer_model(NETWORKS[network], RULES[rule], rounding=STOCHASTIC)[0]
 
     seen, alone = fresh(), fresh()
-    steps_of(seen, 9, Observer(seen, 9))
+    steps_of(seen, 9, ActivityMonitor(seen, 9))
     steps_of(alone, 9)
 
     assert same_states(seen, alone)
@@ -65,8 +65,8 @@ def test_looking_changes_no_bit(network, rule, kind):
 def test_shares_are_those_of_the_steps_tensors(network, rule):
     """Counted again from the public parts of a step, on a twin."""
     model, twin = (float_model(NETWORKS[network], RULES[rule], dtype=torch.float32) for _ in range(2))
-    observer, counted = Observer(model, 4), {layer.name: [] for layer in model.network.weighted}
-    steps_of(model, 4, observer)
+    monitor, counted = ActivityMonitor(model, 4), {layer.name: [] for layer in model.network.weighted}
+    steps_of(model, 4, monitor)
     for draw in range(4):
         pixels, labels = batch_of(twin.network, 4, draw)
         x = twin.arithmetic.encode(pixels, 255)
@@ -81,7 +81,7 @@ def test_shares_are_those_of_the_steps_tensors(network, rule):
             tensors = [t.numpy() == 0 for t in (trace.operands[name], deltas[name])]
             row.append([np.mean(t) for t in (*tensors, (old < 0) != (new < 0), old != new)])
 
-    found = observer.activity()
+    found = monitor.activity()
     assert found.steps == 4
     for name, rows in counted.items():
         assert list(asdict(found.layers[name]).values()) == pytest.approx(np.mean(rows, axis=0).tolist()), name
@@ -93,9 +93,9 @@ def test_narrow_weights_change_rarely_and_wide_ones_in_every_update():
     changed = {}
     for bits in (2, 8):
         model, _ = integer_model(mlp(16, 12, 5), RULES["bp"], precision=Precision(weight=bits))
-        observer = Observer(model, 6)
-        steps_of(model, 6, observer)
-        changed[bits] = observer.activity().layers["linear2"]
+        monitor = ActivityMonitor(model, 6)
+        steps_of(model, 6, monitor)
+        changed[bits] = monitor.activity().layers["linear2"]
 
     assert changed[2].changed_words < 0.5 * changed[8].changed_words
     assert all(share.sign_flips <= share.changed_words for share in changed.values())
@@ -103,11 +103,11 @@ def test_narrow_weights_change_rarely_and_wide_ones_in_every_update():
 
 def test_only_a_few_steps_of_an_epoch_are_measured_spread_over_it(monkeypatch):
     model = float_model(mlp(16, 12, 5), RULES["bp"])
-    observer = Observer(model, 100)
-    steps_of(model, 100, observer)
+    monitor = ActivityMonitor(model, 100)
+    steps_of(model, 100, monitor)
 
-    assert observer.activity().steps == 4
-    assert sorted(observer._chosen) == [12, 37, 62, 87]
+    assert monitor.activity().steps == 4
+    assert sorted(monitor._monitored_steps) == [12, 37, 62, 87]
 
 
 @pytest.mark.parametrize("precision", [Precision(), FP32], ids=["integer", "float"])
