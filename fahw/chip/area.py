@@ -13,7 +13,7 @@ from fahw.hardware.memory import Memory
 from fahw.technology.operations import pe_area_mm2, pe_leak_mw
 from fahw.technology.storage import Scratchpad, scratchpad
 from fahw.work.counts.record import Placement
-from fahw.work.mesh import NOC, prefix
+from fahw.work.mesh import NOC, core_prefix
 
 _LANE_BITS = (16, 8, 32)  # a vector lane multiplies the optimizer state by an 8-bit constant
 
@@ -38,7 +38,7 @@ def areas_mm2(chip: Chip, transposable: bool, placements: Iterable[Placement] | 
     used = None if placements is None else resident_kib(placements)
     found: dict[str, float] = {}
     for core in range(chip.mesh.cores if chip.mesh else 1):
-        before = prefix(chip, core)
+        before = core_prefix(chip, core)
         for memory in chip.memories:
             name = f"{before}{memory.name}"
             fitted = used is not None and memory.kind != "rom"

@@ -12,7 +12,7 @@ from fahw.chip.unit_prices import Prices
 from fahw.hardware.chip import Chip
 from fahw.technology.constant import Constant
 from fahw.work.counts.record import Count, Placement, Task
-from fahw.work.mesh import prefix
+from fahw.work.mesh import core_prefix
 
 
 @dataclass(slots=True, unsafe_hash=True)  # frozen ones take three times as long to make
@@ -89,7 +89,7 @@ def static_rows(
     powers: list[tuple[str, Constant]] = []
     array_leaks = {array.name: array_leak_mw(chip, array) for array in chip.arrays}
     for core in range(chip.mesh.cores if chip.mesh else 1):
-        before = prefix(chip, core)
+        before = core_prefix(chip, core)
         for memory in chip.memories:
             name = f"{before}{memory.name}"
             leak = storage.leak_mw(chip, memory, used.get(name, 0.0))
