@@ -78,7 +78,7 @@ class Cost:
 
     @property
     def seconds(self) -> float:
-        """Steady-state time of a step."""
+        """Time of a step in steady state, in seconds."""
         return self.interval_cycles / self.clock_mhz * 1e-6
 
     @property

@@ -217,7 +217,7 @@ def transport_links(chip: Chip) -> CheckMessages:
 
     Where feedback weights come from a rom or a generator alone, no rule moves any: the form then says nothing.
     """
-    index = next((i for i, form in enumerate(chip.transport) if form in ("copy", "write_through")), None)
+    index = next((position for position, form in enumerate(chip.transport) if form in ("copy", "write_through")), None)
     weights, copies = chip.home("weight"), chip.home("feedback")
     if index is None or weights is None or chip.array_of("error") is None or chip.error_reaches_weights:
         return

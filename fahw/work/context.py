@@ -32,7 +32,7 @@ _ASSUMED = {
 
 @dataclass(frozen=True)
 class StepContext:
-    """What the tasks of a step are made from. `form` is the form of transport, None where nothing is transported;
+    """Inputs of the tasks of a step. `form` is the form of transport, None where nothing is transported;
     `micro_batch_sizes` are in samples; `parts` and `sites` are by layer and by core; `activity` is what training
     measured, None where the chip file's assumptions hold."""
 

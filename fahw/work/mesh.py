@@ -58,21 +58,19 @@ def parts_of(chip: Chip, network: Network, direct: bool) -> dict[str, tuple[Part
     used_cores = {core for layer_cores in cores.values() for core in layer_cores}
     separate = chip.mesh.error_cores == "separate"
     if separate and 2 * len(used_cores) > chip.mesh.cores:
-        message = (
-            f"error_cores: separate needs {2 * len(used_cores)} cores for {network.name}, there are {chip.mesh.cores}"
-        )
-        raise ConfigError(Problem(chip.name, message, "mesh"))
+        needed = f"error_cores: separate needs {2 * len(used_cores)} cores for {network.name}"
+        raise ConfigError(Problem(chip.name, f"{needed}, there are {chip.mesh.cores}", "mesh"))
     twins = dict(zip(sorted(used_cores), sorted(set(range(chip.mesh.cores)) - used_cores), strict=False))
     parts = {}
     for layer in network.weighted:
         forward_cores = cores[layer.name]
         below = [core for item in network.weighted_below(layer)[:1] for core in cores[item.name]]
-        error_cores = [below[i % len(below)] for i in range(len(forward_cores))] if direct and below else forward_cores
+        count = len(forward_cores)
+        error_cores = [below[index % len(below)] for index in range(count)] if direct and below else forward_cores
+        shares = _split_layer(chip, layer, count)
         parts[layer.name] = tuple(
             Part(share, layer, core, twins[error_core] if separate else error_core)
-            for share, core, error_core in zip(
-                _split_layer(chip, layer, len(forward_cores)), forward_cores, error_cores, strict=True
-            )
+            for share, core, error_core in zip(shares, forward_cores, error_cores, strict=True)
         )
     return parts
 
@@ -85,10 +83,10 @@ def _split_layer(chip: Chip, layer: Layer, count: int) -> list[Layer]:
     if layer.groups != 1 or count > outputs:
         message = f"layer '{layer.name}' ({outputs} outputs, {layer.groups} groups) cannot be split over {count} cores"
         raise ConfigError(Problem(chip.name, message, "mesh.placement"))
-    edges = [outputs * i // count for i in range(count + 1)]
+    edges = [outputs * index // count for index in range(count + 1)]
     return [
-        replace(layer, name=f"{layer.name}/{i + 1}", out_shape=(end - start, *layer.out_shape[1:]))
-        for i, (start, end) in enumerate(pairwise(edges))
+        replace(layer, name=f"{layer.name}/{index + 1}", out_shape=(end - start, *layer.out_shape[1:]))
+        for index, (start, end) in enumerate(pairwise(edges))
     ]
 
 

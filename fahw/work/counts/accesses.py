@@ -116,7 +116,9 @@ class Accesses:
         for tensor, chain in chains.items():
             total = chain[0].bits
             outer: list[tuple[Memory | None, int, int]] = [
-                (memories[p.memory], p.bits - p.spilled_bits, total) for p in chain[1:] if p.bits > p.spilled_bits
+                (memories[level.memory], level.bits - level.spilled_bits, total)
+                for level in chain[1:]
+                if level.bits > level.spilled_bits
             ]
             if chain[-1].spilled_bits:
                 outer.append((None, chain[-1].spilled_bits, total))

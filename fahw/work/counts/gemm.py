@@ -144,7 +144,8 @@ def _fetched_values(product: Gemm, accesses: Accesses) -> tuple[int, int]:
     mapping, repeats = product.mapping, product.repeats
     left = _distinct_values(product.left, mapping.m * mapping.k * repeats)
     right = _distinct_values(product.right, mapping.k * mapping.n * repeats)
-    if not any(accesses.overflow_share(s.stored or s.tensor) for s in (*product.left.streams, *product.right.streams)):
+    streams = (*product.left.streams, *product.right.streams)
+    if not any(accesses.overflow_share(stream.stored or stream.tensor) for stream in streams):
         return left, right
     rows, cols = mapping.row_folds, mapping.col_folds
     if mapping.dataflow == "ws":
@@ -157,7 +158,8 @@ def _fetched_values(product: Gemm, accesses: Accesses) -> tuple[int, int]:
             (cols, _block_fetches(product.right, mapping.k * mapping.cols, rows)),
         ]
     overflow_bits = [
-        sum(accesses.overflow_share(s.stored or s.tensor) * s.bits for s in operand.streams) * values
+        sum(accesses.overflow_share(stream.stored or stream.tensor) * stream.bits for stream in operand.streams)
+        * values
         for operand, values in ((product.left, left), (product.right, right))
     ]
     fewest = min(orders, key=lambda order: order[0] * overflow_bits[0] + order[1] * overflow_bits[1])

@@ -86,7 +86,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Placement:
-    """What one memory must hold for a tensor, and how much of it lies further out because it does not fit."""
+    """Bits of a tensor that one memory must hold, and how many of them lie further out because they do not fit."""
 
     memory: str
     tensor: str
