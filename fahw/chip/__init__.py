@@ -1,1 +1,1 @@
-"""What a training step costs: time (`clock`), energy (`price`, `ledger`), area (`area`), put together in `cost`."""
+"""What a training step costs: time (`clock`), energy (`unit_prices`, `ledger`) and area (`area`), joined in `cost`."""

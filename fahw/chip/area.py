@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import fsum
 
-from fahw.chip import memory_prices as storage
+from fahw.chip import memory_prices
 from fahw.hardware.array import Array
 from fahw.hardware.chip import Chip
 from fahw.hardware.generator import GENERATORS
@@ -13,18 +13,19 @@ from fahw.hardware.memory import Memory
 from fahw.technology.operations import pe_area_mm2, pe_leak_mw
 from fahw.technology.storage import Scratchpad, scratchpad
 from fahw.work.counts.record import Placement
-from fahw.work.mesh import NOC, prefix
+from fahw.work.mesh import NOC, core_prefix
 
 _LANE_BITS = (16, 8, 32)  # a vector lane multiplies the optimizer state by an 8-bit constant
 
 
 def area_mm2(chip: Chip, transposable: bool, placements: Iterable[Placement] | None = None) -> float:
-    """Memories, arrays, lanes, generators and routers; memories fitted to `placements` where these are given."""
+    """Area of memories, arrays, lanes, generators and routers; memories fitted to `placements` where these are
+    given."""
     return fsum(areas_mm2(chip, transposable, placements).values())
 
 
 def areas_mm2(chip: Chip, transposable: bool, placements: Iterable[Placement] | None = None) -> dict[str, float]:
-    """The area of every component, by its name in the ledger; of components without area nothing is said."""
+    """The area of every component that has one, by its name in the ledger; arguments as of `area_mm2`."""
     node = chip.technology.node_nm
     logic = {
         name: generator.area_mm2
@@ -35,43 +36,43 @@ def areas_mm2(chip: Chip, transposable: bool, placements: Iterable[Placement] | 
         pads = fsum(pad.area_mm2 for pad in scratchpads(chip, array))
         logic[array.name] = array.rows * array.cols * (pe_area_mm2(*pe_bits(chip), node) + pads)
         logic[f"{array.name}.vector"] = array.lanes * pe_area_mm2(*_LANE_BITS, node)
-    used = None if placements is None else resident_kib(placements)
-    found: dict[str, float] = {}
+    resident = None if placements is None else resident_kib(placements)
+    areas: dict[str, float] = {}
     for core in range(chip.mesh.cores if chip.mesh else 1):
-        before = prefix(chip, core)
+        prefix = core_prefix(chip, core)
         for memory in chip.memories:
-            name = f"{before}{memory.name}"
-            fitted = used is not None and memory.kind != "rom"
-            size = used.get(name, 0.0) if used is not None and fitted else memory.kib
-            found[name] = _memory(chip, memory, transposable, size)
-        found |= {f"{before}{name}": area for name, area in logic.items()}
+            name = f"{prefix}{memory.name}"
+            is_fitted = resident is not None and memory.kind != "rom"
+            size = resident.get(name, 0.0) if resident is not None and is_fitted else memory.kib
+            areas[name] = _memory_area_mm2(chip, memory, transposable, size)
+        areas |= {f"{prefix}{name}": area for name, area in logic.items()}
     if chip.mesh:
-        found[NOC] = chip.mesh.cores * chip.mesh.router_area_mm2
-    return found
+        areas[NOC] = chip.mesh.cores * chip.mesh.router_area_mm2
+    return areas
 
 
 def resident_kib(placements: Iterable[Placement]) -> dict[str, float]:
-    """What every memory holds, KiB, by its name with the core's."""
-    used: dict[str, float] = {}
+    """KiB that every memory holds, spilled bits apart, by its name with the core's prefix."""
+    resident: dict[str, float] = {}
     for placement in placements:
         bits = placement.bits - placement.spilled_bits
-        used[placement.memory] = used.get(placement.memory, 0.0) + bits / 8192
-    return used
+        resident[placement.memory] = resident.get(placement.memory, 0.0) + bits / 8192
+    return resident
 
 
-def _memory(chip: Chip, memory: Memory, transposable: bool, size_kib: float) -> float:
+def _memory_area_mm2(chip: Chip, memory: Memory, transposable: bool, size_kib: float) -> float:
     overhead = chip.transposed_access.area_overhead if transposable and "weight" in memory.holds else 0.0
-    return storage.area_mm2(chip, memory, size_kib) * (1 + overhead)
+    return memory_prices.area_mm2(chip, memory, size_kib) * (1 + overhead)
 
 
 def array_leak_mw(chip: Chip, array: Array) -> float:
-    """Static power of an array with its scratchpads and vector lanes."""
+    """Static power of an array with its scratchpads and vector lanes, in mW."""
     element = pe_leak_mw(*pe_bits(chip)) + fsum(pad.leak_mw for pad in scratchpads(chip, array))
     return array.rows * array.cols * element + array.lanes * pe_leak_mw(*_LANE_BITS)
 
 
 def scratchpads(chip: Chip, array: Array) -> list[Scratchpad]:
-    """The scratchpads of one element."""
+    """The scratchpads of one processing element; none where the array is not row-stationary."""
     pads, bits = array.scratchpads, chip.precision.bits
     if pads is None:
         return []

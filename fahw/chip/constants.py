@@ -11,7 +11,7 @@ GIVEN, ESTIMATED = "given", "estimated"
 
 
 @dataclass(frozen=True)
-class Used:
+class UsedConstant:
     """One constant that a ledger used; `unit_pj` of the action `static` is per cycle. `origin`: given or estimated."""
 
     component: str
@@ -22,32 +22,32 @@ class Used:
     source: str
 
 
-def constants_used(rows: Iterable[Row]) -> tuple[Used, ...]:
+def constants_used(rows: Iterable[Row]) -> tuple[UsedConstant, ...]:
     """Every constant of the ledger once, in the order of their first use; one per width of an action."""
-    found = (
-        Used(
+    constants = (
+        UsedConstant(
             row.component, row.action, row.unit_pj, GIVEN if row.price.given else ESTIMATED, row.price.factor,
             row.price.source,
         )
         for row in rows
     )  # fmt: skip
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(constants))
 
 
-def summary(used: Iterable[Used]) -> list[tuple[str, str]]:
-    """Per component, which of its energies come from the file and which are estimated, and how surely."""
+def summary(constants: Iterable[UsedConstant]) -> list[tuple[str, str]]:
+    """(component, text) of every component: which energies come from the file, which are estimated, and how surely."""
     lines: dict[str, dict[tuple[str, float], list[str]]] = {}
-    for one in used:
-        actions = lines.setdefault(one.component, {}).setdefault((one.origin, one.factor), [])
-        name = "clock" if one.action.startswith("clock_") else one.action
+    for constant in constants:
+        actions = lines.setdefault(constant.component, {}).setdefault((constant.origin, constant.factor), [])
+        name = "clock" if constant.action.startswith("clock_") else constant.action
         if name not in actions:
             actions.append(name)
-    return [(name, _line(groups)) for name, groups in lines.items()]
+    return [(name, _origins_line(groups)) for name, groups in lines.items()]
 
 
-def _line(groups: dict[tuple[str, float], list[str]]) -> str:
+def _origins_line(groups: dict[tuple[str, float], list[str]]) -> str:
     origins: dict[str, list[str]] = {}
     for (origin, factor), actions in groups.items():
         origins.setdefault(origin, []).append(f"{', '.join(actions)}{f' ×/÷ {factor:g}' if factor > 1 else ''}")
-    words = {GIVEN: "from the file", ESTIMATED: "estimated"}
-    return "; ".join(f"{words[origin]}: {', '.join(parts)}" for origin, parts in origins.items())
+    origin_texts = {GIVEN: "from the file", ESTIMATED: "estimated"}
+    return "; ".join(f"{origin_texts[origin]}: {', '.join(parts)}" for origin, parts in origins.items())

@@ -9,7 +9,7 @@ from types import NoneType
 
 from fahw.activity import Activity
 from fahw.chip.area import area_mm2
-from fahw.chip.ledger import Row, dynamic_rows, priced, static_rows, total_pj
+from fahw.chip.ledger import Row, action_rows, dynamic_rows, static_rows, total_pj
 from fahw.chip.timing.clock import Timing, time_step
 from fahw.chip.unit_prices import prices_of
 from fahw.errors import ConfigError, Problem, a_kind, suggestion, whole
@@ -36,48 +36,48 @@ class Cost:
     model: str
     rule: str
     transport: str
-    """What was asked for: a form, `shared`, or `none` for a rule that moves nothing."""
+    """The transport that was asked for: a form, `shared`, or `none` for a rule that moves nothing."""
     form: str
-    """What was priced: under `shared` the better form of the chip with one memory."""
+    """The form that was priced: under `shared` the better form of the chip with one memory."""
     batch_size: int
     clock_mhz: float
     ledger: tuple[Row, ...]
     """Every energy with its address: component, action, tensor, phase, layer, count, unit_pj, energy_pj."""
     timing: Timing
     area_mm2: float
-    """The chip as built."""
+    """Area of the chip as built."""
     area_used_mm2: float
-    """The chip with every memory fitted to what this rule stores."""
+    """Area of the chip with every memory fitted to what this rule stores."""
     placements: tuple[Placement, ...]
     """Which tensor lies in which memory, and what of it spills."""
     feedback_bits: int
-    """Stored for the error path."""
+    """Bits stored for the error path."""
     transported_bits: int
     """Payload of weight transport per step; energy counts the words that it takes."""
     macs: int
-    """Multiply-accumulates of a step."""
+    """Number of multiply-accumulates of a step."""
     one_time_pj: float
-    """Writing the rule's own feedback weights once; no part of a step."""
+    """Energy of writing the rule's own feedback weights once; no part of a step."""
     isolated_static_pj: float
     """Static energy of a step that runs alone, power times `cycles`."""
     work: Work = field(repr=False, compare=False)
-    """What the step does: the tasks that time and energy come from."""
+    """Work of the step: the tasks that time and energy come from."""
     spilled_bits: int = 0
     """Bits that lie in DRAM because no memory has room for them."""
 
     @property
     def cycles(self) -> int:
-        """First start to last end of one isolated step."""
+        """Cycles from the first start to the last end of one isolated step."""
         return self.timing.cycles
 
     @property
     def interval_cycles(self) -> float:
-        """Steady-state cycles between steps."""
+        """Cycles between the ends of consecutive steps in steady state."""
         return self.timing.interval_cycles
 
     @property
     def seconds(self) -> float:
-        """Steady-state time of a step."""
+        """Time of a step in steady state, in seconds."""
         return self.interval_cycles / self.clock_mhz * 1e-6
 
     @property
@@ -87,7 +87,7 @@ class Cost:
 
     @property
     def static_pj(self) -> float:
-        """The static part of `energy_pj`."""
+        """The static part of `energy_pj`: leakage, background and clock root over the steady-state interval."""
         return total_pj(row for row in self.ledger if row.static)
 
     @property
@@ -103,12 +103,12 @@ class Cost:
 
     @property
     def power_mw(self) -> float:
-        """Mean power."""
+        """Mean power in steady state, static power included."""
         return self.energy_pj / self.seconds * 1e-9
 
     @property
     def samples_per_second(self) -> float:
-        """Training throughput."""
+        """Training throughput in steady state."""
         return self.batch_size / self.seconds
 
     @property
@@ -123,7 +123,7 @@ class Cost:
 
 
 def get_rule(name: str) -> Rule:
-    """The rule of this name. Raises ConfigError with a suggestion."""
+    """The rule of this name. Raises ConfigError with a suggestion where there is none."""
     a_kind("rule", name, str, f"one of {', '.join(RULES)}")
     if name not in RULES:
         raise ConfigError(Problem("rule", f"no rule '{name}'{suggestion(name, RULES)}; known: {', '.join(RULES)}"))
@@ -185,7 +185,7 @@ def _cost(
     dram_cycles = timing.busy.get("dram", 0)
     static = static_rows(chip, transposable, timing.interval_cycles, dram_cycles, work.placements)
     isolated = total_pj(static_rows(chip, transposable, timing.cycles, dram_cycles, work.placements))
-    one_time = total_pj(priced(work.one_time, prices, "", ""))
+    one_time = total_pj(action_rows(work.one_time, prices, "", ""))
     return Cost(
         chip=chip.name, model=network.name, rule=rule.name, transport=transport, form=form or NONE,
         batch_size=batch_size, clock_mhz=chip.clock_mhz, ledger=(*dynamic_rows(work.tasks, prices), *static),

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import fsum
 
-from fahw.chip import memory_prices as storage
+from fahw.chip import memory_prices
 from fahw.chip.area import array_leak_mw, resident_kib
 from fahw.chip.unit_prices import Prices
 from fahw.hardware.chip import Chip
 from fahw.technology.constant import Constant
 from fahw.work.counts.record import Count, Placement, Task
-from fahw.work.mesh import prefix
+from fahw.work.mesh import core_prefix
 
 
 @dataclass(slots=True, unsafe_hash=True)  # frozen ones take three times as long to make
@@ -39,71 +39,75 @@ LEDGER_COLUMNS = ("component", "action", "tensor", "phase", "layer", "count", "u
 
 
 def total_pj(rows: Iterable[Row]) -> float:
-    """Energy of the rows, pJ, correctly rounded."""
+    """The energy of the rows in pJ: their sum, correctly rounded."""
     return fsum(row.energy_pj for row in rows)
 
 
 def dynamic_rows(tasks: Iterable[Task], prices: Prices) -> list[Row]:
-    """Action counts times pJ, one row per address; what happens once in several steps counts by its share."""
+    """Rows of the tasks' actions, one per address; what happens once in several steps counts by its share."""
     groups: dict[tuple[str, str], list[Task]] = {}
     for task in tasks:
         groups.setdefault((task.phase, task.layer), []).append(task)
     rows: list[Row] = []
-    for (phase, layer), found in groups.items():
-        counts = [count for task in found for count in task.counts]
-        rows += priced(counts, prices, phase, layer, found[0].every)
+    for (phase, layer), group in groups.items():
+        counts = [count for task in group for count in task.counts]
+        rows += action_rows(counts, prices, phase, layer, group[0].every)
     return rows
 
 
-def priced(counts: Iterable[Count], prices: Prices, phase: str, layer: str, every: int = 1) -> list[Row]:
+def action_rows(counts: Iterable[Count], prices: Prices, phase: str, layer: str, every: int = 1) -> list[Row]:
     """Rows of `counts`; actions at one address but of different widths share a row at their mean price."""
-    found: dict[tuple[str, str, str], list[tuple[int, Constant]]] = {}
-    of = prices.of
+    entries_by_address: dict[tuple[str, str, str], list[tuple[int, Constant]]] = {}
+    unit_price = prices.unit_price
     for count in counts:
-        address, entry = (count.component, count.action, count.tensor), (count.count, of(count))
-        if address in found:
-            found[address].append(entry)
+        address, entry = (count.component, count.action, count.tensor), (count.count, unit_price(count))
+        if address in entries_by_address:
+            entries_by_address[address].append(entry)
         else:
-            found[address] = [entry]
+            entries_by_address[address] = [entry]
     rows = []
-    for (component, action, tensor), entries in found.items():
+    for (component, action, tensor), entries in entries_by_address.items():
         total, price = entries[0]
-        unit = price.value
+        unit_pj = price.value
         if len(entries) > 1:
             total = sum([count for count, _ in entries])
-            if total and any(constant.value != unit for _, constant in entries):
-                unit = fsum([n * c.value for n, c in entries]) / total
-        number = total if every == 1 else total / every
-        rows.append(Row(component, action, tensor, phase, layer, number, unit, number * unit, price))
+            if total and any(constant.value != unit_pj for _, constant in entries):
+                unit_pj = fsum([count * constant.value for count, constant in entries]) / total
+        per_step = total if every == 1 else total / every
+        rows.append(Row(component, action, tensor, phase, layer, per_step, unit_pj, per_step * unit_pj, price))
     return rows
 
 
 def static_rows(
     chip: Chip, transposable: bool, cycles: float, dram_cycles: float, placements: Iterable[Placement] = ()
 ) -> list[Row]:
-    """Leakage, DRAM background and clock root over `cycles`, during `dram_cycles` of which DRAM moves data.
+    """Rows of leakage, DRAM background and clock root over `cycles`, during `dram_cycles` of which DRAM moves data.
 
     `placements`: what memories hold, for those whose empty banks are switched off.
     """
-    technology, used = chip.technology, resident_kib(placements)
+    technology, resident = chip.technology, resident_kib(placements)
     powers: list[tuple[str, Constant]] = []
     array_leaks = {array.name: array_leak_mw(chip, array) for array in chip.arrays}
     for core in range(chip.mesh.cores if chip.mesh else 1):
-        before = prefix(chip, core)
+        prefix = core_prefix(chip, core)
         for memory in chip.memories:
-            name = f"{before}{memory.name}"
-            leak = storage.leak_mw(chip, memory, used.get(name, 0.0))
+            name = f"{prefix}{memory.name}"
+            leak = memory_prices.leak_mw(chip, memory, resident.get(name, 0.0))
             overhead = chip.transposed_access.leak_overhead if transposable and "weight" in memory.holds else 0.0
             powers.append((name, replace(leak, value=leak.value * (1 + overhead))))
         for name, leak_mw in array_leaks.items():
             constant = Constant(
                 leak_mw, "Aladdin tables, leakage of logic; scratchpads that are SRAM by CACTI", "leakage", 3.0
             )
-            powers.append((f"{before}{name}", constant))
+            powers.append((f"{prefix}{name}", constant))
     if chip.dram is not None:
-        busy, idle = (storage.dram_constant(chip.dram, action) for action in ("background", "powerdown"))
-        active = min(1.0, dram_cycles / cycles) if cycles else 0.0
-        powers.append(("dram", replace(busy, value=busy.value * active + idle.value * (1 - active))))
+        background, powerdown = (
+            memory_prices.dram_constant(chip.dram, action) for action in ("background", "powerdown")
+        )
+        active_share = min(1.0, dram_cycles / cycles) if cycles else 0.0
+        powers.append(
+            ("dram", replace(background, value=background.value * active_share + powerdown.value * (1 - active_share)))
+        )
     if technology.clock_root_mw:
         source = technology.source or "assumed"
         powers.append(("clock", Constant(technology.clock_root_mw, source, "clock", 2.0, given=True)))

@@ -1,4 +1,4 @@
-"""Where a product lies under the roofs of its memories: multiply-accumulates per bit, and per cycle."""
+"""Points of the roofline: multiply-accumulates of a product per bit through a memory's port, and per cycle."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ class Point:
 
     @property
     def macs_per_bit(self) -> float:
-        """Operational intensity."""
+        """Operational intensity: multiply-accumulates per bit through the port."""
         return self.macs / self.bits
 
     @property
     def macs_per_cycle(self) -> float:
-        """What is reached."""
+        """Multiply-accumulates per cycle that are reached."""
         return self.macs / self.cycles
 
     @property
     def roof_macs_per_cycle(self) -> float:
-        """What this port and the array allow at most."""
+        """Multiply-accumulates per cycle that the port and the array allow at most."""
         return min(float(self.peak_macs_per_cycle), self.macs_per_bit * self.bits_per_cycle)
 
     @property
     def bound(self) -> str:
-        """What the roof is made of here: the `array`, or the `port`."""
+        """The limit that makes the roof here: `array` or `port`."""
         return "port" if self.macs_per_bit * self.bits_per_cycle < self.peak_macs_per_cycle else "array"
 
 
@@ -61,23 +61,23 @@ def points(cost: Cost) -> tuple[Point, ...]:
         cycles[span.phase, span.layer] += span.end - span.start
     bits: dict[tuple[str, str, str], int] = defaultdict(int)
     rates: dict[str, float] = {}
-    done: dict[tuple[str, str], int] = defaultdict(int)
+    executed: dict[tuple[str, str], int] = defaultdict(int)
     arrays: dict[tuple[str, str], str] = {}
     for task in (task for task in cost.work.tasks if task.macs):
         place = (task.phase, task.layer)
-        done[place] += macs[task.phase, task.layer, task.micro]
+        executed[place] += macs[task.phase, task.layer, task.micro]
         arrays[place] = local_name(task.part)
         for flow in (*task.loads, *task.drains):
             if flow.part == "dram" or memory_of(chip, flow.part):
                 bits[flow.part, *place] += flow.amount
                 rates[flow.part] = flow.per_cycle
     return tuple(
-        Point(port, *place, done[place], amount, cycles[place], rates[port], peaks[arrays[place]])
+        Point(port, *place, executed[place], amount, cycles[place], rates[port], peaks[arrays[place]])
         for (port, *names), amount in sorted(bits.items())
-        if amount and done[place := (names[0], names[1])]
+        if amount and executed[place := (names[0], names[1])]
     )
 
 
 def as_row(point: Point) -> dict[str, str | int | float]:
-    """A point with what follows from it, by `ROOFLINE_COLUMNS`."""
+    """The values of a point, measured and derived, by `ROOFLINE_COLUMNS`."""
     return {name: getattr(point, name) for name in ROOFLINE_COLUMNS}

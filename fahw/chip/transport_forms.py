@@ -14,7 +14,7 @@ from fahw.work.training_step import NONE
 
 
 @dataclass(frozen=True)
-class Offer:
+class TransportCost:
     """A form of transport with its cost, or with the reason why the chip cannot host it."""
 
     transport: str
@@ -23,27 +23,27 @@ class Offer:
 
 
 def forms_of(chip: Chip, rule: str) -> list[str]:
-    """Each form that `chip` lists, the default first; for backpropagation also the chip with one weight memory."""
+    """The forms that `chip` lists, the default first; for backpropagation also `shared`, one weight memory."""
     value = get_rule(rule)
     forms: list[str] = list(chip.transport) if value.reads_weight else [NONE]
     return [*forms, SHARED] if value == BACKPROPAGATION else forms
 
 
-def _offer(chip: Chip, network: Network, rule: str, batch_size: int, form: str) -> Offer:
+def _transport_cost(chip: Chip, network: Network, rule: str, batch_size: int, form: str) -> TransportCost:
     try:
-        return Offer(form, simulate(chip, network, rule, batch_size, None if form == NONE else form))
+        return TransportCost(form, simulate(chip, network, rule, batch_size, None if form == NONE else form))
     except ConfigError as error:
-        return Offer(form, None, error.problems[0].message)
+        return TransportCost(form, None, error.problems[0].message)
 
 
-def least(found: Sequence[Offer]) -> Cost | None:
+def cheapest(costs: Sequence[TransportCost]) -> Cost | None:
     """The cost of the form with the least energy per step; None where the chip hosts none."""
-    return min((offer.cost for offer in found if offer.cost), key=lambda cost: cost.energy_pj, default=None)
+    return min((candidate.cost for candidate in costs if candidate.cost), key=lambda cost: cost.energy_pj, default=None)
 
 
 def simulate_forms(
     chip: Chip, network: Network, rule: str, batch_size: int, transport: str | None = None
-) -> tuple[Cost, tuple[Offer, ...]]:
+) -> tuple[Cost, tuple[TransportCost, ...]]:
     """The cost under `transport`, and beside it, where none is asked for, every other form that the chip allows.
 
     None: the chip's first form. Where one memory serves both directions anyway, `shared` is no other form. Raises
@@ -51,8 +51,10 @@ def simulate_forms(
     """
     cost = simulate(chip, network, rule, batch_size, transport)
     if transport is not None:
-        return cost, (Offer(cost.transport, cost),)
-    _, *others = forms_of(chip, rule)
-    same = {SHARED} if chip.error_reaches_weights else set()
-    found = (_offer(chip, network, rule, batch_size, form) for form in others if form not in same)
-    return cost, (Offer(cost.transport, cost), *found)
+        return cost, (TransportCost(cost.transport, cost),)
+    _, *other_forms = forms_of(chip, rule)
+    equivalent = {SHARED} if chip.error_reaches_weights else set()
+    other_costs = (
+        _transport_cost(chip, network, rule, batch_size, form) for form in other_forms if form not in equivalent
+    )
+    return cost, (TransportCost(cost.transport, cost), *other_costs)

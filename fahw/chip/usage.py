@@ -1,4 +1,4 @@
-"""How a step uses the parts of its chip: who is busy, who waits for what, how much passes each port."""
+"""Use of the parts of a chip by a step: who is busy, who waits for what, how much passes each port."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fahw.work.mesh import NOC
 
 
 @dataclass(frozen=True)
-class Use:
-    """A part in one step. `kind`: array, lanes, memory, link, dram, mesh, or other.
+class PartUse:
+    """The use of a part in one step. `kind`: array, lanes, memory, link, dram, mesh, or other.
 
     `amount`: bits that pass it (memory, link, dram, mesh) or multiply-accumulates (array), `per_cycle` at most;
     both 0 where a part has no such measure. `stall_cycles`: of the isolated step, by cause.
@@ -31,11 +31,11 @@ class Use:
 
     @property
     def unit(self) -> str:
-        """Of `amount`."""
+        """Unit of `amount`: bits or MACs, empty where the part has no such measure."""
         return {"array": "MACs", "lanes": "", "other": ""}.get(self.kind, "bits")
 
 
-def uses(cost: Cost) -> tuple[Use, ...]:
+def uses(cost: Cost) -> tuple[PartUse, ...]:
     """All parts that a step uses, by name. Utilisation and means are over the steady-state interval between steps."""
     chip, interval = cost.work.chip, cost.interval_cycles or 1.0
     amounts, rates = _amounts(cost)
@@ -44,8 +44,8 @@ def uses(cost: Cost) -> tuple[Use, ...]:
         if cycles:
             stalls[part][cause] = cycles
     return tuple(
-        Use(
-            part, _kind(chip, part), busy, busy / interval, amounts.get(part, 0), rates.get(part, 0.0),
+        PartUse(
+            part, _part_kind(chip, part), busy, busy / interval, amounts.get(part, 0), rates.get(part, 0.0),
             amounts.get(part, 0) / interval, stalls.get(part, {}),
         )
         for part, busy in sorted(cost.timing.busy.items())
@@ -67,7 +67,7 @@ def peak_macs(chip: Chip) -> dict[str, int]:
 
 
 def _amounts(cost: Cost) -> tuple[dict[str, int], dict[str, float]]:
-    """What passes every part per step (the mean, of tasks that run once in several), and how much can per cycle."""
+    """Amounts that pass every part per step (the mean, for tasks that run once in several), and most per cycle."""
     chip = cost.work.chip
     amounts: dict[str, int] = defaultdict(int)
     rates: dict[str, float] = {}
@@ -82,13 +82,13 @@ def _amounts(cost: Cost) -> tuple[dict[str, int], dict[str, float]]:
             amounts[task.part] += task.payload_bits // task.every
             rates[task.part] = float(links[name])
         for flow in (*task.loads, *task.drains):
-            if _kind(chip, flow.part) not in ("lanes", "other"):
+            if _part_kind(chip, flow.part) not in ("lanes", "other"):
                 amounts[flow.part] += flow.amount // task.every
                 rates[flow.part] = flow.per_cycle
     return amounts, rates
 
 
-def _kind(chip: Chip, part: str) -> str:
+def _part_kind(chip: Chip, part: str) -> str:
     name = local_name(part)
     if part.startswith(f"{NOC}:"):
         return "mesh"
@@ -100,4 +100,7 @@ def _kind(chip: Chip, part: str) -> str:
 def memory_of(chip: Chip, port: str) -> str:
     """The memory, without its core, that a port belongs to (`core1:weight_sram.read`); empty where it is none's."""
     name = local_name(port)
-    return next((m.name for m in chip.memories if name in (m.name, f"{m.name}.read", f"{m.name}.write")), "")
+    for memory in chip.memories:
+        if name in (memory.name, f"{memory.name}.read", f"{memory.name}.write"):
+            return memory.name
+    return ""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fahw.chip.constants import constants_used, summary
 from fahw.chip.cost import SHARED, Cost
 from fahw.chip.ledger import LEDGER_COLUMNS
-from fahw.chip.transport_forms import Offer, least
+from fahw.chip.transport_forms import TransportCost, cheapest
 from fahw.chip.usage import uses
 from fahw.report.cost_files import part_rows
 from fahw.units import percent, si
@@ -23,7 +23,7 @@ _BUSIEST = 6
 """How many parts the text of a cost shows."""
 
 
-def cost_json(cost: Cost, offers: Sequence[Offer]) -> str:
+def cost_json(cost: Cost, transport_costs: Sequence[TransportCost]) -> str:
     """Everything about a cost as JSON, and under `forms` the rule under every form of transport that was asked for."""
     names = (
         "chip", "model", "rule", "transport", "form", "batch_size", "cycles", "interval_cycles", "seconds", "energy_pj",
@@ -35,42 +35,46 @@ def cost_json(cost: Cost, offers: Sequence[Offer]) -> str:
     value["busy_cycles"] = dict(sorted(cost.timing.busy.items()))
     value["stall_cycles"] = {f"{part}: {cause}": n for (part, cause), n in sorted(cost.timing.stalls.items()) if n}
     value["parts"] = part_rows(cost)
-    value["forms"] = [_form_values(offer, least(offers)) for offer in offers]
+    value["forms"] = [_form_values(transport_cost, cheapest(transport_costs)) for transport_cost in transport_costs]
     value["placements"] = [asdict(placement) for placement in cost.placements]
     value["constants"] = [asdict(used) for used in constants_used(cost.ledger)]
     value["ledger"] = [{name: getattr(row, name) for name in LEDGER_COLUMNS} for row in cost.ledger]
     return json.dumps(value, indent=1) + "\n"
 
 
-def _form_values(offer: Offer, best: Cost | None) -> dict[str, Any]:
+def _form_values(transport_cost: TransportCost, best: Cost | None) -> dict[str, Any]:
     """The figures of a form of transport, None where the chip cannot host it; `best`: the cost of least energy."""
-    value: dict[str, Any] = {"transport": offer.transport, "hosted": offer.cost is not None, "reason": offer.reason}
+    value: dict[str, Any] = {
+        "transport": transport_cost.transport,
+        "hosted": transport_cost.cost is not None,
+        "reason": transport_cost.reason,
+    }
     names = ("form", "cycles", "interval_cycles", "energy_pj", "area_mm2", "transported_bits")
-    value |= {name: getattr(offer.cost, name, None) for name in names}
-    return value | {"least_energy": offer.cost is not None and offer.cost is best}
+    value |= {name: getattr(transport_cost.cost, name, None) for name in names}
+    return value | {"least_energy": transport_cost.cost is not None and transport_cost.cost is best}
 
 
-def _form_lines(offers: Sequence[Offer]) -> list[str]:
+def _form_lines(transport_costs: Sequence[TransportCost]) -> list[str]:
     """A line for each form of transport: what it costs, and how much more energy than the one that needs the least."""
-    best = least(offers)
+    best = cheapest(transport_costs)
     lines = ["", f"{'forms of transport':<26}{'cycles':>14}{'interval':>14}{'energy':>12}{'area mm2':>10}"]
-    for number, offer in enumerate(offers):
-        cost = offer.cost
+    for number, transport_cost in enumerate(transport_costs):
+        cost = transport_cost.cost
         if cost is None or best is None:
-            lines.append(f"  {offer.transport:<24}not possible: {offer.reason}")
+            lines.append(f"  {transport_cost.transport:<24}not possible: {transport_cost.reason}")
             continue
-        name = offer.transport if cost.form == cost.transport else f"{offer.transport} ({cost.form})"
+        name = transport_cost.transport if cost.form == cost.transport else f"{transport_cost.transport} ({cost.form})"
         energy = si(cost.energy_pj * 1e-12, "J", 4)
         row = f"  {name:<24}{cost.cycles:>14,}{cost.interval_cycles:>14,.0f}{energy:>12}{cost.area_mm2:>10.2f}"
         notes = ["the default: the figures above"] if number == 0 else []
         more = f"{percent(cost.energy_pj / best.energy_pj - 1)} more energy"
         lines.append(f"{row}  {', '.join([*notes, 'least energy' if cost is best else more])}")
-    if any(offer.transport == SHARED for offer in offers):
+    if any(transport_cost.transport == SHARED for transport_cost in transport_costs):
         lines.append("  shared: the chip without its feedback memory, one weight memory read by rows and by columns")
     return lines
 
 
-def cost_text(cost: Cost, offers: Sequence[Offer]) -> str:
+def cost_text(cost: Cost, transport_costs: Sequence[TransportCost]) -> str:
     """A cost for people: the figures, the other forms of transport, and energy by phase and component."""
     samples = f"{cost.samples_per_second:,.0f} samples/s"
     figures = [
@@ -88,7 +92,7 @@ def cost_text(cost: Cost, offers: Sequence[Offer]) -> str:
         ("transported", f"{cost.transported_bits:,} bits per step"),
     ]
     lines = [f"{name:<22} {text}" for name, text in figures]
-    lines += _form_lines(offers) if len(offers) > 1 else []
+    lines += _form_lines(transport_costs) if len(transport_costs) > 1 else []
     for title, key in (("energy by phase", "phase"), ("energy by component", "component")):
         lines += ["", title, *_shares(cost, key)]
     lines += ["", f"busiest parts of {len(cost.timing.busy)} (all: --json)", *_parts(cost)]

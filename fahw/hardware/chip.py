@@ -62,26 +62,26 @@ class Chip(Sourced):
     before it, and does not wait for them. 0, or `steps_in_flight` - 1 and more."""
 
     def array_of(self, phase: Phase) -> Array | None:
-        """The array that runs `phase`, if any."""
+        """The array that runs `phase`, or None."""
         return next((array for array in self.arrays if getattr(array.phases, phase, None)), None)
 
     def homes(self, tensor: Tensor) -> tuple[Memory, ...]:
         """The memories that hold `tensor` and that training can write, innermost level first."""
-        found = [memory for memory in self.memories if tensor in memory.holds and memory.writable]
-        return tuple(sorted(found, key=lambda memory: LEVELS.index(memory.level)))
+        memories = [memory for memory in self.memories if tensor in memory.holds and memory.writable]
+        return tuple(sorted(memories, key=lambda memory: LEVELS.index(memory.level)))
 
     def home(self, tensor: Tensor) -> Memory | None:
-        """The innermost memory that holds `tensor`, if any."""
+        """The innermost memory that holds `tensor` and that training can write, or None."""
         return next(iter(self.homes(tensor)), None)
 
     @property
     def fixed_home(self) -> Memory | None:
-        """Where a rule's own, fixed feedback weights come from: a rom or a generator if the chip has one."""
+        """The memory that a rule's own, fixed feedback weights come from: a rom or a generator if the chip has one."""
         fixed = (memory for memory in self.memories if "feedback" in memory.holds and not memory.writable)
         return next(fixed, None) or self.home("feedback")
 
     def memory(self, name: str) -> Memory:
-        """The memory called `name`."""
+        """The memory called `name`; raises StopIteration where there is none."""
         return next(memory for memory in self.memories if memory.name == name)
 
     @property
@@ -97,11 +97,12 @@ class Chip(Sourced):
 
     @property
     def uses_activity(self) -> bool:
-        """Whether its energy or time depends on how many values are zero or change."""
+        """Whether the chip's energy or time depends on how many values are zero or change."""
         options = self.transport_options
         if self.update_options.skip_zeros:
             return True
-        skipping = {way for array in self.arrays for way in (array.zero_skipping.activation, array.zero_skipping.error)}
+        zero_skipping = [array.zero_skipping for array in self.arrays]
+        skipping = {way for modes in zero_skipping for way in (modes.activation, modes.error)}
         return options.changed_words_only or options.sign_flips_only or skipping != {"none"}
 
     def without_feedback_memory(self) -> Chip:
@@ -112,19 +113,19 @@ class Chip(Sourced):
         weights, feedback = self.home("weight"), self.fixed_home
         if weights is None or feedback is None or self.error_reaches_weights:
             return self
-        kept = tuple(
-            memory.model_copy(update={"holds": tuple(t for t in memory.holds if t != "feedback")})
+        memories = tuple(
+            memory.model_copy(update={"holds": tuple(tensor for tensor in memory.holds if tensor != "feedback")})
             for memory in self.memories
             if memory.holds != ("feedback",)
         )
-        names = {memory.name for memory in kept}
+        memory_names = {memory.name for memory in memories}
         arrays = tuple(
-            array.model_copy(update={"memories": _rewired(array, names, weights.name)}) for array in self.arrays
+            array.model_copy(update={"memories": _rewired(array, memory_names, weights.name)}) for array in self.arrays
         )
-        links = tuple(link for link in self.links if {link.from_, link.to} <= names)
+        links = tuple(link for link in self.links if {link.from_, link.to} <= memory_names)
         forms: tuple[Form, ...] = ("transposable", "accumulate")
-        update = {"memories": kept, "arrays": arrays, "links": links, "transport": forms}
-        return self.model_copy(update=update | {"name": f"{self.name}_shared"})
+        changes = {"memories": memories, "arrays": arrays, "links": links, "transport": forms}
+        return self.model_copy(update=changes | {"name": f"{self.name}_shared"})
 
 
 def _rewired(array: Array, names: set[str], weights: str) -> tuple[str, ...]:

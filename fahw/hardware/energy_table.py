@@ -33,7 +33,7 @@ STATIC = "static"
 VECTOR_ACTIONS = ("add", "subtract", "accumulate", "multiply", "divide", "compare", "shift", "table")
 ARRAY_ACTIONS = ("mac", "shift_operand", "shift_psum", "clock", "idle")
 PAD_ACTIONS = ("pad", "clock_pad", "clock_registers")
-"""Of an array with scratchpads: an access of any of them, its clock, and a cycle of registers that are not gated."""
+"""Actions of an array with scratchpads: an access of any, its clock, and a cycle of registers that are not gated."""
 _EMPTY_ACTIONS = ("idle", "leak")
 
 
@@ -49,30 +49,33 @@ class Entry:
 
 
 def actions_of(chip: Chip) -> dict[str, tuple[str, ...]]:
-    """The actions of every component of `chip` that have an energy; `static` is pJ per cycle."""
+    """The actions of every component of `chip` that have an energy, by component; `static` is pJ per cycle."""
     lanes = (*VECTOR_ACTIONS, *(f"clock_{action}" for action in VECTOR_ACTIONS))
-    words, bits = ("read", "write", STATIC), ("generate",)
-    found: dict[str, tuple[str, ...]] = {m.name: bits if m.kind == "prng" else words for m in chip.memories}
-    found |= {link.name: ("send", "transpose") for link in chip.links}
-    found |= {array.name: ARRAY_ACTIONS + (PAD_ACTIONS if array.scratchpads else ()) for array in chip.arrays}
-    found |= {f"{array.name}.vector": lanes for array in chip.arrays}
-    found |= {name: ("generate",) for name in GENERATORS if getattr(chip, name) is not None}
-    found |= {"noc": ("hop",)} if chip.mesh is not None else {}
-    return found | ({"dram": ("read", "write", "activate")} if chip.dram is not None else {})
+    memory_actions, generator_actions = ("read", "write", STATIC), ("generate",)
+    actions: dict[str, tuple[str, ...]] = {
+        memory.name: generator_actions if memory.kind == "prng" else memory_actions for memory in chip.memories
+    }
+    actions |= {link.name: ("send", "transpose") for link in chip.links}
+    actions |= {array.name: ARRAY_ACTIONS + (PAD_ACTIONS if array.scratchpads else ()) for array in chip.arrays}
+    actions |= {f"{array.name}.vector": lanes for array in chip.arrays}
+    actions |= {name: ("generate",) for name in GENERATORS if getattr(chip, name) is not None}
+    actions |= {"noc": ("hop",)} if chip.mesh is not None else {}
+    return actions | ({"dram": ("read", "write", "activate")} if chip.dram is not None else {})
 
 
 def given_energies(chip: Chip) -> Iterator[tuple[Key, str]]:
-    """The chip file's own `energies` name components and actions that the chip has, each once."""
-    known, seen = actions_of(chip), set[tuple[str, str]]()
+    """The check that the chip file's own `energies` name components and actions that the chip has, each once: (key,
+    message) of every one that does not."""
+    actions, checked = actions_of(chip), set[tuple[str, str]]()
     for index, energy in enumerate(chip.energies):
-        name, field, message = _match(energy.component, energy.action, known)
-        if not message and (energy.component not in known or energy.action not in known[name]):
+        name, field, message = _match(energy.component, energy.action, actions)
+        if not message and (energy.component not in actions or energy.action not in actions[name]):
             field, message = "component", f"here the name is {name}, {energy.action.replace('leak', STATIC)}"
         if message:
             yield ("energies", index, field), message
-        elif (name, energy.action) in seen:
+        elif (name, energy.action) in checked:
             yield ("energies", index, "component"), f"{name}, {energy.action} comes twice"
-        seen.add((name, energy.action))
+        checked.add((name, energy.action))
 
 
 def with_energy_table(chip: Chip, chip_path: Path) -> Chip:
@@ -83,11 +86,11 @@ def with_energy_table(chip: Chip, chip_path: Path) -> Chip:
     if chip.energy_table is None:
         return chip
     path = chip_path.parent / chip.energy_table
-    known, given = actions_of(chip), {(energy.component, energy.action) for energy in chip.energies}
+    actions, chip_file_energies = actions_of(chip), {(energy.component, energy.action) for energy in chip.energies}
     largest: dict[tuple[str, str], float] = {}
     problems = []
     for entry in read_table(path):
-        name, field, message = _match(entry.component, entry.action, known)
+        name, field, message = _match(entry.component, entry.action, actions)
         if message:
             problems.append(Problem(entry.component_place if field == "component" else entry.action_place, message))
             continue
@@ -98,7 +101,7 @@ def with_energy_table(chip: Chip, chip_path: Path) -> Chip:
     source = f"{chip.energy_table} (energy_table)"
     added = [
         UnitEnergy(component=component, action=action, pj=pj, source=source)
-        for (component, action), pj in largest.items() if (component, action) not in given
+        for (component, action), pj in largest.items() if (component, action) not in chip_file_energies
     ]  # fmt: skip
     return chip.model_copy(update={"energies": (*chip.energies, *added)})
 
@@ -132,15 +135,15 @@ def _entries(document: Document, table: Any, key: Key, problems: list[Problem]) 
         problems.append(Problem(document.place(key), "a table needs a list of actions"))
         return
     for index, action in enumerate(actions):
-        here = (*key, "actions", index)
-        called = _text(document, action, here, "name", problems)
+        action_key = (*key, "actions", index)
+        action_name = _text(document, action, action_key, "name", problems)
         energy = action.get("energy") if isinstance(action, dict) else None
         if isinstance(energy, bool) or not isinstance(energy, int | float) or not 0 <= energy <= 1e9:
             message = f"energy must be a number of pJ from 0 to 1e9 (got {energy!r})"
-            problems.append(Problem(document.place((*here, "energy")), message))
-        elif name and called:
-            places = document.place((*key, "name")), document.place((*here, "name"))
-            yield Entry(name, called, float(energy), *places)
+            problems.append(Problem(document.place((*action_key, "energy")), message))
+        elif name and action_name:
+            places = document.place((*key, "name")), document.place((*action_key, "name"))
+            yield Entry(name, action_name, float(energy), *places)
 
 
 def _text(document: Document, item: Any, key: Key, field: str, problems: list[Problem]) -> str:
@@ -151,15 +154,16 @@ def _text(document: Document, item: Any, key: Key, field: str, problems: list[Pr
     return ""
 
 
-def _match(component: str, action: str, known: dict[str, tuple[str, ...]]) -> tuple[str, str, str]:
-    """The component that is meant; and where one is wrong, `component` or `action`, and what is wrong with it."""
-    plain = re.sub(r"\[[^\]]*\]", "", component)
-    ends = [name for name in known if plain == name or plain.endswith(f".{name}")]
-    if not ends:
-        last = plain.rsplit(".", 1)[-1]
-        return "", "component", f"no component '{component}'{suggestion(last, known)}; known: {', '.join(known)}"
-    name = max(ends, key=len)
-    allowed = known[name]
+def _match(component: str, action: str, actions_by_component: dict[str, tuple[str, ...]]) -> tuple[str, str, str]:
+    """The component that is meant; and where a name is wrong, the field (`component` or `action`) and a message."""
+    without_ranges = re.sub(r"\[[^\]]*\]", "", component)
+    matches = [name for name in actions_by_component if without_ranges == name or without_ranges.endswith(f".{name}")]
+    if not matches:
+        last_part = without_ranges.rsplit(".", 1)[-1]
+        message = f"no component '{component}'{suggestion(last_part, actions_by_component)}"
+        return "", "component", f"{message}; known: {', '.join(actions_by_component)}"
+    name = max(matches, key=len)
+    allowed = actions_by_component[name]
     if action in allowed or (action == "leak" and STATIC in allowed):
         return name, "", ""
     message = f"no action '{action}' of {name}{suggestion(action, allowed)}; known: {', '.join(allowed)}"

@@ -47,10 +47,10 @@ class Mesh(Sourced):
     multicast: bool = True
     """The output error of direct rules reaches all cores by one tree, each link charged once; else one message each."""
 
-    def __hash__(self) -> int:  # prices are kept by chip, and a placement may be a dict
+    def __hash__(self) -> int:  # prices are cached by chip, and a placement may be a dict
         return hash(self.model_dump_json())
 
     @property
     def cores(self) -> int:
-        """Number of cores."""
+        """Number of cores of the mesh."""
         return self.rows * self.cols

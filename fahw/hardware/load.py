@@ -22,6 +22,9 @@ def load_chip(name: str | Path, overrides: Overrides | None = None) -> Chip:
 
 
 def check_chip(name: str | Path) -> Chip:
-    """As `load_chip`, and refused too where the forms of transport that it lists cannot work."""
+    """The chip that a YAML file describes, refused also where a form of transport that it lists cannot work.
+
+    Raises ConfigError with every problem as file:line:col.
+    """
     path = find(name, "hwconfigs", "chip")
     return with_energy_table(load_file(path, Chip, None, strict_problems), path)

@@ -13,7 +13,7 @@ from fahw.hardware.part import Count, Device, Factor, Name, NotNegative, Positiv
 MemoryKind = Literal["sram", "rom", "register", "prng"]
 Level = Literal["register", "local", "global"]
 LEVELS: tuple[Level, ...] = ("register", "local", "global")
-"""From the array outwards; DRAM lies behind the last."""
+"""Levels of memory from the array outwards; DRAM lies behind the last."""
 
 
 class MemoryEnergy(Frozen):
@@ -74,7 +74,7 @@ class Memory(Sourced):
 
     @property
     def writable(self) -> bool:
-        """Whether training can write it."""
+        """Whether training can write the memory."""
         return self.kind not in ("rom", "prng")
 
     @model_validator(mode="after")

@@ -38,23 +38,24 @@ class Convolution:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates."""
+        """Number of multiply-accumulates."""
         return self.samples * self.weights * self.out[0] * self.out[1]
 
     @property
     def weights(self) -> int:
-        """Number of weights."""
+        """Number of weights of the convolution."""
         return self.outputs * self.inputs * self.kernel[0] * self.kernel[1]
 
     @property
     def results(self) -> int:
-        """Values of the output."""
+        """Number of output values over all samples."""
         return self.samples * self.outputs * self.out[0] * self.out[1]
 
 
 @dataclass(frozen=True)
 class PassSize:
-    """What one pass does: see the module. `m`: filters whose sums wait in the buffer together."""
+    """Size of one pass, in the letters of the module's description. `m`: filters whose sums wait in the buffer
+    together."""
 
     e: int
     p: int
@@ -67,7 +68,7 @@ class PassSize:
 
 @dataclass(frozen=True)
 class Movement:
-    """Values of a whole convolution under a mapping."""
+    """How often the values of a whole convolution move under a mapping, whose passes are of `size`."""
 
     layer: Convolution
     size: PassSize
@@ -90,66 +91,67 @@ class Movement:
 
     @property
     def passes(self) -> int:
-        """Passes of the array."""
+        """Number of passes of the array."""
         return self._strips * self._channel_groups * self._filter_groups * self._batches
 
     @property
     def cycles(self) -> int:
-        """A multiply-accumulate per element and cycle; the last, smaller passes take as long as the others."""
+        """Cycles of all passes, at a multiply-accumulate per element and cycle; the last, smaller passes take as long
+        as the others."""
         size = self.size
         return self.passes * size.n * size.p * size.q * self.layer.out[1] * self.layer.kernel[1]
 
     @property
     def _image_words(self) -> int:
-        """Input values of all strips, rows that two strips need counted twice."""
+        """Number of input values of all strips, rows that two strips need counted twice."""
         layer, height = self.layer, self.layer.image[0]
         rows = min(height, (self.size.e - 1) * layer.stride + layer.kernel[0])
         return layer.samples * layer.inputs * self._strips * rows * layer.image[1]
 
     @property
     def inputs_fetched(self) -> int:
-        """Input values from further out into the buffer."""
+        """Number of input values that come from further out into the buffer."""
         return self._image_words * ceil(self.layer.outputs / self.size.m)
 
     @property
     def inputs_read(self) -> int:
-        """Input values from the buffer to the array."""
+        """Number of input values that the array reads from the buffer."""
         return self._image_words * self._filter_groups
 
     @property
     def inputs_kept(self) -> int:
-        """Input values written into pads: each element its own rows."""
+        """Number of input values written into pads: every element takes its own rows."""
         size, layer = self.size, self.layer
         return self.passes * size.n * size.q * layer.image[1] * layer.kernel[0] * size.e * size.r * size.t
 
     @property
     def weights_read(self) -> int:
-        """Weights from further out, and from the buffer to the array."""
+        """Number of weights that come from further out, and that the array reads from the buffer."""
         return self.layer.weights * self._strips * self._batches
 
     @property
     def weights_kept(self) -> int:
-        """Weights written into pads: each goes to all elements of its row."""
+        """Number of weights written into pads: each goes to all elements of its row."""
         return self.weights_read * self.size.e
 
     @property
     def sums_written(self) -> int:
-        """Partial sums from the array to the buffer; the last ones are results."""
+        """Number of partial sums that the array writes to the buffer; the last ones are results."""
         return self.layer.results * (self._channel_groups - 1)
 
     @property
     def sums_passed(self) -> int:
-        """Partial sums from one element to the next."""
+        """Number of partial sums that pass from one element to the next."""
         return self.layer.results * self._channel_groups * (self.layer.kernel[0] * self.size.r - 1)
 
     @property
     def waiting(self) -> int:
-        """Partial sums in the buffer at a time."""
+        """Number of partial sums that wait in the buffer at a time."""
         return self.size.n * self.size.m * self.size.e * self.layer.out[1]
 
     @property
     def cost(self) -> int:
-        """Traffic outside the array, weighted."""
+        """Traffic outside the array, each access weighted by its energy relative to a multiply-accumulate."""
         fetched = self.inputs_fetched + self.weights_read + self.layer.results
         read = self.inputs_read + self.weights_read + 2 * self.sums_written
         return _DRAM_COST * fetched + _BUFFER_COST * read
@@ -163,10 +165,10 @@ def movement(
 
     `pads`: words of an element for filters, inputs and partial sums. `buffer_words`: inputs and sums of a pass.
     """
-    found = [Movement(layer, size) for size in _sizes(layer, rows, cols, pads, buffer_words)]
-    fastest = min((item.cycles for item in found), default=0)
-    near = [item for item in found if item.cycles <= fastest * _SLACK]
-    return min(near, key=lambda item: (item.cost, item.cycles), default=None)
+    mappings = [Movement(layer, size) for size in _sizes(layer, rows, cols, pads, buffer_words)]
+    fastest = min((mapping.cycles for mapping in mappings), default=0)
+    fast_mappings = [mapping for mapping in mappings if mapping.cycles <= fastest * _SLACK]
+    return min(fast_mappings, key=lambda mapping: (mapping.cost, mapping.cycles), default=None)
 
 
 def _sizes(
@@ -177,16 +179,17 @@ def _sizes(
     for e in sorted({ceil(layer.out[0] / strips) for strips in range(1, layer.out[0] + 1)}):
         sets = rows // height * (cols // e) if e <= cols else rows // (height * ceil(e / cols))
         for q in range(1, min(layer.inputs, inputs // width) + 1):
-            most = min(layer.outputs, sums, filters // (q * width))
-            for r in range(1, min(sets, ceil(layer.inputs / q)) + 1 if most else 1):
-                t = min(sets // r, ceil(layer.outputs / most))
-                turns = ceil(layer.outputs / (most * t))
-                p = ceil(layer.outputs / (turns * t))  # as few turns with fewer filters at a time
+            most_filters = min(layer.outputs, sums, filters // (q * width))
+            for r in range(1, min(sets, ceil(layer.inputs / q)) + 1 if most_filters else 1):
+                t = min(sets // r, ceil(layer.outputs / most_filters))
+                filter_turns = ceil(layer.outputs / (most_filters * t))
+                p = ceil(layer.outputs / (filter_turns * t))  # as few turns with fewer filters at a time
                 yield from _grouped(layer, PassSize(e, p, q, r, t, 0, 0), buffer_words)
 
 
 def _grouped(layer: Convolution, size: PassSize, buffer_words: int) -> Iterator[PassSize]:
-    """As many filters in a group as leave room in the buffer, for every number of samples at a time."""
+    """Passes of this size for every number of samples at a time, with as many filters in a group as the buffer has room
+    for."""
     rows = min(layer.image[0], (size.e - 1) * layer.stride + layer.kernel[0])
     for n in (n for n in range(1, min(layer.samples, 16) + 1) if layer.samples % n == 0):
         room = buffer_words - n * size.q * size.r * rows * layer.image[1]

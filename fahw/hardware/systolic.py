@@ -27,7 +27,7 @@ class FoldShape:
 
 @dataclass(frozen=True)
 class Mapping:
-    """A product on an array.
+    """A matrix product on an array.
 
     `trimmed`: folds that use less of the array take only what their rows and columns need. `double_buffered`: `ws` and
     `is` load the operand that stays while the fold before computes, so that only the first load shows.
@@ -44,23 +44,23 @@ class Mapping:
 
     @property
     def spans(self) -> tuple[int, int, int]:
-        """What is laid on the rows, on the columns, and streamed."""
+        """The dimensions that are laid on the rows, on the columns, and streamed, as their sizes."""
         by_dataflow = {"ws": (self.k, self.n, self.m), "is": (self.k, self.m, self.n)}
         return by_dataflow.get(self.dataflow, (self.m, self.n, self.k))
 
     @property
     def row_folds(self) -> int:
-        """Folds along the rows."""
+        """Number of folds along the rows."""
         return ceil(self.spans[0] / self.rows)
 
     @property
     def col_folds(self) -> int:
-        """Folds along the columns."""
+        """Number of folds along the columns."""
         return ceil(self.spans[1] / self.cols)
 
     @property
     def folds(self) -> int:
-        """Folds in all."""
+        """Number of folds in all."""
         return self.row_folds * self.col_folds
 
     @property
@@ -89,15 +89,23 @@ class Mapping:
 
     @property
     def fold_shapes(self) -> tuple[FoldShape, ...]:
-        """Full folds and the edge ones, by the part of the array that they use."""
-        row_sizes, col_sizes = _parts(self.spans[0], self.rows), _parts(self.spans[1], self.cols)
-        return tuple(FoldShape(nr * nc, r, c) for r, nr in row_sizes for c, nc in col_sizes)
+        """The shapes of full folds and of edge ones, by the part of the array that they use."""
+        row_sizes, col_sizes = _fold_sizes(self.spans[0], self.rows), _fold_sizes(self.spans[1], self.cols)
+        return tuple(
+            FoldShape(row_count * col_count, rows, cols)
+            for rows, row_count in row_sizes
+            for cols, col_count in col_sizes
+        )
 
 
-def _parts(span: int, size: int) -> tuple[tuple[int, int], ...]:
+def _fold_sizes(span: int, axis_size: int) -> tuple[tuple[int, int], ...]:
     """(used size, number of folds) of the full and the last, partial fold along one axis."""
-    full, rest = divmod(span, size)
-    return tuple((used, count) for used, count in ((size, full), (rest, 1 if rest else 0)) if count)
+    full_folds, remainder = divmod(span, axis_size)
+    return tuple(
+        (used_size, count)
+        for used_size, count in ((axis_size, full_folds), (remainder, 1 if remainder else 0))
+        if count
+    )
 
 
 def systolic_cycles(m: int, n: int, k: int, rows: int, cols: int, dataflow: str) -> int:

@@ -1,7 +1,8 @@
 """What must hold between the parts of a chip, whatever the rule and the network: names, homes, phases, wires.
 
-Each check is a function of the chip that yields (key, message). It may be given a chip with parts that cannot be read
-(`fahw.config.partial`); it then says what it can without them. A new check is one more entry in `CHECKS`.
+Each check is a function of the chip that yields (key, message); its docstring states what must hold. It may be given a
+chip with parts that cannot be read (`fahw.config.partial`); it then says what it can without them. A new check is one
+more entry in `CHECKS`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from fahw.hardware.interconnect import Link
 from fahw.hardware.memory import Memory
 from fahw.hardware.part import PHASES, Phase, Tensor
 
-Found = Iterator[tuple[Key, str]]
+CheckMessages = Iterator[tuple[Key, str]]
 
-REACHED: dict[Phase, tuple[Tensor, ...]] = {
+TENSORS_REACHED: dict[Phase, tuple[Tensor, ...]] = {
     "forward": ("activation", "weight", "error"),
     "error": ("error",),
     "gradient": ("error", "activation", "gradient"),
@@ -30,44 +31,51 @@ REACHED: dict[Phase, tuple[Tensor, ...]] = {
 """Tensors that the array of a phase reads or writes under every rule. The loss, at the forward array, writes error."""
 
 
-def unstored(chip: Chip) -> set[Tensor]:
-    """Tensors that a step never stores, by the chip's options of the update."""
+def unstored_tensors(chip: Chip) -> set[Tensor]:
+    """The tensors that a step never stores, by the chip's options of the update."""
     options = chip.update_options
-    found: set[Tensor] = set() if options.momentum else {"optimizer"}
+    tensors: set[Tensor] = set() if options.momentum else {"optimizer"}
     if options.in_place:
-        found.add("master")
-    return found | ({"gradient"} if options.fused and chip.micro_batch is None else set())
+        tensors.add("master")
+    return tensors | ({"gradient"} if options.fused and chip.micro_batch is None else set())
 
 
 def chip_problems(chip: Chip, place: Callable[[Key], str]) -> Iterator[Problem]:
-    """What the schema cannot see. `place` tells where a key is."""
+    """Problems of a chip file that its schema cannot see. `place` tells where a key is."""
     yield from _problems(chip, place, CHECKS)
 
 
 def strict_problems(chip: Chip, place: Callable[[Key], str]) -> Iterator[Problem]:
-    """That, and what keeps the chip from hosting the rules that its file says it is for."""
+    """Problems of `chip_problems`, and those that keep a chip from hosting the rules that its file says it is for."""
     yield from _problems(chip, place, (*CHECKS, *STRICT))
 
 
-def _problems(chip: Chip, place: Callable[[Key], str], checks: Iterable[Callable[[Chip], Found]]) -> Iterator[Problem]:
+def _problems(
+    chip: Chip, place: Callable[[Key], str], checks: Iterable[Callable[[Chip], CheckMessages]]
+) -> Iterator[Problem]:
     for check in checks:
         for key, message in known(check(chip)):
             yield Problem(place(key), message, dotted(key))
 
 
-def taken_names(chip: Chip) -> Found:
-    """Parts share one space of names, with the parts that every chip has."""
+def unique_names(chip: Chip) -> CheckMessages:
+    """Parts have different names, different too from those of the parts that every chip has."""
     groups = ("arrays", "memories", "links")
-    items = [(group, index, item) for group in groups for all_ in part(chip, group) for index, item in enumerate(all_)]
-    seen = dict.fromkeys(("dram", "clock", "io", *GENERATORS), "a part that every chip has")
+    items = [
+        (group, index, item)
+        for group in groups
+        for group_items in part(chip, group)
+        for index, item in enumerate(group_items)
+    ]
+    owners = dict.fromkeys(("dram", "clock", "io", *GENERATORS), "a part that every chip has")
     for group, index, item in items:
         for name in part(item, "name"):
-            if name in seen:
-                yield (group, index, "name"), f"the name '{name}' is taken (by {seen[name]})"
-            seen[name] = f"{group}.{index}"
+            if name in owners:
+                yield (group, index, "name"), f"the name '{name}' is taken (by {owners[name]})"
+            owners[name] = f"{group}.{index}"
 
 
-def unknown_memories(chip: Chip) -> Found:
+def unknown_memories(chip: Chip) -> CheckMessages:
     """Arrays are wired to memories, links lead from a memory to another."""
     names = [memory.name for memory in chip.memories]
     for arrays in part(chip, "arrays"):
@@ -78,14 +86,14 @@ def unknown_memories(chip: Chip) -> Found:
             yield from known(_dead_ends(index, link, names))
 
 
-def _unknown_wires(index: int, array: Array, names: list[str]) -> Found:
+def _unknown_wires(index: int, array: Array, names: list[str]) -> CheckMessages:
     for position, name in enumerate(array.memories):
         if name not in names:
             message = f"no memory '{name}'{suggestion(name, names)}; known: {', '.join(names)}"
             yield ("arrays", index, "memories", position), message
 
 
-def _dead_ends(index: int, link: Link, names: list[str]) -> Found:
+def _dead_ends(index: int, link: Link, names: list[str]) -> CheckMessages:
     for end, field in (("from", "from_"), ("to", "to")):
         for name in part(link, field):
             if name not in names:
@@ -95,29 +103,29 @@ def _dead_ends(index: int, link: Link, names: list[str]) -> Found:
         yield ("links", index, "to"), f"the link leads from {link.to} to itself"
 
 
-def homes(chip: Chip) -> Found:
+def homes(chip: Chip) -> CheckMessages:
     """Each tensor has one home at a level; those that every rule needs have one at all.
 
     Fixed feedback weights may come from a rom or a prng beside the memory that transport writes.
     """
-    held = dict.fromkeys(tensor for memory in chip.memories for tensor in memory.holds)
-    for tensor in held:
-        found: dict[tuple[str, bool], list[int]] = {}
+    held_tensors = dict.fromkeys(tensor for memory in chip.memories for tensor in memory.holds)
+    for tensor in held_tensors:
+        homes_by_level: dict[tuple[str, bool], list[int]] = {}
         for index, memory in enumerate(chip.memories):
             if tensor in memory.holds:
-                found.setdefault((memory.level if memory.writable else "", memory.writable), []).append(index)
-        for (level, _), here in found.items():
-            if len(here) > 1:
-                names = ", ".join(chip.memories[index].name for index in here)
+                homes_by_level.setdefault((memory.level if memory.writable else "", memory.writable), []).append(index)
+        for (level, _), indices in homes_by_level.items():
+            if len(indices) > 1:
+                names = ", ".join(chip.memories[index].name for index in indices)
                 where = f" (all at level {level})" if level else ""
-                yield ("memories", here[1], "holds"), f"{tensor} has more than one home: {names}{where}"
-    needed = dict.fromkeys(tensor for tensors in REACHED.values() for tensor in tensors)
-    missing = [tensor for tensor in needed if tensor not in held and tensor not in unstored(chip)]
+                yield ("memories", indices[1], "holds"), f"{tensor} has more than one home: {names}{where}"
+    needed = dict.fromkeys(tensor for tensors in TENSORS_REACHED.values() for tensor in tensors)
+    missing = [tensor for tensor in needed if tensor not in held_tensors and tensor not in unstored_tensors(chip)]
     if missing:
         yield ("memories",), f"no memory holds {', '.join(missing)}: add to the `holds` of a memory"
 
 
-def twice_held(chip: Chip) -> Found:
+def repeated_names(chip: Chip) -> CheckMessages:
     """A memory holds a tensor once, an array is wired to a memory once."""
     for group, field in (("memories", "holds"), ("arrays", "memories")):
         for index, item in enumerate(getattr(chip, group)):
@@ -127,29 +135,29 @@ def twice_held(chip: Chip) -> Found:
                         yield (group, index, field, position), f"{name} is listed twice"
 
 
-def phases(chip: Chip) -> Found:
+def phases(chip: Chip) -> CheckMessages:
     """Each phase but transport has one array that runs it."""
     for phase in PHASES[:4]:
-        yield from known(_phase(chip, phase))
+        yield from known(_check_phase(chip, phase))
 
 
-def _phase(chip: Chip, phase: Phase) -> Found:
-    arrays = [i for i, array in enumerate(chip.arrays) if getattr(array.phases, phase) is not None]
+def _check_phase(chip: Chip, phase: Phase) -> CheckMessages:
+    arrays = [index for index, array in enumerate(chip.arrays) if getattr(array.phases, phase) is not None]
     if len(arrays) != 1:
-        said = "no array runs it" if not arrays else "more than one array runs it"
-        yield ("arrays", arrays[1] if arrays else 0, "phases"), f"phase {phase}: {said}"
+        reason = "no array runs it" if not arrays else "more than one array runs it"
+        yield ("arrays", arrays[1] if arrays else 0, "phases"), f"phase {phase}: {reason}"
 
 
-def wires(chip: Chip) -> Found:
+def wires(chip: Chip) -> CheckMessages:
     """The array of a phase reaches the home of every tensor that the phase needs under every rule."""
     names = {memory.name for memory in chip.memories}
-    for phase, tensors in REACHED.items():
-        running = [i for i, array in enumerate(chip.arrays) if getattr(array.phases, phase) is not None]
+    for phase, tensors in TENSORS_REACHED.items():
+        running = [index for index, array in enumerate(chip.arrays) if getattr(array.phases, phase) is not None]
         if len(running) == 1 and names.issuperset(chip.arrays[running[0]].memories):
-            yield from known(_wires(chip, running[0], phase, tensors))
+            yield from known(_check_wires(chip, running[0], phase, tensors))
 
 
-def _wires(chip: Chip, index: int, phase: Phase, tensors: tuple[Tensor, ...]) -> Found:
+def _check_wires(chip: Chip, index: int, phase: Phase, tensors: tuple[Tensor, ...]) -> CheckMessages:
     array = chip.arrays[index]
     for tensor in tensors:
         home = chip.home(tensor)
@@ -158,7 +166,7 @@ def _wires(chip: Chip, index: int, phase: Phase, tensors: tuple[Tensor, ...]) ->
             yield ("arrays", index, "memories"), f"{message}: add {home.name}"
 
 
-def feedback_wires(chip: Chip) -> Found:
+def feedback_wires(chip: Chip) -> CheckMessages:
     """The error array reads the memories that hold feedback weights: its own, fixed ones and the copy of the others."""
     names = {memory.name for memory in chip.memories}
     read = dict.fromkeys(home.name for home in (chip.fixed_home, chip.home("feedback")) if home is not None)
@@ -170,20 +178,20 @@ def feedback_wires(chip: Chip) -> Found:
                     yield ("arrays", index, "memories"), f"{message}: add {name}"
 
 
-def banks(chip: Chip) -> Found:
-    """A bank is at most its memory."""
+def banks(chip: Chip) -> CheckMessages:
+    """A bank is at most as large as its memory."""
     for index, memory in enumerate(chip.memories):
-        yield from known(_bank(index, memory))
+        yield from known(_check_bank(index, memory))
 
 
-def _bank(index: int, memory: Memory) -> Found:
+def _check_bank(index: int, memory: Memory) -> CheckMessages:
     size, bank = memory.size_kib, memory.bank_kib
     if isinstance(size, float | int) and bank is not None and bank > size:
         message = f"a bank of {bank:g} KiB is larger than the memory ({size:g} KiB)"
         yield ("memories", index, "bank_kib"), message
 
 
-def rounding_bits(chip: Chip) -> Found:
+def rounding_bits(chip: Chip) -> CheckMessages:
     """Stochastic rounding draws its bits from the chip's generator."""
     modes = chip.rounding
     drawn = [name for name in type(modes).model_fields if getattr(modes, name) == "stochastic"]
@@ -192,7 +200,7 @@ def rounding_bits(chip: Chip) -> Found:
         yield ("rounding",), message
 
 
-def forms(chip: Chip) -> Found:
+def transport_forms(chip: Chip) -> CheckMessages:
     """Which forms of transport there are follows from whether the error array can read the weights."""
     if chip.array_of("error") is None or chip.home("weight") is None:
         return
@@ -204,12 +212,12 @@ def forms(chip: Chip) -> Found:
             yield ("transport", index), f"{form}: {reason}, so the form is one of {', '.join(allowed)}"
 
 
-def moved(chip: Chip) -> Found:
+def transport_links(chip: Chip) -> CheckMessages:
     """A form that moves weights has a memory to move them to, and a link that leads there.
 
     Where feedback weights come from a rom or a generator alone, no rule moves any: the form then says nothing.
     """
-    index = next((i for i, form in enumerate(chip.transport) if form in ("copy", "write_through")), None)
+    index = next((position for position, form in enumerate(chip.transport) if form in ("copy", "write_through")), None)
     weights, copies = chip.home("weight"), chip.home("feedback")
     if index is None or weights is None or chip.array_of("error") is None or chip.error_reaches_weights:
         return
@@ -217,18 +225,18 @@ def moved(chip: Chip) -> Found:
     if copies is None and chip.fixed_home is None:
         yield ("transport", index), f"{form}: no memory holds feedback: add it to the `holds` of one that error reads"
     names = {memory.name for memory in chip.memories}
-    ends = [(link.from_, link.to) for link in chip.links]
-    dead = any(start == end or not names.issuperset((start, end)) for start, end in ends)
-    if copies is None or dead or (weights.name, copies.name) in ends:
+    link_ends = [(link.from_, link.to) for link in chip.links]
+    dead = any(start == end or not names.issuperset((start, end)) for start, end in link_ends)
+    if copies is None or dead or (weights.name, copies.name) in link_ends:
         return
     message = f"{form} needs a link from {weights.name} to {copies.name}"
-    if (copies.name, weights.name) in ends:
-        yield ("links", ends.index((copies.name, weights.name))), f"{message}; this one leads the other way"
+    if (copies.name, weights.name) in link_ends:
+        yield ("links", link_ends.index((copies.name, weights.name))), f"{message}; this one leads the other way"
     else:
         yield ("transport", index), f"{message}: add it to `links`, or say `transport: []` if no weights move here"
 
 
-def skipping(chip: Chip) -> Found:
+def zero_skipping(chip: Chip) -> CheckMessages:
     """Lanes of a systolic dataflow move in step: they can rest on zeros, but not skip them."""
     for index, array in enumerate(chip.arrays):
         modes, flows = array.zero_skipping, array.phases
@@ -241,7 +249,7 @@ def skipping(chip: Chip) -> Found:
                 yield ("arrays", index, "zero_skipping", tensor), message
 
 
-def updating(chip: Chip) -> Found:
+def update_options(chip: Chip) -> CheckMessages:
     """Options of the update fit the formats, and each other."""
     options, precision = chip.update_options, chip.precision
     if options.in_place and precision.bits("master") != precision.bits("weight"):
@@ -251,43 +259,44 @@ def updating(chip: Chip) -> Found:
         yield ("update_options", "skip_zeros"), "momentum moves weights whose gradient is zero: set momentum to false"
 
 
-def row_stationary(chip: Chip) -> Found:
+def row_stationary(chip: Chip) -> CheckMessages:
     """Rows are kept in scratchpads; zeros in them can be gated, not skipped."""
     for index, array in enumerate(chip.arrays):
         if array.phases.forward == "rs" and array.scratchpads is None:
             yield ("arrays", index, "scratchpads"), "forward: rs keeps rows in scratchpads: give their words"
 
 
-def late_updates(chip: Chip) -> Found:
+def late_updates(chip: Chip) -> CheckMessages:
     """A step starts when the one `steps_in_flight` before it has ended, whose update it therefore always sees."""
-    least = chip.steps_in_flight - 1
-    if 0 < chip.update_delay < least:
-        message = f"with {chip.steps_in_flight} steps in flight, 0 or at least {least} (got {chip.update_delay})"
+    least_delay = chip.steps_in_flight - 1
+    if 0 < chip.update_delay < least_delay:
+        message = f"with {chip.steps_in_flight} steps in flight, 0 or at least {least_delay} (got {chip.update_delay})"
         yield ("update_delay",), message
 
 
-def mesh_cores(chip: Chip) -> Found:
+def mesh_cores(chip: Chip) -> CheckMessages:
     """Cores named in a placement are on the mesh."""
     mesh = chip.mesh
     if mesh is None or not isinstance(mesh.placement, dict):
         return
     for layer, cores in mesh.placement.items():
-        given = (cores,) if isinstance(cores, int) else cores
-        for core in given:
+        layer_cores = (cores,) if isinstance(cores, int) else cores
+        for core in layer_cores:
             if core >= mesh.cores:
                 yield ("mesh", "placement", layer), f"core {core} is not on the mesh (0 to {mesh.cores - 1})"
 
 
-def kept_layout(chip: Chip) -> Found:
+def copy_layout(chip: Chip) -> CheckMessages:
     """A copy in the weights' own layout needs an error dataflow that consumes its rows; it says nothing for one
     memory."""
     if chip.transport_options.layout == "same" and chip.error_reaches_weights:
         yield ("transport_options", "layout"), "there is no copy: the error array reads the weight memory"
 
 
-CHECKS: tuple[Callable[[Chip], Found], ...] = (
-    taken_names, unknown_memories, homes, twice_held, phases, wires, banks, rounding_bits, forms, skipping, updating,
-    row_stationary, late_updates, mesh_cores, kept_layout, given_energies,
+CHECKS: tuple[Callable[[Chip], CheckMessages], ...] = (
+    unique_names, unknown_memories, homes, repeated_names, phases, wires, banks, rounding_bits, transport_forms,
+    zero_skipping, update_options, row_stationary, late_updates, mesh_cores, copy_layout, given_energies,
 )  # fmt: skip
-STRICT: tuple[Callable[[Chip], Found], ...] = (feedback_wires, moved)
-"""What only rules that move weights, or read feedback weights, would meet: others can be priced on such a chip."""
+STRICT: tuple[Callable[[Chip], CheckMessages], ...] = (feedback_wires, transport_links)
+"""Checks of what only rules that move weights, or read feedback weights, would meet: others can be priced on such a
+chip."""

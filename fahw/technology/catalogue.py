@@ -42,7 +42,7 @@ def _entry(part: str, constant: Constant, unit: str, node_nm: int | None) -> Ent
 
 
 def _arithmetic(node: int) -> Iterator[Entry]:
-    found = {
+    constants = {
         "add 8": ops.add_pj(8, node), "add 32": ops.add_pj(32, node),
         **{f"add {name}": ops.float_add_pj(form, node) for name, form in FLOATS.items()},
         "multiply 8x8": ops.multiply_pj(8, 8, node), "multiply 16x16": ops.multiply_pj(16, 16, node),
@@ -61,12 +61,12 @@ def _arithmetic(node: int) -> Iterator[Entry]:
         "lfsr bit, 1279 bits, 512 per cycle": random_bits.lfsr_pj_per_bit(1279, 512, node),
         "stochastic rounding 16, 8 random bits": random_bits.stochastic_rounding_pj(16, 8, node),
     }  # fmt: skip
-    yield from (_entry(name, constant, "pJ", node) for name, constant in found.items())
+    yield from (_entry(name, constant, "pJ", node) for name, constant in constants.items())
     yield _entry("programmable prng bit", random_bits.programmable_prng_pj_per_bit(), "pJ", 65)
     area = ops.pe_area_mm2(8, 8, 32, node)
-    said = f"{ops.ALADDIN}: multiplier, adder, registers"
-    yield Entry("processing element 8x8+32, area", area, "mm2", node, AREA_FACTOR, said)
-    yield Entry("processing element 8x8+32, leakage", ops.pe_leak_mw(8, 8, 32), "mW", 45, 3.0, said)
+    source = f"{ops.ALADDIN}: multiplier, adder, registers"
+    yield Entry("processing element 8x8+32, area", area, "mm2", node, AREA_FACTOR, source)
+    yield Entry("processing element 8x8+32, leakage", ops.pe_leak_mw(8, 8, 32), "mW", 45, 3.0, source)
 
 
 def _neural(node: int) -> Iterator[Entry]:
@@ -84,8 +84,8 @@ def _storage(node: int) -> Iterator[Entry]:
     for size in (16, 64, 128):
         yield _entry(f"register file {size}x16, access", storage.register_file_pj(16, size, node), "pJ", node)
     for name, share in storage.ROM_SHARES.items():
-        said = "assumed, see fahw/technology/storage.py"
-        yield Entry(f"rom bank, {name.split('_')[0]}", share, "of an SRAM's", None, storage.ROM_FACTOR, said)
+        source = "assumed, see fahw/technology/storage.py"
+        yield Entry(f"rom bank, {name.split('_')[0]}", share, "of an SRAM's", None, storage.ROM_FACTOR, source)
 
 
 def _moving(node: int) -> Iterator[Entry]:
@@ -111,15 +111,17 @@ def _dram() -> Iterator[Entry]:
         dram = dram_type(kind)
         for name in ("read", "write"):
             yield _entry(f"{kind}, {name} a bit", dram.streaming(name), "pJ", None)
-        said = dram.activation()
+        activation = dram.activation()
         if dram.activate_pj:
-            yield _entry(f"{kind}, activate {dram.row_bytes} bytes", said, "pJ", None)
+            yield _entry(f"{kind}, activate {dram.row_bytes} bytes", activation, "pJ", None)
         if dram.active_standby_mw:
-            yield Entry(f"{kind}, active standby", dram.active_standby_mw, "mW", None, said.factor, said.source)
+            yield Entry(
+                f"{kind}, active standby", dram.active_standby_mw, "mW", None, activation.factor, activation.source
+            )
         if dram.powerdown_mw is not None:
-            yield Entry(f"{kind}, power-down", dram.powerdown_mw, "mW", None, said.factor, said.source)
-        yield Entry(f"{kind}, row miss", dram.row_miss_ns, "ns", None, 1.0, said.source)
-        yield Entry(f"{kind}, peak", dram.gbyte_per_s, "GB/s", None, 1.0, said.source)
+            yield Entry(f"{kind}, power-down", dram.powerdown_mw, "mW", None, activation.factor, activation.source)
+        yield Entry(f"{kind}, row miss", dram.row_miss_ns, "ns", None, 1.0, activation.source)
+        yield Entry(f"{kind}, peak", dram.gbyte_per_s, "GB/s", None, 1.0, activation.source)
 
 
 def _scaling() -> Iterator[Entry]:

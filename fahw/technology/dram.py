@@ -49,31 +49,31 @@ class DramType:
 
     @property
     def read_pj_per_bit(self) -> float:
-        """Core and interface."""
+        """Energy of reading a bit, core and interface together."""
         return self.core_read_pj_per_bit + self.io_read_pj_per_bit
 
     @property
     def write_pj_per_bit(self) -> float:
-        """Core and interface."""
+        """Energy of writing a bit, core and interface together."""
         return self.core_write_pj_per_bit + self.io_write_pj_per_bit
 
     def streaming(self, action: str) -> Constant:
-        """pJ of one bit that is read (`read`) or written (`write`) in an open row."""
+        """Energy in pJ of one bit that is read (`read`) or written (`write`) in an open row."""
         value = self.read_pj_per_bit if action == "read" else self.write_pj_per_bit
-        return Constant(value, self._said, "dram", self.uncertainty)
+        return Constant(value, self._source_text, "dram", self.uncertainty)
 
     def activation(self) -> Constant:
-        """pJ of opening and closing one row."""
-        return Constant(self.activate_pj, self._said, "dram", self.uncertainty)
+        """Energy in pJ of opening and closing one row."""
+        return Constant(self.activate_pj, self._source_text, "dram", self.uncertainty)
 
     @property
-    def _said(self) -> str:
+    def _source_text(self) -> str:
         return f"{self.title}: {self.source}; assumed: {self.assumed}"
 
 
 @dataclass(frozen=True)
 class Activations:
-    """What a stream takes: rows opened, bursts moved, and bytes in these bursts that nobody asked for."""
+    """The work of a stream: rows opened, bursts moved, and bytes in these bursts that nobody asked for."""
 
     rows: int
     bursts: int
@@ -81,12 +81,12 @@ class Activations:
 
 
 def dram_type(kind: str) -> DramType:
-    """The DRAM of this kind. Raises ConfigError with a suggestion."""
-    known = _types()
-    if kind not in known:
-        message = f"no DRAM '{kind}'{suggestion(kind, known)}; known: {', '.join(known)}"
+    """The DRAM of this kind. Raises ConfigError with a suggestion where there is none."""
+    types = _types()
+    if kind not in types:
+        message = f"no DRAM '{kind}'{suggestion(kind, types)}; known: {', '.join(types)}"
         raise ConfigError(Problem("dram", message))
-    return known[kind]
+    return types[kind]
 
 
 def activations(
@@ -106,13 +106,13 @@ def activations(
     if layout == "tiled" or run_bytes >= total_bytes:
         rows, bursts = _ceil(total_bytes, dram.row_bytes), _ceil(total_bytes, dram.burst_bytes)
     else:
-        full, rest = divmod(total_bytes, run_bytes)
-        bursts = full * _ceil(run_bytes, dram.burst_bytes) + _ceil(rest, dram.burst_bytes)
-        together = max(1, dram.row_bytes // pitch_bytes) if pitch_bytes else 1
-        if together > 1:
-            rows = _ceil(full + (rest > 0), together)
+        full_runs, remainder = divmod(total_bytes, run_bytes)
+        bursts = full_runs * _ceil(run_bytes, dram.burst_bytes) + _ceil(remainder, dram.burst_bytes)
+        runs_per_row = max(1, dram.row_bytes // pitch_bytes) if pitch_bytes else 1
+        if runs_per_row > 1:
+            rows = _ceil(full_runs + (remainder > 0), runs_per_row)
         else:
-            rows = full * _ceil(run_bytes, dram.row_bytes) + _ceil(rest, dram.row_bytes)
+            rows = full_runs * _ceil(run_bytes, dram.row_bytes) + _ceil(remainder, dram.row_bytes)
     return Activations(rows, bursts, bursts * dram.burst_bytes - total_bytes)
 
 

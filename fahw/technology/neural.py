@@ -21,11 +21,11 @@ from fahw.technology.operations import (
     register_pj,
     shift_pj,
     table_pj,
-    total,
+    weighted_sum,
 )
 
 Recipe = dict[str, int]
-"""How many operations of each kind."""
+"""Number of operations by kind."""
 
 ACTIVATIONS: dict[tuple[str, str], Recipe] = {
     ("relu", "forward"): {"compare": 1},
@@ -46,16 +46,16 @@ BATCH_NORM: dict[str, Recipe] = {
 
 
 def _operations(optimizer: Optimizer) -> Recipe:
-    """Per weight: sums with states, the rate's product, the step; a root is priced as a division."""
-    found = {
+    """Operations per weight: sums with states, the rate's product, the step; a root is priced as a division."""
+    counts = {
         "compare": optimizer.compares,
         "multiply": optimizer.blends + optimizer.linear,
         "add": optimizer.blends + 1,
     }
     for kind, number in optimizer.float_operations.items():
         name = "divide" if kind == "root" else kind
-        found[name] = found.get(name, 0) + number
-    return {kind: number for kind, number in found.items() if number}
+        counts[name] = counts.get(name, 0) + number
+    return {kind: number for kind, number in counts.items() if number}
 
 
 OPTIMIZERS: dict[str, Recipe] = {name: _operations(optimizer) for name, optimizer in optimizers.OPTIMIZERS.items()}
@@ -64,11 +64,11 @@ OPTIMIZERS["sgd_power_of_two"] = {"shift": 1, "add": 1}
 
 def activation_pj(kind: str, direction: str, bits: int, node_nm: int) -> Constant:
     """Energy of one value through relu, hardtanh, tanh or sigmoid, `forward` or `backward` (mask bits are memory)."""
-    known = {name for name, _ in ACTIVATIONS}
+    kinds = {name for name, _ in ACTIVATIONS}
     if (kind, direction) not in ACTIVATIONS:
-        message = f"no activation '{kind}' {direction}{suggestion(kind, known)}; known: {', '.join(sorted(known))}"
+        message = f"no activation '{kind}' {direction}{suggestion(kind, kinds)}; known: {', '.join(sorted(kinds))}"
         raise ConfigError(Problem("activation", message))
-    return _priced(ACTIVATIONS[kind, direction], bits, node_nm, False)
+    return _recipe_energy(ACTIVATIONS[kind, direction], bits, node_nm, False)
 
 
 def batch_norm_pj(direction: str, bits: int, node_nm: int, is_float: bool = False) -> Constant:
@@ -76,7 +76,7 @@ def batch_norm_pj(direction: str, bits: int, node_nm: int, is_float: bool = Fals
     if direction not in BATCH_NORM:
         message = f"no such part '{direction}'{suggestion(direction, BATCH_NORM)}; known: {', '.join(BATCH_NORM)}"
         raise ConfigError(Problem("batch_norm", message))
-    return _priced(BATCH_NORM[direction], bits, node_nm, is_float)
+    return _recipe_energy(BATCH_NORM[direction], bits, node_nm, is_float)
 
 
 def optimizer_pj(kind: str, bits: int, node_nm: int, is_float: bool = False) -> Constant:
@@ -84,10 +84,10 @@ def optimizer_pj(kind: str, bits: int, node_nm: int, is_float: bool = False) -> 
     if kind not in OPTIMIZERS:
         message = f"no optimizer '{kind}'{suggestion(kind, OPTIMIZERS)}; known: {', '.join(OPTIMIZERS)}"
         raise ConfigError(Problem("optimizer", message))
-    return _priced(OPTIMIZERS[kind], bits, node_nm, is_float)
+    return _recipe_energy(OPTIMIZERS[kind], bits, node_nm, is_float)
 
 
-def _priced(recipe: Recipe, bits: int, node_nm: int, is_float: bool) -> Constant:
+def _recipe_energy(recipe: Recipe, bits: int, node_nm: int, is_float: bool) -> Constant:
     form = FLOATS["fp32"] if is_float else None
     prices: dict[str, Callable[[], Constant]] = {
         "add": lambda: add_pj(bits, node_nm, form),
@@ -100,6 +100,6 @@ def _priced(recipe: Recipe, bits: int, node_nm: int, is_float: bool) -> Constant
         "register": lambda: register_pj(bits, node_nm),
     }
     parts = [(float(number), prices[name]()) for name, number in recipe.items()]
-    counted = ", ".join(f"{number} {name}" for name, number in recipe.items())
+    operation_list = ", ".join(f"{number} {name}" for name, number in recipe.items())
     sources = "; ".join(dict.fromkeys(part.source for _, part in parts))
-    return total(parts, f"{counted} (counted): {sources}")
+    return weighted_sum(parts, f"{operation_list} (counted): {sources}")

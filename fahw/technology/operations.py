@@ -16,20 +16,24 @@ from fahw.technology.scaling import logic_area, logic_energy
 HOROWITZ = "Horowitz, ISSCC 2014, 45 nm"
 ALADDIN = "Aladdin 40/45 nm tables (Shao et al., ISCA 2014)"
 LAW_FACTOR = 2.0
-"""What energies of small floats are uncertain by, which no source gives (assumed)."""
+"""Uncertainty of the energies of small floats, which no source gives (assumed)."""
 DIVISION_PRODUCTS = 7
-"""A division in multiplications of its width. Assumed: about what table 3 of PMC8934428 says of dividers."""
+"""Multiplications of its width that a division costs as much as. Assumed: about what table 3 of PMC8934428 says of
+dividers."""
 
 
-def logic(pj_at_45: float, node_nm: int, source: str, operation: str = "other", factor: float = 1.0) -> Constant:
-    """A 45 nm energy at `node_nm`; `factor`: what the value is uncertain by where that exceeds logic's own factor."""
+def logic_constant(
+    pj_at_45: float, node_nm: int, source: str, operation: str = "other", factor: float = 1.0
+) -> Constant:
+    """A 45 nm energy brought to `node_nm`; `factor`: what the value is uncertain by where that exceeds logic's own
+    factor."""
     scale = logic_energy(node_nm, operation)
-    said = f"{source}, {scale.source}" if scale.source else source
-    return Constant(pj_at_45 * scale.ratio, said, "logic", max(factor, scale.factor))
+    full_source = f"{source}, {scale.source}" if scale.source else source
+    return Constant(pj_at_45 * scale.ratio, full_source, "logic", max(factor, scale.factor))
 
 
-def total(parts: list[tuple[float, Constant]], source: str, factor: float = 1.0) -> Constant:
-    """Sum of `number` x constant over `parts`; as uncertain as the least certain part, or as `factor`."""
+def weighted_sum(parts: list[tuple[float, Constant]], source: str, factor: float = 1.0) -> Constant:
+    """The sum of `number` x constant over `parts`; as uncertain as the least certain part, or as `factor`."""
     value = sum(number * part.value for number, part in parts)
     worst = max((part.factor for _, part in parts), default=1.0)
     return Constant(value, source, "logic", max(factor, worst))
@@ -39,7 +43,7 @@ def add_pj(bits: int, node_nm: int, form: Float | None = None) -> Constant:
     """Energy of an addition: 0.1 pJ x bits / 32; of a float format `float_add_pj`."""
     if form is not None:
         return float_add_pj(form, node_nm)
-    return logic(0.1 * bits / 32, node_nm, f"{HOROWITZ}: adder", "add")
+    return logic_constant(0.1 * bits / 32, node_nm, f"{HOROWITZ}: adder", "add")
 
 
 def multiply_pj(bits_a: int, bits_b: int, node_nm: int, form: Float | None = None) -> Constant:
@@ -49,7 +53,7 @@ def multiply_pj(bits_a: int, bits_b: int, node_nm: int, form: Float | None = Non
         return float_multiply_pj(form, node_nm)
     if min(bits_a, bits_b) == 1:
         return bitwise_pj(max(bits_a, bits_b), node_nm)
-    return logic(0.2 * bits_a * bits_b / 64, node_nm, f"{HOROWITZ}: multiplier, energy as a x b", "multiply")
+    return logic_constant(0.2 * bits_a * bits_b / 64, node_nm, f"{HOROWITZ}: multiplier, energy as a x b", "multiply")
 
 
 def float_add_pj(form: Float, node_nm: int) -> Constant:
@@ -76,44 +80,44 @@ def mac_pj(
     `form`: of the products, where an operand is a float; `sum_form`: of the accumulator, where that is one.
     """
     product, sum_ = multiply_pj(bits_a, bits_b, node_nm, form), add_pj(accumulator_bits, node_nm, sum_form)
-    return total([(1, product), (1, sum_)], f"{product.source}; adder at accumulator width")
+    return weighted_sum([(1, product), (1, sum_)], f"{product.source}; adder at accumulator width")
 
 
 def divide_pj(bits: int, node_nm: int, form: Float | None = None) -> Constant:
     """Energy of a division: 7 multiplications of its width."""
     product = multiply_pj(bits, bits, node_nm, form)
-    said = f"{product.source}; assumed: a division as {DIVISION_PRODUCTS} multiplications"
-    return replace(product, value=DIVISION_PRODUCTS * product.value, source=said, factor=max(2.0, product.factor))
+    source = f"{product.source}; assumed: a division as {DIVISION_PRODUCTS} multiplications"
+    return replace(product, value=DIVISION_PRODUCTS * product.value, source=source, factor=max(2.0, product.factor))
 
 
 def register_pj(bits: int, node_nm: int) -> Constant:
     """Energy of writing a register of `bits`: 9 fJ per bit."""
-    return logic(0.009 * bits, node_nm, f"{ALADDIN}: register, 9 fJ/bit")
+    return logic_constant(0.009 * bits, node_nm, f"{ALADDIN}: register, 9 fJ/bit")
 
 
 def register_clock_pj(bits: int, node_nm: int) -> Constant:
     """Energy that the clock takes in registers of `bits` that keep their values, per cycle: 7.94 fJ per bit."""
-    return logic(0.00794 * bits, node_nm, f"{ALADDIN}: register, 7.94 of the 9 fJ/bit are internal power")
+    return logic_constant(0.00794 * bits, node_nm, f"{ALADDIN}: register, 7.94 of the 9 fJ/bit are internal power")
 
 
 def bitwise_pj(bits: int, node_nm: int) -> Constant:
     """Energy of XOR, AND or a conditional inversion: 0.57 fJ per bit."""
-    return logic(0.00057 * bits, node_nm, f"{ALADDIN}: bitwise operation")
+    return logic_constant(0.00057 * bits, node_nm, f"{ALADDIN}: bitwise operation")
 
 
 def compare_pj(bits: int, node_nm: int) -> Constant:
     """Energy of a comparison (ReLU, maximum pooling, saturation): 0.92 fJ per bit."""
-    return logic(0.00092 * bits, node_nm, f"{ALADDIN}: comparator")
+    return logic_constant(0.00092 * bits, node_nm, f"{ALADDIN}: comparator")
 
 
 def shift_pj(bits: int, node_nm: int) -> Constant:
     """Energy of a variable shift (rescaling into a format): 13 fJ per bit."""
-    return logic(0.013 * bits, node_nm, f"{ALADDIN}: shifter")
+    return logic_constant(0.013 * bits, node_nm, f"{ALADDIN}: shifter")
 
 
 def table_pj(bits: int, node_nm: int) -> Constant:
     """Energy of a look-up (tanh, exponential) of 2^8 entries; proportional to the entry's width."""
-    return logic(0.4 * bits / 8, node_nm, "small-SRAM power law, 256 x 8 look-up 0.3 to 0.5 pJ")
+    return logic_constant(0.4 * bits / 8, node_nm, "small-SRAM power law, 256 x 8 look-up 0.3 to 0.5 pJ")
 
 
 def pe_area_mm2(bits_a: int, bits_b: int, accumulator_bits: int, node_nm: int) -> float:
@@ -141,17 +145,20 @@ def register_leak_mw(bits: int) -> Constant:
 
 
 def index_bits(choices: int) -> int:
-    """Bits that name one of `choices`."""
+    """Number of bits that name one of `choices`, at least 1."""
     return max(1, ceil(log2(choices)))
 
 
 def _float_operation(form: Float, node_nm: int, at_fp16: float, at_fp32: float, unit: str, operation: str) -> Constant:
-    """By the power law in the significand's bits through fp16 and fp32. It gives bf16 0.61 of fp16's multiplication and
-    0.72 of its addition, where Jouppi et al. 2021 (7 nm) have 0.62 and 0.69; what lies below 8 bits is further off."""
+    """Energy of a floating-point operation by the power law in the significand's bits through fp16 and fp32. It gives
+    bf16 0.61 of fp16's multiplication and 0.72 of its addition, where Jouppi et al. 2021 (7 nm) have 0.62 and 0.69;
+    what lies below 8 bits is further off."""
     half, single = FLOATS["fp16"], FLOATS["fp32"]
     source = f"{HOROWITZ}: {form.name} {unit}"
     if form in (half, single):
-        return logic(at_fp16 if form == half else at_fp32, node_nm, source, operation)
+        return logic_constant(at_fp16 if form == half else at_fp32, node_nm, source, operation)
     slope = log2(at_fp32 / at_fp16) / log2(single.digits / half.digits)
     value = float(at_fp16 * (form.digits / half.digits) ** slope)
-    return logic(value, node_nm, f"{source}, power law in the significand through fp16 and fp32", operation, LAW_FACTOR)
+    return logic_constant(
+        value, node_nm, f"{source}, power law in the significand through fp16 and fp32", operation, LAW_FACTOR
+    )

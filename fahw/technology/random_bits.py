@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fahw.errors import ConfigError, Problem
 from fahw.technology.constant import Constant
-from fahw.technology.operations import ALADDIN, add_pj, logic, total
+from fahw.technology.operations import ALADDIN, add_pj, logic_constant, weighted_sum
 
 LFSR_FACTOR = 2.0
 """Assumed: spread of gate counts. A programmable generator (0.57 pJ/bit) is another circuit."""
@@ -22,7 +22,7 @@ def lfsr_pj_per_bit(register_bits: int, bits_per_cycle: int, node_nm: int) -> Co
         raise ConfigError(Problem("lfsr", message))
     value = _REGISTER_PJ * register_bits / bits_per_cycle + _XOR_TREE_PJ
     source = f"{ALADDIN}: registers and XORs of a {register_bits}-bit LFSR, {bits_per_cycle} bits per cycle"
-    return logic(value, node_nm, source, factor=LFSR_FACTOR)
+    return logic_constant(value, node_nm, source, factor=LFSR_FACTOR)
 
 
 def programmable_prng_pj_per_bit() -> Constant:
@@ -34,4 +34,4 @@ def stochastic_rounding_pj(value_bits: int, random_bits: int, node_nm: int) -> C
     """Energy of rounding one value: `random_bits` of a 32-bit leap-forward LFSR, an addition as wide as the wider."""
     random, sum_ = lfsr_pj_per_bit(32, 32, node_nm), add_pj(max(value_bits, random_bits), node_nm)
     parts = [(random_bits, random), (1.0, sum_)] if value_bits else []
-    return total(parts, f"{random.source}; {sum_.source}", LFSR_FACTOR)
+    return weighted_sum(parts, f"{random.source}; {sum_.source}", LFSR_FACTOR)

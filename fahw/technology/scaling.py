@@ -56,7 +56,7 @@ def logic_energy(node_nm: int, operation: str = "other") -> Scale:
 
     Raises ConfigError for a node that is not one of `NODES`.
     """
-    _known(node_nm)
+    _check_node(node_nm)
     if node_nm == 45:
         return Scale(1.0, LOGIC_FACTOR, "")
     if node_nm >= _SMALLEST_BY_POLYNOMIAL:
@@ -77,23 +77,23 @@ def gate_energy(node_nm: int, vdd_v: float | None = None, flavour: str = "HP") -
 
 
 def gate_delay(node_nm: int, vdd_v: float | None = None, flavour: str = "HP") -> float:
-    """Delay of a gate; as `gate_energy`."""
+    """Delay of a gate by Stillmaker and Baas at a supply, under the conditions of `gate_energy`."""
     return _polynomial(node_nm, vdd_v, flavour, "delay")
 
 
 def logic_area(node_nm: int) -> float:
     """Area of logic relative to 45 nm. Source: Stillmaker and Baas 2017, 180 to 7 nm."""
-    _known(node_nm)
+    _check_node(node_nm)
     if node_nm == 22:
         return _between(22, logic_area(32), logic_area(20))
-    return _gates()[_name(node_nm, "HP")].area / _gates()["HP45"].area
+    return _gates()[_gate_name(node_nm, "HP")].area / _gates()["HP45"].area
 
 
 def _polynomial(node_nm: int, vdd_v: float | None, flavour: str, quantity: str) -> float:
-    _known(node_nm)
+    _check_node(node_nm)
     if node_nm == 22:
         return _between(22, *(_polynomial(node, vdd_v, flavour, quantity) for node in (32, 20)))
-    gate = _gates().get(_name(node_nm, flavour))
+    gate = _gates().get(_gate_name(node_nm, flavour))
     if gate is None:
         message = f"no {flavour} transistors at {node_nm} nm: HP everywhere, LP from 45 nm down"
         raise ConfigError(Problem("node_nm", message))
@@ -109,25 +109,25 @@ def _polynomial(node_nm: int, vdd_v: float | None, flavour: str, quantity: str) 
 
 
 def _between(node_nm: int, at_32: float, at_20: float) -> float:
-    """Log-log line between 32 and 20 nm."""
+    """The value at `node_nm` on a log-log line between those at 32 and at 20 nm."""
     return at_20 * exp(log(at_32 / at_20) * log(node_nm / 20) / log(32 / 20))
 
 
-def _known(node_nm: int) -> None:
+def _check_node(node_nm: int) -> None:
     if node_nm not in NODES:
-        known = ", ".join(map(str, NODES))
-        raise ConfigError(Problem("node_nm", f"no scaling law for {node_nm} nm; known: {known}"))
+        nodes = ", ".join(map(str, NODES))
+        raise ConfigError(Problem("node_nm", f"no scaling law for {node_nm} nm; known: {nodes}"))
 
 
-def _name(node_nm: int, flavour: str) -> str:
+def _gate_name(node_nm: int, flavour: str) -> str:
     return f"{flavour}{node_nm}"
 
 
 @cache
 def _gates() -> dict[str, _Gate]:
-    found = {}
+    gates = {}
     for row in tables.rows("tech_scaling"):
         energy = tuple(float(row[f"energy_c{power}"]) for power in (2, 1, 0))
         delay = tuple(float(row[f"delay_d{power}"]) for power in (3, 2, 1, 0))
-        found[row["node"]] = _Gate(energy, delay, float(row["nominal_vdd_v"]), float(row["area_rel_180nm"]))
-    return found
+        gates[row["node"]] = _Gate(energy, delay, float(row["nominal_vdd_v"]), float(row["area_rel_180nm"]))
+    return gates

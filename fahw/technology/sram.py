@@ -67,7 +67,7 @@ class _Table:
 
     @property
     def residuals(self) -> NDArray[np.float64]:
-        """What the curved law leaves of the logarithms."""
+        """Logarithms of the quantities minus those of the curved law, (rows, quantities)."""
         return np.log(self.values) - _terms(self.points, curved=True) @ self.curved_law
 
 
@@ -98,8 +98,8 @@ def sram(size_bytes: float, word_bits: int, node_nm: int, device: str = "lop", t
     """
     table = _tables().get((node_nm, device))
     if table is None or not (0 < size_bytes <= 1e15 and 0 < word_bits <= 1_000_000):
-        known = ", ".join(f"{node} {kind}" for node, kind in _tables())
-        message = f"no SRAM of {size_bytes} bytes, {word_bits} bits at {node_nm} nm {device}; tables: {known}"
+        available = ", ".join(f"{node} {kind}" for node, kind in _tables())
+        message = f"no SRAM of {size_bytes} bytes, {word_bits} bits at {node_nm} nm {device}; tables: {available}"
         raise ConfigError(Problem("sram", message))
     bank = Sram(*_values(table, np.log2([size_bytes, word_bits]), (node_nm, device)).tolist())
     return bank if temp_c is None else replace(bank, leak_mw=bank.leak_mw * _leakage_at(temp_c, node_nm, device))
@@ -131,7 +131,7 @@ def sram_estimate(
 
 
 def _leakage_at(temp_c: float, node_nm: int, device: str) -> float:
-    """Leakage at a temperature over that at 300 K."""
+    """Leakage at a temperature relative to that at 300 K."""
     low, high = _TEMP_C
     if not low <= temp_c <= high:
         raise ConfigError(Problem("temp_c", f"leakage is known from {low:g} to {high:g} C (got {temp_c:g})"))
@@ -147,35 +147,35 @@ def _values(table: _Table, point: NDArray[np.float64], key: tuple[int, str]) -> 
     nearest = int(np.argmin(distance))
     if distance[nearest] < _ON_ROW:
         return np.asarray(table.values[nearest])
-    law = (_terms(point[None], curved=True) @ table.curved_law)[0]
-    kriging = _residuals()
-    near = _covariance(_places(point[None], key), kriging.places)[0]
-    return np.asarray(np.exp(law + near @ kriging.weights))
+    law_value = (_terms(point[None], curved=True) @ table.curved_law)[0]
+    kriging = _kriging()
+    covariances = _covariance(_coordinates(point[None], key), kriging.places)[0]
+    return np.asarray(np.exp(law_value + covariances @ kriging.weights))
 
 
-def _places(points: NDArray[np.float64], key: tuple[int, str]) -> NDArray[np.float64]:
-    """`points` (n, 2) with a coordinate per type and one for the node: (n, 6)."""
+def _coordinates(points: NDArray[np.float64], key: tuple[int, str]) -> NDArray[np.float64]:
+    """Coordinates (n, 6) of `points` (n, 2) for kriging: theirs, one per type, and one for the node."""
     node_nm, device = key
-    types = [_TYPES_APART / np.sqrt(2) * (device == known) for known in _AT_350_K]
-    rest = np.array([*types, _PER_NODE_OCTAVE * np.log2(node_nm)])
-    return np.column_stack([points, np.broadcast_to(rest, (len(points), len(rest)))])
+    types = [_TYPES_APART / np.sqrt(2) * (device == other_device) for other_device in _AT_350_K]
+    type_and_node = np.array([*types, _PER_NODE_OCTAVE * np.log2(node_nm)])
+    return np.column_stack([points, np.broadcast_to(type_and_node, (len(points), len(type_and_node)))])
 
 
-def _covariance(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    apart = np.sqrt(((a[:, None] - b[None]) ** 2).sum(axis=2))
-    return np.asarray(np.exp(-apart / _RANGE))
+def _covariance(rows: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    distances = np.sqrt(((rows[:, None] - columns[None]) ** 2).sum(axis=2))
+    return np.asarray(np.exp(-distances / _RANGE))
 
 
 @cache
-def _residuals() -> _Kriging:
-    places = np.vstack([_places(table.points, key) for key, table in _tables().items()])
+def _kriging() -> _Kriging:
+    places = np.vstack([_coordinates(table.points, key) for key, table in _tables().items()])
     residuals = np.vstack([table.residuals for table in _tables().values()])
     weights = np.asarray(np.linalg.solve(_covariance(places, places), residuals), dtype=np.float64)
     return _Kriging(places, weights)
 
 
 def _terms(points: NDArray[np.float64], curved: bool) -> NDArray[np.float64]:
-    """Terms of a law at `points` (n, 2): 1, x, y and, if curved, x^2, x y, y^2."""
+    """Terms of a law at `points` (n, 2) of x = log2 bytes, y = log2 bits: 1, x, y and, if curved, x^2, x y, y^2."""
     x, y = points.T
     linear = [np.ones(len(points)), x, y]
     return np.column_stack([*linear, x * x, x * y, y * y] if curved else linear)
@@ -185,11 +185,13 @@ def _terms(points: NDArray[np.float64], curved: bool) -> NDArray[np.float64]:
 def _tables() -> dict[tuple[int, str], _Table]:
     rows = tables.rows("cacti7_sram")
     keys = sorted({(int(row["node_nm"]), row["device"]) for row in rows}, reverse=True)
-    return {key: _fitted([row for row in rows if (int(row["node_nm"]), row["device"]) == key]) for key in keys}
+    return {key: _fitted_table([row for row in rows if (int(row["node_nm"]), row["device"]) == key]) for key in keys}
 
 
-def _fitted(rows: list[dict[str, str]]) -> _Table:
+def _fitted_table(rows: list[dict[str, str]]) -> _Table:
     points = np.log2([[float(row["size_bytes"]), float(row["word_bits"])] for row in rows])
     values = np.array([[float(row[name]) for name in _QUANTITIES] for row in rows])
-    power, curved = (np.linalg.lstsq(_terms(points, bent), np.log(values), rcond=None)[0] for bent in (False, True))
+    power, curved = (
+        np.linalg.lstsq(_terms(points, is_curved), np.log(values), rcond=None)[0] for is_curved in (False, True)
+    )
     return _Table(points, values, power, curved)

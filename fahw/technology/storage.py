@@ -7,7 +7,7 @@ from math import log
 
 from fahw.errors import ConfigError, Problem
 from fahw.technology.constant import Constant
-from fahw.technology.operations import ALADDIN, logic, register_area_mm2, register_leak_mw
+from fahw.technology.operations import ALADDIN, logic_constant, register_area_mm2, register_leak_mw
 from fahw.technology.sram import Sram, sram, sram_estimate
 
 REGISTER_FILE_FACTOR = 2.0
@@ -29,7 +29,7 @@ def register_file_pj(bits: int, entries: int, node_nm: int) -> Constant:
         raise ConfigError(Problem("register file", f"needs at least one entry (got {entries})"))
     per_bit = max(0.009, _FILE_AT[64] * (entries / 64) ** _EXPONENT)
     source = f"{ALADDIN}, register files of 64 and 128 x 16 bits: {entries} entries"
-    return logic(per_bit * bits, node_nm, source, factor=REGISTER_FILE_FACTOR)
+    return logic_constant(per_bit * bits, node_nm, source, factor=REGISTER_FILE_FACTOR)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,6 @@ from importlib.resources import files
 
 
 def rows(name: str) -> list[dict[str, str]]:
-    """The rows of `fahw/data/<name>.csv` by column."""
+    """The rows of `fahw/data/<name>.csv`, each a mapping from column to text."""
     text = files("fahw").joinpath(f"data/{name}.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))

@@ -40,10 +40,10 @@ def wire_pj_per_bit_mm(node_nm: int, device: str) -> Constant:
 
 def router_pj_per_bit(node_nm: int) -> Constant:
     """Energy of a bit through one router of an on-chip network (a hop), its wires apart: 0.081 pJ at 32 nm."""
-    here, there = logic_energy(node_nm), logic_energy(32)
+    at_node, at_32 = logic_energy(node_nm), logic_energy(32)
     scaled = "" if node_nm == 32 else f", scaled to {node_nm} nm as logic"
     source = f"ISAAC (ISCA 2016): router of 256-bit flits, 32 nm{scaled}"
-    return Constant(0.081 * here.ratio / there.ratio, source, "wire", max(WIRE_FACTOR, here.factor))
+    return Constant(0.081 * at_node.ratio / at_32.ratio, source, "wire", max(WIRE_FACTOR, at_node.factor))
 
 
 def chip_link_pj_per_bit(kind: str) -> Constant:

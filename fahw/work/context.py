@@ -14,7 +14,7 @@ from fahw.hardware.part import Form, Phase, Tensor
 from fahw.layers.layer import Layer
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
-from fahw.work import tensor_sizes as needs
+from fahw.work import tensor_sizes
 from fahw.work.counts.optimizer import OptimizerCosts, optimizer_costs
 from fahw.work.counts.record import TaskId, task_id
 from fahw.work.counts.site import Site
@@ -32,13 +32,14 @@ _ASSUMED = {
 
 @dataclass(frozen=True)
 class StepContext:
-    """What the tasks of a step are made from. `form` is None where nothing is transported; `sizes`: of
-    micro-batches, `activity`: what training measured."""
+    """Inputs of the tasks of a step. `form` is the form of transport, None where nothing is transported;
+    `micro_batch_sizes` are in samples; `parts` and `sites` are by layer and by core; `activity` is what training
+    measured, None where the chip file's assumptions hold."""
 
     chip: Chip
     network: Network
     rule: Rule
-    sizes: tuple[int, ...]
+    micro_batch_sizes: tuple[int, ...]
     form: Form | None
     parts: dict[str, tuple[Part, ...]]
     sites: dict[int, Site]
@@ -46,17 +47,17 @@ class StepContext:
     activity: Activity | None = None
 
     def bits(self, tensor: str) -> int:
-        """Width of a value of `tensor`."""
+        """Width of one value of `tensor`, in bits."""
         return self.chip.precision.bits(tensor)
 
     @cached_property
-    def descent(self) -> OptimizerCosts:
-        """The optimizer of the update."""
+    def optimizer_costs(self) -> OptimizerCosts:
+        """The optimizer of the update and the work that it takes per weight."""
         return optimizer_costs(self.chip, self.network, self.rule)
 
     @property
-    def shortcuts(self) -> bool:
-        """Whether a direct rule also passes on what comes back through shortcuts."""
+    def passes_shortcut_errors(self) -> bool:
+        """Whether a direct rule also passes on the errors that come back through shortcuts of a residual network."""
         return self.rule.path == "direct" and self.network.dfa_residual == "biotorch"
 
     @property
@@ -65,40 +66,40 @@ class StepContext:
         return self.form == "transposable"
 
     @property
-    def separate(self) -> bool:
-        """Whether the rule's feedback weights follow W in a memory of their own."""
+    def has_weight_copy(self) -> bool:
+        """Whether a second memory holds a copy (or the signs) of W that transport must refresh."""
         return self.rule.reads_weight and not self.chip.error_reaches_weights
 
     @property
-    def recomputes(self) -> bool:
-        """Whether feedback weights follow W's steps by computing them again."""
-        return needs.recomputes(self.chip, self.rule)
+    def recomputes_gradient(self) -> bool:
+        """Whether the error path computes W's gradient again to give the feedback weights the same steps."""
+        return tensor_sizes.recomputes_gradient(self.chip, self.rule)
 
     @property
-    def together(self) -> bool:
-        """Whether feedback weights follow W's steps in W's own update."""
-        return self.rule.learned == "gradient" and not self.recomputes
+    def updates_feedback(self) -> bool:
+        """Whether the task that updates W gives the feedback weights the same step."""
+        return self.rule.learned == "gradient" and not self.recomputes_gradient
 
     @property
-    def renews(self) -> bool:
+    def runs_transport_phase(self) -> bool:
         """Whether tasks of the phase `transport` bring the feedback weights up to date, by moving or by learning."""
-        return self.separate or (self.rule.learned is not None and not self.together)
+        return self.has_weight_copy or (self.rule.learned is not None and not self.updates_feedback)
 
     @property
-    def last(self) -> Part:
+    def output_part(self) -> Part:
         """The part on whose core the loss is computed."""
         return self.parts[self.network.weighted[-1].name][0]
 
     @property
-    def micros(self) -> range:
-        """Numbers of the micro-batches."""
-        return range(len(self.sizes))
+    def micro_batches(self) -> range:
+        """The numbers of the micro-batches, from 0."""
+        return range(len(self.micro_batch_sizes))
 
     def sends_error(self, part: Part) -> bool:
         """Whether an error goes on from the layer: another one that needs it lies below."""
         return part.whole.name in self.graph.roles.sends
 
-    def receives(self, part: Part) -> bool:
+    def receives_error(self, part: Part) -> bool:
         """Whether the error at the layer's output is needed."""
         return part.whole.name in self.graph.roles.receives
 
@@ -106,27 +107,28 @@ class StepContext:
         """Whether the layer has a gradient and an update."""
         return part.whole.name in self.graph.roles.learns
 
-    def ids(self, phase: Phase, layers: Iterable[str], micro: int) -> list[TaskId]:
-        """Tasks of all parts of `layers`."""
+    def task_ids(self, phase: Phase, layers: Iterable[str], micro: int) -> list[TaskId]:
+        """The ids of the tasks that run `phase` for all parts of `layers` in one micro-batch."""
         return [task_id(phase, part.name, micro) for name in layers for part in self.parts[name]]
 
     def site(self, part: Part, phase: Phase) -> Site:
         """The core that runs `phase` of a part."""
         return self.sites[part.error_core if phase == "error" else part.core]
 
-    def readers(self, names: Iterable[str], phases: Iterable[Phase]) -> list[int]:
-        """Cores that run `phases` of the layers `names`."""
-        found = [
+    def reader_cores(self, names: Iterable[str], phases: Iterable[Phase]) -> list[int]:
+        """The cores that run any of `phases` of the layers `names`, each once; parts without an error or a gradient run
+        none of that phase."""
+        cores = [
             part.error_core if phase == "error" else part.core
             for name in names
             for part in self.parts[name]
             for phase in phases
             if {"error": self.sends_error, "gradient": self.learns}.get(phase, lambda _: True)(part)
         ]
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(cores))
 
-    def share(self, kind: str, layer: Layer, user: str) -> float:
-        """Share of values of a layer as measured (`fahw.activity` has the kinds), else as the chip file assumes and
+    def activity_share(self, kind: str, layer: Layer, user: str) -> float:
+        """The share of a layer's values as measured (`fahw.activity` has the kinds), else as the chip file assumes and
         the rule adds by pruning.
 
         Raises ConfigError where neither is known; `user` says what needs it.
@@ -141,9 +143,9 @@ class StepContext:
         pruned = self.rule.pruned_zeros if kind == "zero_errors" and hidden else 0.0
         return 1 - (1 - assumed) * (1 - pruned)
 
-    def zeros(self, array: Array, tensor: Tensor, layer: Layer) -> tuple[float, Skipping]:
-        """Share of zeros in an operand of a layer, and what the array does with them."""
+    def operand_zeros(self, array: Array, tensor: Tensor, layer: Layer) -> tuple[float, Skipping]:
+        """The share of zeros in an operand of a layer, 0 to 1, and what the array does with them."""
         skipping: Skipping = getattr(array.zero_skipping, tensor, "none")
         if skipping == "none":
             return 0.0, skipping
-        return self.share(f"zero_{tensor}s", layer, f"{array.name} skips zeros"), skipping
+        return self.activity_share(f"zero_{tensor}s", layer, f"{array.name} skips zeros"), skipping

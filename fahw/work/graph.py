@@ -26,14 +26,14 @@ class Graph:
     """Weighted layers that read a weighted layer's output with none between them."""
     below: dict[str, tuple[str, ...]]
     """Weighted layers that a weighted layer reads; none for those that read samples alone."""
-    back: dict[str, tuple[Layer, ...]]
+    derivative_layers: dict[str, tuple[Layer, ...]]
     """Layers without weights whose derivative is a weighted layer's work."""
-    written: dict[str, tuple[Layer, ...]]
-    """Weighted layers whose output error is complete with a weighted layer's error task."""
-    extra: dict[str, int]
-    """Values per sample that the error task of a weighted layer adds to others' contributions, where paths part."""
-    above: dict[str, tuple[str, ...]]
-    """Weighted layers whose error tasks hand errors through shortcuts to what a weighted layer's one completes."""
+    completed_errors: dict[str, tuple[Layer, ...]]
+    """Weighted layers whose output error is complete when a weighted layer's error task has run."""
+    summed_values: dict[str, int]
+    """Values per sample that the error task of a weighted layer adds to the errors of other paths, where paths part."""
+    shortcut_sources: dict[str, tuple[str, ...]]
+    """Weighted layers whose error tasks send errors, through shortcuts, to those that a weighted layer completes."""
     roles: Roles
     """Which layers learn, and which send an error for that."""
 
@@ -44,7 +44,7 @@ class Graph:
 
 
 def graph_of(network: Network, rule: Rule) -> Graph:
-    """The relations of `network` under `rule`."""
+    """The relations between the weighted layers of `network` that the tasks of a step under `rule` follow; cached."""
     return _graph(network.input_shape, network.layers, rule)
 
 
@@ -58,29 +58,29 @@ def _graph(input_shape: Shape, layers: tuple[Layer, ...], rule: Rule) -> Graph:
     for name, sources in below.items():
         for source in sources or ("input",):
             users[source].append(name)
-    first = {name: (found[0] if found else name) for name, found in users.items() if name != "input"}
-    back: dict[str, list[Layer]] = {name: [] for name in below}
-    written: dict[str, list[Layer]] = {name: [] for name in below}
-    extra = dict.fromkeys(below, 0)
-    above: dict[str, list[str]] = {name: [] for name in below}
+    first = {name: (readers[0] if readers else name) for name, readers in users.items() if name != "input"}
+    derivative_layers: dict[str, list[Layer]] = {name: [] for name in below}
+    completed_errors: dict[str, list[Layer]] = {name: [] for name in below}
+    summed_values = dict.fromkeys(below, 0)
+    shortcut_sources: dict[str, list[str]] = {name: [] for name in below}
     for layer in network.weighted:
         if first[layer.name] == layer.name or layer.name not in roles.receives:
             continue  # the last layer, whose error comes from the loss, or one that needs none
         reader = first[layer.name]
-        back[reader] += tails[layer.name]
-        written[reader].append(layer)
+        derivative_layers[reader] += tails[layer.name]
+        completed_errors[reader].append(layer)
         for item in (layer, *tails[layer.name]):
-            extra[reader] += max(0, len(network.users_of(item)) - 1) * item.outputs
+            summed_values[reader] += max(0, len(network.users_of(item)) - 1) * item.outputs
             passed = [owner[user.name] for user in network.users_of(item) if not user.weighted]
-            above[reader] += [first[name] for name in passed if name not in (layer.name, first[name])]
+            shortcut_sources[reader] += [first[name] for name in passed if name not in (layer.name, first[name])]
     return Graph(
-        {name: tuple(found) for name, found in tails.items()},
-        {name: tuple(found) for name, found in users.items()},
+        {name: tuple(tail) for name, tail in tails.items()},
+        {name: tuple(readers) for name, readers in users.items()},
         below,
-        {name: tuple(found) for name, found in back.items()},
-        {name: tuple(found) for name, found in written.items()},
-        extra,
-        {name: tuple(dict.fromkeys(found)) for name, found in above.items()},
+        {name: tuple(local) for name, local in derivative_layers.items()},
+        {name: tuple(completed) for name, completed in completed_errors.items()},
+        summed_values,
+        {name: tuple(dict.fromkeys(sources)) for name, sources in shortcut_sources.items()},
         roles,
     )
 
@@ -88,7 +88,7 @@ def _graph(input_shape: Shape, layers: tuple[Layer, ...], rule: Rule) -> Graph:
 def _owners(network: Network) -> tuple[dict[str, str], dict[str, list[Layer]]]:
     """The weighted layer (or `input`) that computes each layer, and the layers without weights that each computes."""
     owner: dict[str, str] = {"input": "input"}
-    order = {"input": -1} | {layer.name: i for i, layer in enumerate(network.weighted)}
+    order = {"input": -1} | {layer.name: position for position, layer in enumerate(network.weighted)}
     tails: dict[str, list[Layer]] = {name: [] for name in order}
     for layer in network.layers:
         if layer.weighted:

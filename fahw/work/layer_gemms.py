@@ -12,7 +12,7 @@ from fahw.layers.layer import Layer
 from fahw.network.error_path import feedback_shape, roles_of
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
-from fahw.work import tensor_sizes as needs
+from fahw.work import tensor_sizes
 from fahw.work.context import StepContext
 from fahw.work.counts.accesses import Traffic
 from fahw.work.counts.gemm import Gemm, Operand, Stream, gemm_traffic, partial_sum_bursts
@@ -66,13 +66,13 @@ def _operand(
     step: StepContext, site: Site, tensor: Tensor, phase: Phase, layer: Layer, distinct: int | None = None,
     bits: int | None = None,
 ) -> Operand:  # fmt: skip
-    zeros, skipping = step.zeros(site.array(phase), tensor, layer)
+    zeros, skipping = step.operand_zeros(site.array(phase), tensor, layer)
     stream = Stream(site.home(tensor, phase), tensor, bits or step.bits(tensor))
     return Operand(stream.bits, (stream,), zeros=zeros, skipping=skipping, distinct=distinct)
 
 
 def forward_gemm(step: StepContext, part: Part, samples: int) -> Gemm:
-    """Outputs: (samples x positions) x window by window x out."""
+    """The product that computes a part's outputs: (samples x positions) x window by window x out."""
     site = step.site(part, "forward")
     weights = Stream(site.home("weight", "forward"), "weight", step.bits("weight"))
     inputs = _operand(step, site, "activation", "forward", part.whole, samples * part.layer.inputs)
@@ -81,37 +81,41 @@ def forward_gemm(step: StepContext, part: Part, samples: int) -> Gemm:
 
 
 def error_gemm(step: StepContext, part: Part, samples: int) -> Gemm:
-    """Error at the input of a layer: (samples x positions) x out by out x window; from the output for a direct rule."""
+    """The product that computes the error at a layer's input: (samples x positions) x out by out x window; from the
+    output for a direct rule."""
     site = step.site(part, "error")
     sizes = layer_gemm_sizes(part.layer, samples)["error"]
     if step.rule.path == "direct":
-        values = needs.feedback_values(step.network, step.graph, step.rule, part)
+        values = tensor_sizes.feedback_values(step.network, step.graph, step.rule, part)
         sizes = (samples, values // step.network.classes, step.network.classes, 1)
     dataflow = None
-    stored_rows = step.separate and step.chip.transport_options.layout == "same"
+    stored_rows = step.has_weight_copy and step.chip.transport_options.layout == "same"
     if step.form == "accumulate" or stored_rows:
         dataflow = step.chip.transposed_access.accumulate_dataflow
-    sender = step.last.whole if step.rule.path == "direct" else part.whole
+    sender = step.output_part.whole if step.rule.path == "direct" else part.whole
     error = _operand(step, site, "error", "error", sender, bits=step.rule.signal_bits(step.bits("error")))
     operands = (error, feedback_operand(step, site))
     return _gemm(step, site, "error", sizes, operands, "error", dataflow)
 
 
 def feedback_operand(step: StepContext, site: Site) -> Operand:
-    """Where the bits of a feedback weight come from: its own store, the copy, W's own memory, or a generator."""
+    """The feedback weights as an operand, read from their own memory, the copy or W's memory, or from a generator.
+
+    Raises ConfigError where the rule redraws them and the chip has no generator.
+    """
     rule, chip, bits = step.rule, step.chip, step.bits("feedback")
     streams = []
     if rule.reads_weight and chip.error_reaches_weights:
         overhead = 1 + chip.transposed_access.read_overhead if step.transposable else 1.0
         memory = site.home("weight", "error")
         # by columns a row-only memory gives one weight with every word
-        taken = memory.width_bits if step.form == "column" else step.bits("weight")
-        streams.append(Stream(memory, "feedback", taken, overhead, "weight"))
+        read_bits = memory.width_bits if step.form == "column" else step.bits("weight")
+        streams.append(Stream(memory, "feedback", read_bits, overhead, "weight"))
     if rule.learned_bits(bits):
         streams.append(Stream(site.home("feedback", "error"), "feedback", rule.learned_bits(bits)))
     if rule.kept_bits(bits):
         streams.append(Stream(site.fixed_home("error"), "feedback", rule.kept_bits(bits)))
-    if step.separate and rule.transported_bits(bits):
+    if step.has_weight_copy and rule.transported_bits(bits):
         streams.append(Stream(site.home("feedback", "error"), "feedback", rule.transported_bits(bits)))
     generated, generator = rule.generated_bits(bits), ""
     if generated:
@@ -127,12 +131,12 @@ def feedback_operand(step: StepContext, site: Site) -> Operand:
 
 
 def gradient_gemm(step: StepContext, part: Part, samples: int) -> Gemm:
-    """Weight gradient: out x (samples x positions) by (samples x positions) x window."""
+    """The product that computes the weight gradient: out x (samples x positions) by (samples x positions) x window."""
     return outer_product_gemm(step, part, samples, "gradient", "gradient")
 
 
 def outer_product_gemm(step: StepContext, part: Part, samples: int, phase: Phase, result: Tensor) -> Gemm:
-    """Errors by activations, on the array of `phase` at the part's core for it."""
+    """The product of errors and activations, on the array of `phase` at the part's core for it."""
     site = step.site(part, phase)
     error = _operand(step, site, "error", phase, part.whole)
     activation = _operand(step, site, "activation", phase, part.whole, samples * part.layer.inputs)
@@ -141,9 +145,9 @@ def outer_product_gemm(step: StepContext, part: Part, samples: int, phase: Phase
 
 
 def noise_gemm(step: StepContext, part: Part) -> Gemm:
-    """Responses of a layer to noise: (samples x positions) x window by window x out."""
-    site, samples = step.site(part, "forward"), needs.mirror_samples(step.rule, part.layer)
-    noise = Stream(site.home("activation", "forward"), "activation", needs.NOISE_BITS)
+    """The product that computes a layer's responses to noise: (samples x positions) x window by window x out."""
+    site, samples = step.site(part, "forward"), tensor_sizes.mirror_samples(step.rule, part.layer)
+    noise = Stream(site.home("activation", "forward"), "activation", tensor_sizes.NOISE_BITS)
     weights = Stream(site.home("weight", "forward"), "weight", step.bits("weight"))
     operands = (Operand(noise.bits, (noise,)), Operand(weights.bits, (weights,)))
     dataflow = "os" if site.array("forward").phases.forward == "rs" else None  # a few samples have no rows to keep
@@ -151,47 +155,55 @@ def noise_gemm(step: StepContext, part: Part) -> Gemm:
 
 
 def mirror_gemm(step: StepContext, part: Part) -> Gemm:
-    """Estimate of a layer's weights: out x (samples x positions) by (samples x positions) x window of noise."""
-    site, samples = step.site(part, "error"), needs.mirror_samples(step.rule, part.layer)
+    """The product that estimates a layer's weights: out x (samples x positions) by (samples x positions) x window of
+    noise."""
+    site, samples = step.site(part, "error"), tensor_sizes.mirror_samples(step.rule, part.layer)
     responses = Stream(site.home("error", "error"), "error", step.bits("error"))
-    noise = Stream(site.home("activation", "error"), "activation", needs.NOISE_BITS)
+    noise = Stream(site.home("activation", "error"), "activation", tensor_sizes.NOISE_BITS)
     operands = (Operand(responses.bits, (responses,)), Operand(noise.bits, (noise,)))
     return _gemm(step, site, "error", layer_gemm_sizes(part.layer, samples)["gradient"], operands, "feedback")
 
 
 def traffic_of(site: Site, product: Gemm, phase: Phase) -> Traffic:
-    """Everything that a product does on its core except handing on its results."""
+    """Action counts and flows of a product on its core, without those that hand on its results."""
     psum = site.home("psum", phase) if partial_sum_bursts(product.mapping) else None
     return gemm_traffic(product, site.array(phase), site.accesses, psum)
 
 
 def psum_bits(step: StepContext) -> dict[int, int]:
-    """Accumulators that wait in each core's memory: partial sums between folds, or the error of overlapping windows."""
-    most: dict[int, int] = {}
-    samples = max(step.sizes)
-    for part in (part for found in step.parts.values() for part in found):
-        found = [(part.core, forward_gemm(step, part, samples))]
+    """Bits of the accumulators that wait in memory, by core: partial sums between folds, or the error of overlapping
+    windows."""
+    largest: dict[int, int] = {}
+    samples = max(step.micro_batch_sizes)
+    for part in (part for shares in step.parts.values() for part in shares):
+        products = [(part.core, forward_gemm(step, part, samples))]
         if step.learns(part):
-            found.append((part.core, gradient_gemm(step, part, samples)))
+            products.append((part.core, gradient_gemm(step, part, samples)))
         if step.sends_error(part) and step.rule.signal != "targets":
-            found.append((part.error_core, error_gemm(step, part, samples)))
-        found += _learning_products(step, part, samples)
-        for core, product in found:
-            most[core] = max(most.get(core, 0), _psum_bits(step, product, part, samples))
-    return most
+            products.append((part.error_core, error_gemm(step, part, samples)))
+        products += _learning_products(step, part, samples)
+        for core, product in products:
+            largest[core] = max(largest.get(core, 0), _psum_bits(step, product, part, samples))
+    return largest
 
 
 def _learning_products(step: StepContext, part: Part, samples: int) -> list[tuple[int, Gemm]]:
-    """Products that feedback weights learn by, with their cores."""
+    """The products that teach a part its feedback weights, each with the core that runs it."""
     if not step.sends_error(part):
         return []
     if step.rule.learned == "mirror":
         return [(part.core, noise_gemm(step, part)), (part.error_core, mirror_gemm(step, part))]
-    return [(part.error_core, outer_product_gemm(step, part, samples, "error", "feedback"))] if step.recomputes else []
+    return (
+        [(part.error_core, outer_product_gemm(step, part, samples, "error", "feedback"))]
+        if step.recomputes_gradient
+        else []
+    )
 
 
 def _psum_bits(step: StepContext, product: Gemm, part: Part, samples: int) -> int:
     if partial_sum_bursts(product.mapping):
         return product.mapping.m * product.mapping.n * product.repeats * product.accumulator_bits
-    overlaps = product.result == "error" and step.rule.path == "layerwise" and needs.overlapping(part.whole)
+    overlaps = (
+        product.result == "error" and step.rule.path == "layerwise" and tensor_sizes.has_overlapping_windows(part.whole)
+    )
     return samples * part.whole.inputs * product.accumulator_bits if overlaps else 0

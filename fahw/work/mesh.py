@@ -24,7 +24,8 @@ NOC = "noc"
 
 @dataclass(frozen=True)
 class Part:
-    """A weighted layer, or the share of its outputs that one core holds. `layer` is the share as a layer of its own."""
+    """A weighted layer, or the share of its outputs that one core holds. `layer` is the share as a layer of its own,
+    `whole` the layer that it is a share of, `error_core` the core that sends the error to its input."""
 
     layer: Layer
     whole: Layer
@@ -41,8 +42,8 @@ class Part:
         return -(-values * self.layer.outputs // self.whole.outputs)
 
 
-def prefix(chip: Chip, core: int) -> str:
-    """What stands before the names of a core's parts; nothing on a chip of one core."""
+def core_prefix(chip: Chip, core: int) -> str:
+    """The prefix of the names of a core's components, `core3:` say; empty on a chip of one core."""
     return f"core{core}:" if chip.mesh else ""
 
 
@@ -53,26 +54,28 @@ def parts_of(chip: Chip, network: Network, direct: bool) -> dict[str, tuple[Part
     """
     if chip.mesh is None:
         return {layer.name: (Part(layer, layer, 0, 0),) for layer in network.weighted}
-    cores = _placed(chip, chip.mesh, network)
-    used = {core for found in cores.values() for core in found}
+    cores = _layer_cores(chip, chip.mesh, network)
+    used_cores = {core for layer_cores in cores.values() for core in layer_cores}
     separate = chip.mesh.error_cores == "separate"
-    if separate and 2 * len(used) > chip.mesh.cores:
-        message = f"error_cores: separate needs {2 * len(used)} cores for {network.name}, there are {chip.mesh.cores}"
-        raise ConfigError(Problem(chip.name, message, "mesh"))
-    twins = dict(zip(sorted(used), sorted(set(range(chip.mesh.cores)) - used), strict=False))
+    if separate and 2 * len(used_cores) > chip.mesh.cores:
+        needed = f"error_cores: separate needs {2 * len(used_cores)} cores for {network.name}"
+        raise ConfigError(Problem(chip.name, f"{needed}, there are {chip.mesh.cores}", "mesh"))
+    twins = dict(zip(sorted(used_cores), sorted(set(range(chip.mesh.cores)) - used_cores), strict=False))
     parts = {}
     for layer in network.weighted:
-        own = cores[layer.name]
+        forward_cores = cores[layer.name]
         below = [core for item in network.weighted_below(layer)[:1] for core in cores[item.name]]
-        errors = [below[i % len(below)] for i in range(len(own))] if direct and below else own
+        count = len(forward_cores)
+        error_cores = [below[index % len(below)] for index in range(count)] if direct and below else forward_cores
+        shares = _split_layer(chip, layer, count)
         parts[layer.name] = tuple(
-            Part(share, layer, core, twins[error] if separate else error)
-            for share, core, error in zip(_shares(chip, layer, len(own)), own, errors, strict=True)
+            Part(share, layer, core, twins[error_core] if separate else error_core)
+            for share, core, error_core in zip(shares, forward_cores, error_cores, strict=True)
         )
     return parts
 
 
-def _shares(chip: Chip, layer: Layer, count: int) -> list[Layer]:
+def _split_layer(chip: Chip, layer: Layer, count: int) -> list[Layer]:
     """`layer` split by outputs into `count` layers."""
     if count == 1:
         return [layer]
@@ -80,18 +83,18 @@ def _shares(chip: Chip, layer: Layer, count: int) -> list[Layer]:
     if layer.groups != 1 or count > outputs:
         message = f"layer '{layer.name}' ({outputs} outputs, {layer.groups} groups) cannot be split over {count} cores"
         raise ConfigError(Problem(chip.name, message, "mesh.placement"))
-    edges = [outputs * i // count for i in range(count + 1)]
+    edges = [outputs * index // count for index in range(count + 1)]
     return [
-        replace(layer, name=f"{layer.name}/{i + 1}", out_shape=(end - start, *layer.out_shape[1:]))
-        for i, (start, end) in enumerate(pairwise(edges))
+        replace(layer, name=f"{layer.name}/{index + 1}", out_shape=(end - start, *layer.out_shape[1:]))
+        for index, (start, end) in enumerate(pairwise(edges))
     ]
 
 
-def _placed(chip: Chip, mesh: Mesh, network: Network) -> dict[str, tuple[int, ...]]:
+def _layer_cores(chip: Chip, mesh: Mesh, network: Network) -> dict[str, tuple[int, ...]]:
     if isinstance(mesh.placement, dict):
-        return _given(chip, mesh, mesh.placement, network)
+        return _named_cores(chip, mesh, mesh.placement, network)
     if mesh.placement == "balanced":
-        return _balanced(mesh.cores, network)
+        return _balanced_cores(mesh.cores, network)
     counts = {layer.name: _cores_needed(chip, layer) if mesh.split_layers else 1 for layer in network.weighted}
     if sum(counts.values()) > mesh.cores:
         more = " (layers that do not fit one core are split)" if mesh.split_layers else ""
@@ -112,8 +115,8 @@ def _cores_needed(chip: Chip, layer: Layer) -> int:
     return 1 if layer.groups != 1 else min(needed, layer.out_shape[0])
 
 
-def _balanced(cores: int, network: Network) -> dict[str, tuple[int, ...]]:
-    """Neighbouring layers together, so that every core has about the same multiply-accumulates."""
+def _balanced_cores(cores: int, network: Network) -> dict[str, tuple[int, ...]]:
+    """One core per layer, neighbours on the same one so that all have about the same multiply-accumulates."""
     total, done = network_macs(network), 0
     placed: dict[str, tuple[int, ...]] = {}
     for layer in network.weighted:
@@ -127,27 +130,32 @@ def network_macs(network: Network) -> int:
     return sum(layer.macs for layer in network.weighted)
 
 
-def _given(
+def _named_cores(
     chip: Chip, mesh: Mesh, placement: Mapping[str, int | tuple[int, ...]], network: Network
 ) -> dict[str, tuple[int, ...]]:
-    known = [layer.name for layer in network.weighted]
+    layer_names = [layer.name for layer in network.weighted]
     problems = [
-        f"no layer '{name}'{suggestion(name, known)}; known: {', '.join(known)}"
+        f"no layer '{name}'{suggestion(name, layer_names)}; known: {', '.join(layer_names)}"
         for name in placement
-        if name not in known
+        if name not in layer_names
     ]
-    problems += [f"layer '{name}' has no core" for name in known if name not in placement]
-    cores = {name: (found,) if isinstance(found, int) else tuple(found) for name, found in placement.items()}
-    for name, found in cores.items():
-        if not found or max(found) >= mesh.cores or len(set(found)) < len(found):
-            problems.append(f"layer '{name}': cores must be different numbers from 0 to {mesh.cores - 1} (got {found})")
+    problems += [f"layer '{name}' has no core" for name in layer_names if name not in placement]
+    cores = {
+        name: (layer_cores,) if isinstance(layer_cores, int) else tuple(layer_cores)
+        for name, layer_cores in placement.items()
+    }
+    for name, layer_cores in cores.items():
+        if not layer_cores or max(layer_cores) >= mesh.cores or len(set(layer_cores)) < len(layer_cores):
+            problems.append(
+                f"layer '{name}': cores must be different numbers from 0 to {mesh.cores - 1} (got {layer_cores})"
+            )
     if problems:
         raise ConfigError([Problem(chip.name, message, "mesh.placement") for message in problems])
-    return {name: cores[name] for name in known}
+    return {name: cores[name] for name in layer_names}
 
 
 def route(mesh: Mesh, start: int, end: int) -> list[str]:
-    """Links of the way from one core to another: along x, then along y."""
+    """The names of the links from one core to another: along x, then along y."""
     (y, x), (end_y, end_x) = divmod(start, mesh.cols), divmod(end, mesh.cols)
     cores = [start]
     while x != end_x:
@@ -156,22 +164,23 @@ def route(mesh: Mesh, start: int, end: int) -> list[str]:
     while y != end_y:
         y += 1 if end_y > y else -1
         cores.append(y * mesh.cols + x)
-    return [f"{NOC}:{a}>{b}" for a, b in pairwise(cores)]
+    return [f"{NOC}:{source}>{target}" for source, target in pairwise(cores)]
 
 
-def send(chip: Chip, tensor: str, bits: int, start: int, ends: Iterable[int]) -> Traffic:
-    """A message of `bits` from a core to others: energy per bit and hop, the links that it occupies."""
+def message_traffic(chip: Chip, tensor: str, bits: int, start: int, targets: Iterable[int]) -> Traffic:
+    """Action counts (a hop per bit and link) and flows of a message of `bits` from core `start` to the cores
+    `targets`."""
     mesh = chip.mesh
     if mesh is None or not bits:
         return Traffic()
-    ways = [route(mesh, start, end) for end in dict.fromkeys(ends) if end != start]
-    links = [link for way in ways for link in way]
+    routes = [route(mesh, start, end) for end in dict.fromkeys(targets) if end != start]
+    links = [link for way in routes for link in way]
     if mesh.multicast:
         links = list(dict.fromkeys(links))
     if not links:
         return Traffic()
     uses = {link: links.count(link) for link in dict.fromkeys(links)}
-    latency = max(map(len, ways)) * mesh.hop_latency_cycles
+    latency = max(map(len, routes)) * mesh.hop_latency_cycles
     flows = tuple(Flow(link, bits * times, mesh.link_bits_per_cycle, latency) for link, times in uses.items())
     return Traffic((Count(NOC, "hop", tensor, bits * len(links)),), drains=flows)
 

@@ -8,12 +8,12 @@ from math import ceil
 from fahw.hardware.array import Array
 from fahw.hardware.part import Phase, Tensor
 from fahw.work.context import StepContext
-from fahw.work.counts import lanes as vector
+from fahw.work.counts import lanes
 from fahw.work.counts.accesses import Traffic
 from fahw.work.counts.gemm import Gemm
 from fahw.work.counts.optimizer import CONSTANT_BITS
 from fahw.work.counts.record import STREAM_CYCLES, Flow, Task, TaskId, merge_flows
-from fahw.work.mesh import hops_latency, send
+from fahw.work.mesh import hops_latency, message_traffic
 
 
 def gemm_task(
@@ -23,16 +23,16 @@ def gemm_task(
     """A task of a matrix product, or one whose time its flows decide. `shape`: folds, cycles of a full one, cycles of
     all."""
     loads, drains = merge_flows(traffic.loads), merge_flows(traffic.drains)
-    pieces, length, saved = _pieces(shape, (*loads, *drains))
+    pieces, length, saved = _stream_pieces(shape, (*loads, *drains))
     return Task(
         phase, layer, part, pieces, length, loads, drains, traffic.counts, tuple(after), tuple(before), macs=macs,
         saved_cycles=saved, micro=micro, settle_cycles=hops_latency(drains),
     )  # fmt: skip
 
 
-def _pieces(shape: tuple[int, int, int], flows: tuple[Flow, ...]) -> tuple[int, int, int]:
-    """Folds that stream for long are cut into pieces of `STREAM_CYCLES` at a port: number, cycles of one, cycles
-    too many."""
+def _stream_pieces(shape: tuple[int, int, int], flows: tuple[Flow, ...]) -> tuple[int, int, int]:
+    """Number of pieces, cycles of one, and cycles that all pieces have too many: folds that stream for long are cut
+    into pieces of `STREAM_CYCLES` at a port."""
     folds, cycles, total = shape
     longest = max((flow.amount / flow.per_cycle / folds for flow in flows), default=0)
     pieces = max(1, min(ceil(longest / STREAM_CYCLES), cycles))
@@ -44,7 +44,7 @@ def lane_task(
     phase: Phase, layer: str, array: Array, traffic: Traffic, after: Sequence[TaskId], micro: int = 0
 ) -> Task:
     """A task of the vector lanes alone: a fold is a vector of `STREAM_CYCLES` lane-cycles."""
-    name = vector.lanes(array)
+    name = lanes.component_name(array)
     loads, drains = merge_flows(traffic.loads), merge_flows(traffic.drains)
     cycles = sum(ceil(flow.amount / flow.per_cycle) for flow in drains if flow.part == name)
     drains = tuple(flow for flow in drains if flow.part != name)
@@ -56,36 +56,38 @@ def lane_task(
     )  # fmt: skip
 
 
-def multicast(step: StepContext, tensor: Tensor, values: int, bits: int, start: int, ends: Sequence[int]) -> Traffic:
-    """Write results at every core that reads them, and send them there; `values` of `bits` each."""
-    traffic = send(step.chip, tensor, values * bits, start, ends)
-    for core in ends:
+def multicast(
+    step: StepContext, tensor: Tensor, values: int, bits: int, source_core: int, reader_cores: Sequence[int]
+) -> Traffic:
+    """Traffic of sending `values` results of `bits` each to every core that reads them, and of writing them there."""
+    traffic = message_traffic(step.chip, tensor, values * bits, source_core, reader_cores)
+    for core in reader_cores:
         site = step.sites[core]
         traffic += site.accesses.write(site.home(tensor, "forward"), tensor, [(1, values)], bits)
     return traffic
 
 
-def shape_of(product: Gemm) -> tuple[int, int, int]:
-    """Folds of a product, cycles of a full one, cycles of all. Where zeros are skipped, folds that take less than a
-    cycle go together."""
+def fold_timing(product: Gemm) -> tuple[int, int, int]:
+    """Number of folds of a product, cycles of a full one, cycles of all. Where zeros are skipped, folds that take less
+    than a cycle go together."""
     folds = max(1, min(product.mapping.folds * product.repeats, product.cycles))
     return folds, min(product.mapping.fold_cycles, ceil(product.cycles / folds)), product.cycles
 
 
 def optimizer_operations(step: StepContext, array: Array, tensor: Tensor, values: int, decays: bool = False) -> Traffic:
-    """The optimizer's operations on `values` weights, and the roundings of its sums and of the step; weights that
-    `decays` lose a share besides, if the recipe has one."""
-    state, master, mode = step.bits("optimizer"), step.bits("master"), step.chip.rounding.update
-    descent = step.descent
-    traffic = vector.operations(array, tensor, descent.operations(values, step.bits("gradient"), state, master))
-    traffic += vector.rounding(step.chip, array, tensor, descent.roundings * values, mode, state + CONSTANT_BITS)
-    if decays and descent.decays:
-        traffic += vector.operations(array, tensor, descent.decay(values, master))
-        traffic += vector.rounding(step.chip, array, tensor, values, mode, master + CONSTANT_BITS)
+    """The optimizer's operations on `values` weights, and the roundings of its sums and of the step; where `decays`,
+    those of the recipe's weight decay too."""
+    state_bits, master_bits, mode = step.bits("optimizer"), step.bits("master"), step.chip.rounding.update
+    costs = step.optimizer_costs
+    traffic = lanes.operations(array, tensor, costs.operations(values, step.bits("gradient"), state_bits, master_bits))
+    traffic += lanes.rounding(step.chip, array, tensor, costs.roundings * values, mode, state_bits + CONSTANT_BITS)
+    if decays and costs.decays:
+        traffic += lanes.operations(array, tensor, costs.decay_operations(values, master_bits))
+        traffic += lanes.rounding(step.chip, array, tensor, values, mode, master_bits + CONSTANT_BITS)
     return traffic
 
 
 def decay_operations(step: StepContext, array: Array, tensor: Tensor, values: int) -> Traffic:
-    """w = w - w 2^-n: a shift and a difference."""
-    master = (step.bits("master"),)
-    return vector.operations(array, tensor, [("shift", values, master), ("subtract", values, master)])
+    """Operations of the rule's decay w = w - w 2^-n on `values` weights: a shift and a difference each."""
+    master_widths = (step.bits("master"),)
+    return lanes.operations(array, tensor, [("shift", values, master_widths), ("subtract", values, master_widths)])

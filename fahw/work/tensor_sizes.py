@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import prod
 
 from fahw.hardware.chip import Chip
 from fahw.hardware.part import Tensor
@@ -31,15 +32,8 @@ def feedback_values(network: Network, graph: Graph, rule: Rule, part: Part) -> i
         return 0
     if rule.path == "direct":
         shape = feedback_shape(part.whole, network.classes, True, network.dfa_feedback == "tiled")
-        return part.share(shape[0] * _product(shape[1:]))
+        return part.share(shape[0] * prod(shape[1:]))
     return part.layer.weights
-
-
-def _product(values: Iterable[int]) -> int:
-    result = 1
-    for value in values:
-        result *= value
-    return result
 
 
 def copied_bits(chip: Chip, rule: Rule) -> int:
@@ -58,37 +52,38 @@ def mask_bits(layers: Iterable[Layer]) -> int:
     return bits
 
 
-def stored(network: Network, tail: tuple[Layer, ...], layer: Layer | None) -> tuple[Layer, ...]:
-    """Of a weighted layer (None: the input) and its tail, the outputs that others read: they go to memory."""
+def stored_outputs(network: Network, tail: tuple[Layer, ...], layer: Layer | None) -> tuple[Layer, ...]:
+    """The layers whose outputs go to memory, as others read them: of a weighted layer (None: the input) and its
+    tail."""
     names = {item.name for item in tail}
-    items = ((layer,) if layer else ()) + tail
-    found = []
-    for item in items:
+    layers = ((layer,) if layer else ()) + tail
+    outputs = []
+    for item in layers:
         users = network.users_of(item)
         if not users or any(user.name not in names for user in users):
-            found.append(item)
-    return tuple(found)
+            outputs.append(item)
+    return tuple(outputs)
 
 
-def saved_values(network: Network, tail: tuple[Layer, ...], layer: Layer | None, derived: bool = True) -> int:
-    """Values per sample kept although nobody else reads them: tanh before pooling (for its derivative, if `derived`), a
-    norm's input."""
-    kept = set()
-    for item in stored(network, tail, layer):
+def saved_values(network: Network, tail: tuple[Layer, ...], layer: Layer | None, needs_derivative: bool = True) -> int:
+    """Values per sample kept although no other layer reads them: tanh before pooling (for its derivative, if
+    `needs_derivative`), a norm's input."""
+    stored_names = set()
+    for item in stored_outputs(network, tail, layer):
         while item.kind == "flatten" and network.sources_of(item):
             item = network.sources_of(item)[0]
-        kept.add(item.name)
-    inner = sum(item.outputs for item in tail if item.kind in _SAVED and item.name not in kept)
-    return inner * derived + sum(item.outputs for item in tail if item.kind in NORMS)
+        stored_names.add(item.name)
+    saved_for_derivative = sum(item.outputs for item in tail if item.kind in _SAVED and item.name not in stored_names)
+    return saved_for_derivative * needs_derivative + sum(item.outputs for item in tail if item.kind in NORMS)
 
 
-def derivative_values(layers: Iterable[Layer]) -> int:
-    """Activations per sample that the local derivatives read."""
+def derivative_inputs(layers: Iterable[Layer]) -> int:
+    """Number of activations per sample that the local derivatives read."""
     return sum(layer.outputs for layer in layers if layer.kind in _SAVED or layer.kind in NORMS)
 
 
 def norm_params(layers: Iterable[Layer]) -> int:
-    """Scales and shifts of batch norms."""
+    """Number of scales and shifts of the batch norms among `layers`."""
     return sum(layer.params for layer in layers)
 
 
@@ -98,39 +93,42 @@ def tensor_bits(
     """Bits that each tensor occupies on a core, activations and masks once per step in flight; psum is added by the
     caller.
 
-    `samples`: of a whole step.
+    `samples` is the batch size of a whole step.
     """
     precision = chip.precision
-    own = [part for part in parts if part.core == core]
+    local_parts = [part for part in parts if part.core == core]
     sending = [part for part in parts if part.error_core == core and part.whole.name in graph.roles.sends]
-    learning = [part for part in own if part.whole.name in graph.roles.learns]
-    weights, learned = (sum(part.layer.weights for part in group) for group in (own, learning))
-    params, learned_params = (_params(graph, group) for group in (own, learning))
-    flying = samples * chip.steps_in_flight
-    options, partial = chip.update_options, gradient_bits(chip, samples)
-    velocity = optimizer_costs(chip, network, rule).optimizer.state_bits(precision.bits("optimizer"))
-    state = (precision.bits("gradient") if partial else 0) + velocity
-    receiving = [part for part in own if part.whole.name in graph.roles.receives]
-    masks = sum(part.share(mask_bits(graph.tails[part.whole.name])) for part in receiving if _sends(graph, part))
+    learning = [part for part in local_parts if part.whole.name in graph.roles.learns]
+    weights, learned_weights = (sum(part.layer.weights for part in group) for group in (local_parts, learning))
+    params, learned_params = (_params(graph, group) for group in (local_parts, learning))
+    samples_in_flight = samples * chip.steps_in_flight
+    options, gradient_width = chip.update_options, gradient_bits(chip, samples)
+    optimizer_width = optimizer_costs(chip, network, rule).optimizer.state_bits(precision.bits("optimizer"))
+    param_state_bits = (precision.bits("gradient") if gradient_width else 0) + optimizer_width
+    receiving = [part for part in local_parts if part.whole.name in graph.roles.receives]
+    masks = sum(part.share(mask_bits(graph.tails[part.whole.name])) for part in receiving if _has_readers(graph, part))
     return {
         "weight": weights * precision.bits("weight"),
-        "master": 0 if options.in_place else learned * precision.bits("master"),
-        "optimizer": learned * velocity,
-        "gradient": learned * partial,
-        "param": learned_params * state + params * precision.bits("master"),
+        "master": 0 if options.in_place else learned_weights * precision.bits("master"),
+        "optimizer": learned_weights * optimizer_width,
+        "gradient": learned_weights * gradient_width,
+        "param": learned_params * param_state_bits + params * precision.bits("master"),
         "feedback": sum(_feedback_bits(chip, network, graph, rule, part, samples) for part in sending),
-        "activation": flying * _activations(network, graph, own) * precision.bits("activation")
-        + max((mirror_samples(rule, x.layer) * x.whole.inputs * NOISE_BITS for x in sending), default=0),
-        "mask": flying * masks,
+        "activation": samples_in_flight * _activation_values(network, graph, local_parts) * precision.bits("activation")
+        + max((mirror_samples(rule, share.layer) * share.whole.inputs * NOISE_BITS for share in sending), default=0),
+        "mask": samples_in_flight * masks,
         "error": samples * sum(part.layer.outputs for part in receiving) * precision.bits("error")
         + _signal_bits(chip, network, rule, samples) * bool(sending)
-        + max((mirror_samples(rule, x.layer) * x.layer.outputs * precision.bits("error") for x in sending), default=0),
+        + max(
+            (mirror_samples(rule, share.layer) * share.layer.outputs * precision.bits("error") for share in sending),
+            default=0,
+        ),
     }
 
 
 def gradient_bits(chip: Chip, samples: int) -> int:
     """Bits that a weight's gradient takes in memory: a sum over micro-batches, a rounded word, or nothing."""
-    if _splits(chip, samples):
+    if _has_micro_batches(chip, samples):
         return chip.precision.bits("accumulator")
     return 0 if chip.update_options.fused else chip.precision.bits("gradient")
 
@@ -142,31 +140,32 @@ def _params(graph: Graph, parts: Iterable[Part]) -> int:
 def _feedback_bits(chip: Chip, network: Network, graph: Graph, rule: Rule, part: Part, samples: int) -> int:
     """Bits of a part's feedback weights in memories that are written."""
     bits, fixed = chip.precision.bits("feedback"), chip.fixed_home
-    kept = rule.kept_bits(bits) if fixed is not None and fixed.writable else 0
-    learned = rule.learned_bits(bits) + kept_beside(chip, network, rule, samples)
-    return feedback_values(network, graph, rule, part) * (kept + learned + copied_bits(chip, rule))
+    fixed_bits = rule.kept_bits(bits) if fixed is not None and fixed.writable else 0
+    learned = rule.learned_bits(bits) + feedback_state_bits(chip, network, rule, samples)
+    return feedback_values(network, graph, rule, part) * (fixed_bits + learned + copied_bits(chip, rule))
 
 
 def _signal_bits(chip: Chip, network: Network, rule: Rule, samples: int) -> int:
-    """Bits of what is sent back from the output, where that is not the output error itself."""
+    """Bits of the signal that a rule sends back from the output in place of the output error: ternary values,
+    labels."""
     ternary = samples * network.classes * TERNARY_BITS if rule.signal == "ternary" else 0
     return ternary + (samples * LABEL_BITS if rule.signal == "targets" else 0)
 
 
-def recomputes(chip: Chip, rule: Rule) -> bool:
-    """Whether feedback weights that follow W's steps have them computed again, as W's update cannot reach them."""
+def recomputes_gradient(chip: Chip, rule: Rule) -> bool:
+    """Whether the gradient of W is computed again for the feedback weights, as W's update cannot reach them."""
     home, array = chip.home("feedback"), chip.array_of("update")
-    reached = home is not None and array is not None and home.name in array.memories
-    apart = chip.mesh is not None and chip.mesh.error_cores == "separate"
-    return rule.learned == "gradient" and (apart or not reached)
+    is_wired = home is not None and array is not None and home.name in array.memories
+    other_core = chip.mesh is not None and chip.mesh.error_cores == "separate"
+    return rule.learned == "gradient" and (other_core or not is_wired)
 
 
-def kept_beside(chip: Chip, network: Network, rule: Rule, samples: int) -> int:
+def feedback_state_bits(chip: Chip, network: Network, rule: Rule, samples: int) -> int:
     """Bits beside each feedback weight: the optimizer's states, or the sum of earlier micro-batches."""
-    if not recomputes(chip, rule):
+    if not recomputes_gradient(chip, rule):
         return 0
-    number, width = optimizer_costs(chip, network, rule).words(chip.precision.bits("optimizer"))
-    return max(number, int(_splits(chip, samples))) * width
+    number, width = optimizer_costs(chip, network, rule).state_words(chip.precision.bits("optimizer"))
+    return max(number, int(_has_micro_batches(chip, samples))) * width
 
 
 def mirror_samples(rule: Rule, layer: Layer) -> int:
@@ -174,28 +173,32 @@ def mirror_samples(rule: Rule, layer: Layer) -> int:
     return -(-MIRROR_SAMPLES // layer.positions) if rule.learned == "mirror" else 0
 
 
-def _splits(chip: Chip, samples: int) -> bool:
+def _has_micro_batches(chip: Chip, samples: int) -> bool:
     return chip.micro_batch is not None and chip.micro_batch < samples
 
 
-def _sends(graph: Graph, part: Part) -> bool:
+def _has_readers(graph: Graph, part: Part) -> bool:
     return bool(graph.users[part.whole.name])
 
 
-def _activations(network: Network, graph: Graph, own: list[Part]) -> int:
+def _activation_values(network: Network, graph: Graph, local_parts: list[Part]) -> int:
     """Values per sample that a core keeps: what its layers and its adds read, what its tails save, and the logits."""
-    sizes = {item.name: item.outputs for item in network.layers} | {INPUT: _product(network.input_shape)}
-    read, saved = set(), 0
-    for part in own:
+    sizes = {item.name: item.outputs for item in network.layers} | {INPUT: prod(network.input_shape)}
+    read_names, saved = set(), 0
+    for part in local_parts:
         tail = graph.tails[part.whole.name]
-        read |= set(part.whole.sources)
-        read |= {source for item in tail if item.kind == "add" for source in item.sources} - {x.name for x in tail}
+        read_names |= set(part.whole.sources)
+        read_names |= {source for item in tail if item.kind == "add" for source in item.sources} - {
+            layer.name for layer in tail
+        }
         saved += part.share(saved_values(network, tail, part.whole, part.whole.name in graph.roles.receives))
         if not graph.users[part.whole.name]:
             saved += part.layer.outputs
-    return saved + sum(sizes[name] for name in read)
+    return saved + sum(sizes[name] for name in read_names)
 
 
-def overlapping(layer: Layer) -> bool:
+def has_overlapping_windows(layer: Layer) -> bool:
     """Whether neighbouring windows of a convolution share inputs, so that the error path adds into them."""
-    return layer.kind == "conv2d" and any(k > s for k, s in zip(layer.kernel, layer.stride, strict=True))
+    return layer.kind == "conv2d" and any(
+        size > stride for size, stride in zip(layer.kernel, layer.stride, strict=True)
+    )

@@ -17,17 +17,14 @@ from fahw.hardware.chip import Chip
 from fahw.hardware.part import Form, Tensor
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
-from fahw.work import learned_feedback as learned
-from fahw.work import row_stationary as rows
-from fahw.work import tensor_sizes as needs
-from fahw.work import transport
+from fahw.work import learned_feedback, row_stationary, tensor_sizes, transport
 from fahw.work.context import StepContext
-from fahw.work.counts.accesses import Accesses, fitted, home, place
+from fahw.work.counts.accesses import Accesses, place_tensors, required_memory, with_sized_memories
 from fahw.work.counts.record import Count, Placement, Task, Work
 from fahw.work.counts.site import Site
 from fahw.work.graph import graph_of
 from fahw.work.layer_gemms import psum_bits
-from fahw.work.mesh import Part, parts_of, prefix
+from fahw.work.mesh import Part, core_prefix, parts_of
 from fahw.work.phases.error import error_task
 from fahw.work.phases.forward import forward_task, input_task, loss_task
 from fahw.work.phases.gradient import gradient_task
@@ -66,113 +63,118 @@ def training_step(
     if missing := [layer.name for layer in network.weighted if activity and layer.name not in activity.layers]:
         raise ConfigError(Problem("activity", f"measured on another network: nothing of {', '.join(missing)}"))
     parts = parts_of(chip, network, rule.path == "direct")
-    drafts = _Draft(chip, network, rule, batch_size, form, parts, activity)
-    chip = drafts.fitted
+    contents = _CoreContents(chip, network, rule, batch_size, form, parts, activity)
+    chip = contents.sized_chip
     sites, placements = {}, list[Placement]()
-    for core, bits in drafts.bits.items():
-        placed = place(chip, bits, prefix(chip, core))
-        placements += placed
-        sites[core] = Site(chip, core, prefix(chip, core), Accesses(chip, placed, prefix(chip, core)))
-    step = drafts.step(chip, sites)
+    for core, bits in contents.bits.items():
+        core_placements = place_tensors(chip, bits, core_prefix(chip, core))
+        placements += core_placements
+        sites[core] = Site(
+            chip, core, core_prefix(chip, core), Accesses(chip, core_placements, core_prefix(chip, core))
+        )
+    step = contents.context(chip, sites)
     tasks = list(_tasks(step))
-    stored = sum(bits["feedback"] for bits in drafts.bits.values()) + drafts.rom_bits
+    stored = sum(bits["feedback"] for bits in contents.bits.values()) + contents.rom_bits
     return Work(chip, tuple(tasks), tuple(placements), stored, _one_time(step))
 
 
-class _Draft:
-    """What each core must hold, found before anything is placed."""
+class _CoreContents:
+    """Bits of every tensor on each core, the chip with memories sized for them, and the bits of its ROMs."""
 
     def __init__(
         self, chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None,
         parts: dict[str, tuple[Part, ...]], activity: Activity | None,
     ) -> None:  # fmt: skip
-        self._given = (network, rule, batch_size, form, parts, activity)
-        flat = [part for found in parts.values() for part in found]
-        cores = dict.fromkeys([*(part.core for part in flat), *(part.error_core for part in flat)])
-        blank = self.step(chip, {core: Site(chip, core, prefix(chip, core), Accesses(chip, ())) for core in cores})
+        self._inputs = (network, rule, batch_size, form, parts, activity)
+        all_parts = [part for shares in parts.values() for part in shares]
+        cores = dict.fromkeys([*(part.core for part in all_parts), *(part.error_core for part in all_parts)])
+        unplaced = self.context(
+            chip, {core: Site(chip, core, core_prefix(chip, core), Accesses(chip, ())) for core in cores}
+        )
         graph = graph_of(network, rule)
-        psum = psum_bits(blank)
-        for part in flat:
-            if blank.site(part, "forward").array("forward").phases.forward == "rs":
-                waiting = rows.psum_bits(blank, part, max(blank.sizes))
-                psum[part.core] = max(psum.get(part.core, 0), waiting)
+        psum = psum_bits(unplaced)
+        for part in all_parts:
+            if unplaced.site(part, "forward").array("forward").phases.forward == "rs":
+                waiting_bits = row_stationary.psum_bits(unplaced, part, max(unplaced.micro_batch_sizes))
+                psum[part.core] = max(psum.get(part.core, 0), waiting_bits)
         self.bits: dict[int, dict[Tensor, int]] = {}
         for core in cores:
-            bits = needs.tensor_bits(chip, network, graph, rule, batch_size, flat, core)
+            bits = tensor_sizes.tensor_bits(chip, network, graph, rule, batch_size, all_parts, core)
             bits["psum"] = psum.get(core, 0)
             for tensor, amount in bits.items():
                 if amount:
-                    home(chip, tensor, None, f"{rule.name} on {network.name}")
+                    required_memory(chip, tensor, None, f"{rule.name} on {network.name}")
             self.bits[core] = bits
-        most = {tensor: max(bits[tensor] for bits in self.bits.values()) for tensor in next(iter(self.bits.values()))}
-        self.fitted = fitted(chip, most)
-        self.rom_bits = self._rom_bits(chip, flat, cores)
+        largest = {
+            tensor: max(bits[tensor] for bits in self.bits.values()) for tensor in next(iter(self.bits.values()))
+        }
+        self.sized_chip = with_sized_memories(chip, largest)
+        self.rom_bits = self._rom_bits(chip, all_parts, cores)
 
-    def step(self, chip: Chip, sites: dict[int, Site]) -> StepContext:
-        """The step on these sites."""
-        network, rule, batch_size, form, parts, activity = self._given
+    def context(self, chip: Chip, sites: dict[int, Site]) -> StepContext:
+        """The context of the step's tasks on these cores."""
+        network, rule, batch_size, form, parts, activity = self._inputs
         sizes = _micro_batches(batch_size, chip.micro_batch)
         return StepContext(chip, network, rule, sizes, form, parts, sites, graph_of(network, rule), activity)
 
-    def _rom_bits(self, chip: Chip, flat: list[Part], cores: Iterable[int]) -> int:
+    def _rom_bits(self, chip: Chip, all_parts: list[Part], cores: Iterable[int]) -> int:
         """Bits of fixed feedback weights in read-only memory. Raises ConfigError where they do not fit."""
-        network, rule = self._given[:2]
-        fixed, graph = chip.fixed_home, graph_of(network, rule)
-        kept = rule.kept_bits(chip.precision.bits("feedback"))
-        if fixed is None or fixed.kind != "rom" or not kept:
+        network, rule = self._inputs[:2]
+        fixed_memory, graph = chip.fixed_home, graph_of(network, rule)
+        value_bits = rule.kept_bits(chip.precision.bits("feedback"))
+        if fixed_memory is None or fixed_memory.kind != "rom" or not value_bits:
             return 0
         total = 0
         for core in cores:
-            sending = [part for part in flat if part.error_core == core]
-            bits = kept * sum(needs.feedback_values(network, graph, rule, part) for part in sending)
-            if fixed.size_kib != "fit" and bits > fixed.kib * 8192:
-                message = f"feedback ({bits / 8192:.1f} KiB) does not fit {fixed.name} ({fixed.kib:g} KiB), a rom"
-                raise ConfigError(
-                    Problem(chip.name, f"{message}: enlarge it, or lower the feedback's bits", "memories")
-                )
+            sending = [part for part in all_parts if part.error_core == core]
+            bits = value_bits * sum(tensor_sizes.feedback_values(network, graph, rule, part) for part in sending)
+            if fixed_memory.size_kib != "fit" and bits > fixed_memory.kib * 8192:
+                sizes = f"feedback ({bits / 8192:.1f} KiB) does not fit {fixed_memory.name} ({fixed_memory.kib:g} KiB)"
+                message = f"{sizes}, a rom: enlarge it, or lower the feedback's bits"
+                raise ConfigError(Problem(chip.name, message, "memories"))
             total += bits
         return total
 
 
 def _micro_batches(batch_size: int, micro_batch: int | None) -> tuple[int, ...]:
     size = min(micro_batch or batch_size, batch_size)
-    full, rest = divmod(batch_size, size)
-    return (size,) * full + ((rest,) if rest else ())
+    full, remainder = divmod(batch_size, size)
+    return (size,) * full + ((remainder,) if remainder else ())
 
 
 def _tasks(step: StepContext) -> Iterable[Task]:
     layers = step.network.weighted
     # Where errors do not wait for each other, the first layers go first: the next step's forward waits for them.
     order = layers if step.rule.path == "direct" else layers[::-1]
-    flat = [part for layer in order for part in step.parts[layer.name]]
-    for micro in range(len(step.sizes)):
+    ordered_parts = [part for layer in order for part in step.parts[layer.name]]
+    for micro in range(len(step.micro_batch_sizes)):
         yield input_task(step, micro)
         for layer in layers:
             for part in step.parts[layer.name]:
                 yield forward_task(step, part, micro)
         yield loss_task(step, micro)
-        for part in flat:
+        for part in ordered_parts:
             if step.sends_error(part):
                 yield error_task(step, part, micro)
-        for part in filter(step.learns, flat):
+        for part in filter(step.learns, ordered_parts):
             yield gradient_task(step, part, micro)
-    for part in filter(step.learns, flat):
+    for part in filter(step.learns, ordered_parts):
         yield update_task(step, part)
     for part in filter(step.sends_error, (part for layer in reversed(layers) for part in step.parts[layer.name])):
-        if step.separate and step.learns(part):
+        if step.has_weight_copy and step.learns(part):
             yield transport.transport_task(step, part)
-        yield from learned.feedback_learning_tasks(step, part)
+        yield from learned_feedback.feedback_learning_tasks(step, part)
 
 
 def _one_time(step: StepContext) -> tuple[Count, ...]:
-    """Writing the rule's own feedback weights for the first time, where they lie in a memory that is written."""
+    """Counts of writing the rule's own feedback weights once before training, where their memory is written."""
     rule, width = step.rule, step.bits("feedback")
     fixed, bits = step.chip.fixed_home, rule.kept_bits(width) + rule.learned_bits(width)
     if fixed is None or not fixed.writable or not bits:
         return ()
     counts: list[Count] = []
-    for part in (part for found in step.parts.values() for part in found):
-        values = needs.feedback_values(step.network, step.graph, step.rule, part)
+    for part in (part for shares in step.parts.values() for part in shares):
+        values = tensor_sizes.feedback_values(step.network, step.graph, step.rule, part)
         site = step.sites[part.error_core]
         if values:
             counts += site.accesses.write(site.fixed_home("error"), "feedback", [(1, values)], bits).counts
@@ -180,8 +182,11 @@ def _one_time(step: StepContext) -> tuple[Count, ...]:
 
 
 def _merged(counts: Iterable[Count]) -> tuple[Count, ...]:
-    found: dict[tuple[object, ...], int] = {}
+    totals: dict[tuple[str, str, str, tuple[int, ...], float], int] = {}
     for count in counts:
-        key = (count.component, count.action, count.tensor, count.widths, count.factor)
-        found[key] = found.get(key, 0) + count.count
-    return tuple(Count(c, a, t, number, w, f) for (c, a, t, w, f), number in found.items())  # type: ignore[arg-type]
+        address = (count.component, count.action, count.tensor, count.widths, count.factor)
+        totals[address] = totals.get(address, 0) + count.count
+    return tuple(
+        Count(component, action, tensor, number, widths, factor)
+        for (component, action, tensor, widths, factor), number in totals.items()
+    )

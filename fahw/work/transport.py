@@ -22,16 +22,16 @@ from fahw.hardware.interconnect import Link
 from fahw.rules.rule import Rule
 from fahw.technology.operations import index_bits
 from fahw.work.context import StepContext
-from fahw.work.counts import lanes as vector
-from fahw.work.counts.accesses import Traffic, home
+from fahw.work.counts import lanes
+from fahw.work.counts.accesses import Traffic, required_memory
 from fahw.work.counts.record import Count, Flow, Task, merge_flows, task_id
-from fahw.work.mesh import Part, send
+from fahw.work.mesh import Part, message_traffic
 
 
-def link_of(chip: Chip, rule: Rule) -> Link:
+def transport_link(chip: Chip, rule: Rule) -> Link:
     """The link from the weight memory to the feedback memory. Raises ConfigError where there is none."""
-    start = home(chip, "weight", None, "weight transport").name
-    end = home(chip, "feedback", None, f"{rule.name} (a copy of the weights for the error array)").name
+    start = required_memory(chip, "weight", None, "weight transport").name
+    end = required_memory(chip, "feedback", None, f"{rule.name} (a copy of the weights for the error array)").name
     for link in chip.links:
         if (link.from_, link.to) == (start, end):
             return link
@@ -41,7 +41,8 @@ def link_of(chip: Chip, rule: Rule) -> Link:
 
 @dataclass(frozen=True)
 class _Message:
-    """What moves for one part of a layer: `sent` of its `values`, `bits` each in the copy, in `payload_bits` in all.
+    """A message that moves one part of a layer: `sent` of its `values`, `bits` each in the copy, in `payload_bits` in
+    all.
 
     `target_words` of the copy are written. `compared`: only what changed is sent.
     """
@@ -55,65 +56,68 @@ class _Message:
 
 
 def transport_task(step: StepContext, part: Part) -> Task:
-    """Transport of one part's weights; the payload counts bits, the energy counts words.
+    """The task that transports one part's weights; the payload counts bits, the energy counts words.
 
     It waits for the update that made the weights, and for the error path to have read the old copy.
     """
-    chip, link = step.chip, link_of(step.chip, step.rule)
+    chip, link = step.chip, transport_link(step.chip, step.rule)
     source, target = step.sites[part.core], step.sites[part.error_core]
     message = _message(step, part)
     traffic = Traffic()
-    w_bits, weights = step.bits("weight"), home(chip, "weight", None, "transport")
+    weight_bits, weight_memory = step.bits("weight"), required_memory(chip, "weight", None, "transport")
     if message.compared:  # the old values, to compare the new ones with
-        traffic += source.accesses.read(weights, "weight", [(1, message.values)], w_bits)
-        traffic += vector.operations(source.array("update"), "weight", [("compare", message.values, (message.bits,))])
+        traffic += source.accesses.read(weight_memory, "weight", [(1, message.values)], weight_bits)
+        traffic += lanes.operations(source.array("update"), "weight", [("compare", message.values, (message.bits,))])
     if step.form == "copy":
-        traffic += source.accesses.read(weights, "weight", [(1, _read(step, message))], w_bits)
+        traffic += source.accesses.read(weight_memory, "weight", [(1, _values_read(step, message))], weight_bits)
     name = f"{source.prefix}{link.name}"
     counts = [Count(name, "send", "feedback", message.payload_bits)]
     if chip.transport_options.layout == "transposed":
         counts.append(Count(name, "transpose", "feedback", message.sent, (message.bits,)))
     traffic += Traffic(tuple(counts))
-    traffic += send(chip, "feedback", message.payload_bits, source.core, [target.core])
-    memory = home(chip, "feedback", None, "transport")
-    per_word = max(1, memory.width_bits // message.bits)
+    traffic += message_traffic(chip, "feedback", message.payload_bits, source.core, [target.core])
+    memory = required_memory(chip, "feedback", None, "transport")
+    values_per_word = max(1, memory.width_bits // message.bits)
     traffic += (
-        target.accesses.write(memory, "feedback", [(message.target_words, per_word)], message.bits)
+        target.accesses.write(memory, "feedback", [(message.target_words, values_per_word)], message.bits)
         if message.compared
         else target.accesses.write(memory, "feedback", [(1, message.values)], message.bits)
     )
     loads, drains = merge_flows(traffic.loads), merge_flows(traffic.drains)
-    after = [task_id("update", part.name), *(task_id("error", part.name, micro) for micro in step.micros)]
+    after = [task_id("update", part.name), *(task_id("error", part.name, micro) for micro in step.micro_batches)]
     return Task(
         "transport", part.name, name, max(1, ceil(message.payload_bits / link.width_bits)), 1, loads, drains,
         traffic.counts, tuple(after), payload_bits=message.payload_bits, every=chip.transport_options.period,
-        settle_cycles=max((f.latency_cycles for f in drains if _hop(f)), default=0),
+        settle_cycles=max((flow.latency_cycles for flow in drains if _crosses_mesh(flow)), default=0),
     )  # fmt: skip
 
 
-def _hop(flow: Flow) -> bool:
+def _crosses_mesh(flow: Flow) -> bool:
     return flow.part.startswith("noc:")
 
 
 def _message(step: StepContext, part: Part) -> _Message:
     options, rule, bits = step.chip.transport_options, step.rule, step.rule.transported_bits(step.bits("feedback"))
     values = part.layer.weights
-    memory = home(step.chip, "feedback", None, "transport")
-    whole = rule.magnitude == "weight"
-    per_word = max(1, memory.width_bits // bits)
-    words = ceil(values / per_word)
-    if not (options.changed_words_only if whole else options.sign_flips_only):
+    memory = required_memory(step.chip, "feedback", None, "transport")
+    moves_words = rule.magnitude == "weight"
+    values_per_word = max(1, memory.width_bits // bits)
+    words = ceil(values / values_per_word)
+    if not (options.changed_words_only if moves_words else options.sign_flips_only):
         return _Message(values, values, bits, values * bits, words, False)
-    share = step.share("changed_words" if whole else "sign_flips", part.whole, "only what changed is sent")
+    share = step.activity_share(
+        "changed_words" if moves_words else "sign_flips", part.whole, "only what changed is sent"
+    )
     sent = ceil(values * share)
-    where = min(sent * index_bits(values), values)
-    touched = ceil(words * (1 - (1 - share) ** per_word))
-    return _Message(values, sent, bits, where + (sent * bits if whole else 0), touched, True)  # a flip needs no value
+    address_bits = min(sent * index_bits(values), values)
+    touched_words = ceil(words * (1 - (1 - share) ** values_per_word))
+    payload_bits = address_bits + (sent * bits if moves_words else 0)  # a flip needs no value
+    return _Message(values, sent, bits, payload_bits, touched_words, True)
 
 
-def _read(step: StepContext, message: _Message) -> int:
-    """Values that `copy` reads: all of them, or whole words around those that changed."""
+def _values_read(step: StepContext, message: _Message) -> int:
+    """Number of values that `copy` reads: all of them, or whole words around those that changed."""
     if not message.compared:
         return message.values
-    per_word = max(1, home(step.chip, "weight", None, "transport").width_bits // step.bits("weight"))
-    return min(message.values, message.sent * per_word)
+    values_per_word = max(1, required_memory(step.chip, "weight", None, "transport").width_bits // step.bits("weight"))
+    return min(message.values, message.sent * values_per_word)

@@ -193,7 +193,9 @@ def test_energy_is_a_sum_of_counts_times_prices_on_any_chip(random, factor):
     chip, tasks = random_step(random)
     rows, total, prices = costs_of(chip, tasks)
     assert total == fsum(row.energy_pj for row in rows)
-    assert total == pytest.approx(fsum(c.count * prices.of(c).value for t in tasks for c in t.counts), rel=1e-12)
+    assert total == pytest.approx(
+        fsum(c.count * prices.unit_price(c).value for t in tasks for c in t.counts), rel=1e-12
+    )
     assert {row.phase for row in rows} <= {task.phase for task in tasks}
     scaled = [replace(t, counts=tuple(replace(c, count=factor * c.count) for c in t.counts)) for t in tasks]
     assert costs_of(chip, scaled)[1] == pytest.approx(factor * total, rel=1e-12)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import fahw
-from fahw.chip.transport_forms import Offer, least, simulate_forms
+from fahw.chip.transport_forms import TransportCost, cheapest, simulate_forms
 from fahw.errors import ConfigError
 
 EDGE = {
@@ -101,8 +101,8 @@ def test_one_weight_memory_takes_the_form_that_is_possible(command):
 def test_the_least_is_found_among_those_that_are_hosted():
     """What cannot be hosted has no energy; nothing hosted, no least."""
     cost = fahw.simulate("edge_dual", "mlp_digits", "bp", 32)
-    assert least([Offer("shared", None, "no"), Offer("copy", cost)]) is cost
-    assert least([Offer("copy", None, "no")]) is None
+    assert cheapest([TransportCost("shared", None, "no"), TransportCost("copy", cost)]) is cost
+    assert cheapest([TransportCost("copy", None, "no")]) is None
 
 
 def test_a_default_that_cannot_be_hosted_is_an_error():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fahw.chip.constants import constants_used
 from fahw.chip.cost import simulate
-from fahw.chip.ledger import priced, total_pj
+from fahw.chip.ledger import action_rows, total_pj
 from fahw.chip.unit_prices import Prices
 from fahw.cli.main import main
 from fahw.errors import ConfigError
@@ -217,9 +217,11 @@ def test_energy_is_linear_in_the_counts(counts):
 
     def energy(scale):
         found = [Count("weight_sram", action, "weight", scale * number) for action, number in counts]
-        return total_pj(priced(found, prices, "forward", "one"))
+        return total_pj(action_rows(found, prices, "forward", "one"))
 
-    expected = [number * prices.of(Count("weight_sram", action, "weight", 1)).value for action, number in counts]
+    expected = [
+        number * prices.unit_price(Count("weight_sram", action, "weight", 1)).value for action, number in counts
+    ]
     assert energy(1) == pytest.approx(fsum(expected), rel=1e-12)
     assert energy(0) == 0
     assert energy(2) == pytest.approx(2 * energy(1), rel=1e-12)
@@ -233,7 +235,9 @@ def test_a_wider_action_of_an_array_never_costs_less(action, widths, wider):
     """One more bit of any operand, accumulator or shifted value."""
     prices = Prices(load_chip("edge_dual"))
     more = [width + (index == wider) for index, width in enumerate(widths)]
-    here, there = (prices.of(Count("forward_array", action, "activation", 1, tuple(w))).value for w in (widths, more))
+    here, there = (
+        prices.unit_price(Count("forward_array", action, "activation", 1, tuple(w))).value for w in (widths, more)
+    )
     assert there >= here > 0
 
 

@@ -8,7 +8,7 @@ from fahw.chip.cost import simulate
 from fahw.chip.transport_forms import forms_of
 from fahw.errors import ConfigError
 from fahw.hardware.load import check_chip, load_chip
-from fahw.hardware.wiring import CHECKS, REACHED, chip_problems
+from fahw.hardware.wiring import CHECKS, TENSORS_REACHED, chip_problems
 from fahw.rules.catalogue import COMPARED, RULES
 from fahw.work.training_step import NONE
 from tests.support.strategies import CHIP, MODEL, SHIPPED_CHIPS, chip_of, marked, network_of, swap
@@ -105,11 +105,11 @@ def test_a_missing_link_is_said_once_with_what_else_is_wrong(tmp_path):
         assert "did you mean" in problem.message
 
 
-@pytest.mark.parametrize("phase", REACHED)
+@pytest.mark.parametrize("phase", TENSORS_REACHED)
 def test_what_is_said_to_be_needed_is_needed_by_every_rule(phase, tmp_path):
     """The table of the checks against the work itself: without that wire no rule can be priced, whatever its path."""
     network, whole = network_of(tmp_path, MODEL), chip_of(tmp_path)
-    for tensor in REACHED[phase]:
+    for tensor in TENSORS_REACHED[phase]:
         index = whole.arrays.index(whole.array_of(phase))
         home = whole.home(tensor).name
         wires = tuple(name for name in whole.arrays[index].memories if name != home)

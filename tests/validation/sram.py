@@ -53,7 +53,7 @@ def knowing(rows: Iterable[Row]) -> Iterator[None]:
 
 
 def _forget() -> None:
-    for cached in (module._tables, module._residuals, module.sram, module.sram_estimate):
+    for cached in (module._tables, module._kriging, module.sram, module.sram_estimate):
         cached.cache_clear()
 
 

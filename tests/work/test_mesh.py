@@ -12,7 +12,7 @@ from fahw.errors import ConfigError
 from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
-from fahw.work.mesh import parts_of, route, send
+from fahw.work.mesh import message_traffic, parts_of, route
 from fahw.work.training_step import form_of, training_step
 from tests.support.steps import counts, step
 from tests.support.strategies import MODEL, network_of, swap
@@ -45,7 +45,7 @@ def test_a_way_is_a_shortest_one_that_turns_once(rows, cols, data):
 def test_multicast_charges_every_link_of_the_tree_once():
     """From core 0 of a 3 x 3 mesh to 2, 5 and 8: x to 2, then down, four links; one message each takes 2 + 3 + 4."""
     tree, single = (
-        send(mesh_of(rows=3, cols=3, multicast=m), "error", 100, 0, [2, 5, 8, 0]) for m in ("true", "false")
+        message_traffic(mesh_of(rows=3, cols=3, multicast=m), "error", 100, 0, [2, 5, 8, 0]) for m in ("true", "false")
     )
     assert sum(count.count for count in tree.counts) == 100 * 4
     assert sum(count.count for count in single.counts) == 100 * 9
@@ -53,7 +53,7 @@ def test_multicast_charges_every_link_of_the_tree_once():
         "noc:0>1": 300, "noc:1>2": 300, "noc:2>5": 200, "noc:5>8": 100,
     }  # fmt: skip
     assert {flow.latency_cycles for flow in tree.drains} == {4 * 2}, "the farthest core, two cycles a hop"
-    assert send(mesh_of(rows=3, cols=3), "error", 100, 4, [4]).counts == ()
+    assert message_traffic(mesh_of(rows=3, cols=3), "error", 100, 4, [4]).counts == ()
 
 
 def test_layers_one_to_a_core_balanced_or_as_given():

@@ -19,12 +19,12 @@ from fahw.technology.dram import activations, dram_type
 from fahw.work.counts.record import Count, Flow, Placement
 
 Burst = tuple[int, int]
-"""(how many bursts, values in each)."""
+"""(number of bursts, values in each)."""
 
 
 @dataclass(slots=True)
 class Traffic:
-    """Action counts and the flows that they cause."""
+    """Action counts, and the flows through ports that they cause: `loads` before, `drains` after the computation."""
 
     counts: tuple[Count, ...] = ()
     loads: tuple[Flow, ...] = ()
@@ -34,68 +34,72 @@ class Traffic:
         return Traffic(self.counts + other.counts, self.loads + other.loads, self.drains + other.drains)
 
 
-def home(chip: Chip, tensor: Tensor, array: Array | None, need: str) -> Memory:
-    """The innermost memory of `tensor`, reachable from `array`. Raises ConfigError with what needs it and what to
-    do."""
+def required_memory(chip: Chip, tensor: Tensor, array: Array | None, need: str) -> Memory:
+    """The innermost memory of `tensor`, reachable from `array`. Raises ConfigError that names what needs it, and
+    advises, where there is none."""
     memory = chip.home(tensor)
     if memory is None:
-        fixed = ", ".join(f"{m.name} is a {m.kind}" for m in chip.memories if tensor in m.holds)
+        fixed = ", ".join(f"{other.name} is a {other.kind}" for other in chip.memories if tensor in other.holds)
         where = f"that training can write ({fixed})" if fixed else ""
         message = f"no memory {where} holds {tensor}, which {need} needs: add it to the `holds` of a memory"
         message = message.replace("  ", " ")
         raise ConfigError(Problem(chip.name, message, "memories"))
-    return reachable(chip, memory, array, tensor, need)
+    return wired_memory(chip, memory, array, tensor, need)
 
 
-def reachable(chip: Chip, memory: Memory, array: Array | None, tensor: Tensor, need: str) -> Memory:
-    """`memory`, if `array` is wired to it. Raises ConfigError."""
+def wired_memory(chip: Chip, memory: Memory, array: Array | None, tensor: Tensor, need: str) -> Memory:
+    """`memory` itself. Raises ConfigError where `array` is not wired to it; `need` says what runs there."""
     if array is not None and memory.name not in array.memories:
         message = f"{need} runs on {array.name}, which is not wired to {memory.name}, where {tensor} lives"
         raise ConfigError(Problem(chip.name, message, "arrays"))
     return memory
 
 
-def place(chip: Chip, needs: Mapping[Tensor, int], prefix: str = "") -> tuple[Placement, ...]:
-    """What each memory of a core holds, innermost level first; tensors named first in its `holds` stay, the last
-    overflow.
+def place_tensors(chip: Chip, tensor_bits: Mapping[Tensor, int], prefix: str = "") -> tuple[Placement, ...]:
+    """Placements of `tensor_bits` in a core's memories, innermost level first; tensors named first in its `holds` stay,
+    the last overflow.
 
     Raises ConfigError where something overflows the last level and the chip has no DRAM.
     """
     placements: list[Placement] = []
-    left = dict(needs)
+    remaining = dict(tensor_bits)
     outermost: dict[Tensor, Memory] = {}
     for memory in sorted(chip.memories, key=lambda memory: LEVELS.index(memory.level)):
         if not memory.writable:
             continue
         free = int(memory.kib * 8192)
         for tensor in memory.holds:
-            bits = left.get(tensor, 0)
-            kept = min(bits, free)
-            free -= kept
+            bits = remaining.get(tensor, 0)
+            placed = min(bits, free)
+            free -= placed
             if bits:
-                placements.append(Placement(f"{prefix}{memory.name}", tensor, bits, bits - kept))
+                placements.append(Placement(f"{prefix}{memory.name}", tensor, bits, bits - placed))
                 outermost[tensor] = memory
-                left[tensor] = bits - kept
-    if chip.dram is None and any(left[tensor] for tensor in outermost):
-        found = [_too_small(memory, tensor, needs[tensor], left[tensor]) for tensor, memory in outermost.items()]
-        raise ConfigError([Problem(chip.name, message, "memories") for message in found if message])
+                remaining[tensor] = bits - placed
+    if chip.dram is None and any(remaining[tensor] for tensor in outermost):
+        messages = [
+            _too_small(memory, tensor, tensor_bits[tensor], remaining[tensor]) for tensor, memory in outermost.items()
+        ]
+        raise ConfigError([Problem(chip.name, message, "memories") for message in messages if message])
     return tuple(placements)
 
 
-def _too_small(memory: Memory, tensor: Tensor, bits: int, left: int) -> str:
-    if not left:
+def _too_small(memory: Memory, tensor: Tensor, bits: int, excess_bits: int) -> str:
+    if not excess_bits:
         return ""
     return (
         f"{tensor} ({bits / 8192:.1f} KiB) does not fit {memory.name} ({memory.kib:g} KiB): "
-        f"{left / 8192:.1f} KiB too much and no DRAM to spill to; "
+        f"{excess_bits / 8192:.1f} KiB too much and no DRAM to spill to; "
         "enlarge the memory, add a dram, lower the batch or bits"
     )
 
 
 def spilled_to_dram(placements: Iterable[Placement]) -> int:
     """Bits that lie in DRAM because no level has room for them."""
-    last = {(p.memory.rpartition(":")[0], p.tensor): p.spilled_bits for p in placements}
-    return sum(last.values())
+    outermost = {
+        (placement.memory.rpartition(":")[0], placement.tensor): placement.spilled_bits for placement in placements
+    }
+    return sum(outermost.values())
 
 
 class Accesses:
@@ -112,21 +116,24 @@ class Accesses:
         for tensor, chain in chains.items():
             total = chain[0].bits
             outer: list[tuple[Memory | None, int, int]] = [
-                (memories[p.memory], p.bits - p.spilled_bits, total) for p in chain[1:] if p.bits > p.spilled_bits
+                (memories[level.memory], level.bits - level.spilled_bits, total)
+                for level in chain[1:]
+                if level.bits > level.spilled_bits
             ]
             if chain[-1].spilled_bits:
                 outer.append((None, chain[-1].spilled_bits, total))
             self._overflow[tensor] = outer
 
-    def overflow(self, tensor: str) -> float:
-        """Share of `tensor` that does not fit its innermost home."""
+    def overflow_share(self, tensor: str) -> float:
+        """The share of `tensor`, 0 to 1, that does not fit its innermost home."""
         return sum(bits / total for _, bits, total in self._overflow.get(tensor, ()))
 
     def read(
         self, memory: Memory, tensor: Tensor, bursts: Iterable[Burst], bits: int, factor: float = 1.0,
         stored: Tensor | None = None, fetched: int | None = None,
     ) -> Traffic:  # fmt: skip
-        """Read bursts of `bits`-wide values; `factor` raises the energy of an access (transposed reading).
+        """Traffic of reading bursts of `bits`-wide values; `factor` raises the energy of an access (transposed
+        reading).
 
         `stored`: the tensor that lies there, where it is read as another one. `fetched`: values that come from further
         out if none of them fits here (all that are read, where absent).
@@ -134,22 +141,22 @@ class Accesses:
         return self._access("read", memory, (tensor, stored or tensor), tuple(bursts), bits, factor, fetched)
 
     def write(self, memory: Memory, tensor: Tensor, bursts: Iterable[Burst], bits: int, factor: float = 1.0) -> Traffic:
-        """Write bursts of `bits`-wide values."""
+        """Traffic of writing bursts of `bits`-wide values; `factor` raises the energy of an access."""
         return self._access("write", memory, (tensor, tensor), tuple(bursts), bits, factor, None)
 
     def dram(self, action: str, tensor: Tensor, bits: int, run_bits: int | None = None) -> Traffic:
-        """Stream `bits` from (`read`) or to (`write`) DRAM, in runs of `run_bits` that lie together (all, where
-        absent)."""
+        """Traffic of streaming `bits` from (`read`) or to (`write`) DRAM, in runs of `run_bits` that lie together (all,
+        where absent)."""
         dram = self._chip.dram
         if dram is None or not bits:
             return Traffic()
         per_cycle = dram.gbyte_per_s * 8e3 / self._chip.clock_mhz
         total, run = -(-bits // 8), max(1, (run_bits or bits) // 8)
-        found = activations(dram_type(dram.kind), total, min(run, total), dram.layout)
+        opened = activations(dram_type(dram.kind), total, min(run, total), dram.layout)
         if dram.layout == "row_major":
-            bits += found.useless_bytes * 8
+            bits += opened.useless_bytes * 8
         flow = Flow("dram", bits, per_cycle, dram.latency_cycles)
-        counts = (Count("dram", action, tensor, bits), Count("dram", "activate", tensor, found.rows))
+        counts = (Count("dram", action, tensor, bits), Count("dram", "activate", tensor, opened.rows))
         return Traffic(counts, loads=(flow,)) if action == "read" else Traffic(counts, drains=(flow,))
 
     def _access(
@@ -169,16 +176,16 @@ class Accesses:
             flow = Flow(f"{self._prefix}{memory.name}", payload, memory.read_bits_per_cycle, memory.latency_cycles)
             return Traffic(counts, loads=(flow,))
         traffic = self._words(action, memory, tensor, words, factor)
-        other = "write" if action == "read" else "read"
+        opposite = "write" if action == "read" else "read"
         moved = payload if fetched is None else fetched * bits
-        for outer, held, total in self._overflow.get(stored, ()):
-            part = -(-moved * held // total)
-            traffic += self._words(other, memory, tensor, -(-part // width), 1.0)
-            if outer is None:
+        for outer_memory, held_bits, total in self._overflow.get(stored, ()):
+            part_bits = -(-moved * held_bits // total)
+            traffic += self._words(opposite, memory, tensor, -(-part_bits // width), 1.0)
+            if outer_memory is None:
                 run = max((values for _, values in bursts), default=0) * bits
-                traffic += self.dram(action, tensor, part, run)
+                traffic += self.dram(action, tensor, part_bits, run)
             else:
-                traffic += self._words(action, outer, tensor, -(-part // outer.width_bits), 1.0)
+                traffic += self._words(action, outer_memory, tensor, -(-part_bits // outer_memory.width_bits), 1.0)
         return traffic
 
     def _words(self, action: str, memory: Memory, tensor: Tensor, words: int, factor: float) -> Traffic:
@@ -190,12 +197,12 @@ class Accesses:
         return Traffic(counts, loads=(flow,)) if action == "read" else Traffic(counts, drains=(flow,))
 
 
-def fitted(chip: Chip, needs: Mapping[Tensor, int]) -> Chip:
-    """The chip with memories of size `fit` at as many whole banks as `needs` (bits by tensor) takes."""
+def with_sized_memories(chip: Chip, tensor_bits: Mapping[Tensor, int]) -> Chip:
+    """The chip with memories of size `fit` at as many whole banks as `tensor_bits` take."""
     memories = []
     for memory in chip.memories:
         if memory.size_kib == "fit":
-            bits = sum(needs.get(tensor, 0) for tensor in memory.holds)
+            bits = sum(tensor_bits.get(tensor, 0) for tensor in memory.holds)
             size = max(1, -(-bits // int(memory.bank * 8192))) * memory.bank if memory.bank else 1.0
             memory = memory.model_copy(update={"size_kib": float(size)})
         memories.append(memory)

@@ -34,7 +34,7 @@ _STAGING_SHARE = 1 / 8
 
 @dataclass(frozen=True)
 class Stream:
-    """Where (part of) an operand comes from: a memory, bits per value, and the energy factor of its reads."""
+    """A source of an operand, or of some of its bits: a memory, bits per value, and the energy factor of its reads."""
 
     memory: Memory
     tensor: Tensor
@@ -90,9 +90,9 @@ class Gemm:
     @property
     def cycles(self) -> int:
         """Cycles of all folds; skipping leaves those of values that are not zero, and waits for the slowest lane."""
-        left = prod(1 - operand.zeros for operand in self._operands if operand.skipping == "skip")
+        remaining = prod(1 - operand.zeros for operand in self._operands if operand.skipping == "skip")
         cycles = self.mapping.cycles * self.repeats
-        return cycles if left == 1 else min(cycles, ceil(cycles * left * (1 + self.imbalance)))
+        return cycles if remaining == 1 else min(cycles, ceil(cycles * remaining * (1 + self.imbalance)))
 
     @property
     def _operands(self) -> tuple[Operand, Operand]:
@@ -100,105 +100,110 @@ class Gemm:
 
 
 def gemm_traffic(product: Gemm, array: Array, accesses: Accesses, psum: Memory | None) -> Traffic:
-    """Everything that the product does except handing on its results; `psum` is where partial sums spill."""
-    bursts = [_repeat(found, product.repeats) for found in _needed(product, _operand_bursts(product.mapping))]
-    fetched = _fetched(product, accesses)
+    """Action counts and flows of the product, without those that hand on its results; `psum` is the memory that partial
+    sums spill to."""
+    unskipped = _unskipped_bursts(product, _operand_bursts(product.mapping))
+    bursts = [_repeat(fold_bursts, product.repeats) for fold_bursts in unskipped]
+    fetched = _fetched_values(product, accesses)
     traffic = Traffic()
     for operand, operand_bursts, values in zip((product.left, product.right), bursts, fetched, strict=True):
-        traffic += _reads(operand, operand_bursts, accesses, values, product.index_bits)
+        traffic += _operand_reads(operand, operand_bursts, accesses, values, product.index_bits)
     if psum is not None:
-        bursts_ = _repeat(partial_sum_bursts(product.mapping), product.repeats)
-        traffic += accesses.write(psum, "psum", bursts_, product.accumulator_bits)
-        traffic += accesses.read(psum, "psum", bursts_, product.accumulator_bits)
+        psum_bursts = _repeat(partial_sum_bursts(product.mapping), product.repeats)
+        traffic += accesses.write(psum, "psum", psum_bursts, product.accumulator_bits)
+        traffic += accesses.read(psum, "psum", psum_bursts, product.accumulator_bits)
     return traffic + Traffic(_processing_elements(product, array))
 
 
-def _needed(product: Gemm, bursts: tuple[list[Burst], list[Burst]]) -> tuple[list[Burst], list[Burst]]:
+def _unskipped_bursts(product: Gemm, bursts: tuple[list[Burst], list[Burst]]) -> tuple[list[Burst], list[Burst]]:
     """Bursts without the values that meet nothing but skipped zeros: all rows, or columns, of a fold at once."""
     shapes, stream, (left, right) = product.mapping.fold_shapes, product.mapping.spans[2], bursts
     return (
-        [_met(burst, product.right, shape.cols, stream) for burst, shape in zip(left, shapes, strict=True)],
-        [_met(burst, product.left, shape.rows, stream) for burst, shape in zip(right, shapes, strict=True)],
+        [_unskipped_burst(burst, product.right, shape.cols, stream) for burst, shape in zip(left, shapes, strict=True)],
+        [_unskipped_burst(burst, product.left, shape.rows, stream) for burst, shape in zip(right, shapes, strict=True)],
     )
 
 
-def _met(burst: Burst, partner: Operand, partners: int, stream: int) -> Burst:
-    """What is left of bursts that stream for so long: fewer values in each, and none at all where all meet zeros."""
-    skipped = partner.zeros**partners if partner.skipping == "skip" else 0.0
+def _unskipped_burst(burst: Burst, partner: Operand, partner_values: int, stream_length: int) -> Burst:
+    """The bursts without what meets only zeros: fewer values in each, and fewer bursts, as a burst of `stream_length`
+    is left out where all of it does."""
+    skipped = partner.zeros**partner_values if partner.skipping == "skip" else 0.0
     if not skipped:
         return burst
     count, values = burst
-    left = ceil(count * (1 - skipped**stream))
-    return left, ceil(count * values * (1 - skipped) / left) if left else 0
+    remaining = ceil(count * (1 - skipped**stream_length))
+    return remaining, ceil(count * values * (1 - skipped) / remaining) if remaining else 0
 
 
 def _repeat(bursts: Sequence[Burst], times: int) -> list[Burst]:
     return [(count * times, values) for count, values in bursts]
 
 
-def _fetched(product: Gemm, accesses: Accesses) -> tuple[int, int]:
+def _fetched_values(product: Gemm, accesses: Accesses) -> tuple[int, int]:
     """Values of either operand that come from further out if none fits its memory, under the better order of loops."""
     mapping, repeats = product.mapping, product.repeats
-    left = _distinct(product.left, mapping.m * mapping.k * repeats)
-    right = _distinct(product.right, mapping.k * mapping.n * repeats)
-    if not any(accesses.overflow(s.stored or s.tensor) for s in (*product.left.streams, *product.right.streams)):
+    left = _distinct_values(product.left, mapping.m * mapping.k * repeats)
+    right = _distinct_values(product.right, mapping.k * mapping.n * repeats)
+    streams = (*product.left.streams, *product.right.streams)
+    if not any(accesses.overflow_share(stream.stored or stream.tensor) for stream in streams):
         return left, right
     rows, cols = mapping.row_folds, mapping.col_folds
     if mapping.dataflow == "ws":
-        orders = [(_kept(product.left, mapping.m * mapping.rows, cols), 1), (cols, 1)]
+        orders = [(_block_fetches(product.left, mapping.m * mapping.rows, cols), 1), (cols, 1)]
     elif mapping.dataflow == "is":
-        orders = [(1, _kept(product.right, mapping.n * mapping.rows, cols)), (1, cols)]
+        orders = [(1, _block_fetches(product.right, mapping.n * mapping.rows, cols)), (1, cols)]
     else:
         orders = [
-            (_kept(product.left, mapping.k * mapping.rows, cols), rows),
-            (cols, _kept(product.right, mapping.k * mapping.cols, rows)),
+            (_block_fetches(product.left, mapping.k * mapping.rows, cols), rows),
+            (cols, _block_fetches(product.right, mapping.k * mapping.cols, rows)),
         ]
-    weights = [
-        sum(accesses.overflow(s.stored or s.tensor) * s.bits for s in operand.streams) * values
+    overflow_bits = [
+        sum(accesses.overflow_share(stream.stored or stream.tensor) * stream.bits for stream in operand.streams)
+        * values
         for operand, values in ((product.left, left), (product.right, right))
     ]
-    best = min(orders, key=lambda order: order[0] * weights[0] + order[1] * weights[1])
-    return left * best[0], right * best[1]
+    fewest = min(orders, key=lambda order: order[0] * overflow_bits[0] + order[1] * overflow_bits[1])
+    return left * fewest[0], right * fewest[1]
 
 
-def _distinct(operand: Operand, values: int) -> int:
-    """Overlapping windows are made on the chip: what comes from further out comes once for all of them."""
+def _distinct_values(operand: Operand, values: int) -> int:
+    """Number of values that come from further out: once for all overlapping windows, which are made on the chip."""
     return values if operand.distinct is None else min(values, operand.distinct)
 
 
-def _kept(operand: Operand, values: int, turns: int) -> int:
-    """Times that a block of `values` is fetched: once where it can be kept, else at each of the inner loop's turns."""
+def _block_fetches(operand: Operand, values: int, turns: int) -> int:
+    """How often a block of `values` is fetched: once where it can be kept, else at each of the inner loop's turns."""
     room = min((stream.memory.kib * 8192 * _STAGING_SHARE for stream in operand.streams), default=0.0)
     return 1 if values * operand.bits <= room else turns
 
 
 def partial_sum_bursts(mapping: Mapping) -> list[Burst]:
     """Bursts of partial sums that are written, and read back, between the folds of K."""
-    again = mapping.row_folds - 1
-    if not mapping.stationary or not again:
+    inner_folds = mapping.row_folds - 1
+    if not mapping.stationary or not inner_folds:
         return []
     stream = mapping.spans[2]
-    shapes = {shape.cols: 0 for shape in mapping.fold_shapes}
+    folds_by_width = {shape.cols: 0 for shape in mapping.fold_shapes}
     for shape in mapping.fold_shapes:
-        shapes[shape.cols] += shape.count
-    return [(count // mapping.row_folds * again, stream * cols) for cols, count in shapes.items()]
+        folds_by_width[shape.cols] += shape.count
+    return [(count // mapping.row_folds * inner_folds, stream * cols) for cols, count in folds_by_width.items()]
 
 
 def _operand_bursts(mapping: Mapping) -> tuple[list[Burst], list[Burst]]:
     stream = mapping.spans[2]
     left, right = [], []
     for shape in mapping.fold_shapes:
-        held = shape.rows * shape.cols
+        stationary_values = shape.rows * shape.cols
         left_values, right_values = {
-            "ws": (stream * shape.rows, held),
-            "is": (held, shape.rows * stream),
+            "ws": (stream * shape.rows, stationary_values),
+            "is": (stationary_values, shape.rows * stream),
         }.get(mapping.dataflow, (shape.rows * stream, stream * shape.cols))
         left.append((shape.count, left_values))
         right.append((shape.count, right_values))
     return left, right
 
 
-def _reads(
+def _operand_reads(
     operand: Operand, bursts: Sequence[Burst], accesses: Accesses, fetched: int, index_bits: int
 ) -> Traffic:  # fmt: skip
     traffic = Traffic()
@@ -208,26 +213,26 @@ def _reads(
             stream.memory, stream.tensor, bursts, stream.bits, stream.factor, stream.stored, min(fetched, values)
         )
         if operand.skipping == "skip" and index_bits:
-            left = int(values * (1 - operand.zeros))
-            traffic += accesses.read(stream.memory, stream.tensor, [(1, left)], index_bits)
+            nonzero = int(values * (1 - operand.zeros))
+            traffic += accesses.read(stream.memory, stream.tensor, [(1, nonzero)], index_bits)
     if operand.generated_bits:
         traffic += Traffic((Count(operand.generator, "generate", "feedback", values * operand.generated_bits),))
     return traffic
 
 
 def _processing_elements(product: Gemm, array: Array) -> tuple[Count, ...]:
-    """Actions per active PE-cycle, and the idle ones (filling, draining, unused rows and columns, gated zeros)."""
-    mapping, name, result, done = product.mapping, array.name, product.result, product.useful_macs
-    a, b, accumulator = product.left.bits, product.right.bits, product.accumulator_bits
-    shifted = {"ws": a, "is": b, "broadcast": 0}.get(mapping.dataflow, a + b)
-    widths = (a, b, accumulator, shifted)
-    idle = max(0, product.cycles * mapping.rows * mapping.cols - done)
-    counts = [Count(name, "mac", result, done, (a, b, accumulator))]
+    """Action counts of active PE-cycles, and of idle ones (filling, draining, unused rows and columns, gated zeros)."""
+    mapping, name, result, useful_macs = product.mapping, array.name, product.result, product.useful_macs
+    left_bits, right_bits, accumulator_bits = product.left.bits, product.right.bits, product.accumulator_bits
+    shifted = {"ws": left_bits, "is": right_bits, "broadcast": 0}.get(mapping.dataflow, left_bits + right_bits)
+    widths = (left_bits, right_bits, accumulator_bits, shifted)
+    idle = max(0, product.cycles * mapping.rows * mapping.cols - useful_macs)
+    counts = [Count(name, "mac", result, useful_macs, (left_bits, right_bits, accumulator_bits))]
     if shifted:
-        counts.append(Count(name, "shift_operand", result, done, (shifted,)))
+        counts.append(Count(name, "shift_operand", result, useful_macs, (shifted,)))
     counts += [
-        Count(name, "shift_psum", result, done, (accumulator,)),
-        Count(name, "clock", result, done, widths),
+        Count(name, "shift_psum", result, useful_macs, (accumulator_bits,)),
+        Count(name, "clock", result, useful_macs, widths),
         Count(name, "idle", result, idle, widths),
     ]
     return tuple(count for count in counts if count.count)

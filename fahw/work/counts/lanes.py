@@ -24,14 +24,14 @@ Operation = tuple[str, int, tuple[int, ...]]
 """(action, count, widths)."""
 
 
-def lanes(array: Array) -> str:
-    """Name of the vector lanes of `array` in records."""
+def component_name(array: Array) -> str:
+    """The name that the vector lanes of `array` have in counts and flows."""
     return f"{array.name}.vector"
 
 
 def operations(array: Array, tensor: Tensor, ops: Iterable[Operation]) -> Traffic:
-    """Vector operations (action, count, widths), each with its share of the clock, and the lane-cycles they take."""
-    name, counts, total = lanes(array), [], 0
+    """Traffic of vector operations (action, count, widths): each with its share of the clock, and their lane-cycles."""
+    name, counts, total = component_name(array), [], 0
     for action, count, widths in ops:
         if count:
             counts += [
@@ -44,7 +44,8 @@ def operations(array: Array, tensor: Tensor, ops: Iterable[Operation]) -> Traffi
 
 
 def rounding(chip: Chip, array: Array, tensor: Tensor, values: int, mode: Rounding, bits: int) -> Traffic:
-    """Bring `values` of `bits` into their format: a shift, and for stochastic rounding an addition of random bits."""
+    """Traffic of bringing `values` of `bits` into their format: a shift, and for stochastic rounding an addition of
+    random bits."""
     ops, drawn = dither(chip, array, tensor, values, mode)
     return operations(array, tensor, [("shift", values, (bits,)), *ops]) + drawn
 
@@ -52,7 +53,10 @@ def rounding(chip: Chip, array: Array, tensor: Tensor, values: int, mode: Roundi
 def dither(
     chip: Chip, array: Array, tensor: Tensor, values: int, mode: Rounding
 ) -> tuple[list[Operation], Traffic]:  # fmt: skip
-    """What stochastic rounding does before it cuts bits off: additions, and the random bits that are added."""
+    """The additions of stochastic rounding, before bits are cut off, and the traffic of the random bits that they add.
+
+    Both are empty under other modes. Raises ConfigError where the chip has no generator.
+    """
     if mode != "stochastic" or chip.precision.is_float:
         return [], Traffic()
     if chip.rounding_generator is None:
@@ -62,9 +66,9 @@ def dither(
     return [("add", values, (drawn,))], random_bits(chip, array, tensor, values, user, drawn)
 
 
-def exponents(site: Site, phase: Phase, tensor: Tensor, values: int, bits: int) -> Traffic:
-    """Where the scale of `tensor` is dynamic, the search for its largest magnitude before it is rounded: `values` of
-    `bits` are compared on their way to memory, wait there, and come back."""
+def exponent_search(site: Site, phase: Phase, tensor: Tensor, values: int, bits: int) -> Traffic:
+    """Traffic of the search for the largest magnitude of `tensor` before it is rounded, where its scale is dynamic:
+    `values` of `bits` are compared on their way to memory, wait there, and come back."""
     if not site.chip.precision.scale.is_dynamic(tensor):
         return Traffic()
     memory, array = site.home(tensor, phase), site.array(phase)
@@ -76,7 +80,8 @@ def exponents(site: Site, phase: Phase, tensor: Tensor, values: int, bits: int) 
 def random_bits(
     chip: Chip, array: Array, tensor: Tensor, values: int, user: str, bits: int = DRAW_BITS
 ) -> Traffic:  # fmt: skip
-    """Random bits for `values` from the chip's rounding generator (each core has one); `user` says what draws them."""
+    """Traffic of `bits` random bits for each of `values` from the chip's rounding generator (each core has one); `user`
+    says what draws them."""
     if not values:
         return Traffic()
     if chip.rounding_generator is None:
@@ -91,7 +96,7 @@ def forward_operations(layers: tuple[Layer, ...], samples: int, bits: int) -> li
     ops: list[Operation] = []
     for layer in layers:
         values, area = samples * layer.outputs, layer.kernel[0] * layer.kernel[1]
-        found: dict[str, list[Operation]] = {
+        by_kind: dict[str, list[Operation]] = {
             "relu": [("compare", values, (bits,))],
             "hardtanh": [("compare", 2 * values, (bits,))],
             "dropout": [("compare", values, (DRAW_BITS,))],
@@ -104,16 +109,16 @@ def forward_operations(layers: tuple[Layer, ...], samples: int, bits: int) -> li
             "maxpool2d": [("compare", values * (area - 1), (bits,))],
             "avgpool2d": [("add", values * (area - 1), (bits,)), ("multiply", values, (bits, bits))],
         }
-        ops += found.get(layer.kind, [])
+        ops += by_kind.get(layer.kind, [])
     return ops
 
 
 def derivative_operations(layers: tuple[Layer, ...], samples: int, bits: int) -> list[Operation]:
-    """Operations of the local derivatives on the way back."""
+    """Operations of the local derivatives of the layers without weights, on `samples` errors of `bits`-wide values."""
     ops: list[Operation] = []
     for layer in layers:
         values = samples * layer.outputs
-        found: dict[str, list[Operation]] = {
+        by_kind: dict[str, list[Operation]] = {
             "relu": [("compare", values, (bits,))],
             "hardtanh": [("compare", values, (bits,))],
             "dropout": [("compare", values, (bits,))],
@@ -125,7 +130,7 @@ def derivative_operations(layers: tuple[Layer, ...], samples: int, bits: int) ->
             "maxpool2d": [("compare", values, (bits,))],
             "avgpool2d": [("multiply", values, (bits, bits))],
         }
-        ops += found.get(layer.kind, [])
+        ops += by_kind.get(layer.kind, [])
     return ops
 
 

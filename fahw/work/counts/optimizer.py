@@ -25,43 +25,48 @@ class OptimizerCosts:
     clips: bool
     shifts: bool
 
-    def words(self, bits: int) -> tuple[int, int]:
-        """How many states a weight has, and the width of each; `bits`: of the optimizer's format."""
+    def state_words(self, bits: int) -> tuple[int, int]:
+        """Number of states that a weight has, and the width of each; `bits` is the width of the optimizer's format."""
         return self.optimizer.states, FLOAT_BITS if self.optimizer.is_float else bits
 
     @property
     def roundings(self) -> int:
-        """Per weight: of every sum with a state, and of the step."""
+        """Number of roundings per weight: one of every sum with a state, one of the step."""
         return self.optimizer.blends + 1
 
-    def operations(self, values: int, gradient: int, state: int, master: int) -> list[Operation]:
-        """For `values` weights, roundings and decay apart; the other arguments are widths."""
-        o = self.optimizer
-        along = {"gradient": gradient, "velocity": state}.get(o.along, gradient)
+    def operations(self, values: int, gradient_bits: int, state_bits: int, master_bits: int) -> list[Operation]:
+        """Vector operations of the update of `values` weights, roundings and decay apart; the other arguments are
+        widths."""
+        optimizer = self.optimizer
+        step_bits = {"gradient": gradient_bits, "velocity": state_bits}.get(optimizer.along, gradient_bits)
         ops: list[Operation] = [
-            ("compare", (o.compares + 2 * self.clips) * values, (gradient,)),
-            ("multiply", o.blends * values, (state, CONSTANT_BITS)),
-            ("accumulate", o.blends * values, (state,)),
-            ("subtract", values, (master,)),
+            ("compare", (optimizer.compares + 2 * self.clips) * values, (gradient_bits,)),
+            ("multiply", optimizer.blends * values, (state_bits, CONSTANT_BITS)),
+            ("accumulate", optimizer.blends * values, (state_bits,)),
+            ("subtract", values, (master_bits,)),
         ]
-        if o.linear:
-            ops.append(("shift", values, (along,)) if self.shifts else ("multiply", values, (along, CONSTANT_BITS)))
-        return ops + [(f"float_{kind}", n * values, (FLOAT_BITS,)) for kind, n in o.float_operations.items()]
+        if optimizer.linear:
+            ops.append(
+                ("shift", values, (step_bits,)) if self.shifts else ("multiply", values, (step_bits, CONSTANT_BITS))
+            )
+        return ops + [
+            (f"float_{kind}", number * values, (FLOAT_BITS,)) for kind, number in optimizer.float_operations.items()
+        ]
 
-    def decay(self, values: int, master: int) -> list[Operation]:
-        """What takes a share off `values` weights, its rounding apart."""
-        return [("multiply", values, (master, CONSTANT_BITS)), ("subtract", values, (master,))]
+    def decay_operations(self, values: int, master_bits: int) -> list[Operation]:
+        """Vector operations of the weight decay of `values` weights, its rounding apart."""
+        return [("multiply", values, (master_bits, CONSTANT_BITS)), ("subtract", values, (master_bits,))]
 
 
 def optimizer_costs(chip: Chip, network: Network, rule: Rule) -> OptimizerCosts:
-    """As the network's recipe says for the rule. On a chip that keeps no velocity momentum is plain SGD.
+    """The optimizer of the network's recipe for the rule. On a chip that keeps no velocity momentum is plain SGD.
 
     Raises ConfigError where the chip has no place for what the optimizer keeps.
     """
     recipe = network.recipe
-    own = recipe.rules.get(rule.name)
-    given = {key: getattr(own, key, None) for key in ("optimizer", "weight_decay", "clip")}
-    name, decay, clip = (getattr(recipe, key) if value is None else value for key, value in given.items())
+    rule_recipe = recipe.rules.get(rule.name)
+    rule_values = {key: getattr(rule_recipe, key, None) for key in ("optimizer", "weight_decay", "clip")}
+    name, decay, clip = (getattr(recipe, key) if value is None else value for key, value in rule_values.items())
     optimizer = OPTIMIZERS[name]
     if optimizer.states and not chip.update_options.momentum:
         if optimizer.states > 1:

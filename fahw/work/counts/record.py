@@ -15,7 +15,7 @@ TaskId = tuple[str, str] | tuple[str, str, int]
 
 
 def task_id(phase: str, layer: str, micro: int = 0) -> TaskId:
-    """Name of a task, unique within a step."""
+    """The id of a task, unique within a step."""
     return (phase, layer, micro) if micro else (phase, layer)
 
 
@@ -75,18 +75,18 @@ class Task:
 
     @property
     def cycles(self) -> int:
-        """Cycles of the computation of all folds."""
+        """Cycles that the computation of all folds takes."""
         return self.folds * self.fold_cycles - self.saved_cycles
 
     @property
     def id(self) -> TaskId:
-        """Unique within a step."""
+        """The task's id, unique within a step."""
         return task_id(self.phase, self.layer, self.micro)
 
 
 @dataclass(frozen=True)
 class Placement:
-    """What one memory must hold for a tensor, and how much of it lies further out because it does not fit."""
+    """Bits of a tensor that one memory must hold, and how many of them lie further out because they do not fit."""
 
     memory: str
     tensor: str
@@ -99,31 +99,31 @@ class Work:
     """One training step of a network under a rule on a chip."""
 
     chip: Chip
-    """With memories of size `fit` at their size."""
+    """The chip, with memories of size `fit` at the size that they were given."""
     tasks: tuple[Task, ...]
     placements: tuple[Placement, ...]
     feedback_bits: int
-    """Stored for the error path."""
+    """Bits stored for the error path."""
     one_time: tuple[Count, ...]
-    """Writing the rule's own feedback weights, once before training."""
+    """Counts of writing the rule's own feedback weights, once before training."""
 
     @property
     def transported_bits(self) -> int:
-        """Payload of weight transport per step."""
+        """Payload of weight transport per step, in bits."""
         return sum(task.payload_bits // task.every for task in self.tasks)
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates per step."""
+        """Number of multiply-accumulates per step, those by zero included."""
         return sum(task.macs for task in self.tasks)
 
 
 def merge_flows(flows: Iterable[Flow]) -> tuple[Flow, ...]:
-    """Flows through the same part added up."""
+    """One flow per part and port: the amounts of those through the same one added up, empty ones left out."""
     merged: dict[str, Flow] = {}
     for flow in flows:
-        old = merged.get(flow.part)
-        amount = flow.amount + (old.amount if old else 0)
+        previous = merged.get(flow.part)
+        amount = flow.amount + (previous.amount if previous else 0)
         if amount:
             merged[flow.part] = Flow(flow.part, amount, flow.per_cycle, flow.latency_cycles)
     return tuple(merged.values())

@@ -9,7 +9,7 @@ from fahw.hardware.array import Array
 from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
 from fahw.hardware.part import Phase, Tensor
-from fahw.work.counts.accesses import Accesses, home, reachable
+from fahw.work.counts.accesses import Accesses, required_memory, wired_memory
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Site:
         return {}
 
     def array(self, phase: Phase) -> Array:
-        """The array that runs `phase`."""
+        """The array that runs `phase`, under its name on this core."""
         if phase not in self._arrays:
             array = self.chip.array_of(phase)
             assert array is not None, phase  # the chip was checked when it was loaded
@@ -42,12 +42,12 @@ class Site:
         """The innermost home of `tensor`, reachable from the array of `phase`. Raises ConfigError with advice."""
         key = tensor, phase
         if key not in self._homes:
-            self._homes[key] = home(self.chip, tensor, self.chip.array_of(phase), phase)
+            self._homes[key] = required_memory(self.chip, tensor, self.chip.array_of(phase), phase)
         return self._homes[key]
 
     def fixed_home(self, phase: Phase) -> Memory:
-        """Where a rule's own feedback weights come from. Raises ConfigError with advice."""
+        """The memory that a rule's own, fixed feedback weights come from. Raises ConfigError with advice."""
         memory = self.chip.fixed_home
         if memory is None:
             return self.home("feedback", phase)
-        return reachable(self.chip, memory, self.chip.array_of(phase), "feedback", phase)
+        return wired_memory(self.chip, memory, self.chip.array_of(phase), "feedback", phase)
