@@ -33,19 +33,19 @@ class ConfigError(Exception):
         super().__init__("\n".join(map(str, self.problems)))
 
 
-def whole(name: str, value: object, low: int, high: int) -> None:
+def check_integer(name: str, value: object, low: int, high: int) -> None:
     """Raise ConfigError unless `value` is a whole number from `low` to `high`."""
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise ConfigError(Problem(name, f"must be a whole number from {low} to {high:,} (got {_short(value)})"))
 
 
-def a_kind(name: str, value: object, kinds: type | tuple[type, ...], what: str) -> None:
+def check_kind(name: str, value: object, kinds: type | tuple[type, ...], what: str) -> None:
     """Raise ConfigError unless `value` is one of `kinds`, which `what` says in words."""
     if not isinstance(value, kinds):
         raise ConfigError(Problem(name, f"must be {what} (got {_short(value)})"))
 
 
-def real(name: str, value: object, low: float, high: float) -> None:
+def check_number(name: str, value: object, low: float, high: float) -> None:
     """Raise ConfigError unless `value` is a number from `low` to `high`."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
         raise ConfigError(Problem(name, f"must be a number from {low:g} to {high:g} (got {_short(value)})"))

@@ -1,7 +1,7 @@
 """The optimizers as values: what each keeps for a weight, what it computes, and how.
 
 An optimizer turns the gradient of a weight into a direction; the weight then moves along it, times the learning rate.
-`direct` says how once, in the operations of a `Unit`, one for each arithmetic: floating point, the chip's integers,
+`direction` says how once, in the operations of a `Unit`, one for each arithmetic: floating point, the chip's integers,
 their emulation, the slow reference. The traffic (`fahw.work`) and the energy (`fahw.technology`) follow from the
 counts. A new optimizer is an entry here.
 """
@@ -39,7 +39,7 @@ class Unit(Protocol):
         """The square root of floating-point numbers."""
 
 
-Direct = Callable[[Unit, Any, list[Any], int], tuple[Any, list[Any]]]
+DirectionFunction = Callable[[Unit, Any, list[Any], int], tuple[Any, list[Any]]]
 """(unit, gradient, states, number of the step from 0) to (direction, new states)."""
 
 
@@ -57,7 +57,7 @@ class Optimizer:
     source: str
     states: int
     along: Along
-    direct: Direct
+    direction: DirectionFunction
     blends: int = 0
     compares: int = 0
     float_operations: Mapping[str, int] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from fahw.config import yamltext
 from fahw.config.validate import Check, Overrides, validate
-from fahw.errors import ConfigError, Problem, a_kind, suggestion
+from fahw.errors import ConfigError, Problem, check_kind, suggestion
 
 Schema = TypeVar("Schema", bound=BaseModel)
 _FOLDERS = {"chip": "hwconfigs", "model": "models", "sweep": "examples"}
@@ -23,9 +23,9 @@ def shipped(folder: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted(root.glob("*.yaml"))}
 
 
-def find(name: str | Path, folder: str, what: str) -> Path:
+def find_file(name: str | Path, folder: str, what: str) -> Path:
     """A path as it is; else the shipped file of that name. Raises ConfigError with a suggestion."""
-    a_kind(what, name, (str, Path), f"the name of a shipped {what} or the path of a file")
+    check_kind(what, name, (str, Path), f"the name of a shipped {what} or the path of a file")
     path, files = Path(name), shipped(folder)
     try:
         if str(name) in files and not path.is_file():

@@ -30,7 +30,7 @@ class _Opaque:
         raise UnknownPart(name)
 
 
-def known(found: Iterator[T]) -> Iterator[T]:
+def until_unknown(found: Iterator[T]) -> Iterator[T]:
     """What a check finds before it needs a part that is not known."""
     try:
         yield from found
@@ -38,7 +38,7 @@ def known(found: Iterator[T]) -> Iterator[T]:
         return
 
 
-def part(value: object, name: str) -> Iterator[Any]:
+def known_part(value: object, name: str) -> Iterator[Any]:
     """The part of `value` called `name`; nothing where it is not known."""
     try:
         yield getattr(value, name)
@@ -46,7 +46,7 @@ def part(value: object, name: str) -> Iterator[Any]:
         return
 
 
-def partial(schema: type[Schema], value: Any, wrong: Collection[Key]) -> Schema:
+def partial_value(schema: type[Schema], value: Any, wrong: Collection[Key]) -> Schema:
     """The value of a mapping that is right but for the keys `wrong` (those with a mistake of their own)."""
     return _model(schema, value, (), frozenset(wrong))
 

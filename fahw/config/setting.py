@@ -18,7 +18,7 @@ class Setting:
     place: str
 
 
-def changed(document: Document, settings: Sequence[tuple[str, Setting]]) -> Document:
+def with_settings(document: Document, settings: Sequence[tuple[str, Setting]]) -> Document:
     """The document with the values put at their dotted keys, and placed there; wrong settings among its problems.
 
     Items of a list are named by their `name` or their number. The document that is given stays as it is.

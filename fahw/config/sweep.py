@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 
 from fahw.config.axes import Axis, RandomAxes, Range, SearchAxes, Value, count_of, values_of
 from fahw.config.condition import ConditionError, parse_condition
-from fahw.config.partial import known
+from fahw.config.partial import until_unknown
 from fahw.config.schema import Frozen
 from fahw.config.yamltext import Key, dotted
 from fahw.errors import Problem, suggestion
@@ -92,11 +92,11 @@ def sweep_problems(sweep: Sweep, place: Callable[[Key], str]) -> Iterator[Proble
     """What the schema cannot see: axes that do not exist, are empty or stand twice, wrong conditions, and more points
     than can be run."""
     for check in (_axes, _settings, _groups, _search, _seeds, _conditions, _points):
-        for key, message in known(check(sweep)):
+        for key, message in until_unknown(check(sweep)):
             yield Problem(place(key), message, dotted(key))
 
 
-def sound(sweep: Sweep) -> Sweep:
+def expandable(sweep: Sweep) -> Sweep:
     """The sweep without what cannot be expanded into points: misnamed axes and settings, those without values, groups
     of different lengths; without any axes where they make too many points."""
     groups = (group for group, sizes in ((g, {len(axis) for axis in g.values()}) for g in sweep.zip) if len(sizes) == 1)

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fahw.config.allowed import Allowed
-from fahw.config.partial import known, partial
-from fahw.config.setting import Setting, changed
+from fahw.config.partial import partial_value, until_unknown
+from fahw.config.setting import Setting, with_settings
 from fahw.config.yamltext import Document, Key, dotted
-from fahw.errors import ConfigError, Problem, a_kind, suggestion
+from fahw.errors import ConfigError, Problem, check_kind, suggestion
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Overrides: TypeAlias = Mapping[str, str | int | float | bool | Sequence[Any] | Mapping[str, Any] | Setting | None]
@@ -51,11 +51,11 @@ def validate(
     if not isinstance(document.value, dict):
         message = "expected keys and values at the top of the file"
         raise ConfigError([*document.problems, Problem(document.place(()), message)])
-    a_kind("overrides", overrides, (Mapping, NoneType), _OVERRIDES)
+    check_kind("overrides", overrides, (Mapping, NoneType), _OVERRIDES)
     settings = [_setting(name, text, prefix) for name, text in (overrides or {}).items()]
-    value, problems = _examined(document, schema, settings, check)
+    value, problems = _validated(document, schema, settings, check)
     if problems or value is None:
-        raise ConfigError(in_order(_blamed(document, schema, settings, check, problems)))
+        raise ConfigError(sorted_by_place(_with_blamed_overrides(document, schema, settings, check, problems)))
     return value
 
 
@@ -71,7 +71,7 @@ def override_pairs(
     for text in texts:
         name, equals, value = text.partition("=")
         prefix, dot, key = name.strip().partition(".")
-        meant = _meant(name.strip(), keys or {}) if equals and prefix not in result else ""
+        meant = _prefix_advice(name.strip(), keys or {}) if equals and prefix not in result else ""
         if meant:
             problems.append(Problem(f"--set {text}", f"keys start with 'chip.' or 'model.'{meant}"))
         elif not equals or not dot or not key:
@@ -90,18 +90,18 @@ def override_pairs(
     return result
 
 
-def _meant(name: str, keys: Mapping[str, Collection[str]]) -> str:
+def _prefix_advice(name: str, keys: Mapping[str, Collection[str]]) -> str:
     """Advice for a key without its prefix, or nothing where no prefix has a key like it."""
     first, dot, rest = name.partition(".")
     for cutoff in (1.0, 0.75):
-        found = [(prefix, get_close_matches(first, known, 1, cutoff)) for prefix, known in keys.items()]
+        found = [(prefix, get_close_matches(first, known_keys, 1, cutoff)) for prefix, known_keys in keys.items()]
         meant = [f"'{prefix}.{near[0]}{dot}{rest}'" for prefix, near in found if near]
         if meant:
             return f" (did you mean {' or '.join(meant)}?)"
     return ""
 
 
-def in_order(problems: Iterable[Problem]) -> list[Problem]:
+def sorted_by_place(problems: Iterable[Problem]) -> list[Problem]:
     """Each problem once, in the order of the file; those without a line first."""
     return sorted(dict.fromkeys(problems), key=lambda problem: _line_col(problem.place))
 
@@ -113,13 +113,13 @@ def _line_col(place: str) -> tuple[int, int]:
 
 
 def _setting(name: str, given: object, prefix: str) -> tuple[str, Setting]:
-    a_kind("overrides", name, str, _OVERRIDES)
+    check_kind("overrides", name, str, _OVERRIDES)
     if isinstance(given, Setting):
         return name, given
     try:
         text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False, default=_whole)
     except (TypeError, ValueError, RecursionError):
-        a_kind(name, given, (), _VALUES)
+        check_kind(name, given, (), _VALUES)
         raise
     return name, Setting(text, f"--set {prefix}.{name}={text}" if prefix else f"--set {name}={text}")
 
@@ -131,27 +131,27 @@ def _whole(value: object) -> int:
     return int(value)
 
 
-def _examined(
+def _validated(
     document: Document, schema: type[Schema], settings: list[tuple[str, Setting]], check: Check[Schema]
 ) -> tuple[Schema | None, list[Problem]]:
     """The value if the schema takes it, and what is wrong."""
-    document = changed(document, settings)
+    document = with_settings(document, settings)
     problems = list(document.problems)
     plain = _tuples(document.value)
     try:
         value = schema.model_validate(plain)
     except ValidationError as error:
         details = [(_real_key(plain, detail), detail) for detail in error.errors()]
-        kept = _worth_saying(schema, plain, details)
+        kept = _without_consequences(schema, plain, details)
         told = {problem.key for problem in problems if problem.key} | {problem.place for problem in problems}
         found = [_problem(document, schema, plain, key, detail) for key, detail in kept]
         problems += [problem for problem in found if problem.key not in told and problem.place not in told]
-        rest = partial(schema, plain, {key for key, _ in kept})
-        return None, [*problems, *known(check(rest, document.place))]
+        rest = partial_value(schema, plain, {key for key, _ in kept})
+        return None, [*problems, *until_unknown(check(rest, document.place))]
     return value, [*problems, *check(value, document.place)]
 
 
-def _blamed(
+def _with_blamed_overrides(
     document: Document, schema: type[Schema], settings: list[tuple[str, Setting]], check: Check[Schema],
     problems: list[Problem],
 ) -> Iterator[Problem]:  # fmt: skip
@@ -160,7 +160,7 @@ def _blamed(
 
     def without(left_out: int | None) -> set[Problem]:
         rest = [] if left_out is None else settings[:left_out] + settings[left_out + 1 :]
-        return set(_examined(document, schema, rest, check)[1])
+        return set(_validated(document, schema, rest, check)[1])
 
     elsewhere = [problem for problem in problems if not problem.place.startswith(tuple(places))] if places else []
     own = without(None) if elsewhere else set()
@@ -176,7 +176,7 @@ def _blamed(
 Located: TypeAlias = tuple[Key, ErrorDetails]
 
 
-def _worth_saying(schema: type[BaseModel], value: Any, details: list[Located]) -> list[Located]:
+def _without_consequences(schema: type[BaseModel], value: Any, details: list[Located]) -> list[Located]:
     """Without what only follows from another mistake: a list short of its wrong items, and all but one of the
     complaints that the alternatives of a value make, where one sentence says what can stand there."""
     kept: list[Located] = []

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fahw.datasets.catalogue import DATASETS, Entry, RemoteFile
+from fahw.datasets.catalogue import DATASETS, DatasetEntry, RemoteFile
 from fahw.datasets.cifar import find_batches, read_batches
 from fahw.datasets.fetch import is_right
 from fahw.datasets.idx import read_idx
@@ -68,7 +68,7 @@ class Dataset:
         return digest.hexdigest()
 
 
-def load(name: str, data_dir: Path | None = None, image_size: tuple[int, int] | None = None) -> Dataset:
+def load_dataset(name: str, data_dir: Path | None = None, image_size: tuple[int, int] | None = None) -> Dataset:
     """The data set `name`: a key of `DATASETS`, read from `data_folder(data_dir)` unless it ships with fahw, or the
     path of an .npz file, of a folder of images or of CIFAR-10's batches (also relative to that folder).
 
@@ -123,7 +123,7 @@ def _load_path(name: str, path: Path, image_size: tuple[int, int] | None) -> Dat
     return Dataset(name, *train, *test, classes, 255)
 
 
-def _load_cifar(known: Entry, root: Path) -> Dataset:
+def _load_cifar(known: DatasetEntry, root: Path) -> Dataset:
     for folder in (root / known.name, root):
         if batches := find_batches(folder):
             return _cifar(known.name, batches)
@@ -138,7 +138,7 @@ def _cifar(name: str, batches: list[Path]) -> Dataset:
     return Dataset(name, *train, *test, known.classes, known.maximum)
 
 
-def _load_digits(known: Entry, root: Path) -> Dataset:
+def _load_digits(known: DatasetEntry, root: Path) -> Dataset:
     """The bundled digits. Sorted by class, every fifth image is for testing: 360, each class in proportion."""
     packed = (resources.files("fahw") / "data" / "digits.csv.gz").read_bytes()
     _, _, body = gzip.decompress(packed).decode("ascii").partition("\n")
@@ -149,7 +149,7 @@ def _load_digits(known: Entry, root: Path) -> Dataset:
     return Dataset(known.name, images[~test], labels[~test], images[test], labels[test], known.classes, known.maximum)
 
 
-def _load_idx(known: Entry, root: Path) -> Dataset:
+def _load_idx(known: DatasetEntry, root: Path) -> Dataset:
     advice = f"run 'fahw data fetch {known.name}', or give the folder that holds the files (--data-dir or FAHW_DATA)"
     paths = _find_all(known, root, advice)
     _refuse_other_set(known, paths[1], known.files[1])
@@ -158,7 +158,7 @@ def _load_idx(known: Entry, root: Path) -> Dataset:
     return Dataset(known.name, *train, *test, known.classes, known.maximum)
 
 
-def _find_all(known: Entry, root: Path, advice: str) -> list[Path]:
+def _find_all(known: DatasetEntry, root: Path, advice: str) -> list[Path]:
     """The set's files, all from one folder: the sets of the MNIST family use the same file names."""
     searched = [root / known.name, root]
     for folder in searched:
@@ -178,7 +178,7 @@ def _find(folder: Path, file: RemoteFile) -> Path | None:
     return next((folder / name for name in (file.name, bare, dotted) if (folder / name).is_file()), None)
 
 
-def _refuse_other_set(known: Entry, path: Path, file: RemoteFile) -> None:
+def _refuse_other_set(known: DatasetEntry, path: Path, file: RemoteFile) -> None:
     """Fashion-MNIST's files are named as MNIST's are: a mix-up would go unnoticed, so the small file is recognised."""
     for other in DATASETS.values():
         for theirs in other.files:
@@ -188,7 +188,9 @@ def _refuse_other_set(known: Entry, path: Path, file: RemoteFile) -> None:
                 )
 
 
-def _read_part(known: Entry, images: Path, labels: Path, advice: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _read_part(
+    known: DatasetEntry, images: Path, labels: Path, advice: str
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     pixels = read_idx(images, known.shape[1:], advice)
     classes = read_idx(labels, (), advice)
     if len(pixels) != len(classes):

@@ -21,7 +21,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from fahw.datasets.catalogue import Entry, RemoteFile, entry
+from fahw.datasets.catalogue import DatasetEntry, RemoteFile, dataset_entry
 from fahw.datasets.idx import open_packed
 from fahw.errors import ConfigError, Problem
 from fahw.files import write_bytes
@@ -53,7 +53,7 @@ def fetch(name: str, dest: Path, *, base_url: str | None = None, on_progress: Pr
     they are; an archive's come after it. Raises ConfigError for an unknown name, a server that does not answer or lacks
     the file, a wrong checksum and a folder that cannot be written.
     """
-    known = entry(name)
+    known = dataset_entry(name)
     folder = Path(dest).expanduser() / known.name
     urls = known.urls if base_url is None else (base_url,)
     for url in urls:
@@ -201,7 +201,7 @@ def _read(response: HTTPResponse) -> bytes:
         raise _BrokenError(f"the connection broke ({error}); another try goes on from there") from error
 
 
-def _unpack(known: Entry, archive: Path) -> list[Path]:
+def _unpack(known: DatasetEntry, archive: Path) -> list[Path]:
     """The archive's files that fahw reads, each whole or absent; those that are here stay."""
     targets = {member: archive.parent / member for member in known.members}
     todo = {member: path for member, path in targets.items() if not path.is_file()}

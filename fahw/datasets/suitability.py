@@ -14,7 +14,7 @@ from fahw.network.graph import Network
 _KEY: Key = ("recipe", "data")
 
 
-def misfits(network: Network, name: str, shape: tuple[int, ...], classes: int) -> Iterator[str]:
+def size_mismatches(network: Network, name: str, shape: tuple[int, ...], classes: int) -> Iterator[str]:
     """What of images of this shape and their classes does not fit the network's input and outputs."""
     if prod(network.input_shape) != prod(shape):
         yield f"takes inputs of shape {network.input_shape}, images of '{name}' have {shape}"
@@ -38,13 +38,13 @@ def data_problems(document: Document, network: Network | None) -> Iterator[Probl
     if name is None:
         return
     if name in DATASETS and network is not None:
-        for message in misfits(network, name, DATASETS[name].shape, DATASETS[name].classes):
+        for message in size_mismatches(network, name, DATASETS[name].shape, DATASETS[name].classes):
             yield Problem(document.place(_KEY), f"{network.name} {message}", dotted(_KEY))
-    elif absent(name) and suggestion(name, DATASETS):
-        yield Problem(document.place(_KEY), absent(name), dotted(_KEY))
+    elif missing_data_reason(name) and suggestion(name, DATASETS):
+        yield Problem(document.place(_KEY), missing_data_reason(name), dotted(_KEY))
 
 
-def absent(name: str) -> str:
+def missing_data_reason(name: str) -> str:
     """Why there is no data set of this name here; nothing where there is one."""
     try:
         check_name(name)

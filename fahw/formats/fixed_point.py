@@ -63,17 +63,17 @@ def nearest_log2(x: float) -> int:
     return exponent if mantissa * mantissa >= 0.5 else exponent - 1
 
 
-def frac(bits: int, largest: float) -> int:
+def fraction_bits(bits: int, largest: float) -> int:
     """Fraction bits of a format that holds magnitudes up to `largest`; one bit stands for a quarter of it."""
     return (2 if bits == 1 else bits - 1) - ceil_log2(largest)
 
 
-def frac_of(form: Number, largest: float) -> int:
+def format_fraction_bits(form: Number, largest: float) -> int:
     """`frac`; ternary words stand for what one bit does."""
-    return frac(1 if one_magnitude(form) else form.bits, largest)
+    return fraction_bits(1 if has_one_magnitude(form) else form.bits, largest)
 
 
-def one_magnitude(form: Number) -> bool:
+def has_one_magnitude(form: Number) -> bool:
     """Whether all that the format holds is +-1, and perhaps 0."""
     return isinstance(form, Fixed) and form.lowest == -1
 

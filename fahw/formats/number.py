@@ -88,14 +88,14 @@ TERNARY = Fixed(2, -1, 1)
 
 
 @cache
-def fixed(bits: int) -> Fixed:
+def fixed_format(bits: int) -> Fixed:
     """Two's complement of `bits` bits."""
     return Fixed(1, -1, 1) if bits == 1 else Fixed(bits, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
 
 
 @cache
-def number(width: int | str) -> Number:
+def number_format(width: int | str) -> Number:
     """The format that stands in a file as a width or a name."""
     if isinstance(width, int):
-        return fixed(width)
-    return {"binary": fixed(1), "ternary": TERNARY}.get(width) or FLOATS[width]
+        return fixed_format(width)
+    return {"binary": fixed_format(1), "ternary": TERNARY}.get(width) or FLOATS[width]

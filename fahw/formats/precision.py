@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from fahw.config.schema import Frozen
-from fahw.formats.number import FixedName, Float, FloatName, Number, number
+from fahw.formats.number import FixedName, Float, FloatName, Number, number_format
 
 Width = Annotated[
     Annotated[int, Field(ge=1, le=16)] | FixedName | FloatName,
@@ -93,7 +93,7 @@ class Precision(Frozen):
 
     def number(self, tensor: str) -> Number:
         """The format of `tensor`."""
-        return number(getattr(self, tensor))
+        return number_format(getattr(self, tensor))
 
     def bits(self, tensor: str) -> int:
         """Stored width of one value of `tensor`, bits."""

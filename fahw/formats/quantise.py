@@ -49,7 +49,7 @@ def noise(random: Lfsr, shape: torch.Size, bits: int, device: torch.device = _CP
     return Noise(torch.from_numpy(words >> ((8 if bits <= 8 else 16) - bits)).view(shape).to(device), bits)
 
 
-def draws(form: Number, mode: Rounding) -> bool:
+def needs_noise(form: Number, mode: Rounding) -> bool:
     """Whether rounding into a format takes random bits: not into one bit, nor into fp32."""
     return mode == "stochastic" and (form.bits > 1 if isinstance(form, Fixed) else form.name != "fp32")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from fahw.config.partial import known, part
+from fahw.config.partial import known_part, until_unknown
 from fahw.config.yamltext import Key, dotted
 from fahw.errors import Problem, suggestion
 from fahw.hardware.array import Array
@@ -51,17 +51,19 @@ def strict_problems(chip: Chip, place: Callable[[Key], str]) -> Iterator[Problem
 
 def _problems(chip: Chip, place: Callable[[Key], str], checks: Iterable[Callable[[Chip], Found]]) -> Iterator[Problem]:
     for check in checks:
-        for key, message in known(check(chip)):
+        for key, message in until_unknown(check(chip)):
             yield Problem(place(key), message, dotted(key))
 
 
 def taken_names(chip: Chip) -> Found:
     """Parts share one space of names, with the parts that every chip has."""
     groups = ("arrays", "memories", "links")
-    items = [(group, index, item) for group in groups for all_ in part(chip, group) for index, item in enumerate(all_)]
+    items = [
+        (group, index, item) for group in groups for all_ in known_part(chip, group) for index, item in enumerate(all_)
+    ]
     seen = dict.fromkeys(("dram", "clock", "io", *GENERATORS), "a part that every chip has")
     for group, index, item in items:
-        for name in part(item, "name"):
+        for name in known_part(item, "name"):
             if name in seen:
                 yield (group, index, "name"), f"the name '{name}' is taken (by {seen[name]})"
             seen[name] = f"{group}.{index}"
@@ -70,12 +72,12 @@ def taken_names(chip: Chip) -> Found:
 def unknown_memories(chip: Chip) -> Found:
     """Arrays are wired to memories, links lead from a memory to another."""
     names = [memory.name for memory in chip.memories]
-    for arrays in part(chip, "arrays"):
+    for arrays in known_part(chip, "arrays"):
         for index, array in enumerate(arrays):
-            yield from known(_unknown_wires(index, array, names))
-    for links in part(chip, "links"):
+            yield from until_unknown(_unknown_wires(index, array, names))
+    for links in known_part(chip, "links"):
         for index, link in enumerate(links):
-            yield from known(_dead_ends(index, link, names))
+            yield from until_unknown(_dead_ends(index, link, names))
 
 
 def _unknown_wires(index: int, array: Array, names: list[str]) -> Found:
@@ -87,7 +89,7 @@ def _unknown_wires(index: int, array: Array, names: list[str]) -> Found:
 
 def _dead_ends(index: int, link: Link, names: list[str]) -> Found:
     for end, field in (("from", "from_"), ("to", "to")):
-        for name in part(link, field):
+        for name in known_part(link, field):
             if name not in names:
                 message = f"the link leads nowhere: no memory '{name}'{suggestion(name, names)}"
                 yield ("links", index, end), f"{message}; known: {', '.join(names)}"
@@ -121,7 +123,7 @@ def twice_held(chip: Chip) -> Found:
     """A memory holds a tensor once, an array is wired to a memory once."""
     for group, field in (("memories", "holds"), ("arrays", "memories")):
         for index, item in enumerate(getattr(chip, group)):
-            for names in part(item, field):
+            for names in known_part(item, field):
                 for position, name in enumerate(names):
                     if name in names[:position]:
                         yield (group, index, field, position), f"{name} is listed twice"
@@ -130,7 +132,7 @@ def twice_held(chip: Chip) -> Found:
 def phases(chip: Chip) -> Found:
     """Each phase but transport has one array that runs it."""
     for phase in PHASES[:4]:
-        yield from known(_phase(chip, phase))
+        yield from until_unknown(_phase(chip, phase))
 
 
 def _phase(chip: Chip, phase: Phase) -> Found:
@@ -146,7 +148,7 @@ def wires(chip: Chip) -> Found:
     for phase, tensors in REACHED.items():
         running = [i for i, array in enumerate(chip.arrays) if getattr(array.phases, phase) is not None]
         if len(running) == 1 and names.issuperset(chip.arrays[running[0]].memories):
-            yield from known(_wires(chip, running[0], phase, tensors))
+            yield from until_unknown(_wires(chip, running[0], phase, tensors))
 
 
 def _wires(chip: Chip, index: int, phase: Phase, tensors: tuple[Tensor, ...]) -> Found:
@@ -173,7 +175,7 @@ def feedback_wires(chip: Chip) -> Found:
 def banks(chip: Chip) -> Found:
     """A bank is at most its memory."""
     for index, memory in enumerate(chip.memories):
-        yield from known(_bank(index, memory))
+        yield from until_unknown(_bank(index, memory))
 
 
 def _bank(index: int, memory: Memory) -> Found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from fahw.errors import ConfigError, Problem
-from fahw.layers.layer import IMAGES, ROWS, Kind, Layer, Pair, Shape, spatial
+from fahw.layers.layer import IMAGES, ROWS, Kind, Layer, Pair, Shape, output_size
 from fahw.layers.schema import Conv2dSpec, DropoutSpec, LayerSpec, LinearSpec, PoolSpec, ShortcutSpec
 
 
@@ -103,7 +103,7 @@ def _shortcut(spec: ShortcutSpec, name: str, shape: Shape, sources: tuple[str, .
 
 def _sizes(kind: str, shape: Shape, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair = (1, 1)) -> Shape:
     axes = zip(shape[1:], kernel, stride, padding, dilation, strict=True)
-    sizes = tuple(spatial(*axis) for axis in axes)
+    sizes = tuple(output_size(*axis) for axis in axes)
     if min(sizes) < 1:
         spread = f" and dilation {list(dilation)}" if dilation != (1, 1) else ""
         raise _Misfit(f"{kind} with kernel {list(kernel)}{spread} does not fit its input of {list(shape)}")

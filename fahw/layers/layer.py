@@ -116,6 +116,6 @@ class Layer:
         return sqrt(2 / sum(self.fans))
 
 
-def spatial(in_size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
+def output_size(in_size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
     """Output size of a convolution or pooling along one axis."""
     return (in_size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1

@@ -68,17 +68,16 @@ def error_path(network: Network, rule: Rule) -> ErrorPath:
     return ErrorPath(roles, frozenset(wants), tapped)
 
 
-def untrainable(network: Network) -> None:
+def check_trainable(network: Network) -> None:
     """Raise ConfigError where a batch norm lies below all layers with weights: no error goes there."""
     names = [layer.name for layer in network.layers if layer.kind in NORMS and layer.name not in network.wants_error]
     if names:
-        message = (
-            f"no error reaches the batch norms before the first weighted layer ({few_layers(names)}): leave them out"
-        )
+        layers = describe_layers(names)
+        message = f"no error reaches the batch norms before the first weighted layer ({layers}): leave them out"
         raise ConfigError(Problem(network.name, message))
 
 
-def few_layers(names: list[str]) -> str:
+def describe_layers(names: list[str]) -> str:
     """The names of some layers in a few words."""
     shown = ", ".join(f"'{name}'" for name in names[:3])
     return f"layers {shown} and {len(names) - 3} more" if len(names) > 3 else f"layer{'s'[: len(names) - 1]} {shown}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fahw.config.files import find, load_file
+from fahw.config.files import find_file, load_file
 from fahw.config.partial import UnknownPart
 from fahw.config.validate import Check, Overrides, Place
 from fahw.errors import ConfigError, Problem, suggestion
@@ -20,7 +20,7 @@ from fahw.network.recipe import Recipe, RuleTuning
 
 def load_model_file(name: str | Path, overrides: Overrides | None, check: Check[Model]) -> Model:
     """The model that a YAML file describes, layers as written. Raises ConfigError with every problem, `check`'s too."""
-    return load_file(find(name, "models", "model"), Model, overrides, check)
+    return load_file(find_file(name, "models", "model"), Model, overrides, check)
 
 
 _TAKEN = (INPUT, "loss")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from fahw.errors import ConfigError, Problem, suggestion, whole
+from fahw.errors import ConfigError, Problem, check_integer, suggestion
 from fahw.layers.layer import Layer
 from fahw.network.graph import Network
 
@@ -37,7 +37,7 @@ def gemms(network: Network, phase: str, batch_size: int) -> tuple[Gemm, ...]:
     a batch size below one.
     """
     _one_of("phase", phase, PHASES)
-    whole("batch_size", batch_size, 1, 10_000_000)
+    check_integer("batch_size", batch_size, 1, 10_000_000)
     layers = network.weighted[1:] if phase == "error" else network.weighted
     return tuple(gemm for layer in layers for gemm in _of_layer(layer, phase, batch_size))
 

@@ -9,7 +9,7 @@ from fahw.formats.fixed_point import RANDOM_BITS
 from fahw.formats.precision import TENSORS
 from fahw.hardware.chip import Chip
 from fahw.layers.layer import INPUT
-from fahw.network.error_path import few_layers
+from fahw.network.error_path import describe_layers
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
 from fahw.optimizers import OPTIMIZERS
@@ -74,5 +74,5 @@ def check_layers(network: Network) -> None:
             found.setdefault(reason, []).append(layer.name)
         before = layer.name
     if found:
-        problems = ", ".join(f"{reason} ({few_layers(names)})" for reason, names in found.items())
+        problems = ", ".join(f"{reason} ({describe_layers(names)})" for reason, names in found.items())
         raise ConfigError(Problem(network.name, f"the export of vectors cannot take {problems} yet"))

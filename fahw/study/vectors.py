@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fahw.chip.cost import get_rule
-from fahw.datasets.dataset import Dataset, load
-from fahw.errors import ConfigError, Problem, a_kind, whole
+from fahw.datasets.dataset import Dataset, load_dataset
+from fahw.errors import ConfigError, Problem, check_integer, check_kind
 from fahw.files import write_text
 from fahw.formats.fixed_point import MU_BITS, Format
 from fahw.formats.lookup_tables import EXP_BITS, exp_table, tanh_table
@@ -119,10 +119,12 @@ def export_vectors(
     A folder of vectors that is there is replaced. Raises ConfigError for unknown names, float formats, more steps than
     the recipe has, and a folder that holds something else or cannot be written.
     """
-    a_kind("out", out, (str, Path), "the path of a folder")
+    check_kind("out", out, (str, Path), "the path of a folder")
     chip = chip if isinstance(chip, Chip) else load_chip(chip)
     network = network if isinstance(network, Network) else load_model(network)
-    all_of([lambda: check_fixed_point(chip), lambda: whole("steps", steps, 1, _MOST_STEPS), lambda: get_rule(rule)])
+    all_of(
+        [lambda: check_fixed_point(chip), lambda: check_integer("steps", steps, 1, _MOST_STEPS), lambda: get_rule(rule)]
+    )
     network = replace(network, recipe=with_overrides(network.recipe, data=data, batch_size=batch_size))
     check_layers(network)
     job = make_job(network, rule, chip, data=None, epochs=None, seed=seed, data_dir=data_dir)
@@ -177,7 +179,7 @@ class _Run:
             self._write_constants(number, rate)
 
     def _dataset(self) -> Dataset:
-        return load(self._job.data, self._job.data_dir, self._setup.recipe.image_size)
+        return load_dataset(self._job.data, self._job.data_dir, self._setup.recipe.image_size)
 
     def _write(self, image: _Image) -> None:
         text = image.text()

@@ -21,7 +21,7 @@ from fahw.datasets.images import Pixels
 from fahw.formats.fixed_point import MU_BITS, rate_constant
 from fahw.formats.number import Fixed, Float, Number
 from fahw.formats.precision import Precision, Rounding, RoundingModes
-from fahw.formats.quantise import Noise, draws, emulation_dtype, noise, quantise, shared_unit
+from fahw.formats.quantise import Noise, emulation_dtype, needs_noise, noise, quantise, shared_unit
 from fahw.layers.layer import INPUT, NORMS, Layer
 from fahw.learn.arithmetic.floating import Floating, initial_weights, norm_parameters
 from fahw.learn.arithmetic.optimizer import Descent, Real
@@ -194,7 +194,7 @@ class Emulated(Floating):
             most = float(self._into("gradient", clip, fracs[0]))
             g = g.clamp(-most, most)
         unit = _Rounding(self, moved, fracs[1])
-        direction, new = descent.optimizer.direct(unit, g, moved.states, step)
+        direction, new = descent.optimizer.direction(unit, g, moved.states, step)
         for state, value in zip(moved.states, new, strict=True):
             state.copy_(value)
         if descent.weight_decay and not moved.is_bias:
@@ -273,7 +273,7 @@ class Emulated(Floating):
         return rounded
 
     def _noise(self, x: Tensor, form: Number, mode: Rounding) -> Noise | None:
-        return noise(self._lfsr, x.shape, self._modes.random_bits, x.device) if draws(form, mode) else None
+        return noise(self._lfsr, x.shape, self._modes.random_bits, x.device) if needs_noise(form, mode) else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,7 +38,7 @@ from fahw.formats.fixed_point import (
     wrap_,
 )
 from fahw.formats.lookup_tables import pixel_table  # fmt: skip
-from fahw.formats.number import fixed
+from fahw.formats.number import fixed_format
 from fahw.formats.precision import Precision, Rounding, RoundingModes
 from fahw.formats.quantise import Noise
 from fahw.layers.layer import NORMS, Layer
@@ -372,7 +372,7 @@ class Integer:
             random = random_bytes(self._random, acc.numel(), acc.device)
         words = requantise_(acc, shift, into.bits, mode, random).to(word_dtype(into.bits))
         if exact is not None and self._tally and place:
-            self._tally.rounded(*place, exact, words, fixed(into.bits))
+            self._tally.rounded(*place, exact, words, fixed_format(into.bits))
         return words
 
     def _average(self, layer: Layer, sums: Tensor, bits: int) -> Tensor:

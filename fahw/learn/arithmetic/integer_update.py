@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fahw.formats.fixed_point import MU_BITS, RANDOM_BITS, draws_random, random_bytes, round_, saturate_, word_dtype
-from fahw.formats.number import fixed
+from fahw.formats.number import fixed_format
 from fahw.formats.precision import RoundingModes
 from fahw.learn.arithmetic.optimizer import Descent, clip_word, root
 from fahw.learn.arithmetic.update_constants import Constants, Formats, constants, formats_of, gradient_unit, shared
@@ -174,7 +174,7 @@ class Update:
         if self.descent.optimizer.blends and self._align < 0:
             g.mul_(2.0**self._align).floor_()
         states = [x for x in (block.velocity, block.square) if x is not None][: self.descent.optimizer.states]
-        found, new = self.descent.optimizer.direct(_Words(self, block, plan, iter(noise)), g, states, step)
+        found, new = self.descent.optimizer.direction(_Words(self, block, plan, iter(noise)), g, states, step)
         for state, value in zip(states, new, strict=True):
             if value is not state:
                 state.copy_(value)
@@ -218,7 +218,7 @@ class Update:
     def _watch(self, tally: Tally, block: _Block, x: Tensor) -> None:
         """Changes in units of the master, before they are rounded."""
         for piece in block.pieces:
-            units, form = x[piece.place].double(), fixed(self._bits[2])
+            units, form = x[piece.place].double(), fixed_format(self._bits[2])
             still = in_vain(units, self._modes.update, RANDOM_BITS)
             moved = block.master[piece.place].double() - units
             tally.changed(piece.layer, "bias" if piece.is_bias else "master", moved, form, 1.0, still)

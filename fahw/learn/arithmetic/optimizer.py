@@ -60,7 +60,7 @@ class Descent:
         """In floating point; the states follow in place."""
         if self.clip is not None:
             gradient = gradient.clamp(-self.clip * self.batch_size, self.clip * self.batch_size)
-        found, new = self.optimizer.direct(Real(self), gradient, states, step)
+        found, new = self.optimizer.direction(Real(self), gradient, states, step)
         for state, value in zip(states, new, strict=True):
             if value is not state:
                 state.copy_(value)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fahw.formats.number import Float, Number, fixed
+from fahw.formats.number import Float, Number, fixed_format
 from fahw.formats.precision import Rounding
 from fahw.formats.quantise import losses
 from fahw.learn.state.parameters import Gradient, Parameters
@@ -96,7 +96,7 @@ def stored_at_ends(parameters: list[Parameters], bits: dict[str, int]) -> dict[s
         "master": [p.master.flatten() for p in parameters],
         "optimizer": [p.velocity.flatten() for p in parameters],
     }
-    wide = {kind: (torch.cat(stored[kind]), fixed(width)) for kind, width in bits.items() if width > 1}
+    wide = {kind: (torch.cat(stored[kind]), fixed_format(width)) for kind, width in bits.items() if width > 1}
     return {kind: float(at_ends(words, form, 1.0).double().mean()) for kind, (words, form) in wide.items()}
 
 
@@ -118,13 +118,13 @@ def note_update(
     for layer, p in parameters.items():
         s, g = scales[layer], gradients[layer]
         exact = p.master * 2.0 ** (s.weight.frac - s.master.frac)
-        tally.rounded(layer, "weight", exact, p.weight, fixed(s.weight.bits))
+        tally.rounded(layer, "weight", exact, p.weight, fixed_format(s.weight.bits))
         sums = [("gradient", g.weight, s.gradient, s.gradient_shift)]
         if g.bias is not None:
             sums.append(("bias_gradient", g.bias, s.bias_gradient, s.bias_gradient_shift))
         for name, acc, form, shift in sums:
             exact = acc.double() * 2.0**-shift
-            tally.rounded(layer, name, exact, exact.round(), fixed(form.bits))
+            tally.rounded(layer, name, exact, exact.round(), fixed_format(form.bits))
         for name, state in (("velocity", p.velocity), ("bias_velocity", p.bias_velocity)) if states else ():
             if state is not None:
-                tally.stored(layer, name, state, fixed(s.velocity.bits))
+                tally.stored(layer, name, state, fixed_format(s.velocity.bits))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod, sqrt
 
-from fahw.formats.fixed_point import Format, ceil_log2, frac_of, nearest_log2, one_magnitude
+from fahw.formats.fixed_point import Format, ceil_log2, format_fraction_bits, has_one_magnitude, nearest_log2
 from fahw.formats.number import TERNARY, Number
 from fahw.formats.precision import Precision
 from fahw.layers.layer import INPUT, Layer
@@ -67,7 +67,7 @@ def value_fracs(network: Network, precision: Precision, scales: dict[str, Scales
 def _value_fracs(network: Network, form: Number, output_frac: Callable[[Layer, int], int]) -> dict[str, int]:
     """tanh and sigmoid have all their bits behind the point, an add has the fewest of what it adds; the others keep
     what they read. `output_frac`: of a weighted layer, given its input's."""
-    whole = 0 if one_magnitude(form) else form.bits - 1
+    whole = 0 if has_one_magnitude(form) else form.bits - 1
     fracs = {INPUT: whole}
     for layer in network.layers:
         read = [fracs[source] for source in layer.sources]
@@ -84,17 +84,17 @@ def _layer_scales(
 ) -> Scales:  # fmt: skip
     ranges, bits, number = tuning.ranges_of(layer.name), precision.bits, precision.number
     largest = ranges.weight_headroom * layer.xavier_bound
-    wide = frac_of(number("weight"), largest)
+    wide = format_fraction_bits(number("weight"), largest)
     weight = Format(bits("weight"), wide)
-    if one_magnitude(number("weight")):
+    if has_one_magnitude(number("weight")):
         weight = Format(bits("weight"), -nearest_log2(layer.xavier_std))
-    activation = frac_of(number("activation"), ranges.activation)
-    logit_bits = activation - frac_of(number("activation"), ranges.activation * ranges.logit_headroom)
+    activation = format_fraction_bits(number("activation"), ranges.activation)
+    logit_bits = activation - format_fraction_bits(number("activation"), ranges.activation * ranges.logit_headroom)
     given = precision.scale.given
     weight = replace(weight, frac=given("weight", weight.frac))
-    master = frac_of(number("master"), largest) + given("weight", wide) - wide
+    master = format_fraction_bits(number("master"), largest) + given("weight", wide) - wide
     inputs = Format(bits("activation"), input_frac)
-    error = Format(bits("error"), given("error", frac_of(number("error"), ranges.error)))
+    error = Format(bits("error"), given("error", format_fraction_bits(number("error"), ranges.error)))
     delta = Format(bits("error"), 0 if number("error") == TERNARY else bits("error") - 1) if last else error
     shift, bias_shift = gradient_shifts(precision, batch_size * layer.positions)
     gradient = Format(bits("gradient"), delta.frac + inputs.frac - shift)
@@ -104,7 +104,7 @@ def _layer_scales(
         input=inputs,
         weight=weight,
         master=Format(bits("master"), master),
-        bias=Format(bits("master"), frac_of(number("master"), BIAS_RANGE)),
+        bias=Format(bits("master"), format_fraction_bits(number("master"), BIAS_RANGE)),
         output=Format(bits("activation"), given("activation", activation) - (logit_bits if last else 0)),
         delta=delta,
         error=error,
@@ -138,7 +138,7 @@ def feedback_format(
 ) -> Format:
     """Format of the words that send the error to the layer's input. Own words of 4 bits and fewer are odd integers
     up to 2^bits - 1, so as integers they are a bit wider; ternary ones have the unit of one bit."""
-    bits, single = precision.bits("feedback"), one_magnitude(precision.number("feedback"))
+    bits, single = precision.bits("feedback"), has_one_magnitude(precision.number("feedback"))
     if rule.magnitude == "weight" and not single:
         return Format(bits, precision.scale.given("feedback", weight.frac - (weight.bits - bits)))
     if rule.magnitude in ("weight", "constant"):
