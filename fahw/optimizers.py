@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-Along = Literal["gradient", "velocity", "sign", "real"]
+DirectionFormat = Literal["gradient", "velocity", "sign", "real"]
 
 FLOAT_BITS = 32
-"""Width of what a unit in floating point keeps."""
+"""Width of a state that an update unit in floating point keeps."""
 ADAM_EPS = 1e-8
 """Added to the root in Adam's denominator, as in PyTorch."""
 
@@ -27,10 +27,10 @@ class Unit(Protocol):
     second_moment: float
 
     def blend(self, state: Any, gradient: Any, keep: bool = False) -> Any:
-        """momentum * state + gradient, rounded into the state's format; `keep`: the state itself must stay."""
+        """momentum * state + gradient, rounded into the state's format; `keep`: `state` must not be overwritten."""
 
     def sign(self, gradient: Any) -> Any:
-        """-1, 0 or 1."""
+        """The sign of the gradient: -1, 0 or 1."""
 
     def real(self, gradient: Any) -> Any:
         """The mean gradient of the batch in floating point."""
@@ -40,12 +40,12 @@ class Unit(Protocol):
 
 
 DirectionFunction = Callable[[Unit, Any, list[Any], int], tuple[Any, list[Any]]]
-"""(unit, gradient, states, number of the step from 0) to (direction, new states)."""
+"""Computes (direction, new states) from (unit, gradient, states, number of the step from 0)."""
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What one weight's update keeps and does.
+    """An optimizer: what it stores for a weight and what an update computes.
 
     `states`: words kept beside the master weight, in the optimizer's format (32-bit floats where the unit is a float
     one). `along`: the format of the direction. `blends`: products with a constant of 8 bits that are added to a
@@ -56,7 +56,7 @@ class Optimizer:
     title: str
     source: str
     states: int
-    along: Along
+    along: DirectionFormat
     direction: DirectionFunction
     blends: int = 0
     compares: int = 0
@@ -73,7 +73,7 @@ class Optimizer:
         return self.along in ("gradient", "velocity")
 
     def state_bits(self, bits: int) -> int:
-        """Bits of all states of a weight; `bits`: of the optimizer's format."""
+        """Bits of all states of one weight, where the optimizer's format has `bits` bits."""
         return self.states * (FLOAT_BITS if self.is_float else bits)
 
 
