@@ -46,7 +46,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files of killed runs (`.summary.csv.HOST.4711`) from a run folder; living ones keep theirs."""
+    """Remove temporary files of killed runs (`.summary.csv.HOST.4711`) from a run folder; living runs keep theirs."""
     for place in (folder, folder / "plots", folder / "ledgers", folder / "unfinished", *folder.glob("runs/*")):
         for path in place.glob(".*"):
             is_temporary = (
