@@ -60,7 +60,7 @@ class Condition:
     term: Term
 
     def holds(self, values: Values) -> bool:
-        """Whether it is true for `values`. Raises ConditionError where it has no answer (text against a number, say)."""
+        """Whether it is true for `values`. Raises ConditionError where it has no answer (text with a number, say)."""
         try:
             return _truth(self.term(values), self.text)
         except ArithmeticError as error:

@@ -60,7 +60,7 @@ def _at(setting: Setting, problems: Iterable[Problem]) -> list[Problem]:
 
 
 def _put(parent: Any, steps: list[str], new_value: Any, depth: int) -> tuple[Any, Key]:
-    """A copy of `parent` with `new_value` at `steps[depth:]`, and its key. Raises ConfigError where there is no place."""
+    """A copy of `parent` with `new_value` at `steps[depth:]`, and its key. Raises ConfigError for no such place."""
     if depth == len(steps):
         return new_value, ()
     name = steps[depth]

@@ -181,7 +181,7 @@ Located: TypeAlias = tuple[Key, ErrorDetails]
 
 def _without_consequences(schema: type[BaseModel], value: Any, details: list[Located]) -> list[Located]:
     """The details that do not merely follow from another mistake. Left out are a list that is too short without its
-    wrong items, and all but one of the mistakes that the alternatives of a value report, as one message names them all."""
+    wrong items, and all but one of the mistakes that the alternatives of a value report: one message names them all."""
     independent: list[Located] = []
     for key, detail in details:
         has_deeper = any(len(other) > len(key) and other[: len(key)] == key for other, _ in details)

@@ -1,4 +1,4 @@
-"""Layers from what a model file says of them: output shapes, and why a layer does not fit its inputs."""
+"""Construction of layers from a model file's specifications: output shapes, and why a layer does not fit its inputs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def make_layer(spec: LayerSpec, name: str, *shapes: Shape, sources: tuple[str, .
 
 
 class _Misfit(Exception):  # noqa: N818
-    """Why a layer does not fit its inputs."""
+    """A layer does not fit its inputs; the text says why."""
 
 
 def _make(spec: LayerSpec, name: str, shapes: tuple[Shape, ...], sources: tuple[str, ...]) -> Layer:
+    """The layer of `make_layer`. Raises _Misfit where the inputs do not fit."""
     kind, shape = spec.kind, shapes[0]
     _check_inputs(kind, shapes)
     if isinstance(spec, LinearSpec):
@@ -40,6 +41,7 @@ def _make(spec: LayerSpec, name: str, shapes: tuple[Shape, ...], sources: tuple[
 
 
 def _check_inputs(kind: Kind, shapes: tuple[Shape, ...]) -> None:
+    """Raise _Misfit unless a layer of this kind takes inputs of this number and these shapes."""
     if kind == "add" and len(shapes) < 2:
         raise _Misfit("add needs two layers or more: from: [a, b]")
     if kind != "add" and len(shapes) > 1:
@@ -60,7 +62,7 @@ def _convolution(spec: Conv2dSpec, name: str, shape: Shape, sources: tuple[str, 
     for what, channels in (("input", shape[0]), ("output", spec.out)):
         if channels % spec.groups:
             raise _Misfit(f"groups of {spec.groups} do not divide its {channels} {what} channels")
-    # What is mirrored must be there: torch's own limits.
+    # Padding can repeat only pixels that the image has: these are torch's own limits.
     limits = {"reflect": [size - 1 for size in shape[1:]], "circular": list(shape[1:])}.get(spec.padding_mode)
     if limits and any(pad > limit for pad, limit in zip(padding, limits, strict=True)):
         raise _Misfit(f"padding {list(padding)} is too large for {spec.padding_mode} on an input of {list(shape)}")
@@ -82,10 +84,10 @@ def _same_padding(kernel: Pair, stride: Pair, dilation: Pair) -> Pair:
 
 
 def _pooling(spec: PoolSpec, name: str, shape: Shape, sources: tuple[str, ...]) -> Layer:
-    whole = spec.kernel == "all"
+    covers_image = spec.kernel == "all"
     kernel = (shape[1], shape[2]) if spec.kernel == "all" else _as_pair(spec.kernel)
     stride, padding = _as_pair(spec.stride or kernel), _as_pair(spec.padding)
-    if whole and (spec.stride is not None or padding != (0, 0)):
+    if covers_image and (spec.stride is not None or padding != (0, 0)):
         raise _Misfit("kernel 'all' takes neither stride nor padding: one window covers the image")
     if any(2 * pad > size for pad, size in zip(padding, kernel, strict=True)):
         raise _Misfit(f"padding {list(padding)} is more than half the kernel {list(kernel)}")
@@ -102,14 +104,15 @@ def _shortcut(spec: ShortcutSpec, name: str, shape: Shape, sources: tuple[str, .
 
 
 def _sizes(kind: str, shape: Shape, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair = (1, 1)) -> Shape:
+    """Height and width of the output. Raises _Misfit where the kernel is larger than the padded input."""
     axes = zip(shape[1:], kernel, stride, padding, dilation, strict=True)
     sizes = tuple(output_size(*axis) for axis in axes)
     if min(sizes) < 1:
-        spread = f" and dilation {list(dilation)}" if dilation != (1, 1) else ""
-        raise _Misfit(f"{kind} with kernel {list(kernel)}{spread} does not fit its input of {list(shape)}")
+        and_dilation = f" and dilation {list(dilation)}" if dilation != (1, 1) else ""
+        raise _Misfit(f"{kind} with kernel {list(kernel)}{and_dilation} does not fit its input of {list(shape)}")
     return sizes
 
 
 def _as_pair(value: int | tuple[int, int]) -> Pair:
-    """A single number stands for both axes."""
+    """The value for both axes, where a single number stands for both."""
     return (value, value) if isinstance(value, int) else value

@@ -264,7 +264,7 @@ class Emulated(Floating):
     ) -> Tensor:  # fmt: skip
         """Rounded into the format of `kind`; `place`: layer and tensor, where losses are noted."""
         form, scale = self._precision.number(kind), getattr(self._precision.scale, kind)
-        unit: float | Tensor = 2.0 ** -(frac if kind in _RELATIVE else self._precision.scale.given(kind, frac))
+        unit: float | Tensor = 2.0 ** -(frac if kind in _RELATIVE else self._precision.scale.fraction_bits(kind, frac))
         if isinstance(form, Fixed) and self._precision.scale.is_dynamic(kind):
             unit = shared_unit(x, form, channel if scale == "per_channel" else None)
         rounded = quantise(x, form, unit, mode, self._noise(x, form, mode))

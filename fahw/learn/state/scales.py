@@ -90,11 +90,11 @@ def _layer_scales(
         weight = Format(bits("weight"), -nearest_log2(layer.xavier_std))
     activation = format_fraction_bits(number("activation"), ranges.activation)
     logit_bits = activation - format_fraction_bits(number("activation"), ranges.activation * ranges.logit_headroom)
-    given = precision.scale.given
-    weight = replace(weight, frac=given("weight", weight.frac))
-    master = format_fraction_bits(number("master"), largest) + given("weight", wide) - wide
+    given_fraction_bits = precision.scale.fraction_bits
+    weight = replace(weight, frac=given_fraction_bits("weight", weight.frac))
+    master = format_fraction_bits(number("master"), largest) + given_fraction_bits("weight", wide) - wide
     inputs = Format(bits("activation"), input_frac)
-    error = Format(bits("error"), given("error", format_fraction_bits(number("error"), ranges.error)))
+    error = Format(bits("error"), given_fraction_bits("error", format_fraction_bits(number("error"), ranges.error)))
     delta = Format(bits("error"), 0 if number("error") == TERNARY else bits("error") - 1) if last else error
     shift, bias_shift = gradient_shifts(precision, batch_size * layer.positions)
     gradient = Format(bits("gradient"), delta.frac + inputs.frac - shift)
@@ -105,7 +105,7 @@ def _layer_scales(
         weight=weight,
         master=Format(bits("master"), master),
         bias=Format(bits("master"), format_fraction_bits(number("master"), BIAS_RANGE)),
-        output=Format(bits("activation"), given("activation", activation) - (logit_bits if last else 0)),
+        output=Format(bits("activation"), given_fraction_bits("activation", activation) - (logit_bits if last else 0)),
         delta=delta,
         error=error,
         feedback=feedback_format(network, layer, rule, precision, weight, tuning.feedback_gain),
@@ -140,9 +140,9 @@ def feedback_format(
     up to 2^bits - 1, so as integers they are a bit wider; ternary ones have the unit of one bit."""
     bits, single = precision.bits("feedback"), has_one_magnitude(precision.number("feedback"))
     if rule.magnitude == "weight" and not single:
-        return Format(bits, precision.scale.given("feedback", weight.frac - (weight.bits - bits)))
+        return Format(bits, precision.scale.fraction_bits("feedback", weight.frac - (weight.bits - bits)))
     if rule.magnitude in ("weight", "constant"):
         return Format(bits if single else 1, -nearest_log2(gain * feedback_std(network, layer, rule)))
     rms = 2**bits / sqrt(12) if bits > 4 else sqrt(((2 if single else 2**bits) ** 2 - 1) / 3)
     scale = nearest_log2(rms / (gain * feedback_std(network, layer, rule)))
-    return Format(bits if bits > 4 else bits + 1, precision.scale.given("feedback", scale))
+    return Format(bits if bits > 4 else bits + 1, precision.scale.fraction_bits("feedback", scale))
