@@ -33,7 +33,7 @@ FLOAT32_EXACT, FLOAT64_EXACT = 1 << 24, 1 << 53
 
 @dataclass(frozen=True)
 class Format:
-    """A fixed-point format: integers of `bits` bits with `frac` fraction bits (which may exceed `bits` or be negative)."""
+    """A fixed-point format: integers of `bits` bits, `frac` fraction bits (which may exceed `bits` or be negative)."""
 
     bits: int
     frac: int
@@ -117,7 +117,7 @@ def wrap_(acc: Tensor, bits: int) -> Tensor:
 
 
 def round_(x: Tensor, mode: Rounding, random: Tensor | None = None) -> Tensor:
-    """Round x to integers, in place. `random`: for stochastic rounding, one number of 0 to 255 per value, in x's type."""
+    """Round x to integers, in place. `random`, for stochastic rounding: 0 to 255 for each value, in x's type."""
     if mode == "nearest":
         return x.round_()
     if mode == "stochastic":

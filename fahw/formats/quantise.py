@@ -44,7 +44,7 @@ class Noise:
 
 
 def noise(random: Lfsr, shape: torch.Size, bits: int, device: torch.device = _CPU) -> Noise:
-    """Fresh random numbers of `shape`, row-major: the top `bits` of a byte each, or of two bytes, the lower one first."""
+    """Fresh random numbers of `shape`, row-major: the top `bits` of a byte each, or of two bytes, lower one first."""
     random_bytes = random.take(shape.numel() * (1 if bits <= 8 else 2))
     words = random_bytes if bits <= 8 else random_bytes.view("<u2").astype(np.int32)
     return Noise(torch.from_numpy(words >> ((8 if bits <= 8 else 16) - bits)).view(shape).to(device), bits)
