@@ -1,4 +1,4 @@
-"""The data sets that fahw knows by name: what they are, where their files come from, how a file is recognised.
+"""The data sets that fahw knows by name: their sizes, the sources of their files, and checksums to recognise a file by.
 
 Checksums are those that the publishers' gzip files have had unchanged for years; `unpacked_sha256` is that of the bytes
 inside, so that a file packed anew, or unpacked, is recognised too.
@@ -146,10 +146,11 @@ _CIFAR = DatasetEntry(
 )
 
 DATASETS: dict[str, DatasetEntry] = {entry.name: entry for entry in (_DIGITS, _MNIST, _FASHION, _CIFAR)}
+"""The known data sets by name."""
 
 
 def dataset_entry(name: str) -> DatasetEntry:
-    """The known data set of that name; ConfigError with the nearest name where there is none."""
+    """The known data set of that name. Raises ConfigError, with the nearest name, where there is none."""
     if name not in DATASETS:
         message = f"no data set '{name}'{suggestion(name, DATASETS)}; known: {', '.join(DATASETS)}"
         raise ConfigError(Problem("data", message))
