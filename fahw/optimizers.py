@@ -96,10 +96,11 @@ def _sign(unit: Unit, gradient: Any, states: list[Any], step: int) -> tuple[Any,
 
 
 def _adam(unit: Unit, gradient: Any, states: list[Any], step: int) -> tuple[Any, list[Any]]:
-    first, second, x = unit.momentum, unit.second_moment, unit.real(gradient)
+    """Adam's direction; its states are the averages of the gradient and of its square."""
+    first, second, mean_gradient = unit.momentum, unit.second_moment, unit.real(gradient)
     mean, square = states
-    mean = mean * first + x * (1 - first)
-    square = square * second + x * x * (1 - second)
+    mean = mean * first + mean_gradient * (1 - first)
+    square = square * second + mean_gradient * mean_gradient * (1 - second)
     corrected = unit.root(square) * (1 / (1 - second ** (step + 1)) ** 0.5) + ADAM_EPS
     return mean / corrected * (1 / (1 - first ** (step + 1))), [mean, square]
 

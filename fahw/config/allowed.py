@@ -110,6 +110,7 @@ def _choices(node: Node) -> list[Any]:
 
 
 def _bounds(node: Node) -> str:
+    """The limits of a number in words, such as ` from 1 to 16`; empty where it has none."""
     low, high = node.get("minimum"), node.get("maximum")
     above, below = node.get("exclusiveMinimum"), node.get("exclusiveMaximum")
     if low is not None and high is not None:

@@ -125,6 +125,7 @@ def _expandable_axes(axes: Mapping[str, Axis], section: str = "") -> dict[str, A
 
 
 def _axes(sweep: Sweep) -> Iterator[tuple[Key, str]]:
+    """Yield (key, message) for every wrong axis."""
     keys: dict[str, Key] = {}
     for name, key, axis in sweep.axis_keys():
         yield from _name(name, key)
@@ -154,6 +155,7 @@ def _name(name: str, key: Key) -> Iterator[tuple[Key, str]]:
 
 
 def _groups(sweep: Sweep) -> Iterator[tuple[Key, str]]:
+    """Yield (key, message) for every `zip` group that is empty or whose axes differ in length."""
     for index, group in enumerate(sweep.zip):
         sizes = {name: len(values) for name, values in group.items()}
         if not group:
@@ -164,6 +166,7 @@ def _groups(sweep: Sweep) -> Iterator[tuple[Key, str]]:
 
 
 def _search(sweep: Sweep) -> Iterator[tuple[Key, str]]:
+    """Yield (key, message) for what does not go with a search."""
     if sweep.search is None:
         return
     if sweep.grid or sweep.zip or sweep.random:
@@ -186,6 +189,7 @@ def _conditions(sweep: Sweep) -> Iterator[tuple[Key, str]]:
 
 
 def _points(sweep: Sweep) -> Iterator[tuple[Key, str]]:
+    """Yield (key, message) where the sweep has too many points."""
     sizes = [count_of(axis) for axis in sweep.grid.values()]
     sizes += [max(map(len, group.values()), default=1) for group in sweep.zip]
     sizes += [sweep.random.points] if sweep.random else []

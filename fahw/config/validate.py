@@ -229,6 +229,7 @@ def _problem(document: Document, schema: type[BaseModel], value: Any, key: Key, 
 
 
 def _message(schema: type[BaseModel], value: Any, key: Key, detail: ErrorDetails) -> str:
+    """The message for one detail of pydantic's: what is expected, what was written, and advice."""
     kind, message = detail["type"], detail["msg"]
     wrong = detail["input"]
     if kind == "union_tag_invalid" and isinstance(wrong, dict):

@@ -145,6 +145,7 @@ def _value(document: Document, node: yaml.Node, key: Key, above: tuple[int, ...]
 
 
 def _mapping(document: Document, node: yaml.MappingNode, key: Key, above: tuple[int, ...]) -> dict[str, Any]:
+    """The mapping at `key`; keys that are no text or stand twice become problems of the document."""
     result: dict[str, Any] = {}
     for name_node, value_node in node.value:
         if not isinstance(name_node, yaml.ScalarNode):

@@ -52,6 +52,7 @@ class FolderImages(Images):
         return out
 
     def _decode(self, path: Path) -> NDArray[np.uint8]:
+        """The pixels of one file, (channels, height, width). Raises ConfigError for a damaged file."""
         pillow = _pillow()
         channels, height, width = self.shape[1:]
         try:

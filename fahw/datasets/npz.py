@@ -1,4 +1,4 @@
-"""Reader of a user's own data: an NPZ file of x_train, y_train, x_test, y_test, every value checked before anything trains.
+"""Reader of a user's own data: an NPZ file of x_train, y_train, x_test, y_test, all of whose values are checked first.
 
 Nothing is unpickled. Arrays that were stored without compression (`numpy.savez`) are mapped into memory, not read.
 Pixels are whole numbers from 0 to `maximum` (255 unless the file has a number of that name) or fractions in [0, 1],

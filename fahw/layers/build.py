@@ -57,6 +57,7 @@ def _check_inputs(kind: Kind, shapes: tuple[Shape, ...]) -> None:
 
 
 def _convolution(spec: Conv2dSpec, name: str, shape: Shape, sources: tuple[str, ...]) -> Layer:
+    """The convolution on images of `shape`. Raises _Misfit for groups, padding or a kernel that do not fit them."""
     kernel, stride, dilation = _as_pair(spec.kernel), _as_pair(spec.stride), _as_pair(spec.dilation)
     padding = _same_padding(kernel, stride, dilation) if spec.padding == "same" else _as_pair(spec.padding)
     for what, channels in (("input", shape[0]), ("output", spec.out)):
@@ -84,6 +85,7 @@ def _same_padding(kernel: Pair, stride: Pair, dilation: Pair) -> Pair:
 
 
 def _pooling(spec: PoolSpec, name: str, shape: Shape, sources: tuple[str, ...]) -> Layer:
+    """The pooling of images of `shape`. Raises _Misfit for a padding or a kernel that does not fit them."""
     covers_image = spec.kernel == "all"
     kernel = (shape[1], shape[2]) if spec.kernel == "all" else _as_pair(spec.kernel)
     stride, padding = _as_pair(spec.stride or kernel), _as_pair(spec.padding)
@@ -96,6 +98,7 @@ def _pooling(spec: PoolSpec, name: str, shape: Shape, sources: tuple[str, ...]) 
 
 
 def _shortcut(spec: ShortcutSpec, name: str, shape: Shape, sources: tuple[str, ...]) -> Layer:
+    """The residual shortcut from images of `shape`. Raises _Misfit for fewer output channels than they have."""
     if spec.out < shape[0]:
         raise _Misfit(f"a shortcut adds channels, it cannot turn {shape[0]} into {spec.out}")
     stride = _as_pair(spec.stride)

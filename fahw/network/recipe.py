@@ -1,4 +1,4 @@
-"""How a network is trained: data, schedule, learning rate, and the value ranges of the fixed-point tensors."""
+"""The recipe of a training: data, schedule, learning rate, and the value ranges of the fixed-point tensors."""
 
 from __future__ import annotations
 
