@@ -48,15 +48,16 @@ class Optimizer:
     """An optimizer: what it stores for a weight and what an update computes.
 
     `states`: words kept beside the master weight, in the optimizer's format (32-bit floats where the unit is a float
-    one). `along`: the format of the direction. `blends`: products with a constant of 8 bits that are added to a
-    gradient and rounded. `compares`: of gradients. `float_operations`: of a unit declared float, rate included.
+    one). `direction_format`: the gradient's format, the velocity's, a sign, or a real number. `blends`: products with
+    an 8-bit constant that are added to a gradient and rounded. `compares`: comparisons of gradients.
+    `float_operations`: operations of a unit declared float, the product with the rate included.
     """
 
     name: str
     title: str
     source: str
     states: int
-    along: DirectionFormat
+    direction_format: DirectionFormat
     direction: DirectionFunction
     blends: int = 0
     compares: int = 0
@@ -65,12 +66,12 @@ class Optimizer:
     @property
     def is_float(self) -> bool:
         """Whether it computes in floating point, whatever the chip's formats; its result is rounded into the master."""
-        return self.along == "real"
+        return self.direction_format == "real"
 
     @property
     def linear(self) -> bool:
         """Whether the direction grows with the gradient, so that the batch's 1/N can be part of the rate."""
-        return self.along in ("gradient", "velocity")
+        return self.direction_format in ("gradient", "velocity")
 
     def state_bits(self, bits: int) -> int:
         """Bits of all states of one weight, where the optimizer's format has `bits` bits."""

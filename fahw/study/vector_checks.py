@@ -23,7 +23,8 @@ CONSTANT_BITS = 32
 def check_momentum(tuning: Tuning) -> None:
     """Raise ConfigError unless updates are plain momentum."""
     optimizer = OPTIMIZERS[tuning.optimizer]
-    if (optimizer.along, optimizer.blends) != ("velocity", 1) or tuning.weight_decay or tuning.clip is not None:
+    plain = (optimizer.direction_format, optimizer.blends) == ("velocity", 1)
+    if not plain or tuning.weight_decay or tuning.clip is not None:
         message = f"vectors are of plain momentum (got {optimizer.name}, weight decay {tuning.weight_decay:g}, clip"
         raise ConfigError(Problem("recipe.optimizer", f"{message} {tuning.clip}): leave the others out"))
 

@@ -91,7 +91,7 @@ class SlowUpdate:
         way, new = self.optimizer.direction(unit, g, [getattr(state, field) for field in fields], draw)
         for field, value in zip(fields, new, strict=True):
             setattr(state, field, value)
-        return way, {"gradient": into.frac, "velocity": kept.frac}.get(self.optimizer.along, 0)
+        return way, {"gradient": into.frac, "velocity": kept.frac}.get(self.optimizer.direction_format, 0)
 
     def velocity(self, v: Words, g: Words, d: int, random: Words | None) -> Words:
         """round((v * momentum + g) / 2^8), g with 8 - d fraction bits more."""

@@ -107,9 +107,9 @@ def root(x: Tensor) -> Tensor:
 
 def direction_format(optimizer: Optimizer, gradient: Format, velocity: Format) -> Format:
     """Of the words that a weight moves along, times the rate."""
-    if optimizer.along == "real":
+    if optimizer.direction_format == "real":
         return Format(_MOST_OF_A_QUOTIENT.bit_length(), 0)
-    return {"gradient": gradient, "velocity": velocity, "sign": Format(1, 0)}[optimizer.along]
+    return {"gradient": gradient, "velocity": velocity, "sign": Format(1, 0)}[optimizer.direction_format]
 
 
 def underflows(

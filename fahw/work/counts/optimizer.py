@@ -37,7 +37,7 @@ class OptimizerCosts:
     def operations(self, values: int, gradient: int, state: int, master: int) -> list[Operation]:
         """For `values` weights, roundings and decay apart; the other arguments are widths."""
         o = self.optimizer
-        along = {"gradient": gradient, "velocity": state}.get(o.along, gradient)
+        along = {"gradient": gradient, "velocity": state}.get(o.direction_format, gradient)
         ops: list[Operation] = [
             ("compare", (o.compares + 2 * self.clips) * values, (gradient,)),
             ("multiply", o.blends * values, (state, CONSTANT_BITS)),
