@@ -58,10 +58,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    """The public object `name`, its module loaded at the first use. Raises AttributeError where there is none."""
     if name not in _HOMES:
         raise AttributeError(f"module 'fahw' has no attribute '{name}'")
     return getattr(import_module(f"fahw.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
+    """The public names, sorted, those that are not loaded yet included."""
     return sorted(__all__)

@@ -1,4 +1,4 @@
-"""What a training showed that a chip's energy depends on: how many words are zero, and how many change in an update.
+"""The activity of a training that a chip's energy depends on: how many words are zero, and how many an update changes.
 
 `learn` measures it; the cost of a step may read it. Plain numbers, so that a record can be stored and read again.
 """
@@ -27,22 +27,26 @@ class LayerActivity:
 
 @dataclass(frozen=True)
 class Activity:
-    """By layer name, first to last: means over the steps that were measured, as `steps` says how many."""
+    """The mean activity of every weighted layer over the `steps` that were measured.
+
+    `layers`: by layer name, first to last.
+    """
 
     layers: dict[str, LayerActivity]
     steps: int
 
 
 NAMES = tuple(field.name for field in fields(LayerActivity))
+"""The names of the shares in `LayerActivity`."""
 
 
 def mean_activity(records: Sequence[Activity]) -> Activity | None:
-    """The mean over records of the same network, as of the epochs of a training; None where there are none."""
+    """The mean over records of the same network, such as a training's epochs; None where none measured a step."""
     measured = [record for record in records if record.steps]
     if not measured:
         return None
     layers = {
-        layer: LayerActivity(*(fmean(getattr(r.layers[layer], name) for r in measured) for name in NAMES))
+        layer: LayerActivity(*(fmean(getattr(record.layers[layer], name) for record in measured) for name in NAMES))
         for layer in measured[0].layers
     }
     return Activity(layers, sum(record.steps for record in measured))

@@ -1,4 +1,4 @@
-"""What the user got wrong, said all at once.
+"""Mistakes in the input, reported all at once, and checks of arguments that report them.
 
 A `Problem` is one mistake with its place; `ConfigError` carries every problem of a file. The command line prints it
 and exits with 2; nothing in fahw raises it for a fault of its own.
@@ -33,33 +33,34 @@ class ConfigError(Exception):
         super().__init__("\n".join(map(str, self.problems)))
 
 
-def whole(name: str, value: object, low: int, high: int) -> None:
+def check_integer(name: str, value: object, low: int, high: int) -> None:
     """Raise ConfigError unless `value` is a whole number from `low` to `high`."""
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise ConfigError(Problem(name, f"must be a whole number from {low} to {high:,} (got {_short(value)})"))
 
 
-def a_kind(name: str, value: object, kinds: type | tuple[type, ...], what: str) -> None:
-    """Raise ConfigError unless `value` is one of `kinds`, which `what` says in words."""
+def check_kind(name: str, value: object, kinds: type | tuple[type, ...], what: str) -> None:
+    """Raise ConfigError unless `value` is an instance of `kinds`; `what` names these in words, for the message."""
     if not isinstance(value, kinds):
         raise ConfigError(Problem(name, f"must be {what} (got {_short(value)})"))
 
 
-def real(name: str, value: object, low: float, high: float) -> None:
+def check_number(name: str, value: object, low: float, high: float) -> None:
     """Raise ConfigError unless `value` is a number from `low` to `high`."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
         raise ConfigError(Problem(name, f"must be a number from {low:g} to {high:g} (got {_short(value)})"))
 
 
 def _short(value: object) -> str:
+    """The `repr` of `value` on one line, cut to 60 characters."""
     text = repr(value).replace("\n", " ")
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)`, or nothing where no known name is near."""
-    near = get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.55)
-    return f" (did you mean '{near[0]}'?)" if near else ""
+def suggestion(name: str, known_names: Iterable[str]) -> str:
+    """The text ` (did you mean 'x'?)` with the known name nearest to `name`; empty where none is near."""
+    matches = get_close_matches(str(name).lower(), list(known_names), n=1, cutoff=0.55)
+    return f" (did you mean '{matches[0]}'?)" if matches else ""
 
 
 _PLACE = re.compile(r'File ".*?([^/\\"]+)", line (\d+)')
@@ -67,11 +68,11 @@ FAULTS = (
     ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError,
     ValueError,
 )  # fmt: skip
-"""What a fault of fahw's own raises: it costs its point, not the sweep."""
+"""Exceptions that a fault of fahw's own raises; in a sweep they cost one point, not the sweep."""
 
 
 def fault_text(error: BaseException) -> str:
-    """A fault in a line, with the place where it was raised, so that it can be looked for."""
+    """The fault in one line, with the file and line where it was raised, so that it can be looked for."""
     places = _PLACE.findall("".join(traceback.format_exception(error)))  # also of another process
     where = f" ({places[-1][0]}:{places[-1][1]})" if places else ""
     return f"{type(error).__name__}: {error}{where}"

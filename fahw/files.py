@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written aside, flushed to disk and renamed into place."""
+"""Files that are whole or absent: written under a temporary name, flushed to disk and renamed into place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
-_ASIDE = re.compile(r"\.(?:.+\.(?:json|csv|csv\.gz|html|svg|pt)|probe)")
+_TEMPORARY = re.compile(r"\.(?:.+\.(?:json|csv|csv\.gz|html|svg|pt)|probe)")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -23,21 +23,21 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content`; a crash leaves the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{mark()}")
+    temporary = path.with_name(f".{path.name}.{process_mark()}")
     try:
-        with aside.open("wb") as file:
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+        temporary.replace(path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """A table; None becomes an empty cell, floats keep all their digits, other columns than `columns` are left out."""
+    """The rows as CSV text: None is an empty cell, floats keep all digits, columns not in `columns` are left out."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")  # which leaves a cell empty for None
     writer.writerow(columns)
@@ -45,28 +45,30 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def sweep_aside(folder: Path) -> None:
-    """Remove from a run folder what killed runs left aside (`.summary.csv.HOST.4711`); the living keep their own."""
+def remove_abandoned(folder: Path) -> None:
+    """Remove temporary files of killed runs (`.summary.csv.HOST.4711`) from a run folder; living runs keep theirs."""
     for place in (folder, folder / "plots", folder / "ledgers", folder / "unfinished", *folder.glob("runs/*")):
         for path in place.glob(".*"):
-            ours = path.is_file() and not path.is_symlink() and _ASIDE.fullmatch(path.name.rsplit(".", 2)[0])
-            if ours and abandoned(path.name):
+            is_temporary = (
+                path.is_file() and not path.is_symlink() and _TEMPORARY.fullmatch(path.name.rsplit(".", 2)[0])
+            )
+            if is_temporary and is_abandoned(path.name):
                 path.unlink(missing_ok=True)
 
 
-def mark() -> str:
-    """Ends the names of what this process writes aside: machine and process. Other machines may share the folder."""
+def process_mark() -> str:
+    """The end of this process's temporary file names: machine and process, as machines may share a folder."""
     return f"{_HOST}.{os.getpid()}"
 
 
-def abandoned(name: str) -> bool:
+def is_abandoned(name: str) -> bool:
     """Whether `name` ends in the mark of a process of this machine that is gone."""
     _, host, process = f"..{name}".rsplit(".", 2)
-    return host == _HOST and process.isdecimal() and not _lives(int(process))
+    return host == _HOST and process.isdecimal() and not _is_running(int(process))
 
 
-def _lives(process: int) -> bool:
-    """Whether there is a process of this number; where that cannot be asked, it is taken to be there."""
+def _is_running(process: int) -> bool:
+    """Whether a process has this number; True where the system cannot be asked."""
     if os.name != "posix":
         return True
     try:

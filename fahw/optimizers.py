@@ -1,7 +1,7 @@
 """The optimizers as values: what each keeps for a weight, what it computes, and how.
 
 An optimizer turns the gradient of a weight into a direction; the weight then moves along it, times the learning rate.
-`direct` says how once, in the operations of a `Unit`, one for each arithmetic: floating point, the chip's integers,
+`direction` says how once, in the operations of a `Unit`, one for each arithmetic: floating point, the chip's integers,
 their emulation, the slow reference. The traffic (`fahw.work`) and the energy (`fahw.technology`) follow from the
 counts. A new optimizer is an entry here.
 """
@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-Along = Literal["gradient", "velocity", "sign", "real"]
+DirectionFormat = Literal["gradient", "velocity", "sign", "real"]
 
 FLOAT_BITS = 32
-"""Width of what a unit in floating point keeps."""
+"""Width of a state that an update unit in floating point keeps."""
 ADAM_EPS = 1e-8
 """Added to the root in Adam's denominator, as in PyTorch."""
 
@@ -27,10 +27,10 @@ class Unit(Protocol):
     second_moment: float
 
     def blend(self, state: Any, gradient: Any, keep: bool = False) -> Any:
-        """momentum * state + gradient, rounded into the state's format; `keep`: the state itself must stay."""
+        """momentum * state + gradient, rounded into the state's format; `keep`: `state` must not be overwritten."""
 
     def sign(self, gradient: Any) -> Any:
-        """-1, 0 or 1."""
+        """The sign of the gradient: -1, 0 or 1."""
 
     def real(self, gradient: Any) -> Any:
         """The mean gradient of the batch in floating point."""
@@ -39,25 +39,26 @@ class Unit(Protocol):
         """The square root of floating-point numbers."""
 
 
-Direct = Callable[[Unit, Any, list[Any], int], tuple[Any, list[Any]]]
-"""(unit, gradient, states, number of the step from 0) to (direction, new states)."""
+DirectionFunction = Callable[[Unit, Any, list[Any], int], tuple[Any, list[Any]]]
+"""Computes (direction, new states) from (unit, gradient, states, number of the step from 0)."""
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What one weight's update keeps and does.
+    """An optimizer: what it stores for a weight and what an update computes.
 
     `states`: words kept beside the master weight, in the optimizer's format (32-bit floats where the unit is a float
-    one). `along`: the format of the direction. `blends`: products with a constant of 8 bits that are added to a
-    gradient and rounded. `compares`: of gradients. `float_operations`: of a unit declared float, rate included.
+    one). `direction_format`: the gradient's format, the velocity's, a sign, or a real number. `blends`: products with
+    an 8-bit constant that are added to a gradient and rounded. `compares`: comparisons of gradients.
+    `float_operations`: operations of a unit declared float, the product with the rate included.
     """
 
     name: str
     title: str
     source: str
     states: int
-    along: Along
-    direct: Direct
+    direction_format: DirectionFormat
+    direction: DirectionFunction
     blends: int = 0
     compares: int = 0
     float_operations: Mapping[str, int] = field(default_factory=dict)
@@ -65,15 +66,15 @@ class Optimizer:
     @property
     def is_float(self) -> bool:
         """Whether it computes in floating point, whatever the chip's formats; its result is rounded into the master."""
-        return self.along == "real"
+        return self.direction_format == "real"
 
     @property
     def linear(self) -> bool:
         """Whether the direction grows with the gradient, so that the batch's 1/N can be part of the rate."""
-        return self.along in ("gradient", "velocity")
+        return self.direction_format in ("gradient", "velocity")
 
     def state_bits(self, bits: int) -> int:
-        """Bits of all states of a weight; `bits`: of the optimizer's format."""
+        """Bits of all states of one weight, where the optimizer's format has `bits` bits."""
         return self.states * (FLOAT_BITS if self.is_float else bits)
 
 
@@ -96,10 +97,11 @@ def _sign(unit: Unit, gradient: Any, states: list[Any], step: int) -> tuple[Any,
 
 
 def _adam(unit: Unit, gradient: Any, states: list[Any], step: int) -> tuple[Any, list[Any]]:
-    first, second, x = unit.momentum, unit.second_moment, unit.real(gradient)
+    """Adam's direction; its states are the averages of the gradient and of its square."""
+    first, second, mean_gradient = unit.momentum, unit.second_moment, unit.real(gradient)
     mean, square = states
-    mean = mean * first + x * (1 - first)
-    square = square * second + x * x * (1 - second)
+    mean = mean * first + mean_gradient * (1 - first)
+    square = square * second + mean_gradient * mean_gradient * (1 - second)
     corrected = unit.root(square) * (1 / (1 - second ** (step + 1)) ** 0.5) + ADAM_EPS
     return mean / corrected * (1 / (1 - first ** (step + 1))), [mean, square]
 

@@ -57,23 +57,23 @@ class Lfsr:
         return self._buffer[start : self._next]
 
     def state(self) -> tuple[NDArray[np.uint8], int]:
-        """What `restore` needs to go on from here: the last bytes made, and how many of them are not used yet."""
+        """The state that `restore` continues from: the last bytes made, and how many of them are not used yet."""
         return self._buffer[self._end - self._lag : self._end].copy(), self._end - self._next
 
     def restore(self, state: tuple[NDArray[np.uint8], int]) -> None:
-        """Go on from a `state` taken when at most one register's length of bytes was left unused."""
+        """Continue from a `state` taken when at most one register's length of bytes was left unused."""
         history, unused = state
         self._buffer[: self._lag] = history
         self._next, self._end = self._lag - unused, self._lag
 
     def _refill(self, count: int) -> None:
         """Move what the recurrence still needs to the front and extend it until `count` bytes lie ahead."""
-        keep = min(self._next, self._end - self._lag)
-        kept = self._end - keep
-        if kept + count > len(self._buffer):
-            self._buffer = np.concatenate([self._buffer, np.empty(kept + count, np.uint8)])
-        self._buffer[:kept] = self._buffer[keep : self._end].copy()
-        self._next, self._end = self._next - keep, kept
+        first_needed = min(self._next, self._end - self._lag)
+        needed = self._end - first_needed
+        if needed + count > len(self._buffer):
+            self._buffer = np.concatenate([self._buffer, np.empty(needed + count, np.uint8)])
+        self._buffer[:needed] = self._buffer[first_needed : self._end].copy()
+        self._next, self._end = self._next - first_needed, needed
         while self._next + count > self._end:
             stop = min(self._end + self._block, len(self._buffer))
             _extend(self._buffer, self._end, stop, self._lag, self._block)
@@ -110,12 +110,12 @@ def _first_bytes(seed: int, count: int) -> NDArray[np.uint8]:
 def row_seeds(seed: int, rows: int, draw: int = 0) -> NDArray[np.uint32]:
     """Start value of each row's register, shape `(rows,)`, never 0; `draw` counts the redraws of a matrix."""
     base = derive(seed, "rows", draw) & 0xFFFFFFFF
-    x = (np.arange(rows, dtype=np.uint64) * 0x9E3779B1 + base).astype(np.uint32)
+    hashed = (np.arange(rows, dtype=np.uint64) * 0x9E3779B1 + base).astype(np.uint32)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):  # MurmurHash3's finaliser
-        x ^= x >> np.uint32(shift)
-        x *= np.uint32(factor)
-    x ^= x >> np.uint32(16)
-    return np.where(x == 0, np.uint32(0x6D2B79F5), x)
+        hashed ^= hashed >> np.uint32(shift)
+        hashed *= np.uint32(factor)
+    hashed ^= hashed >> np.uint32(16)
+    return np.where(hashed == 0, np.uint32(0x6D2B79F5), hashed)
 
 
 def field_bits(bits: int) -> int:
@@ -131,12 +131,12 @@ def row_codes(seeds: NDArray[np.uint32], columns: int, bits: int) -> NDArray[np.
     """
     width = field_bits(bits)
     words = np.empty((-(-columns * width // 32), len(seeds)), np.uint32)
-    x = seeds.copy()
+    state = seeds.copy()
     for word in words:
-        x ^= x << np.uint32(13)
-        x ^= x >> np.uint32(17)
-        x ^= x << np.uint32(5)
-        word[:] = x
+        state ^= state << np.uint32(13)
+        state ^= state >> np.uint32(17)
+        state ^= state << np.uint32(5)
+        word[:] = state
     offsets = np.arange(0, 32, width, dtype=np.uint32)
     fields = (words.T[:, :, None] >> offsets) & np.uint32((1 << bits) - 1)
     return fields.reshape(len(seeds), -1)[:, :columns].astype(np.uint16)

@@ -1,4 +1,4 @@
-"""Numbers for people: SI prefixes, significant digits, percentages. Text in, text out; no value is kept here."""
+"""Numbers as readers see them: SI prefixes, significant digits, percentages. No computation reads these texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ J_PER_PJ = 1e-12
 
 @dataclass(frozen=True)
 class Scale:
-    """One unit for many values: `factor` turns a value in the base unit into one in `unit`; digits after the point."""
+    """One unit for many values: `factor` turns a value in the base unit into one in `unit`, with `decimals` places."""
 
     factor: float
     unit: str
@@ -26,7 +26,7 @@ class Scale:
 
 
 def scale_for(values: Iterable[float], unit: str, digits: int = 4, prefixed: bool = True) -> Scale:
-    """A prefix that suits the largest of `values`, which then shows `digits` significant digits."""
+    """The scale whose prefix suits the largest of `values`, which then shows `digits` significant digits."""
     largest = max((abs(value) for value in values if isfinite(value)), default=0.0)
     power = _prefix_power(largest, digits) if prefixed else 0
     scaled = largest * 10.0**-power
@@ -34,13 +34,13 @@ def scale_for(values: Iterable[float], unit: str, digits: int = 4, prefixed: boo
 
 
 def si(value: float, unit: str, digits: int = 3) -> str:
-    """`si(1.2345e-6, "J")` is "1.23 µJ"."""
+    """The value with a suitable SI prefix: `si(1.2345e-6, "J")` is "1.23 µJ"."""
     scale = scale_for([value], unit, digits)
     return f"{scale.show(value)} {scale.unit}"
 
 
 def fixed(value: float, decimals: int) -> str:
-    """Digits grouped by thin spaces, a true minus sign, and no "-0"."""
+    """The value to `decimals` places, digits grouped by thin spaces, with a true minus sign and no "-0"."""
     text = f"{value:,.{decimals}f}".replace(",", _THIN)
     if text.startswith("-"):
         text = text[1:] if not text.strip(f"-0.{_THIN}") else f"−{text[1:]}"
@@ -60,11 +60,12 @@ def percent_number(share: float) -> str:
 
 
 def percent(share: float) -> str:
-    """`percent(0.086)` is "8.6 %"."""
+    """The share in percent with its sign: `percent(0.086)` is "8.6 %"."""
     return f"{percent_number(share)} %"
 
 
 def _prefix_power(value: float, digits: int) -> int:
+    """The power of ten of the prefix that suits `value`, rounded to `digits` significant digits first."""
     if not value or not isfinite(value):
         return 0
     rounded = float(f"{value:.{digits - 1}e}")

@@ -12,7 +12,7 @@ from fahw.chip.area import area_mm2
 from fahw.chip.ledger import Row, action_rows, dynamic_rows, static_rows, total_pj
 from fahw.chip.timing.clock import Timing, time_step
 from fahw.chip.unit_prices import prices_of
-from fahw.errors import ConfigError, Problem, a_kind, suggestion, whole
+from fahw.errors import ConfigError, Problem, check_integer, check_kind, suggestion
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.hardware.part import Form
@@ -124,7 +124,7 @@ class Cost:
 
 def get_rule(name: str) -> Rule:
     """The rule of this name. Raises ConfigError with a suggestion where there is none."""
-    a_kind("rule", name, str, f"one of {', '.join(RULES)}")
+    check_kind("rule", name, str, f"one of {', '.join(RULES)}")
     if name not in RULES:
         raise ConfigError(Problem("rule", f"no rule '{name}'{suggestion(name, RULES)}; known: {', '.join(RULES)}"))
     return RULES[name]
@@ -148,8 +148,8 @@ def simulate(
     chip = chip if isinstance(chip, Chip) else load_chip(chip)
     network = network if isinstance(network, Network) else load_model(network)
     value = get_rule(rule)
-    whole("batch_size", batch_size, 1, 10_000_000)
-    a_kind("transport", transport, (str, NoneType), f"one of {', '.join(chip.transport)}, {SHARED}, or None")
+    check_integer("batch_size", batch_size, 1, 10_000_000)
+    check_kind("transport", transport, (str, NoneType), f"one of {', '.join(chip.transport)}, {SHARED}, or None")
     if transport == SHARED and value != BACKPROPAGATION:
         message = f"'{SHARED}' is the baseline of backpropagation; forms for {rule}: {', '.join(chip.transport)}"
         raise ConfigError(Problem("transport", message))

@@ -19,7 +19,7 @@ from fahw.chip.cost import Cost
 from fahw.chip.timing.bursts import cut
 from fahw.chip.timing.engine import Simulation
 from fahw.chip.timing.recording import Event, Span
-from fahw.errors import ConfigError, Problem, whole
+from fahw.errors import ConfigError, Problem, check_integer
 from fahw.files import write_bytes
 from fahw.work.mesh import NOC
 
@@ -70,7 +70,7 @@ def write_trace(cost: Cost, path: Path | str, *, steps: int = 1, window: tuple[i
     be written.
     """
     path = Path(path)
-    whole("--trace-steps", steps, 1, 100)
+    check_integer("--trace-steps", steps, 1, 100)
     if not path.name.endswith(ENDINGS):
         raise ConfigError(Problem(f"--trace {path}", f"the name must end in {' or '.join(ENDINGS)}"))
     bars, cycles = _bars(cost, steps)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fahw.config import yamltext
 from fahw.config.files import kind_of, shipped
-from fahw.config.validate import in_order
+from fahw.config.validate import sorted_by_place
 from fahw.errors import ConfigError, Problem
 from fahw.hardware.load import check_chip
 from fahw.network.load import load_model
@@ -33,7 +33,7 @@ def check_file(path: Path) -> str:
 def _data_note(path: Path) -> str:
     """What to do where the data set of a model file is not here, else nothing. Raises ConfigError with every mistake in
     the file and in what it says of its data."""
-    from fahw.datasets.suitability import absent, data_problems, named_data
+    from fahw.datasets.suitability import data_problems, missing_data_reason, named_data
 
     document, network, problems = yamltext.read(path), None, list[Problem]()
     try:
@@ -42,6 +42,10 @@ def _data_note(path: Path) -> str:
         problems += error.problems
     problems += data_problems(document, network)
     if problems:
-        raise ConfigError(in_order(problems))
+        raise ConfigError(sorted_by_place(problems))
     name = named_data(document)
-    return f"; its data set '{name}' is not here: to train, give --data" if name is not None and absent(name) else ""
+    return (
+        f"; its data set '{name}' is not here: to train, give --data"
+        if name is not None and missing_data_reason(name)
+        else ""
+    )

@@ -1,1 +1,1 @@
-"""The user's files: schemas, strict YAML, and every mistake with its place."""
+"""Reading of the user's files: schemas, strict YAML, and every mistake with its place."""

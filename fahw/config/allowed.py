@@ -1,4 +1,4 @@
-"""What a schema allows at a key, in words: read from its JSON schema, so that new keys and formats need no text."""
+"""Descriptions of what a schema allows at a key, read from its JSON schema: new keys and formats need no text here."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Allowed:
         self._definitions: dict[str, Node] = _json_schema(schema).get("$defs", {})
         self._nodes = self._alternatives(_json_schema(schema), value)
         for step in key:
-            value = _item(value, step)
-            inner = [child for node in self._nodes for child in _children(node, step)]
-            self._nodes = [leaf for child in inner for leaf in self._alternatives(child, value)]
+            value = _item_at(value, step)
+            children = [child for node in self._nodes for child in _children(node, step)]
+            self._nodes = [leaf for child in children for leaf in self._alternatives(child, value)]
 
     @property
     def keys(self) -> list[str]:
-        """Names of the keys of a mapping here, sorted."""
+        """The names of the keys that a mapping can have here, sorted."""
         return sorted({name for node in self._nodes for name in node.get("properties", {})})
 
     @property
@@ -45,26 +45,27 @@ class Allowed:
         return all(node.get("type") == "object" for node in self._nodes)
 
     def __str__(self) -> str:
-        kinds = [self._phrase(node) for node in self._nodes if not _choices(node)]
-        if "a number" in kinds:
-            kinds = [kind for kind in kinds if kind != "a whole number"]
+        phrases = [self._phrase(node) for node in self._nodes if not _choices(node)]
+        if "a number" in phrases:  # which covers the whole ones
+            phrases = [phrase for phrase in phrases if phrase != "a whole number"]
         choices = self.choices
         listed = [choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"] if choices else []
-        return ", or ".join(dict.fromkeys(kinds + listed)) or "nothing"
+        return ", or ".join(dict.fromkeys(phrases + listed)) or "nothing"
 
     def _alternatives(self, node: Node, value: Any) -> list[Node]:
-        """The node without references, choices and `null`."""
+        """The plain nodes that `node` stands for: references followed, choices and tags resolved, `null` left out."""
         if "$ref" in node:
             return self._alternatives(self._definitions[node["$ref"].rpartition("/")[2]], value)
         branches = node.get("anyOf") or node.get("oneOf") or node.get("allOf")
         if not branches:
             return [] if node.get("type") == "null" else [node]
         tag = node.get("discriminator", {})
-        chosen = tag.get("mapping", {}).get(str(_item(value, tag.get("propertyName", ""))))
+        chosen = tag.get("mapping", {}).get(str(_item_at(value, tag.get("propertyName", ""))))
         branches = [{"$ref": chosen}] if chosen else branches
         return [leaf for branch in branches for leaf in self._alternatives(branch, value)]
 
     def _phrase(self, node: Node) -> str:
+        """The kind of value that a plain node allows, in words."""
         kind = node.get("type")
         if kind in ("integer", "number"):
             return f"a{' whole' if kind == 'integer' else ''} number{_bounds(node)}"
@@ -78,8 +79,8 @@ class Allowed:
         low, high = node.get("minItems"), node.get("maxItems")
         count = f"{low} values" if low == high and low else "values"
         items = node.get("prefixItems") or [node.get("items", {})]
-        inside = ", or ".join(dict.fromkeys(self._phrase(leaf) for leaf in self._alternatives(items[0], None)))
-        return f"a list of {count}, each {inside}" if "type" in items[0] else f"a list of {count}"
+        item_phrase = ", or ".join(dict.fromkeys(self._phrase(leaf) for leaf in self._alternatives(items[0], None)))
+        return f"a list of {count}, each {item_phrase}" if "type" in items[0] else f"a list of {count}"
 
 
 @cache
@@ -87,13 +88,15 @@ def _json_schema(schema: type[BaseModel]) -> Node:
     return schema.model_json_schema()
 
 
-def _item(value: Any, step: str | int) -> Any:
+def _item_at(value: Any, step: str | int) -> Any:
+    """The value at one step of a key; None where there is none."""
     if isinstance(value, dict):
         return value.get(step)
     return value[step] if isinstance(value, Sequence) and isinstance(step, int) and step < len(value) else None
 
 
 def _children(node: Node, step: str | int) -> list[Node]:
+    """The schema node one step below `node`, alone in a list; an empty list where the step leads nowhere."""
     if isinstance(step, int):
         prefix = node.get("prefixItems", ())
         child = prefix[step] if step < len(prefix) else node.get("items")
@@ -107,6 +110,7 @@ def _choices(node: Node) -> list[Any]:
 
 
 def _bounds(node: Node) -> str:
+    """The limits of a number in words, such as ` from 1 to 16`; empty where it has none."""
     low, high = node.get("minimum"), node.get("maximum")
     above, below = node.get("exclusiveMinimum"), node.get("exclusiveMaximum")
     if low is not None and high is not None:

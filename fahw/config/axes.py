@@ -13,7 +13,7 @@ from fahw.config.schema import Frozen
 
 Value = int | float | str | bool
 _DIGITS = 6
-"""Significant digits of the values of a range: enough to tell them apart, and the same on every machine."""
+"""Significant digits of a range's values: enough to tell them apart, and the same on every machine."""
 
 
 class Range(Frozen):
@@ -30,15 +30,18 @@ class Range(Frozen):
     whole: bool = False
     """Rounded to whole numbers, each once."""
 
-    def problem(self, drawn: str = "") -> str:
-        """What is wrong with the range, or nothing. `drawn`: the section that draws values from it, if one does."""
+    def problem(self, section: str = "") -> str:
+        """A description of what is wrong with the range; empty where it is right.
+
+        `section`: the section that draws values from the range at random (`random`, `search`); empty for a grid's.
+        """
         if self.to < self.from_:
             return f"goes down (from {self.from_:g} to {self.to:g})"
         if self.scale == "log" and self.from_ <= 0:
             return f"a log scale starts above 0 (got from: {self.from_:g})"
-        if drawn and self.points is not None:
-            return f"'points' stands once under '{drawn}', not in its axes"
-        if not drawn and self.points is None:
+        if section and self.points is not None:
+            return f"'points' stands once under '{section}', not in its axes"
+        if not section and self.points is None:
             return "missing key 'points': how many values"
         if self.points == 1 and self.from_ != self.to:
             return "one point cannot be both ends; give 2 or more"
@@ -46,17 +49,18 @@ class Range(Frozen):
 
     @property
     def values(self) -> tuple[int | float, ...]:
-        """The values, evenly spaced on the scale."""
+        """All values of the range, evenly spaced on its scale."""
         last = (self.points or 1) - 1
-        found = [self.from_, *(self._at(i / last) for i in range(1, last)), *([self.to] if last else [])]
-        return tuple(dict.fromkeys(round(value) for value in found)) if self.whole else tuple(found)
+        numbers = [self.from_, *(self._at(i / last) for i in range(1, last)), *([self.to] if last else [])]
+        return tuple(dict.fromkeys(round(number) for number in numbers)) if self.whole else tuple(numbers)
 
     def draw(self, generator: Random) -> int | float:
-        """One value, evenly distributed on the scale."""
+        """A random value, evenly distributed on the scale."""
         value = self._at(generator.random())
         return round(value) if self.whole else value
 
     def _at(self, share: float) -> float:
+        """The value that lies `share` (0 to 1) of the way along the scale."""
         if self.scale == "log":
             value = exp(log(self.from_) + share * (log(self.to) - log(self.from_)))
         else:
@@ -64,7 +68,7 @@ class Range(Frozen):
         return self.shortened(value)
 
     def shortened(self, value: float) -> float:
-        """The value to the digits that are kept, within the range."""
+        """The value rounded to the significant digits that a range keeps, and limited to the range."""
         return min(max(float(f"{value:.{_DIGITS}g}"), self.from_), self.to)
 
 
@@ -79,7 +83,7 @@ class RandomAxes(Frozen):
     axes: dict[str, Axis] = Field(min_length=1)
 
     def draws(self) -> Iterator[dict[str, Any]]:
-        """One mapping of axes to values per point."""
+        """The points, each a mapping of axis names to values."""
         generator = Random(self.seed)
         for _ in range(self.points):
             yield {name: draw_from(axis, generator) for name, axis in self.axes.items()}
@@ -104,15 +108,15 @@ class SearchAxes(Frozen):
 
 
 def draw_from(axis: Axis, generator: Random) -> Value:
-    """One value of an axis: of a list evenly, of a range evenly on its scale."""
+    """A random value of an axis: any of a list's with equal chance, a range's evenly on its scale."""
     return axis.draw(generator) if isinstance(axis, Range) else axis[int(generator.random() * len(axis))]
 
 
 def count_of(axis: Axis) -> int:
-    """Number of values, without making them (of a whole range: at most)."""
+    """The number of values, which are not made for it; an upper limit for a range of whole numbers."""
     return (axis.points or 0) if isinstance(axis, Range) else len(axis)
 
 
 def values_of(axis: Axis) -> tuple[Value, ...]:
-    """The values of an axis of a grid."""
+    """All values of an axis of a grid, in order."""
     return axis.values if isinstance(axis, Range) else axis

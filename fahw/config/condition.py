@@ -32,7 +32,7 @@ _TOKEN = re.compile(
     r"|(?P<name>[A-Za-z_]\w*(?:\.\w+)*)|(?P<bad>\S)"
 )
 # After a star Python wants an item (so a list is never empty, nor ends in a comma), and no comparison without brackets.
-_WRITTEN = str.maketrans({"[": "[*", ",": ",*"})
+_STARRED = str.maketrans({"[": "[*", ",": ",*"})
 _ORDER: dict[type[ast.cmpop], tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Lt: ("<", operator.lt), ast.LtE: ("<=", operator.le), ast.Gt: (">", operator.gt), ast.GtE: (">=", operator.ge),
 }  # fmt: skip
@@ -44,8 +44,8 @@ _ALLOWED = (
     ast.Expression, ast.Name, ast.Load, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.Compare,
     *_ORDER, ast.Eq, ast.NotEq, ast.In, ast.NotIn, ast.List, ast.Starred, ast.BinOp, *_ARITHMETIC,
 )  # fmt: skip
-_MOST_CHARACTERS = 2000
-_DEEPEST = 40
+_MAX_CHARACTERS = 2000
+_MAX_DEPTH = 40
 
 
 class ConditionError(Exception):
@@ -54,13 +54,13 @@ class ConditionError(Exception):
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition: `holds(values)` answers for a mapping of axes to values."""
+    """A parsed condition; `term` computes it from a mapping of axes to values."""
 
     text: str
     term: Term
 
     def holds(self, values: Values) -> bool:
-        """Whether it is true. Raises ConditionError where it has no answer (text compared with a number, say)."""
+        """Whether it is true for `values`. Raises ConditionError where it has no answer (text with a number, say)."""
         try:
             return _truth(self.term(values), self.text)
         except ArithmeticError as error:
@@ -76,18 +76,18 @@ def parse_condition(text: str, axes: Axes, others: Collection[str] = ()) -> Cond
     Raises ConditionError: unknown name, wrong grammar, a text that an axis never takes.
     """
     tokens = _tokens(text)
-    words = [" ".join(t[0].split()) if t.lastgroup == "sign" else f"_{index}" for index, t in enumerate(tokens)]
+    words = [" ".join(token[0].split()) if token.lastgroup == "sign" else f"_{i}" for i, token in enumerate(tokens)]
     tree = _tree(words)
-    fitting = len(words) if tree else bisect_left(range(len(words)), True, key=lambda i: _next(words[: i + 1]) is None)
+    fitting = len(words) if tree else _longest_beginning(words)
     written = {word: token for word, token in zip(words[:fitting], tokens, strict=False) if token.lastgroup != "sign"}
     operands = {word: _operand(token, axes, others) for word, token in written.items()}
     if not tree:
-        wanted = _next(words[:fitting])
+        wanted = _continuation(words[:fitting])
         wrong = _unexpected(tokens[fitting]) if fitting < len(words) else "ends too early"
         raise ConditionError(wrong + (f"; expected {wanted}" if wanted else ""))
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
-            _check(node, written, axes)
+            _check_comparison(node, written, axes)
     try:
         return Condition(text, _term(tree.body, operands))
     except RecursionError:
@@ -95,42 +95,49 @@ def parse_condition(text: str, axes: Axes, others: Collection[str] = ()) -> Cond
 
 
 def _tokens(text: str) -> list[re.Match[str]]:
-    """The tokens of `text`. Raises ConditionError for what is none, and for what Python's parser could choke on."""
-    if len(text) > _MOST_CHARACTERS:
-        raise ConditionError(f"is longer than {_MOST_CHARACTERS:,} characters")
-    found = list(_TOKEN.finditer(text))
-    opened = before = 0
-    for token in found:
+    """The tokens of `text`. Raises ConditionError for a character that belongs to none, and for nesting that is so deep
+    that Python's parser could fail on it."""
+    if len(text) > _MAX_CHARACTERS:
+        raise ConditionError(f"is longer than {_MAX_CHARACTERS:,} characters")
+    tokens = list(_TOKEN.finditer(text))
+    open_brackets = prefixes = 0
+    for token in tokens:
         if token.lastgroup == "bad" or token[0] == "in":
             raise ConditionError(_unexpected(token) + ("; expected in [..]" if token[0] == "in" else ""))
-        opened += (token[0] == "(") - (token[0] == ")")
-        before = before + 1 if token[0] in ("(", "-", "not") else 0
-        if max(opened, before - 1) > _DEEPEST:  # the first of many signs may be a subtraction
+        open_brackets += (token[0] == "(") - (token[0] == ")")
+        prefixes = prefixes + 1 if token[0] in ("(", "-", "not") else 0
+        if max(open_brackets, prefixes - 1) > _MAX_DEPTH:  # the first of many signs may be a subtraction
             raise ConditionError("is nested too deeply")
-    return found
+    return tokens
 
 
 def _tree(words: Sequence[str]) -> ast.Expression | None:
-    """Python's tree of these words; None where they are no condition."""
+    """Python's syntax tree of these words; None where they are no condition."""
     try:
-        tree = ast.parse(" ".join(words).translate(_WRITTEN), mode="eval")
+        tree = ast.parse(" ".join(words).translate(_STARRED), mode="eval")
     except SyntaxError:
         return None
     except (MemoryError, RecursionError):
         raise ConditionError("is nested too deeply") from None
-    return tree if all(map(_is_ours, ast.walk(tree))) else None
+    return tree if all(map(_is_allowed, ast.walk(tree))) else None
 
 
-def _is_ours(node: ast.AST) -> bool:
-    """Whether this form is in the language; after a list, neither arithmetic nor a comparison goes on."""
+def _longest_beginning(words: Sequence[str]) -> int:
+    """How many of the words, from the first, can begin a condition."""
+    return bisect_left(range(len(words)), True, key=lambda index: _continuation(words[: index + 1]) is None)
+
+
+def _is_allowed(node: ast.AST) -> bool:
+    """Whether conditions can have this node; a list is never an operand of arithmetic or of a further comparison."""
     match node:
         case ast.BinOp(left=ast.List()) | ast.Compare(ops=[ast.In() | ast.NotIn(), _, *_]):
             return False
     return isinstance(node, _ALLOWED)
 
 
-def _next(words: Sequence[str]) -> str | None:
-    """What goes on from here: the bracket that is open, '' for an operand or the end; None where nothing does.
+def _continuation(words: Sequence[str]) -> str | None:
+    """What can follow these words: the bracket that closes the last open one, '' for an operand or the end, or None
+    where no continuation makes a condition of them.
 
     (Where Python itself sees a mistake is often another place, and depends on its version.)
     """
@@ -146,11 +153,12 @@ def _next(words: Sequence[str]) -> str | None:
 
 
 def _unexpected(token: re.Match[str]) -> str:
+    """The message for a token that cannot stand where it does."""
     return f"{token[0]} at character {token.start() + 1} is not expected there"
 
 
 def _operand(token: re.Match[str], axes: Axes, others: Collection[str]) -> Term:
-    """The value of a name, number or text. Raises ConditionError for a name that is no axis."""
+    """The term of a name, number or text. Raises ConditionError for a name that is no axis."""
     word = token[0]
     value: Any = word[1:-1]
     if token.lastgroup == "number":
@@ -159,21 +167,22 @@ def _operand(token: re.Match[str], axes: Axes, others: Collection[str]) -> Term:
         value = word.lower() == "true"
     elif token.lastgroup == "name":
         if word not in axes:
-            hint = suggestion(word, axes) or _beside(word, others)
+            hint = suggestion(word, axes) or _name_advice(word, others)
             raise ConditionError(f"no axis {word}{hint}; axes here: {', '.join(axes)}")
         return operator.itemgetter(word)
     return lambda values: value
 
 
-def _beside(word: str, others: Collection[str]) -> str:
-    near = get_close_matches(word.lower(), others, n=1, cutoff=0.75)
-    if not near:
+def _name_advice(word: str, others: Collection[str]) -> str:
+    """Advice for a name that is no axis: the name of `others` that may be meant, or quotes for a text."""
+    matches = get_close_matches(word.lower(), others, n=1, cutoff=0.75)
+    if not matches:
         return f"; for text write '{word}' in quotes"
-    meant = "it" if near[0] == word else f"did you mean '{near[0]}'? It"
-    return f" ({meant} has no value here: make it an axis, or name it under 'set')"
+    subject = "it" if matches[0] == word else f"did you mean '{matches[0]}'? It"
+    return f" ({subject} has no value here: make it an axis, or name it under 'set')"
 
 
-def _check(node: ast.Compare, written: Mapping[str, re.Match[str]], axes: Axes) -> None:
+def _check_comparison(node: ast.Compare, written: Mapping[str, re.Match[str]], axes: Axes) -> None:
     """Raise ConditionError for `in` in a chain, and for an axis that is compared with a text which it never takes."""
     for op, left, right in _steps(node):
         if isinstance(right, ast.List) and left is not node.left:
@@ -181,25 +190,27 @@ def _check(node: ast.Compare, written: Mapping[str, re.Match[str]], axes: Axes) 
         for item in right.elts if isinstance(right, ast.List) else [right]:
             item = item.value if isinstance(item, ast.Starred) else item
             if op not in _ORDER and isinstance(left, ast.Name) and isinstance(item, ast.Name):
-                _reachable(written[left.id][0], written[item.id][0], axes)
-                _reachable(written[item.id][0], written[left.id][0], axes)
+                _check_text(written[left.id][0], written[item.id][0], axes)
+                _check_text(written[item.id][0], written[left.id][0], axes)
 
 
-def _reachable(name: str, text: str, axes: Axes) -> None:
+def _check_text(name: str, text: str, axes: Axes) -> None:
+    """Raise ConditionError where `text` is quoted and the axis `name` never has that value."""
     values, word = axes.get(name), text[1:-1]
     if values is not None and text[0] in "'\"" and word not in values:
-        known = sorted({str(value) for value in values})
-        listed = ", ".join(known[:10])
-        raise ConditionError(f"{name} is never '{word}'{suggestion(word, known)}; its values: {listed}")
+        axis_values = sorted({str(value) for value in values})
+        listed = ", ".join(axis_values[:10])
+        raise ConditionError(f"{name} is never '{word}'{suggestion(word, axis_values)}; its values: {listed}")
 
 
 def _steps(node: ast.Compare) -> Iterator[tuple[type[ast.cmpop], ast.expr, ast.expr]]:
+    """The comparisons of a chain, each an operator with its left and right operand."""
     for op, (left, right) in zip(node.ops, pairwise([node.left, *node.comparators]), strict=True):
         yield type(op), left, right
 
 
 def _term(node: ast.expr, operands: Mapping[str, Term]) -> Term:
-    """What `node` is worth, as a function of the values of the axes."""
+    """The value of `node` as a function of the values of the axes."""
     match node:
         case ast.Name():
             return operands[node.id]
@@ -216,37 +227,43 @@ def _term(node: ast.expr, operands: Mapping[str, Term]) -> Term:
             inner, is_not = _term(node.operand, operands), isinstance(node.op, ast.Not)
             return lambda values: not _truth(inner(values), "'not'") if is_not else -_number(inner(values), "-")
         case ast.BinOp():
-            (sign, apply), a, b = _ARITHMETIC[type(node.op)], _term(node.left, operands), _term(node.right, operands)
-            return lambda values: apply(_number(a(values), sign), _number(b(values), sign))
+            (sign, apply), left = _ARITHMETIC[type(node.op)], _term(node.left, operands)
+            right = _term(node.right, operands)
+            return lambda values: apply(_number(left(values), sign), _number(right(values), sign))
         case ast.Compare():
             steps = [(op, _term(left, operands), _term(right, operands)) for op, left, right in _steps(node)]
             return lambda values: all(_compared(op, left(values), right(values)) for op, left, right in steps)
     raise AssertionError(f"{type(node).__name__} is no form of a condition")
 
 
-def _compared(op: type[ast.cmpop], a: Any, b: Any) -> bool:
+def _compared(op: type[ast.cmpop], left: Any, right: Any) -> bool:
+    """The answer of one comparison. Raises ConditionError where an order is asked for of anything but two numbers or
+    two texts."""
     if op in (ast.In, ast.NotIn):
-        return any(_same(a, item) for item in b) == (op is ast.In)
+        return any(_same(left, item) for item in right) == (op is ast.In)
     if op in (ast.Eq, ast.NotEq):
-        return _same(a, b) == (op is ast.Eq)
+        return _same(left, right) == (op is ast.Eq)
     sign, apply = _ORDER[op]
-    if not isinstance(a, str) or not isinstance(b, str):
-        _number(a, sign)
-        _number(b, sign)
-    return bool(apply(a, b))
+    if not isinstance(left, str) or not isinstance(right, str):
+        _number(left, sign)
+        _number(right, sign)
+    return bool(apply(left, right))
 
 
-def _same(a: Any, b: Any) -> bool:
-    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
+def _same(left: Any, right: Any) -> bool:
+    """Whether two values are equal; unlike in Python, true is not 1."""
+    return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
 
 
 def _truth(value: Any, where: str) -> bool:
+    """The value, which must be true or false: raises ConditionError otherwise, naming the place `where`."""
     if not isinstance(value, bool):
         raise ConditionError(f"{where}: {value!r} is neither true nor false; compare it with something")
     return value
 
 
 def _number(value: Any, sign: str) -> Any:
+    """The value, which must be a number of ordinary size: raises ConditionError otherwise, naming the operator."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConditionError(f"'{sign}' needs numbers (got {value!r})")
     if (isinstance(value, int) and value.bit_length() > 1000) or not isfinite(value):

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from fahw.config import yamltext
 from fahw.config.validate import Check, Overrides, validate
-from fahw.errors import ConfigError, Problem, a_kind, suggestion
+from fahw.errors import ConfigError, Problem, check_kind, suggestion
 
 Schema = TypeVar("Schema", bound=BaseModel)
 _FOLDERS = {"chip": "hwconfigs", "model": "models", "sweep": "examples"}
@@ -23,31 +23,34 @@ def shipped(folder: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted(root.glob("*.yaml"))}
 
 
-def find(name: str | Path, folder: str, what: str) -> Path:
-    """A path as it is; else the shipped file of that name. Raises ConfigError with a suggestion."""
-    a_kind(what, name, (str, Path), f"the name of a shipped {what} or the path of a file")
+def find_file(name: str | Path, folder: str, what: str) -> Path:
+    """The path `name`, or the shipped file of that name. Raises ConfigError, with a suggestion, where it is neither.
+
+    `folder`: where the shipped files of this kind lie; `what`: the kind in words, for messages.
+    """
+    check_kind(what, name, (str, Path), f"the name of a shipped {what} or the path of a file")
     path, files = Path(name), shipped(folder)
     try:
         if str(name) in files and not path.is_file():
             return files[str(name)]
-        if (other := _shipped_as(str(name))) and not path.exists():
+        if (other := _kind_of_shipped(str(name))) and not path.exists():
             raise ConfigError(Problem(str(name), f"is a {other}, not a {what}"))
         if path.suffix or len(path.parts) > 1 or path.exists():
             return path
     except (OSError, ValueError) as error:
         raise ConfigError(Problem(str(name)[:60], f"cannot be a file: {error}")) from None
-    known = ", ".join(files)
-    raise ConfigError(Problem(str(name), f"no {what} of this name{suggestion(str(name), files)}; shipped: {known}"))
+    names = ", ".join(files)
+    raise ConfigError(Problem(str(name), f"no {what} of this name{suggestion(str(name), files)}; shipped: {names}"))
 
 
-def _shipped_as(name: str) -> str:
-    """What the shipped file of that name is; nothing where there is none."""
+def _kind_of_shipped(name: str) -> str:
+    """The kind (`chip`, `model`, `sweep`) of the shipped file of that name; empty where there is none."""
     return next((kind for kind, folder in _FOLDERS.items() if name in shipped(folder)), "")
 
 
 def kind_of(path: Path) -> str:
-    """`chip`, `model` or `sweep`, told by the keys at the top of the file."""
-    shares = _shares(yamltext.read(path).value)
+    """The kind of a file, `chip`, `model` or `sweep`, by the keys at its top. Raises ConfigError where none fits."""
+    shares = _key_shares(yamltext.read(path).value)
     best = max(shares, key=lambda kind: shares[kind])
     if not shares[best]:
         message = "neither a chip (arrays, memories), a model (layers, input) nor a sweep (grid, zip, random)"
@@ -56,26 +59,26 @@ def kind_of(path: Path) -> str:
 
 
 def kind_named(name: str) -> str:
-    """The kind of a file or of a shipped name; nothing where that cannot be told."""
+    """The kind of a file or of a shipped name; empty where it cannot be told."""
     try:
-        return kind_of(Path(name)) if Path(name).exists() else _shipped_as(name)
+        return kind_of(Path(name)) if Path(name).exists() else _kind_of_shipped(name)
     except (ConfigError, OSError, ValueError):
         return ""
 
 
-def _shares(value: Any) -> dict[str, float]:
-    """By kind, how much of what only such a file has at its top is there."""
+def _key_shares(value: Any) -> dict[str, float]:
+    """By kind, the share (0 to 1) of the keys that only such a file has at its top and that `value` has."""
     keys = set(value) if isinstance(value, dict) else set()
     axes = ({"grid", "zip", "random", "search"} & keys) or {"grid"}
-    own = {"chip": {"arrays", "memories", "clock_mhz"}, "model": {"layers", "input"}, "sweep": axes}
-    return {kind: len(marks & keys) / len(marks) for kind, marks in own.items()}
+    distinctive = {"chip": {"arrays", "memories", "clock_mhz"}, "model": {"layers", "input"}, "sweep": axes}
+    return {kind: len(names & keys) / len(names) for kind, names in distinctive.items()}
 
 
 def load_file(path: Path, schema: type[Schema], overrides: Overrides | None, check: Check[Schema]) -> Schema:
     """The value of a file, `overrides` applied first. Raises ConfigError with every problem, those of `check` too, and
     where the file is of another kind."""
     document, wanted = yamltext.read(path), schema.__name__.lower()
-    shares = _shares(document.value)
+    shares = _key_shares(document.value)
     if not shares[wanted] and (others := [kind for kind in shares if shares[kind] > 0.5]):
         raise ConfigError(Problem(str(path), f"is a {others[0]}, not a {wanted}"))
     return validate(document, schema, overrides, wanted, check)

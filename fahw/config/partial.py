@@ -1,7 +1,7 @@
-"""What is right in a document with mistakes, as a value whose wrong parts cannot be read.
+"""Partial values: the right parts of a document with mistakes, as a schema value whose wrong parts cannot be read.
 
-Cross-checks run on it as on a whole value: one that reaches for a part that is wrong or missing raises `UnknownPart`,
-and says nothing; all others say what they find. So mistakes of the schema do not hide those between its parts.
+Cross-checks run on it as on a whole value: one that reads a part that is wrong or missing raises `UnknownPart`, and
+reports nothing; all others report what they find. So mistakes of the schema do not hide those between its parts.
 """
 
 from __future__ import annotations
@@ -23,50 +23,51 @@ class UnknownPart(Exception):  # noqa: N818
     """A part of the document is wrong or missing, so that nothing can be said about what depends on it."""
 
 
-class _Opaque:
-    """An item of which nothing is known."""
+class _UnknownItem:
+    """An item of a list that is wrong: every attribute raises `UnknownPart`."""
 
     def __getattribute__(self, name: str) -> Any:
         raise UnknownPart(name)
 
 
-def known(found: Iterator[T]) -> Iterator[T]:
-    """What a check finds before it needs a part that is not known."""
+def until_unknown(results: Iterator[T]) -> Iterator[T]:
+    """The results that a check yields before it reads a part that is not known."""
     try:
-        yield from found
+        yield from results
     except UnknownPart:
         return
 
 
-def part(value: object, name: str) -> Iterator[Any]:
-    """The part of `value` called `name`; nothing where it is not known."""
+def known_part(value: object, name: str) -> Iterator[Any]:
+    """The attribute `name` of `value`, as the one item of an iterator, which is empty where it is not known."""
     try:
         yield getattr(value, name)
     except UnknownPart:
         return
 
 
-def partial(schema: type[Schema], value: Any, wrong: Collection[Key]) -> Schema:
-    """The value of a mapping that is right but for the keys `wrong` (those with a mistake of their own)."""
+def partial_value(schema: type[Schema], value: Any, wrong: Collection[Key]) -> Schema:
+    """The schema value of a mapping that is right except at the keys `wrong` (those with a mistake of their own)."""
     return _model(schema, value, (), frozenset(wrong))
 
 
 def _model(schema: type[Schema], value: dict[str, Any], key: Key, wrong: frozenset[Key]) -> Schema:
-    if not _touched(key, wrong):
+    """The schema value of the mapping at `key`, with what can be known of its fields."""
+    if not _has_mistake(key, wrong):
         return schema.model_validate(value)
     names = {field.alias or name: name for name, field in schema.model_fields.items()}
-    strange = any(bad[:-1] == key and bad[-1] not in names for bad in wrong if bad)
+    has_unknown_key = any(path[:-1] == key and path[-1] not in names for path in wrong if path)
     parts: dict[str, Any] = {}
     for alias, name in names.items():
         field = schema.model_fields[name]
         try:
             if alias in value or (*key, alias) in wrong:
                 parts[name] = _part(field.annotation, value.get(alias), (*key, alias), wrong)
-            elif not strange:  # else the unknown key may be meant for this one
+            elif not has_unknown_key:  # else the unknown key may be a misspelling of this one
                 parts[name] = field.get_default(call_default_factory=True)
         except UnknownPart:
             continue
-    result = _damaged(schema).__new__(_damaged(schema))
+    result = _partial_schema(schema).__new__(_partial_schema(schema))
     object.__setattr__(result, "__dict__", parts)
     object.__setattr__(result, "__pydantic_fields_set__", set(parts))
     object.__setattr__(result, "__pydantic_extra__", None)
@@ -75,8 +76,9 @@ def _model(schema: type[Schema], value: dict[str, Any], key: Key, wrong: frozens
 
 
 def _part(annotation: Any, value: Any, key: Key, wrong: frozenset[Key]) -> Any:
+    """The value of the field at `key`. Raises UnknownPart where it, or something in it, is wrong."""
     members = list(_members(annotation))
-    model = _chosen(members, value)
+    model = _schema_for(members, value)
     if model is not None:
         return _model(model, value, key, wrong)
     if key in wrong:
@@ -84,22 +86,23 @@ def _part(annotation: Any, value: Any, key: Key, wrong: frozenset[Key]) -> Any:
     items = [get_args(member)[0] for member in members if get_origin(member) is tuple]
     if items and isinstance(value, tuple):
         return tuple(_list_item(items[0], item, (*key, index), wrong) for index, item in enumerate(value))
-    if _touched(key, wrong):
+    if _has_mistake(key, wrong):
         raise UnknownPart(key)
     return value
 
 
 def _list_item(annotation: Any, value: Any, key: Key, wrong: frozenset[Key]) -> Any:
+    """The item of a list at `key`; in the place of a wrong mapping, an item that cannot be read."""
     try:
         return _part(annotation, value, key, wrong)
     except UnknownPart:
         if any(_is_model(member) for member in _members(annotation)):
-            return _Opaque()
+            return _UnknownItem()
         raise
 
 
 def _members(annotation: Any) -> Iterator[Any]:
-    """The alternatives of a type, unpacked."""
+    """The alternatives that an annotation allows: the members of unions, without `Annotated`."""
     origin = get_origin(annotation)
     if origin is Annotated:
         yield from _members(get_args(annotation)[0])
@@ -110,13 +113,14 @@ def _members(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
-def _chosen(members: list[Any], value: Any) -> type[BaseModel] | None:
-    """The schema that a mapping is meant for: the only one, or the one of its `kind`."""
+def _schema_for(members: list[Any], value: Any) -> type[BaseModel] | None:
+    """The schema that a mapping is meant for: the only one of the members, or the one of its `kind`; None otherwise."""
     models = [member for member in members if _is_model(member)] if isinstance(value, dict) else []
     if len(models) > 1:
         kinds = [model.model_fields.get("kind") for model in models]
         tag = value.get("kind")
-        models = [m for m, k in zip(models, kinds, strict=True) if k is not None and tag in get_args(k.annotation)]
+        pairs = zip(models, kinds, strict=True)
+        models = [model for model, kind in pairs if kind is not None and tag in get_args(kind.annotation)]
     return models[0] if len(models) == 1 else None
 
 
@@ -124,20 +128,22 @@ def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _touched(key: Key, wrong: frozenset[Key]) -> bool:
-    return any(bad[: len(key)] == key for bad in wrong)
+def _has_mistake(key: Key, wrong: frozenset[Key]) -> bool:
+    """Whether a wrong key lies at `key` or below it."""
+    return any(path[: len(key)] == key for path in wrong)
 
 
 @cache
-def _damaged(schema: type[BaseModel]) -> type[BaseModel]:
-    """The same schema; a field without a value raises `UnknownPart`."""
+def _partial_schema(schema: type[BaseModel]) -> type[BaseModel]:
+    """A subclass of the schema in which reading a field without a value raises `UnknownPart`."""
 
     def missing(self: BaseModel, name: str) -> Any:
+        """Raise UnknownPart for a field of the schema, AttributeError for any other name."""
         raise (UnknownPart if name in schema.model_fields else AttributeError)(name)
 
-    class Damaged(schema):  # type: ignore[misc, valid-type]
+    class Partial(schema):  # type: ignore[misc, valid-type]
         """A value of the schema with parts missing."""
 
         __getattr__ = missing
 
-    return Damaged
+    return Partial

@@ -1,4 +1,4 @@
-"""Values that are set from outside a file: `--set key=value`, a point of a sweep."""
+"""Settings: values for keys of a file that come from elsewhere, `--set key=value` or a point of a sweep."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from fahw.errors import ConfigError, Problem, suggestion
 
 @dataclass(frozen=True)
 class Setting:
-    """A value as YAML text, and where it was given, for messages."""
+    """A value as YAML text; `place` says where it was given, for messages."""
 
     text: str
     place: str
 
 
-def changed(document: Document, settings: Sequence[tuple[str, Setting]]) -> Document:
-    """The document with the values put at their dotted keys, and placed there; wrong settings among its problems.
+def with_settings(document: Document, settings: Sequence[tuple[str, Setting]]) -> Document:
+    """A copy of the document with each setting's value at its dotted key; wrong settings are among its problems.
 
-    Items of a list are named by their `name` or their number. The document that is given stays as it is.
+    Items of a list are named by their `name` or their number. What a setting puts in is placed at the setting.
     """
     if not settings:
         return document
     problems, places, key_places = list(document.problems), dict(document.places), dict(document.key_places)
     value = document.value
     for name, setting in settings:
-        new, found = _value(setting)
-        problems += found
+        new_value, value_problems = _value(setting)
+        problems += value_problems
         steps = name.split(".")
         try:
-            value, key = _put(value, steps, new, 0)
+            value, key = _put(value, steps, new_value, 0)
         except ConfigError as error:
             problems += _at(setting, error.problems)
             continue
-        inside = [old for old in places if old[: len(key)] == key]
-        for old in inside:
-            places[old] = key_places[old] = setting.place
+        replaced = [old_key for old_key in places if old_key[: len(key)] == key]
+        for old_key in replaced:
+            places[old_key] = key_places[old_key] = setting.place
         for length in range(1, len(key) + 1):
             if length == len(key) or key[:length] not in places:
                 places[key[:length]] = key_places[key[:length]] = setting.place
@@ -46,6 +46,7 @@ def changed(document: Document, settings: Sequence[tuple[str, Setting]]) -> Docu
 
 
 def _value(setting: Setting) -> tuple[Any, list[Problem]]:
+    """The value of the setting's YAML text, None where it is empty or broken, and the problems of the text."""
     try:
         parsed = parse(setting.text, setting.place)
     except ConfigError as error:
@@ -54,28 +55,30 @@ def _value(setting: Setting) -> tuple[Any, list[Problem]]:
 
 
 def _at(setting: Setting, problems: Iterable[Problem]) -> list[Problem]:
+    """The problems, placed at the setting."""
     return [replace(problem, place=setting.place) for problem in problems]
 
 
-def _put(here: Any, steps: list[str], new: Any, depth: int) -> tuple[Any, Key]:
-    """A copy of `here` with `new` at `steps[depth:]`, and the key. Raises ConfigError where that leads nowhere."""
+def _put(parent: Any, steps: list[str], new_value: Any, depth: int) -> tuple[Any, Key]:
+    """A copy of `parent` with `new_value` at `steps[depth:]`, and its key. Raises ConfigError for no such place."""
     if depth == len(steps):
-        return new, ()
+        return new_value, ()
     name = steps[depth]
-    if isinstance(here, list):
-        index = _index(here, name)
+    if isinstance(parent, list):
+        index = _index(parent, name)
         if index is None:
-            known = [str(item.get("name", i)) if isinstance(item, dict) else str(i) for i, item in enumerate(here)]
-            raise ConfigError(Problem("", f"no item '{name}'{suggestion(name, known)}; known: {', '.join(known)}"))
-        item, key = _put(here[index], steps, new, depth + 1)
-        return [*here[:index], item, *here[index + 1 :]], (index, *key)
-    if isinstance(here, dict):
-        item, key = _put(here.get(name, {}), steps, new, depth + 1)
-        return here | {name: item}, (name, *key)
+            names = [str(item.get("name", i)) if isinstance(item, dict) else str(i) for i, item in enumerate(parent)]
+            raise ConfigError(Problem("", f"no item '{name}'{suggestion(name, names)}; known: {', '.join(names)}"))
+        item, key = _put(parent[index], steps, new_value, depth + 1)
+        return [*parent[:index], item, *parent[index + 1 :]], (index, *key)
+    if isinstance(parent, dict):
+        item, key = _put(parent.get(name, {}), steps, new_value, depth + 1)
+        return parent | {name: item}, (name, *key)
     raise ConfigError(Problem("", f"'{'.'.join(steps[:depth])}' has no keys of its own"))
 
 
 def _index(items: list[Any], name: str) -> int | None:
+    """The index of the item called `name`, or numbered so; None where there is none."""
     for index, item in enumerate(items):
         if isinstance(item, dict) and item.get("name") == name:
             return index

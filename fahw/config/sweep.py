@@ -10,15 +10,16 @@ from pydantic import ConfigDict, Field
 
 from fahw.config.axes import Axis, RandomAxes, Range, SearchAxes, Value, count_of, values_of
 from fahw.config.condition import ConditionError, parse_condition
-from fahw.config.partial import known
+from fahw.config.partial import until_unknown
 from fahw.config.schema import Frozen
 from fahw.config.yamltext import Key, dotted
 from fahw.errors import Problem, suggestion
 
 PLAIN_AXES = ("rule", "chip", "model", "batch_size", "transport", "data", "epochs", "seed")
 MOST_POINTS = 100_000
+"""The most points of a sweep without conditions."""
 MOST_COMBINATIONS = 1_000_000
-"""With `when`, which is asked about each."""
+"""The most points of a sweep with `when`, whose conditions are evaluated for each."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -61,13 +62,13 @@ class Sweep(Frozen):
 
     @property
     def conditions(self) -> tuple[tuple[Key, str], ...]:
-        """Where every condition stands, and its text."""
+        """Every condition as (its key in the file, its text)."""
         if isinstance(self.when, str):
             return ((("when",), self.when),)
         return tuple((("when", index), text) for index, text in enumerate(self.when))
 
     def axis_keys(self) -> Iterator[tuple[str, Key, Axis]]:
-        """Every axis: its name, where it stands, its values."""
+        """Yield every axis as (its name, its key in the file, its values)."""
         yield from ((name, ("grid", name), axis) for name, axis in self.grid.items())
         for index, group in enumerate(self.zip):
             yield from ((name, ("zip", index, name), axis) for name, axis in group.items())
@@ -82,60 +83,62 @@ class Sweep(Frozen):
         return tuple(name for name, _, _ in self.axis_keys())
 
     def names(self) -> dict[str, tuple[Any, ...] | None]:
-        """What a condition can ask about: axes, settings and the base; with the values where they are listed."""
+        """The names that a condition can use (axes, settings, the base), each with its values; None for a range."""
         base: dict[str, tuple[Any, ...] | None] = {"chip": (self.chip,), "model": (self.model,)}
         base |= {name: (value,) for name, value in self.set.items() if isinstance(value, Value)}
-        return base | {name: None if isinstance(a, Range) else values_of(a) for name, _, a in self.axis_keys()}
+        return base | {name: None if isinstance(axis, Range) else values_of(axis) for name, _, axis in self.axis_keys()}
 
 
 def sweep_problems(sweep: Sweep, place: Callable[[Key], str]) -> Iterator[Problem]:
-    """What the schema cannot see: axes that do not exist, are empty or stand twice, wrong conditions, and more points
-    than can be run."""
+    """The mistakes that the schema cannot see: axes that do not exist, are empty or stand twice, wrong conditions, and
+    more points than can be run."""
     for check in (_axes, _settings, _groups, _search, _seeds, _conditions, _points):
-        for key, message in known(check(sweep)):
+        for key, message in until_unknown(check(sweep)):
             yield Problem(place(key), message, dotted(key))
 
 
-def sound(sweep: Sweep) -> Sweep:
+def expandable(sweep: Sweep) -> Sweep:
     """The sweep without what cannot be expanded into points: misnamed axes and settings, those without values, groups
     of different lengths; without any axes where they make too many points."""
-    groups = (group for group, sizes in ((g, {len(axis) for axis in g.values()}) for g in sweep.zip) if len(sizes) == 1)
+    groups = (group for group in sweep.zip if len({len(axis) for axis in group.values()}) == 1)
     update: dict[str, Any] = {
         "set": {name: value for name, value in sweep.set.items() if not any(_name(name, ()))},
-        "grid": _sound_axes(sweep.grid),
-        "zip": tuple(found for group in groups if (found := _sound_axes(group))),
+        "grid": _expandable_axes(sweep.grid),
+        "zip": tuple(axes for group in groups if (axes := _expandable_axes(group))),
     }
     for section in ("random", "search"):
-        drawn = getattr(sweep, section)
-        axes = _sound_axes(drawn.axes, section) if drawn else {}
-        update[section] = drawn.model_copy(update={"axes": axes}) if axes else None
+        proposed = getattr(sweep, section)
+        section_axes = _expandable_axes(proposed.axes, section) if proposed else {}
+        update[section] = proposed.model_copy(update={"axes": section_axes}) if section_axes else None
     result = sweep.model_copy(update=update)
-    without: dict[str, Any] = {"grid": {}, "zip": (), "random": None, "search": None}
-    return result.model_copy(update=without) if any(_points(result)) else result
+    no_axes: dict[str, Any] = {"grid": {}, "zip": (), "random": None, "search": None}
+    return result.model_copy(update=no_axes) if any(_points(result)) else result
 
 
-def _sound_axes(axes: Mapping[str, Axis], drawn: str = "") -> dict[str, Axis]:
+def _expandable_axes(axes: Mapping[str, Axis], section: str = "") -> dict[str, Axis]:
+    """The axes whose name and values are right; `section` as in `Range.problem`."""
     return {
         name: axis
         for name, axis in axes.items()
-        if not any(_name(name, ())) and not (axis.problem(drawn) if isinstance(axis, Range) else not axis)
+        if not any(_name(name, ())) and not (axis.problem(section) if isinstance(axis, Range) else not axis)
     }
 
 
 def _axes(sweep: Sweep) -> Iterator[tuple[Key, str]]:
-    seen: dict[str, Key] = {}
+    """Yield (key, message) for every wrong axis."""
+    keys: dict[str, Key] = {}
     for name, key, axis in sweep.axis_keys():
         yield from _name(name, key)
-        if name in seen:
-            yield key, f"this axis stands also at {dotted(seen[name])}"
-        seen[name] = key
+        if name in keys:
+            yield key, f"this axis stands also at {dotted(keys[name])}"
+        keys[name] = key
         if isinstance(axis, Range):
-            message = axis.problem(drawn=str(key[0]) if key[0] in ("random", "search") else "")
+            message = axis.problem(section=str(key[0]) if key[0] in ("random", "search") else "")
             if message:
                 yield key, message
         elif not axis:
             yield key, "the axis is empty"
-    if not seen:
+    if not keys:
         yield (), "a sweep needs axes: 'grid', 'zip', 'random' or 'search'"
 
 
@@ -152,6 +155,7 @@ def _name(name: str, key: Key) -> Iterator[tuple[Key, str]]:
 
 
 def _groups(sweep: Sweep) -> Iterator[tuple[Key, str]]:
+    """Yield (key, message) for every `zip` group that is empty or whose axes differ in length."""
     for index, group in enumerate(sweep.zip):
         sizes = {name: len(values) for name, values in group.items()}
         if not group:
@@ -162,6 +166,7 @@ def _groups(sweep: Sweep) -> Iterator[tuple[Key, str]]:
 
 
 def _search(sweep: Sweep) -> Iterator[tuple[Key, str]]:
+    """Yield (key, message) for what does not go with a search."""
     if sweep.search is None:
         return
     if sweep.grid or sweep.zip or sweep.random:
@@ -184,11 +189,12 @@ def _conditions(sweep: Sweep) -> Iterator[tuple[Key, str]]:
 
 
 def _points(sweep: Sweep) -> Iterator[tuple[Key, str]]:
+    """Yield (key, message) where the sweep has too many points."""
     sizes = [count_of(axis) for axis in sweep.grid.values()]
     sizes += [max(map(len, group.values()), default=1) for group in sweep.zip]
     sizes += [sweep.random.points] if sweep.random else []
-    most = MOST_COMBINATIONS if sweep.when else MOST_POINTS
-    if prod(sizes) > most:
+    limit = MOST_COMBINATIONS if sweep.when else MOST_POINTS
+    if prod(sizes) > limit:
         product = " x ".join(map(str, sizes))
-        first = "grid" if sweep.grid else "zip" if sweep.zip else "random"
-        yield (first,), f"{prod(sizes):,} points ({product}); at most {most:,}: shorten an axis"
+        section = "grid" if sweep.grid else "zip" if sweep.zip else "random"
+        yield (section,), f"{prod(sizes):,} points ({product}); at most {limit:,}: shorten an axis"

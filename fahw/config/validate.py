@@ -1,4 +1,4 @@
-"""From a parsed document and `--set` overrides to a schema value, or every mistake with its place and advice."""
+"""Validation: a parsed document and `--set` overrides as a schema value, or every mistake with its place and advice."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fahw.config.allowed import Allowed
-from fahw.config.partial import known, partial
-from fahw.config.setting import Setting, changed
+from fahw.config.partial import partial_value, until_unknown
+from fahw.config.setting import Setting, with_settings
 from fahw.config.yamltext import Document, Key, dotted
-from fahw.errors import ConfigError, Problem, a_kind, suggestion
+from fahw.errors import ConfigError, Problem, check_kind, suggestion
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Overrides: TypeAlias = Mapping[str, str | int | float | bool | Sequence[Any] | Mapping[str, Any] | Setting | None]
-"""Dotted key: YAML text, or a value as it is."""
-_OVERRIDES = "a mapping of dotted keys to values or YAML text"
-_VALUES = "YAML text as '4' or '[copy]', a number, true or false, or a list or mapping of such"
+"""Values by dotted key, each as YAML text or as it is."""
+_OVERRIDES_TYPE = "a mapping of dotted keys to values or YAML text"
+_OVERRIDE_TYPE = "YAML text as '4' or '[copy]', a number, true or false, or a list or mapping of such"
 Place = Callable[[Key], str]
 Check: TypeAlias = Callable[[Schema, Place], Iterator[Problem]]
-_ELSE = {
+_OTHER_CHOICE_ADVICE = {
     "technology.node_nm": "take the nearest (65, 45, 32 and 22 have SRAM tables) and override what you know",
     "dram.kind": "take the nearest kind and give its read_pj_per_bit, write_pj_per_bit and gbyte_per_s",
 }
-"""By key: what to do where none of the choices is the user's own."""
+"""Advice by key, for a user whose chip is none of the choices."""
 
 
 def validate(
@@ -42,8 +42,8 @@ def validate(
 ) -> Schema:
     """The value that the document describes, `overrides` applied first.
 
-    `prefix` is what the user put before an overridden key, for messages. `check` yields what the schema cannot see;
-    where the schema finds mistakes, it is asked about the rest.
+    `prefix` is what the user put before an overridden key, for messages. `check` yields the problems that the schema
+    cannot see; where the schema finds mistakes, it runs on the rest.
 
     Raises ConfigError with all problems, in the order of the file: those of the text, of the overrides, of the schema
     and of `check`. What an override brought about is placed at the override.
@@ -51,11 +51,11 @@ def validate(
     if not isinstance(document.value, dict):
         message = "expected keys and values at the top of the file"
         raise ConfigError([*document.problems, Problem(document.place(()), message)])
-    a_kind("overrides", overrides, (Mapping, NoneType), _OVERRIDES)
+    check_kind("overrides", overrides, (Mapping, NoneType), _OVERRIDES_TYPE)
     settings = [_setting(name, text, prefix) for name, text in (overrides or {}).items()]
-    value, problems = _examined(document, schema, settings, check)
+    value, problems = _validated(document, schema, settings, check)
     if problems or value is None:
-        raise ConfigError(in_order(_blamed(document, schema, settings, check, problems)))
+        raise ConfigError(sorted_by_place(_with_blamed_overrides(document, schema, settings, check, problems)))
     return value
 
 
@@ -71,9 +71,9 @@ def override_pairs(
     for text in texts:
         name, equals, value = text.partition("=")
         prefix, dot, key = name.strip().partition(".")
-        meant = _meant(name.strip(), keys or {}) if equals and prefix not in result else ""
-        if meant:
-            problems.append(Problem(f"--set {text}", f"keys start with 'chip.' or 'model.'{meant}"))
+        prefix_advice = _prefix_advice(name.strip(), keys or {}) if equals and prefix not in result else ""
+        if prefix_advice:
+            problems.append(Problem(f"--set {text}", f"keys start with 'chip.' or 'model.'{prefix_advice}"))
         elif not equals or not dot or not key:
             problems.append(
                 Problem(f"--set {text}", "expected key=value with a dotted key, as chip.precision.weight=4")
@@ -90,120 +90,123 @@ def override_pairs(
     return result
 
 
-def _meant(name: str, keys: Mapping[str, Collection[str]]) -> str:
-    """Advice for a key without its prefix, or nothing where no prefix has a key like it."""
+def _prefix_advice(name: str, keys: Mapping[str, Collection[str]]) -> str:
+    """Advice for a key without its prefix; empty where no prefix has a key like it."""
     first, dot, rest = name.partition(".")
     for cutoff in (1.0, 0.75):
-        found = [(prefix, get_close_matches(first, known, 1, cutoff)) for prefix, known in keys.items()]
-        meant = [f"'{prefix}.{near[0]}{dot}{rest}'" for prefix, near in found if near]
-        if meant:
-            return f" (did you mean {' or '.join(meant)}?)"
+        nearest = [(prefix, get_close_matches(first, known_keys, 1, cutoff)) for prefix, known_keys in keys.items()]
+        candidates = [f"'{prefix}.{matches[0]}{dot}{rest}'" for prefix, matches in nearest if matches]
+        if candidates:
+            return f" (did you mean {' or '.join(candidates)}?)"
     return ""
 
 
-def in_order(problems: Iterable[Problem]) -> list[Problem]:
-    """Each problem once, in the order of the file; those without a line first."""
+def sorted_by_place(problems: Iterable[Problem]) -> list[Problem]:
+    """The problems in the order of the file, each once; those without a line come first."""
     return sorted(dict.fromkeys(problems), key=lambda problem: _line_col(problem.place))
 
 
 def _line_col(place: str) -> tuple[int, int]:
+    """Line and column of `file:line:col`; (0, 0) for another place."""
     numbers = place.rsplit(":", 2)[1:]
-    placed = len(numbers) == 2 and all(number.isascii() and number.isdigit() for number in numbers)
-    return (int(numbers[0]), int(numbers[1])) if placed else (0, 0)
+    has_line_and_column = len(numbers) == 2 and all(number.isascii() and number.isdigit() for number in numbers)
+    return (int(numbers[0]), int(numbers[1])) if has_line_and_column else (0, 0)
 
 
-def _setting(name: str, given: object, prefix: str) -> tuple[str, Setting]:
-    a_kind("overrides", name, str, _OVERRIDES)
-    if isinstance(given, Setting):
-        return name, given
+def _setting(name: str, value: object, prefix: str) -> tuple[str, Setting]:
+    """The dotted key and the setting of one override. Raises ConfigError where it is of another type."""
+    check_kind("overrides", name, str, _OVERRIDES_TYPE)
+    if isinstance(value, Setting):
+        return name, value
     try:
-        text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False, default=_whole)
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_as_int)
     except (TypeError, ValueError, RecursionError):
-        a_kind(name, given, (), _VALUES)
+        check_kind(name, value, (), _OVERRIDE_TYPE)
         raise
     return name, Setting(text, f"--set {prefix}.{name}={text}" if prefix else f"--set {name}={text}")
 
 
-def _whole(value: object) -> int:
-    """A whole number of another library, of NumPy say, as Python's own."""
+def _as_int(value: object) -> int:
+    """An integer of another library (NumPy's, say) as Python's own. Raises TypeError for anything else."""
     if not isinstance(value, Integral):
         raise TypeError
     return int(value)
 
 
-def _examined(
+def _validated(
     document: Document, schema: type[Schema], settings: list[tuple[str, Setting]], check: Check[Schema]
 ) -> tuple[Schema | None, list[Problem]]:
-    """The value if the schema takes it, and what is wrong."""
-    document = changed(document, settings)
+    """The schema value with the settings applied, None where the schema refuses it, and all problems."""
+    document = with_settings(document, settings)
     problems = list(document.problems)
     plain = _tuples(document.value)
     try:
         value = schema.model_validate(plain)
     except ValidationError as error:
         details = [(_real_key(plain, detail), detail) for detail in error.errors()]
-        kept = _worth_saying(schema, plain, details)
-        told = {problem.key for problem in problems if problem.key} | {problem.place for problem in problems}
-        found = [_problem(document, schema, plain, key, detail) for key, detail in kept]
-        problems += [problem for problem in found if problem.key not in told and problem.place not in told]
-        rest = partial(schema, plain, {key for key, _ in kept})
-        return None, [*problems, *known(check(rest, document.place))]
+        independent = _without_consequences(schema, plain, details)
+        reported = {problem.key for problem in problems if problem.key} | {problem.place for problem in problems}
+        mistakes = [_problem(document, schema, plain, key, detail) for key, detail in independent]
+        problems += [problem for problem in mistakes if problem.key not in reported and problem.place not in reported]
+        rest = partial_value(schema, plain, {key for key, _ in independent})
+        return None, [*problems, *until_unknown(check(rest, document.place))]
     return value, [*problems, *check(value, document.place)]
 
 
-def _blamed(
+def _with_blamed_overrides(
     document: Document, schema: type[Schema], settings: list[tuple[str, Setting]], check: Check[Schema],
     problems: list[Problem],
 ) -> Iterator[Problem]:  # fmt: skip
-    """The problems, with those that are absent without some override placed at that override."""
+    """The problems; one that vanishes where some override is left out is placed at that override."""
     places = [setting.place for _, setting in settings]
 
-    def without(left_out: int | None) -> set[Problem]:
+    def problems_without(left_out: int | None) -> set[Problem]:
+        """The problems that remain without the setting numbered `left_out`, or without any (None)."""
         rest = [] if left_out is None else settings[:left_out] + settings[left_out + 1 :]
-        return set(_examined(document, schema, rest, check)[1])
+        return set(_validated(document, schema, rest, check)[1])
 
     elsewhere = [problem for problem in problems if not problem.place.startswith(tuple(places))] if places else []
-    own = without(None) if elsewhere else set()
-    alone = [without(index) for index in range(len(settings))] if set(elsewhere) - own else []
+    of_the_file = problems_without(None) if elsewhere else set()
+    remaining = [problems_without(i) for i in range(len(settings))] if set(elsewhere) - of_the_file else []
     for problem in problems:
-        if problem not in elsewhere or problem in own:
+        if problem not in elsewhere or problem in of_the_file:
             yield problem
         else:
-            guilty = [place for place, others in zip(places, alone, strict=True) if problem not in others]
-            yield replace(problem, place=", ".join(guilty or places))
+            causes = [place for place, others in zip(places, remaining, strict=True) if problem not in others]
+            yield replace(problem, place=", ".join(causes or places))
 
 
 Located: TypeAlias = tuple[Key, ErrorDetails]
 
 
-def _worth_saying(schema: type[BaseModel], value: Any, details: list[Located]) -> list[Located]:
-    """Without what only follows from another mistake: a list short of its wrong items, and all but one of the
-    complaints that the alternatives of a value make, where one sentence says what can stand there."""
-    kept: list[Located] = []
+def _without_consequences(schema: type[BaseModel], value: Any, details: list[Located]) -> list[Located]:
+    """The details that do not merely follow from another mistake. Left out are a list that is too short without its
+    wrong items, and all but one of the mistakes that the alternatives of a value report: one message names them all."""
+    independent: list[Located] = []
     for key, detail in details:
-        deeper = any(len(other) > len(key) and other[: len(key)] == key for other, _ in details)
-        short = detail["type"] == "too_short" and bool(detail["input"]) and deeper
-        several = _is_plain(detail) and Allowed(schema, key, value).is_choice_of_kinds
-        said = several and (deeper or any(other == key and _is_plain(before) for other, before in kept))
-        if not short and not said:
-            kept.append((key, detail))
-    return kept
+        has_deeper = any(len(other) > len(key) and other[: len(key)] == key for other, _ in details)
+        is_short_by_others = detail["type"] == "too_short" and bool(detail["input"]) and has_deeper
+        is_alternative = _is_plain(detail) and Allowed(schema, key, value).is_choice_of_kinds
+        has_earlier = any(other == key and _is_plain(earlier) for other, earlier in independent)
+        if not is_short_by_others and not (is_alternative and (has_deeper or has_earlier)):
+            independent.append((key, detail))
+    return independent
 
 
 def _is_plain(detail: ErrorDetails) -> bool:
-    """Whether the mistake is the value itself: not a key, nor something that a validator of ours says."""
+    """Whether the mistake is the value itself: neither its key nor what one of fahw's validators reports."""
     return detail["type"] not in ("extra_forbidden", "missing", "value_error") and "union_tag" not in detail["type"]
 
 
 def _tuples(value: Any) -> Any:
-    """Lists as tuples, which is what frozen schemas hold."""
+    """The value with all lists turned into tuples, which frozen schemas hold."""
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _real_key(value: Any, detail: ErrorDetails) -> Key:
-    """The path in the file: pydantic's own path without the names of union members and marks of keys."""
+    """The key in the file: pydantic's own path without the names of union members and marks of keys."""
     key: list[str | int] = []
     loc = detail["loc"]
     for index, step in enumerate(loc):
@@ -220,11 +223,13 @@ def _real_key(value: Any, detail: ErrorDetails) -> Key:
 
 
 def _problem(document: Document, schema: type[BaseModel], value: Any, key: Key, detail: ErrorDetails) -> Problem:
+    """The problem that one detail of pydantic's reports, with its place in the file."""
     of_key = detail["type"] == "extra_forbidden" or detail["loc"][-1:] == ("[key]",)
     return Problem(document.place(key, of_key=of_key), _message(schema, value, key, detail), dotted(key))
 
 
 def _message(schema: type[BaseModel], value: Any, key: Key, detail: ErrorDetails) -> str:
+    """The message for one detail of pydantic's: what is expected, what was written, and advice."""
     kind, message = detail["type"], detail["msg"]
     wrong = detail["input"]
     if kind == "union_tag_invalid" and isinstance(wrong, dict):
@@ -241,21 +246,22 @@ def _message(schema: type[BaseModel], value: Any, key: Key, detail: ErrorDetails
         return f"missing key 'kind'; one of {', '.join(Allowed(schema, (*key, 'kind'), value).choices)}"
     if kind in ("literal_error", "union_tag_invalid") and not (allowed.is_choice_of_kinds and _is_plain(detail)):
         options = list(dict.fromkeys(allowed.choices))
-        advice = f"; for another {_ELSE[dotted(key)]}, with a source (docs/howto.md)" if dotted(key) in _ELSE else ""
+        other = _OTHER_CHOICE_ADVICE.get(dotted(key))
+        advice = f"; for another {other}, with a source (docs/howto.md)" if other else ""
         return f"must be one of {', '.join(options)} (got {_short(wrong)}){suggestion(str(wrong), options)}{advice}"
     if allowed.is_choice_of_kinds or kind == "model_type":
         return f"must be {allowed} (got {_short(wrong)}){suggestion(str(wrong), allowed.choices)}"
     if kind in ("too_short", "too_long"):
         return _length_message(detail)
     if kind == "tuple_type":
-        one = Allowed(schema, (*key, 0), value)
-        wrapped = f": [{wrong}]" if isinstance(wrong, str | int | float) and not one.holds_keys else ""
+        item = Allowed(schema, (*key, 0), value)
+        wrapped = f": [{wrong}]" if isinstance(wrong, str | int | float) and not item.holds_keys else ""
         return f"must be a list{wrapped} (got {_short(wrong)})"
     return f"{message[0].lower()}{message[1:]} (got {_short(wrong)})"
 
 
 def _length_message(detail: ErrorDetails) -> str:
-    """How long a list must be."""
+    """The message for a list that is too short or too long."""
     context = detail["ctx"]
     count, word = (context["min_length"], "least") if detail["type"] == "too_short" else (context["max_length"], "most")
     got = context["actual_length"] or "none"
@@ -263,6 +269,6 @@ def _length_message(detail: ErrorDetails) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value as the file has it, cut."""
+    """The value as a file writes it, cut to 60 characters."""
     text = json.dumps(value, ensure_ascii=False, default=str) if not isinstance(value, str) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

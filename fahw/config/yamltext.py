@@ -21,7 +21,7 @@ from fahw.errors import ConfigError, Problem
 Key = tuple[str | int, ...]
 _INT = re.compile(r"[-+]?[0-9]+$")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
-_WORDS: dict[str, Any] = {
+_NAMED_VALUES: dict[str, Any] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
@@ -30,12 +30,12 @@ _WORDS: dict[str, Any] = {
     **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
 }
 _MAX_NODES = 100_000
-_MOST_BYTES = 10_000_000
+_MAX_BYTES = 10_000_000
 
 
 @dataclass
 class Document:
-    """A parsed text, not to be changed: its value, where keys and values stand, what is wrong with the text itself."""
+    """A parsed text, not to be changed: its value, the places of values and of keys, the problems of the text."""
 
     name: str
     value: Any = None
@@ -54,12 +54,12 @@ class Document:
 
 
 def read(path: Path) -> Document:
-    """Parse a file. Raises ConfigError where it cannot be read or is not YAML at all."""
+    """The parsed file. Raises ConfigError where it cannot be read or is not YAML at all."""
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise ConfigError(Problem(str(path), "is not a regular file"))
-        if path.is_file() and path.stat().st_size > _MOST_BYTES:
-            raise ConfigError(Problem(str(path), f"is larger than {_MOST_BYTES:,} bytes: not a file for fahw"))
+        if path.is_file() and path.stat().st_size > _MAX_BYTES:
+            raise ConfigError(Problem(str(path), f"is larger than {_MAX_BYTES:,} bytes: not a file for fahw"))
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(Problem(str(path), "no such file")) from None
@@ -74,12 +74,12 @@ def read(path: Path) -> Document:
 
 @lru_cache(maxsize=8)
 def _parsed(text: str, name: str) -> Document:
-    """`parse`, once for a file that is loaded many times with other settings."""
+    """The result of `parse`, kept for a file that is loaded many times with other settings."""
     return parse(text, name)
 
 
 def parse(text: str, name: str) -> Document:
-    """Parse YAML text; `name` stands for the file in messages. Raises ConfigError for broken YAML."""
+    """The parsed YAML text; `name` stands for the file in messages. Raises ConfigError for broken YAML."""
     document = Document(name)
     try:
         root = yaml.compose(text, Loader=yaml.BaseLoader)
@@ -106,8 +106,8 @@ def parse(text: str, name: str) -> Document:
 
 def scalar(text: str) -> Any:
     """The value of an unquoted scalar. An integer too long for the interpreter's limit stays text."""
-    if text in _WORDS:
-        return _WORDS[text]
+    if text in _NAMED_VALUES:
+        return _NAMED_VALUES[text]
     if _INT.match(text):
         return int(text) if len(text) < 100 else text
     if _FLOAT.match(text):
@@ -116,7 +116,7 @@ def scalar(text: str) -> Any:
 
 
 def _tags(text: str, name: str) -> Iterator[tuple[str, str]]:
-    """Place of every tag: `!!python/...` must not be obeyed, and `!!str 10` would not be."""
+    """Yield (place, tag) of every tag: `!!python/...` must not be obeyed, and `!!str 10` would not be."""
     for token in yaml.scan(text, Loader=yaml.BaseLoader):
         if isinstance(token, yaml.TagToken):
             handle, suffix = token.value
@@ -129,6 +129,7 @@ def _place(document: Document, node: yaml.Node) -> str:
 
 
 def _value(document: Document, node: yaml.Node, key: Key, above: tuple[int, ...]) -> Any:
+    """The value of `node` at `key`, its place noted in `document`; `above`: the ids of the nodes that contain it."""
     place = _place(document, node)
     document.places.setdefault(key, place)
     document.nodes += 1
@@ -144,6 +145,7 @@ def _value(document: Document, node: yaml.Node, key: Key, above: tuple[int, ...]
 
 
 def _mapping(document: Document, node: yaml.MappingNode, key: Key, above: tuple[int, ...]) -> dict[str, Any]:
+    """The mapping at `key`; keys that are no text or stand twice become problems of the document."""
     result: dict[str, Any] = {}
     for name_node, value_node in node.value:
         if not isinstance(name_node, yaml.ScalarNode):

@@ -1,4 +1,4 @@
-"""The data sets that fahw knows by name: what they are, where their files come from, how a file is recognised.
+"""The data sets that fahw knows by name: their sizes, the sources of their files, and checksums to recognise a file by.
 
 Checksums are those that the publishers' gzip files have had unchanged for years; `unpacked_sha256` is that of the bytes
 inside, so that a file packed anew, or unpacked, is recognised too.
@@ -23,7 +23,7 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
-class Entry:
+class DatasetEntry:
     """A known data set.
 
     `shape`: one image, (channels, height, width). `maximum`: largest pixel value. `kind`: how its files are read.
@@ -44,7 +44,7 @@ class Entry:
     members: tuple[str, ...] = ()
 
 
-_DIGITS = Entry(
+_DIGITS = DatasetEntry(
     name="digits",
     title="UCI optical digits, 8 x 8 (ships with fahw)",
     shape=(1, 8, 8),
@@ -54,7 +54,7 @@ _DIGITS = Entry(
     licence="CC BY 4.0",
 )
 
-_MNIST = Entry(
+_MNIST = DatasetEntry(
     name="mnist",
     title="MNIST handwritten digits, 28 x 28",
     shape=(1, 28, 28),
@@ -92,7 +92,7 @@ _MNIST = Entry(
     ),
 )
 
-_FASHION = Entry(
+_FASHION = DatasetEntry(
     name="fashion_mnist",
     title="Fashion-MNIST articles of clothing, 28 x 28",
     shape=(1, 28, 28),
@@ -123,7 +123,7 @@ _FASHION = Entry(
     ),
 )
 
-_CIFAR = Entry(
+_CIFAR = DatasetEntry(
     name="cifar10",
     title="CIFAR-10 photographs, 3 x 32 x 32",
     shape=(3, 32, 32),
@@ -145,11 +145,12 @@ _CIFAR = Entry(
     ),
 )
 
-DATASETS: dict[str, Entry] = {entry.name: entry for entry in (_DIGITS, _MNIST, _FASHION, _CIFAR)}
+DATASETS: dict[str, DatasetEntry] = {entry.name: entry for entry in (_DIGITS, _MNIST, _FASHION, _CIFAR)}
+"""The known data sets by name."""
 
 
-def entry(name: str) -> Entry:
-    """The known data set of that name; ConfigError with the nearest name where there is none."""
+def dataset_entry(name: str) -> DatasetEntry:
+    """The known data set of that name. Raises ConfigError, with the nearest name, where there is none."""
     if name not in DATASETS:
         message = f"no data set '{name}'{suggestion(name, DATASETS)}; known: {', '.join(DATASETS)}"
         raise ConfigError(Problem("data", message))

@@ -1,4 +1,4 @@
-"""CIFAR-10 from its batches, binary or pickled; pickles are read by a loader that can build only plain values.
+"""Reader of CIFAR-10's batches, binary or pickled; pickles are read by a loader that can build only plain values.
 
 Binary: per image one label byte, then 3 x 32 x 32 bytes, channels first. Pickled: a dictionary with `data`, an array of
 `(n, 3072)` bytes, and `labels`, a list. Source: A. Krizhevsky, https://www.cs.toronto.edu/~kriz/cifar.html.
@@ -26,7 +26,8 @@ Part = tuple[Pixels | Images, NDArray[np.int64]]
 
 
 def find_batches(folder: Path) -> list[Path]:
-    """The six batches in `folder` or in the folder that the published archive makes there; empty where there are none.
+    """The paths of the six batches, in `folder` or in the folder that the published archive makes there; empty where
+    there are none.
 
     Raises ConfigError where only some are there.
     """
@@ -42,14 +43,14 @@ def find_batches(folder: Path) -> list[Path]:
 
 
 def read_batches(paths: list[Path]) -> tuple[Part, Part]:
-    """Training and test part of the six batches. Raises ConfigError for a damaged file or a label out of range."""
+    """The training and the test part of the six batches. Raises ConfigError for a damaged file or a wrong label."""
     parts = [_read_binary(path) if path.suffix == ".bin" else _read_pickled(path) for path in paths]
     images, labels = [part[0] for part in parts[:5]], [part[1] for part in parts[:5]]
     return (Joined(images), np.concatenate(labels)), parts[5]
 
 
 def _read_binary(path: Path) -> tuple[Pixels, NDArray[np.int64]]:
-    """The images stay on disk, mapped into memory."""
+    """The images and labels of one binary batch; the images stay on disk, mapped into memory."""
     try:
         size = path.stat().st_size
         if size == 0 or size % (_VALUES + 1):
@@ -61,6 +62,7 @@ def _read_binary(path: Path) -> tuple[Pixels, NDArray[np.int64]]:
 
 
 def _read_pickled(path: Path) -> tuple[Pixels, NDArray[np.int64]]:
+    """The images and labels of one pickled batch."""
     try:
         with path.open("rb") as stream:
             value = load_plain(stream)
@@ -78,6 +80,7 @@ def _read_pickled(path: Path) -> tuple[Pixels, NDArray[np.int64]]:
 
 
 def _checked(path: Path, labels: NDArray[Any]) -> NDArray[np.int64]:
+    """The labels as int64. Raises ConfigError for one that is no class."""
     bad = np.flatnonzero((labels < 0) | (labels >= CLASSES))
     if len(bad):
         raise ConfigError(Problem(str(path), f"label {bad[0]} is {labels[bad[0]]}, expected 0 to {CLASSES - 1}"))
@@ -85,14 +88,15 @@ def _checked(path: Path, labels: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _text(key: object) -> object:
+    """The key as text where it is bytes, as Python 2 wrote its keys."""
     return key.decode("latin1") if isinstance(key, bytes) else key
 
 
-# Pickles
+# Pickles: the stand-ins below take the place of NumPy's own classes, so that no foreign code runs.
 
 
 class _Dtype:
-    """Stands in for numpy.dtype while a pickle is read: remembers the code, nothing else."""
+    """The stand-in for numpy.dtype while a pickle is read; it keeps the type code, nothing else."""
 
     def __init__(self, code: object = "", *_: object) -> None:
         self.code = _text(code)
@@ -101,7 +105,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands in for numpy.ndarray: remembers what numpy's own pickles say of an array."""
+    """The stand-in for numpy.ndarray; it keeps the state that numpy's own pickles give an array."""
 
     state: object = None
 
@@ -124,23 +128,25 @@ class _Array:
 
 
 def _reconstruct(*_: object) -> _Array:
+    """The stand-in for numpy's `_reconstruct`, whose result gets its state afterwards."""
     return _Array()
 
 
 def _from_buffer(raw: object, dtype: object, shape: object, order: object) -> _Array:
+    """The stand-in for numpy's `_frombuffer`, which newer pickles call with an array's whole state."""
     array = _Array()
     array.state = (1, shape, dtype, order == "F", bytes(raw) if isinstance(raw, bytes | bytearray) else raw)
     return array
 
 
 def _encode(text: object, encoding: object = "latin1") -> bytes:
-    """How newer pickles write bytes for old readers."""
+    """The stand-in for `_codecs.encode`, with which protocol 2 writes bytes. Raises ValueError but for latin1 text."""
     if not isinstance(text, str) or encoding != "latin1":
         raise ValueError(f"text in encoding {encoding!r}")
     return text.encode("latin1")
 
 
-_ALLOWED: dict[tuple[str, str], Callable[..., object]] = {
+_STAND_INS: dict[tuple[str, str], Callable[..., object]] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encode,
@@ -150,12 +156,13 @@ _ALLOWED: dict[tuple[str, str], Callable[..., object]] = {
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Builds arrays of whole numbers, bytes, text, numbers, lists and dictionaries; knows no other name."""
+    """An unpickler that builds arrays of whole numbers, bytes, text, numbers, lists and dictionaries only."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
+        """The stand-in for a name in the pickle. Raises UnpicklingError for one that has none."""
+        if (module, name) not in _STAND_INS:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which is not data; it is not read")
-        return _ALLOWED[module, name]
+        return _STAND_INS[module, name]
 
 
 def load_plain(stream: BinaryIO) -> object:
@@ -174,6 +181,7 @@ def load_plain(stream: BinaryIO) -> object:
 
 
 def _plain(value: object) -> object:
+    """The value with its stand-ins for arrays turned into arrays."""
     if isinstance(value, _Array):
         return value.value()
     if isinstance(value, dict):

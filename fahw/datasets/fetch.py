@@ -1,4 +1,4 @@
-"""Downloads the files of a known data set: checked, resumed, and never over a good file.
+"""Downloads of a known data set's files: checked, resumed, and never over a good file.
 
 What arrives goes to `NAME.part` beside the file; it takes the file's name only once its checksum is right. A `.part`
 that is left over is continued. A connection that breaks, and a server that is busy, are tried again after a while. Of
@@ -21,21 +21,21 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from fahw.datasets.catalogue import Entry, RemoteFile, entry
+from fahw.datasets.catalogue import DatasetEntry, RemoteFile, dataset_entry
 from fahw.datasets.idx import open_packed
 from fahw.errors import ConfigError, Problem
 from fahw.files import write_bytes
 
 Progress = Callable[[str, int, int], None]
-"""Called with the file's name, the bytes that are here and the bytes that it has (0: not known)."""
+"""A function of the file's name, the bytes received and the bytes of the file (0: not known)."""
 
 _CHUNK_BYTES = 1 << 16
 _TIMEOUT_S = 30.0
 _TRIES = 5
-"""Attempts before an address is given up; counted anew from each one that brings something new."""
+"""Attempts before an address is given up; counted anew after each one that brings new bytes."""
 _WAIT_S = 0.5
-"""Before the second attempt; doubled before each further one."""
-_BUSY = (408, 425, 429, 500, 502, 503, 504)
+"""Pause before the second attempt; doubled before each further one."""
+_BUSY_STATUS = (408, 425, 429, 500, 502, 503, 504)
 
 
 class _FailedError(Exception):
@@ -43,7 +43,7 @@ class _FailedError(Exception):
 
 
 class _BrokenError(_FailedError):
-    """It broke on the way or the server is busy; the same address may yield the rest."""
+    """The connection broke or the server is busy; the same address may yield the rest."""
 
 
 def fetch(name: str, dest: Path, *, base_url: str | None = None, on_progress: Progress | None = None) -> list[Path]:
@@ -53,23 +53,23 @@ def fetch(name: str, dest: Path, *, base_url: str | None = None, on_progress: Pr
     they are; an archive's come after it. Raises ConfigError for an unknown name, a server that does not answer or lacks
     the file, a wrong checksum and a folder that cannot be written.
     """
-    known = entry(name)
-    folder = Path(dest).expanduser() / known.name
-    urls = known.urls if base_url is None else (base_url,)
+    entry = dataset_entry(name)
+    folder = Path(dest).expanduser() / entry.name
+    urls = entry.urls if base_url is None else (base_url,)
     for url in urls:
         _check_address(url)
-    paths = [_fetch_file(file, folder, urls, on_progress) for file in known.files]
-    return paths + (_unpack(known, paths[0]) if known.members else [])
+    paths = [_fetch_file(file, folder, urls, on_progress) for file in entry.files]
+    return paths + (_unpack(entry, paths[0]) if entry.members else [])
 
 
 def _check_address(url: str) -> None:
     """Raise ConfigError unless `url` is an address of a server."""
     try:
         parts = urlsplit(url)
-        right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except (TypeError, ValueError, AttributeError):
-        right = False
-    if not right or not url.isascii() or not url.isprintable() or " " in url:
+        is_address = False
+    if not is_address or not url.isascii() or not url.isprintable() or " " in url:
         raise ConfigError(Problem("base_url", f"not an http:// or https:// address (got {url!r})"))
 
 
@@ -86,14 +86,14 @@ def is_right(path: Path, file: RemoteFile) -> bool:
 
 
 def _fetch_file(file: RemoteFile, folder: Path, urls: tuple[str, ...], on_progress: Progress | None) -> Path:
-    """One file from the first address that yields it."""
+    """The path of one file, fetched from the first address that yields it unless it is here and right."""
     target = folder / file.name
     if is_right(target, file):
         return target
     reasons = []
     for url in urls:
         address = f"{url.rstrip('/')}/{file.name}"
-        before = [path for path in (folder, *folder.parents) if not path.exists()]
+        new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
         try:
             _download(address, target, file, on_progress)
             return target
@@ -102,20 +102,20 @@ def _fetch_file(file: RemoteFile, folder: Path, urls: tuple[str, ...], on_progre
         except OSError as error:  # network errors are _FailedError by now: this is the disk
             raise ConfigError(Problem(str(folder), f"cannot be written ({error.strerror or error})")) from error
         finally:
-            _remove_empty(before)
+            _remove_empty(new_folders)
     advice = f"check the connection and try again, or put the file into {folder} yourself"
     raise ConfigError(Problem(str(target), f"not fetched ({'; '.join(reasons)}); {advice}"))
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    """Take away what was made for a download of which nothing is left, innermost first."""
+    """Remove those of the folders, innermost first, that a failed download made and left empty."""
     for path in folders:
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
 
 
 def _download(address: str, target: Path, file: RemoteFile, on_progress: Progress | None) -> None:
-    """Continue the `.part`, or start it; where a continued one turns out wrong, start over once."""
+    """Download one file: continue its `.part`, or start it; where a continued one turns out wrong, start over once."""
     part = target.with_name(f"{target.name}.part")
     resumed = part.is_file() and part.stat().st_size > 0
     if not (resumed and is_right(part, file)):
@@ -125,56 +125,57 @@ def _download(address: str, target: Path, file: RemoteFile, on_progress: Progres
         _transfer(address, part, file, on_progress)
     if not is_right(part, file):
         with part.open("rb") as stream:
-            found = _sha256(stream)
+            digest = _sha256(stream)
         part.unlink()  # else the next try would continue a wrong file
-        raise _FailedError(f"wrong checksum: SHA-256 {found}, expected {file.sha256}")
+        raise _FailedError(f"wrong checksum: SHA-256 {digest}, expected {file.sha256}")
     part.replace(target)
 
 
 def _transfer(address: str, part: Path, file: RemoteFile, on_progress: Progress | None) -> None:
-    """All that `part` lacks, in as many connections as it takes."""
+    """Append to `part` all that it lacks, in as many connections as it takes."""
     tries = 0
     while True:
-        before = _size(part)
+        size_before = _size(part)
         try:
             _connect(address, part, file, on_progress)
             return
         except _BrokenError:
-            tries = tries + 1 if _size(part) <= before else 1
+            tries = tries + 1 if _size(part) <= size_before else 1
             if tries >= _TRIES:
                 raise
             time.sleep(_WAIT_S * 2 ** (tries - 1))
 
 
 def _size(path: Path) -> int:
+    """The bytes of a file; 0 where there is none."""
     return path.stat().st_size if path.is_file() else 0
 
 
 def _connect(address: str, part: Path, file: RemoteFile, on_progress: Progress | None) -> None:
     """Append to `part` what it lacks, or write it anew where the server cannot continue."""
-    here = _size(part)
-    with _open(address, here) as response:
+    received = _size(part)
+    with _open(address, received) as response:
         if response.status != 206:
-            here = 0
+            received = 0
         length = response.headers.get("Content-Length", "")
-        total = here + int(length) if length.isdigit() else 0
+        total = received + int(length) if length.isdigit() else 0
         part.parent.mkdir(parents=True, exist_ok=True)  # not before there is something to put into it
-        with part.open("ab" if here else "wb") as out:
+        with part.open("ab" if received else "wb") as out:
             while chunk := _read(response):
                 out.write(chunk)
-                here += len(chunk)
+                received += len(chunk)
                 if on_progress:
-                    on_progress(file.name, here, total)
-                if here > 2 * file.size + _CHUNK_BYTES:
-                    raise _FailedError(f"more than {here:,} bytes, expected {file.size:,}")
+                    on_progress(file.name, received, total)
+                if received > 2 * file.size + _CHUNK_BYTES:
+                    raise _FailedError(f"more than {received:,} bytes, expected {file.size:,}")
             out.flush()
             os.fsync(out.fileno())
-    if here < total:
-        raise _BrokenError(f"the connection broke after {here} of {total} bytes; another try goes on from there")
+    if received < total:
+        raise _BrokenError(f"the connection broke after {received} of {total} bytes; another try goes on from there")
 
 
 def _open(address: str, start: int) -> HTTPResponse:
-    """The response from byte `start` on (status 206), or the whole file (200)."""
+    """The response that yields the file from byte `start` on (status 206), or the whole file (200)."""
     try:
         request = Request(address, headers={"User-Agent": "fahw"} | ({"Range": f"bytes={start}-"} if start else {}))
         response: HTTPResponse = urlopen(request, timeout=_TIMEOUT_S)
@@ -182,7 +183,7 @@ def _open(address: str, start: int) -> HTTPResponse:
         error.close()
         if error.code == 416 and start:  # nothing after `start`: what is here is not a beginning of that file
             return _open(address, 0)
-        kind = _BrokenError if error.code in _BUSY else _FailedError
+        kind = _BrokenError if error.code in _BUSY_STATUS else _FailedError
         raise kind(f"the server answers {error.code} {error.reason}") from error
     except TimeoutError as error:
         raise _BrokenError(f"no answer within {_TIMEOUT_S:g} s") from error
@@ -195,30 +196,32 @@ def _open(address: str, start: int) -> HTTPResponse:
 
 
 def _read(response: HTTPResponse) -> bytes:
+    """The next bytes of the response, empty at its end. Raises _BrokenError where the connection breaks."""
     try:
         return response.read(_CHUNK_BYTES)
     except (OSError, HTTPException) as error:
         raise _BrokenError(f"the connection broke ({error}); another try goes on from there") from error
 
 
-def _unpack(known: Entry, archive: Path) -> list[Path]:
-    """The archive's files that fahw reads, each whole or absent; those that are here stay."""
-    targets = {member: archive.parent / member for member in known.members}
-    todo = {member: path for member, path in targets.items() if not path.is_file()}
+def _unpack(entry: DatasetEntry, archive: Path) -> list[Path]:
+    """The paths of the archive's files that fahw reads, unpacked whole or not at all; those that are here stay."""
+    targets = {member: archive.parent / member for member in entry.members}
+    missing = {member: path for member, path in targets.items() if not path.is_file()}
     try:
         with tarfile.open(archive) as packed:
-            for member in packed if todo else ():
-                if member.name in todo and member.isfile() and (stream := packed.extractfile(member)):
-                    write_bytes(todo.pop(member.name), stream.read())
+            for member in packed if missing else ():
+                if member.name in missing and member.isfile() and (stream := packed.extractfile(member)):
+                    write_bytes(missing.pop(member.name), stream.read())
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ConfigError(Problem(str(archive), f"cannot be unpacked ({reason})")) from error
-    if todo:
-        raise ConfigError(Problem(str(archive), f"{', '.join(todo)} not in it"))
+    if missing:
+        raise ConfigError(Problem(str(archive), f"{', '.join(missing)} not in it"))
     return list(targets.values())
 
 
 def _sha256(stream: GzipFile | BufferedReader) -> str:
+    """The SHA-256 of the rest of the stream, in hexadecimal."""
     digest = hashlib.sha256()
     while chunk := stream.read(1 << 20):
         digest.update(chunk)

@@ -42,31 +42,33 @@ def open_packed(path: Path) -> gzip.GzipFile | BufferedReader:
 
 
 def _read(stream: gzip.GzipFile | BufferedReader, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The values `(n, *shape)` of an IDX stream. Raises ValueError where the header or the length is wrong."""
     axes = 1 + len(shape)
     header = _read_up_to(stream, 4 + 4 * axes)
-    want = bytes((0, 0, _BYTE_TYPE, axes))
-    if header[:4] != want:
-        raise ValueError(f"not an IDX file of bytes with {axes} axes: it starts {header[:4].hex()}, not {want.hex()}")
+    expected = bytes((0, 0, _BYTE_TYPE, axes))
+    if header[:4] != expected:
+        start = header[:4].hex()
+        raise ValueError(f"not an IDX file of bytes with {axes} axes: it starts {start}, not {expected.hex()}")
     if len(header) < 4 + 4 * axes:
         raise ValueError(f"the header ends after {len(header)} of {4 + 4 * axes} bytes")
-    found = tuple(int(size) for size in np.frombuffer(header, ">u4", offset=4))
-    if found[1:] != shape or found[0] == 0:
-        raise ValueError(f"the header says {_times(found)} values, expected {_times(('n', *shape))} with n > 0")
-    return _values(stream, found)
+    header_shape = tuple(int(size) for size in np.frombuffer(header, ">u4", offset=4))
+    if header_shape[1:] != shape or header_shape[0] == 0:
+        raise ValueError(f"the header says {_times(header_shape)} values, expected {_times(('n', *shape))} with n > 0")
+    return _values(stream, header_shape)
 
 
 def _values(stream: gzip.GzipFile | BufferedReader, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """What follows the header; one byte more is asked for, which also makes gzip check its own checksum."""
+    """The values after the header; one byte more is asked for, which also makes gzip check its own checksum."""
     count = prod(shape)
     values = _read_up_to(stream, count + 1)
     if len(values) != count:
-        found = "more" if len(values) > count else f"{len(values)} bytes"
-        raise ValueError(f"the header says {_times(shape)} = {count} bytes of values, the file holds {found}")
+        actual = "more" if len(values) > count else f"{len(values)} bytes"
+        raise ValueError(f"the header says {_times(shape)} = {count} bytes of values, the file holds {actual}")
     return np.frombuffer(values, np.uint8).reshape(shape)
 
 
 def _read_up_to(stream: gzip.GzipFile | BufferedReader, limit: int) -> bytearray:
-    """At most `limit` bytes. By chunks: a corrupt header may ask for more than any memory holds."""
+    """The next bytes, at most `limit`, read in chunks: a corrupt header may ask for more than any memory holds."""
     out = bytearray()
     while len(out) < limit and (chunk := stream.read(min(_CHUNK_BYTES, limit - len(out)))):
         out += chunk
@@ -74,10 +76,12 @@ def _read_up_to(stream: gzip.GzipFile | BufferedReader, limit: int) -> bytearray
 
 
 def _times(sizes: tuple[object, ...]) -> str:
+    """The sizes as text, `60000 x 28 x 28`."""
     return " x ".join(map(str, sizes))
 
 
 def _reason(error: Exception) -> str:
+    """The reason why a file cannot be read, in words."""
     if isinstance(error, gzip.BadGzipFile | EOFError | zlib.error):
         return f"damaged or cut-off gzip file ({error})"
     if isinstance(error, OSError):

@@ -1,4 +1,4 @@
-"""Image folders in ImageNet's layout: `train/CLASS/*.png` for training, `test/` or else `val/` for testing.
+"""Reader of image folders in ImageNet's layout: `train/CLASS/*.png` for training, `test/` or else `val/` for testing.
 
 Classes are the names of the training folders, in the order of their names. Every file's header is read before anything
 trains; the pixels of large sets are decoded batch by batch. PNG and PPM decode to the same bits everywhere, JPEG to
@@ -22,8 +22,8 @@ from fahw.errors import ConfigError, Problem, suggestion
 
 ENDINGS = (".png", ".ppm", ".pgm", ".jpg", ".jpeg")
 _EXACT_ENDINGS = (".png", ".ppm", ".pgm")
-_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
-_GREY = ("1", "L")
+_READ_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
+_GREY_MODES = ("1", "L")
 _IN_MEMORY_BYTES = 1 << 28
 _MOST_SHOWN = 10
 
@@ -31,8 +31,8 @@ Part = tuple[Pixels | Images, NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
-class _Listed:
-    """The files of one part, with their classes."""
+class _PartFiles:
+    """The image files of one part (training or test) with their labels, int64 `(n,)`."""
 
     paths: list[Path]
     labels: NDArray[np.int64]
@@ -52,6 +52,7 @@ class FolderImages(Images):
         return out
 
     def _decode(self, path: Path) -> NDArray[np.uint8]:
+        """The pixels of one file, (channels, height, width). Raises ConfigError for a damaged file."""
         pillow = _pillow()
         channels, height, width = self.shape[1:]
         try:
@@ -66,7 +67,8 @@ class FolderImages(Images):
         return pixels.reshape(height, width, channels).transpose(2, 0, 1)
 
     def update_digest(self, digest: hashlib._Hash) -> None:
-        """By the files' bytes: decoding a large set takes hours. The decoder's version where it matters."""
+        """Feed the checksum with the files' bytes, as decoding a large set takes hours, and with the decoder's version
+        where the pixels depend on it."""
         if self._resized or any(path.suffix.lower() not in _EXACT_ENDINGS for path in self._paths):
             digest.update(f"pillow {import_module('PIL').__version__}".encode())
         for path in self._paths:
@@ -77,9 +79,10 @@ class FolderImages(Images):
 
 
 def read_folder(root: Path, image_size: tuple[int, int] | None) -> tuple[Part, Part, int]:
-    """Training part, test part, classes. Raises ConfigError with every unreadable file, unknown class and odd size.
+    """The training part, the test part and the number of classes.
 
     `image_size`: (height, width) that every image is scaled to cover and then cropped to; None where all are alike.
+    Raises ConfigError with every unreadable file, unknown class and odd size.
     """
     tests = [root / name for name in ("test", "val") if (root / name).is_dir()]
     if not (root / "train").is_dir() or not tests:
@@ -91,35 +94,36 @@ def read_folder(root: Path, image_size: tuple[int, int] | None) -> tuple[Part, P
         raise ConfigError(problems)
     shape = _common_shape(listed[0].paths + listed[1].paths, image_size)
     train, test = ((FolderImages(root, part.paths, shape, image_size is not None), part.labels) for part in listed)
-    return _held(train), _held(test), len(classes)
+    return _decoded_if_small(train), _decoded_if_small(test), len(classes)
 
 
 def _folders(folder: Path) -> list[Path]:
+    """The folders in `folder` whose names do not start with a dot."""
     return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
 
 
-def _list(folder: Path, classes: list[str], problems: list[Problem]) -> _Listed:
-    """Every image below `folder`, by class and then by name; mistakes are added to `problems`."""
+def _list(folder: Path, classes: list[str], problems: list[Problem]) -> _PartFiles:
+    """The image files in `folder`, by class and then by name; mistakes are added to `problems`."""
     paths: list[Path] = []
     labels: list[int] = []
-    for below in sorted(_folders(folder), key=lambda path: path.name):
-        if below.name not in classes:
-            text = f"no class of this name in train/{suggestion(below.name, classes)}"
-            problems.append(Problem(str(below), text))
+    for class_folder in sorted(_folders(folder), key=lambda path: path.name):
+        if class_folder.name not in classes:
+            text = f"no class of this name in train/{suggestion(class_folder.name, classes)}"
+            problems.append(Problem(str(class_folder), text))
             continue
-        images = sorted(path for path in below.iterdir() if path.suffix.lower() in ENDINGS and path.is_file())
+        images = sorted(path for path in class_folder.iterdir() if path.suffix.lower() in ENDINGS and path.is_file())
         paths += images
-        labels += [classes.index(below.name)] * len(images)
+        labels += [classes.index(class_folder.name)] * len(images)
         if not images and folder.name == "train":
-            problems.append(Problem(str(below), f"no images in it ({', '.join(ENDINGS)})"))
+            problems.append(Problem(str(class_folder), f"no images in it ({', '.join(ENDINGS)})"))
     if not paths and not problems:
         problems.append(Problem(str(folder), f"no images in folders of classes ({', '.join(ENDINGS)})"))
-    return _Listed(paths, np.array(labels, np.int64))
+    return _PartFiles(paths, np.array(labels, np.int64))
 
 
 def _common_shape(paths: list[Path], image_size: tuple[int, int] | None) -> tuple[int, int, int]:
-    """(channels, height, width) of all; one channel where every file is grey."""
-    grey, first = True, None
+    """The common (channels, height, width) of all images; one channel where every file is grey."""
+    all_grey, first = True, None
     problems: list[Problem] = []
     for path in paths:
         try:
@@ -127,7 +131,7 @@ def _common_shape(paths: list[Path], image_size: tuple[int, int] | None) -> tupl
         except ConfigError as error:
             problems += error.problems
             continue
-        grey = grey and mode in _GREY
+        all_grey = all_grey and mode in _GREY_MODES
         first = first or (height, width)
         if image_size is None and (height, width) != first:
             text = f"{height} x {width}, but {paths[0].name} is {first[0]} x {first[1]}: sizes differ"
@@ -138,10 +142,11 @@ def _common_shape(paths: list[Path], image_size: tuple[int, int] | None) -> tupl
     if problems:
         raise ConfigError(problems)
     assert first is not None
-    return (1 if grey else 3, *(image_size or first))
+    return (1 if all_grey else 3, *(image_size or first))
 
 
 def _header(path: Path) -> tuple[int, int, str]:
+    """The (width, height, mode) that an image file's header names."""
     pillow = _pillow()
     try:
         with pillow.open(path) as image:
@@ -149,18 +154,19 @@ def _header(path: Path) -> tuple[int, int, str]:
             mode = str(image.mode)
     except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
         raise ConfigError(Problem(str(path), f"not an image that can be read ({error})")) from error
-    if mode not in _MODES:
+    if mode not in _READ_MODES:
         raise ConfigError(Problem(str(path), f"pixels of kind '{mode}'; expected 8 bits per channel"))
     return width, height, mode
 
 
-def _held(part: tuple[FolderImages, NDArray[np.int64]]) -> Part:
-    """Small sets are decoded at once, which also finds every damaged file before anything trains."""
+def _decoded_if_small(part: tuple[FolderImages, NDArray[np.int64]]) -> Part:
+    """The part, its images decoded at once where they are few: that finds every damaged file before training."""
     images, labels = part
     return (images[:] if prod(images.shape) <= _IN_MEMORY_BYTES else images), labels
 
 
 def _pillow() -> Any:
+    """The module PIL.Image. Raises ConfigError where Pillow is not installed."""
     try:
         return import_module("PIL.Image")
     except ImportError:

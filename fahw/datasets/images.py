@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 BLOCK_BYTES = 1 << 24
+"""Size of the blocks in which large arrays are read."""
 
 
 class Images(ABC):
-    """`shape` is `(n, *one image's)`, `dtype` that of the pixels."""
+    """Images that are read where they are indexed: `shape` is `(n, *one image's)`, `dtype` that of the pixels."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.shape, self.dtype = shape, dtype
@@ -32,16 +33,17 @@ class Images(ABC):
         return self._take(rows)
 
     @abstractmethod
-    def _take(self, rows: NDArray[np.int64]) -> Pixels: ...
+    def _take(self, rows: NDArray[np.int64]) -> Pixels:
+        """The images numbered `rows`, `(len(rows), *one image's)`."""
 
     def update_digest(self, digest: hashlib._Hash) -> None:
-        """Feed a checksum with everything that the pixels depend on."""
+        """Feed the checksum `digest` with everything that the pixels depend on."""
         for _, block in blocks(self):
             digest.update(np.ascontiguousarray(block).data)
 
 
 class Joined(Images):
-    """Arrays one after the other, as files on disk that are mapped into memory."""
+    """Several arrays joined into one, such as files on disk that are mapped into memory."""
 
     def __init__(self, parts: Sequence[Pixels]) -> None:
         super().__init__((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
@@ -50,11 +52,11 @@ class Joined(Images):
 
     def _take(self, rows: NDArray[np.int64]) -> Pixels:
         out: Pixels = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        owner = np.searchsorted(self._ends, rows, side="right")
+        part_numbers = np.searchsorted(self._ends, rows, side="right")
         for number, part in enumerate(self._parts):
-            mine = owner == number
-            if mine.any():
-                out[mine] = part[rows[mine] - (self._ends[number] - len(part))]
+            in_part = part_numbers == number
+            if in_part.any():
+                out[in_part] = part[rows[in_part] - (self._ends[number] - len(part))]
         return out
 
 
@@ -76,7 +78,7 @@ class Converted(Images):
 
 
 def blocks(array: NDArray[Any] | Images) -> Iterator[tuple[int, NDArray[Any]]]:
-    """`(first index, some rows)`, a few MiB at a time."""
+    """Yield the array in blocks of a few MiB, as (index of the first row, rows)."""
     row_bytes = max(1, int(np.prod(array.shape[1:], dtype=np.int64)) * array.dtype.itemsize)
     size = max(1, BLOCK_BYTES // row_bytes)
     for start in range(0, len(array), size):

@@ -1,4 +1,4 @@
-"""A user's own data: an NPZ file of x_train, y_train, x_test, y_test, checked value by value before anything trains.
+"""Reader of a user's own data: an NPZ file of x_train, y_train, x_test, y_test, all of whose values are checked first.
 
 Nothing is unpickled. Arrays that were stored without compression (`numpy.savez`) are mapped into memory, not read.
 Pixels are whole numbers from 0 to `maximum` (255 unless the file has a number of that name) or fractions in [0, 1],
@@ -27,13 +27,13 @@ REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 FRACTION_LEVELS = 65535
 """Largest pixel value of images given as fractions: finer than any format of the arithmetic."""
 
-_MOST_VALUES = 1 << 40
-_MOST_SHOWN = 8
+_MAX_BYTES = 1 << 40
+_MAX_SHOWN = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """What the file holds, checked. Images `(n, *shape)` and labels `(n,)`, int64."""
+    """The checked arrays of the file. Images `(n, *shape)` and labels `(n,)`, int64."""
 
     train_images: Pixels | Images
     train_labels: NDArray[np.int64]
@@ -44,7 +44,8 @@ class Arrays:
 
 
 def read_npz(path: Path) -> Arrays:
-    """Raises ConfigError with every mistake: what is missing, NaN, out of range, or of another shape, and where."""
+    """The arrays of an NPZ file. Raises ConfigError with every mistake and its place: missing, NaN, out of range, or of
+    another shape."""
     try:
         arrays = _members(path)
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
@@ -59,26 +60,27 @@ def read_npz(path: Path) -> Arrays:
 
 
 def _missing(path: Path, arrays: dict[str, NDArray[Any]]) -> Iterator[Problem]:
+    """Yield a problem for every required array that is missing."""
     for name in REQUIRED:
         if name not in arrays:
-            near = [found for found in arrays if found not in REQUIRED]
-            yield Problem(str(path), f"no array '{name}'{suggestion(name, near)}; needs {', '.join(REQUIRED)}")
+            others = [member for member in arrays if member not in REQUIRED]
+            yield Problem(str(path), f"no array '{name}'{suggestion(name, others)}; needs {', '.join(REQUIRED)}")
 
 
 def _problems(path: Path, arrays: dict[str, NDArray[Any]]) -> Iterator[Problem]:
-    """Every mistake in the arrays."""
+    """Yield every mistake in the arrays; all required ones are there."""
     for name in ("maximum", "classes"):
-        given = arrays.get(name)
-        if given is not None and (given.size != 1 or given.dtype.kind not in "iu" or not 1 <= given.item() <= 65535):
+        value = arrays.get(name)
+        if value is not None and (value.size != 1 or value.dtype.kind not in "iu" or not 1 <= value.item() <= 65535):
             yield Problem(str(path), f"{name}: must be one whole number from 1 to 65535")
             return
     shapes = {name: _image_shape(arrays[name]) for name in ("x_train", "x_test")}
     for part in ("train", "test"):
         images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        found = list(_image_problems(path, f"x_{part}", images, _maximum(arrays)))
-        found += _label_problems(path, f"y_{part}", labels, arrays, part)
-        yield from found
-        if not found and len(images) != len(labels):
+        part_problems = list(_image_problems(path, f"x_{part}", images, _maximum(arrays)))
+        part_problems += _label_problems(path, f"y_{part}", labels, arrays, part)
+        yield from part_problems
+        if not part_problems and len(images) != len(labels):
             yield Problem(str(path), f"y_{part} has {len(labels)} labels, x_{part} {len(images)} images")
     kinds = {name: arrays[name].dtype.kind == "f" for name in shapes}
     if shapes["x_train"] != shapes["x_test"]:
@@ -89,6 +91,7 @@ def _problems(path: Path, arrays: dict[str, NDArray[Any]]) -> Iterator[Problem]:
 
 
 def _image_problems(path: Path, name: str, array: NDArray[Any], maximum: int) -> Iterator[Problem]:
+    """Yield the first mistake in an array of images: its shape, its type, or its values."""
     allowed = "(n, features), (n, height, width) or (n, channels, height, width)"
     if array.ndim not in (2, 3, 4) or 0 in array.shape:
         yield Problem(str(path), f"{name} has shape {array.shape}; expected {allowed}, none of them 0")
@@ -97,30 +100,31 @@ def _image_problems(path: Path, name: str, array: NDArray[Any], maximum: int) ->
     elif array.dtype.kind not in "biuf":
         yield Problem(str(path), f"{name} holds {array.dtype}; expected whole numbers, or fractions in [0, 1]")
     else:
-        most = 1 if array.dtype.kind in "fb" else maximum
-        yield from _outside(path, name, array, most)
+        largest = 1 if array.dtype.kind in "fb" else maximum
+        yield from _outside(path, name, array, largest)
 
 
-def _outside(path: Path, name: str, array: NDArray[Any], most: int) -> Iterator[Problem]:
-    """The first value that is not a number from 0 to `most`, and how many there are."""
+def _outside(path: Path, name: str, array: NDArray[Any], largest: int) -> Iterator[Problem]:
+    """Yield a problem that names the first value that is not a number from 0 to `largest`, and how many there are."""
     count, first = 0, ""
     for start, block in blocks(array):
-        bad = ~((block >= 0) & (block <= most))  # NaN compares false
+        bad = ~((block >= 0) & (block <= largest))  # NaN compares false
         if bad.any():
-            at = np.argwhere(bad)[0]
-            value = block[tuple(at)]
-            at[0] += start
-            first = first or f"{name}[{', '.join(map(str, at))}] is {value}"
+            index = np.argwhere(bad)[0]
+            value = block[tuple(index)]
+            index[0] += start
+            first = first or f"{name}[{', '.join(map(str, index))}] is {value}"
             count += int(bad.sum())
     if count:
         more = f" (and {count - 1:,} more)" if count > 1 else ""
         scale = "; divide by the largest value" if array.dtype.kind == "f" and "nan" not in first else ""
-        yield Problem(str(path), f"{first}, expected 0 to {most}{more}{scale}")
+        yield Problem(str(path), f"{first}, expected 0 to {largest}{more}{scale}")
 
 
 def _label_problems(
     path: Path, name: str, array: NDArray[Any], arrays: dict[str, NDArray[Any]], part: str
 ) -> Iterator[Problem]:
+    """Yield the first mistake in the labels of `part` (train or test): their shape, their type, or their values."""
     if array.ndim == 2 and array.shape[1] > 1:
         text = f"{name} has shape {array.shape}; expected class numbers (n,), as argmax makes of one-hot rows"
         yield Problem(str(path), text)
@@ -129,41 +133,45 @@ def _label_problems(
         text = f"{name} holds {array.dtype} of shape {array.shape}; expected whole numbers of shape (n,)"
         yield Problem(str(path), text)
         return
-    known = arrays["y_train"]
-    counted = "classes" in arrays or (part == "test" and known.dtype.kind in "iu" and known.size)
-    most = _classes(arrays) - 1 if counted else 65534
+    train_labels = arrays["y_train"]
+    has_limit = "classes" in arrays or (part == "test" and train_labels.dtype.kind in "iu" and train_labels.size)
+    largest = _classes(arrays) - 1 if has_limit else 65534
     labels = array.reshape(-1)
-    bad = np.flatnonzero((labels < 0) | (labels > most))
+    bad = np.flatnonzero((labels < 0) | (labels > largest))
     if len(bad):
         more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
-        yield Problem(str(path), f"{name}[{bad[0]}] is {labels[bad[0]]}, expected 0 to {most}{more}")
+        yield Problem(str(path), f"{name}[{bad[0]}] is {labels[bad[0]]}, expected 0 to {largest}{more}")
 
 
 def _image_shape(array: NDArray[Any]) -> tuple[int, ...]:
-    """One image's; height and width get one channel."""
+    """The shape of one image; one of height and width alone gets one channel."""
     return (1, *array.shape[1:]) if array.ndim == 3 else array.shape[1:]
 
 
 def _maximum(arrays: dict[str, NDArray[Any]]) -> int:
+    """The largest value that whole-number pixels of the file may have."""
     return int(arrays["maximum"].item()) if "maximum" in arrays else 255
 
 
 def _levels(arrays: dict[str, NDArray[Any]]) -> int:
+    """The value of the brightest pixel in the images as fahw holds them."""
     kind = arrays["x_train"].dtype.kind
     return FRACTION_LEVELS if kind == "f" else 1 if kind == "b" else _maximum(arrays)
 
 
 def _classes(arrays: dict[str, NDArray[Any]]) -> int:
-    given = arrays.get("classes")
-    return int((given if given is not None else arrays["y_train"].max() + 1).item())
+    """The number of classes: as the file says, else one more than the largest training label."""
+    stored = arrays.get("classes")
+    return int((stored if stored is not None else arrays["y_train"].max() + 1).item())
 
 
 def _labels(array: NDArray[Any]) -> NDArray[np.int64]:
+    """The labels as int64 `(n,)`."""
     return np.ascontiguousarray(array.reshape(-1), dtype=np.int64)
 
 
 def _pixels(array: NDArray[Any], maximum: int) -> Pixels | Images:
-    """As whole numbers; nothing is copied where they are bytes already."""
+    """The images as whole numbers; nothing is copied where they are bytes already."""
     shape = _image_shape(array)
     if array.dtype == np.uint8:
         return array.reshape(-1, *shape)
@@ -174,20 +182,22 @@ def _pixels(array: NDArray[Any], maximum: int) -> Pixels | Images:
 
 
 def _fractions(block: NDArray[Any]) -> Pixels:
+    """Fractions in [0, 1] as whole numbers up to `FRACTION_LEVELS`."""
     return np.rint(block.astype(np.float64) * FRACTION_LEVELS).astype(np.uint16)
 
 
 def _members(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays by name, those that fahw does not read left out."""
+    """The arrays that fahw reads, by name; where a required one is missing, also the names of others, all empty."""
     with zipfile.ZipFile(path) as archive:
-        found = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         wanted = {*REQUIRED, "maximum", "classes"}
-        arrays = {name: _member(path, archive, info) for name, info in found.items() if name in wanted}
-        others = [name for name in found if name not in wanted][:_MOST_SHOWN]
+        arrays = {name: _member(path, archive, info) for name, info in members.items() if name in wanted}
+        others = [name for name in members if name not in wanted][:_MAX_SHOWN]
     return arrays | ({} if set(REQUIRED) <= set(arrays) else {name: np.empty(0) for name in others})
 
 
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
+    """One array of the archive, mapped into memory where it is not compressed. Raises ValueError for a wrong header."""
     name = info.filename.removesuffix(".npy")
     with archive.open(info) as stream:
         version = npy.read_magic(stream)
@@ -199,7 +209,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDAr
         if dtype.hasobject:
             raise ValueError(f"{name} holds Python objects, which are not unpickled; save numbers (dtype=...)")
         size = prod(shape) * dtype.itemsize
-        if size > _MOST_VALUES or info.file_size != start + size:
+        if size > _MAX_BYTES or info.file_size != start + size:
             raise ValueError(f"{name}'s header says {size:,} bytes of values, {info.file_size - start:,} are there")
         order: Literal["C", "F"] = "F" if fortran else "C"
         if info.compress_type == zipfile.ZIP_STORED and size:
@@ -212,7 +222,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDAr
 
 
 def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
-    """Where a member's bytes start: behind its local header, whose two last fields are lengths."""
+    """The file offset of a member's bytes: behind its local header, whose two last fields are lengths."""
     with path.open("rb") as stream:
         stream.seek(info.header_offset)
         header = stream.read(30)

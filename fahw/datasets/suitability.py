@@ -1,4 +1,4 @@
-"""Whether the data set that a model file names exists and fits the network, as far as that shows without its files."""
+"""Checks that the data set a model file names exists and fits the network, as far as that shows without its files."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fahw.network.graph import Network
 _KEY: Key = ("recipe", "data")
 
 
-def misfits(network: Network, name: str, shape: tuple[int, ...], classes: int) -> Iterator[str]:
-    """What of images of this shape and their classes does not fit the network's input and outputs."""
+def size_mismatches(network: Network, name: str, shape: tuple[int, ...], classes: int) -> Iterator[str]:
+    """Yield every reason why images of this shape and these classes do not fit the network's input and outputs."""
     if prod(network.input_shape) != prod(shape):
         yield f"takes inputs of shape {network.input_shape}, images of '{name}' have {shape}"
     if classes > network.classes:
@@ -23,29 +23,29 @@ def misfits(network: Network, name: str, shape: tuple[int, ...], classes: int) -
 
 
 def named_data(document: Document) -> str | None:
-    """The data set that a model file names, if it does."""
+    """The name of the data set in a model file's recipe; None where there is none."""
     recipe = document.value.get("recipe") if isinstance(document.value, dict) else None
     name = recipe.get("data") if isinstance(recipe, dict) else None
     return name if isinstance(name, str) else None
 
 
 def data_problems(document: Document, network: Network | None) -> Iterator[Problem]:
-    """What is wrong with the data set that a model file names; `network` is None where the file is wrong otherwise.
+    """Yield what is wrong with the data set a model file names; `network` is None where the file has other mistakes.
 
-    A name like no known one may be the user's own set, which need not be here.
+    A name unlike any known one may be the user's own set, which need not be here.
     """
     name = named_data(document)
     if name is None:
         return
     if name in DATASETS and network is not None:
-        for message in misfits(network, name, DATASETS[name].shape, DATASETS[name].classes):
+        for message in size_mismatches(network, name, DATASETS[name].shape, DATASETS[name].classes):
             yield Problem(document.place(_KEY), f"{network.name} {message}", dotted(_KEY))
-    elif absent(name) and suggestion(name, DATASETS):
-        yield Problem(document.place(_KEY), absent(name), dotted(_KEY))
+    elif missing_data_reason(name) and suggestion(name, DATASETS):
+        yield Problem(document.place(_KEY), missing_data_reason(name), dotted(_KEY))
 
 
-def absent(name: str) -> str:
-    """Why there is no data set of this name here; nothing where there is one."""
+def missing_data_reason(name: str) -> str:
+    """The reason why there is no data set of this name here; empty where there is one."""
     try:
         check_name(name)
     except ConfigError as error:

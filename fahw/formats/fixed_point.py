@@ -28,18 +28,19 @@ POOL_BITS = 16
 """Fraction bits of average pooling's reciprocal."""
 
 FLOAT32_EXACT, FLOAT64_EXACT = 1 << 24, 1 << 53
+"""Magnitudes up to which float32 and float64 hold every integer."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """`bits` of the integer, `frac` of them (or more, or fewer than none) behind the point."""
+    """A fixed-point format: integers of `bits` bits, `frac` fraction bits (which may exceed `bits` or be negative)."""
 
     bits: int
     frac: int
 
     @property
     def limit(self) -> int:
-        """Largest magnitude of the integer."""
+        """The largest magnitude that the integer can have."""
         return 1 << max(0, self.bits - 1)
 
 
@@ -63,56 +64,60 @@ def nearest_log2(x: float) -> int:
     return exponent if mantissa * mantissa >= 0.5 else exponent - 1
 
 
-def frac(bits: int, largest: float) -> int:
-    """Fraction bits of a format that holds magnitudes up to `largest`; one bit stands for a quarter of it."""
+def fraction_bits(bits: int, largest: float) -> int:
+    """The fraction bits of a `bits`-bit format for magnitudes up to `largest`; one bit stands for a quarter of that."""
     return (2 if bits == 1 else bits - 1) - ceil_log2(largest)
 
 
-def frac_of(form: Number, largest: float) -> int:
-    """`frac`; ternary words stand for what one bit does."""
-    return frac(1 if one_magnitude(form) else form.bits, largest)
+def format_fraction_bits(form: Number, largest: float) -> int:
+    """The `fraction_bits` of a number format; ternary words have the magnitude of one-bit words."""
+    return fraction_bits(1 if has_one_magnitude(form) else form.bits, largest)
 
 
-def one_magnitude(form: Number) -> bool:
-    """Whether all that the format holds is +-1, and perhaps 0."""
+def has_one_magnitude(form: Number) -> bool:
+    """Whether the format holds no other magnitude than 1 and perhaps 0: binary and ternary words."""
     return isinstance(form, Fixed) and form.lowest == -1
 
 
 def rate_constant(value: float) -> Rate:
     """The 8-bit mantissa and shift nearest to `value` > 0."""
     mantissa, exponent = frexp(value)
-    whole = round(mantissa * 256)
-    return Rate(128, 7 - exponent) if whole == 256 else Rate(whole, 8 - exponent)
+    eight_bits = round(mantissa * 256)
+    return Rate(128, 7 - exponent) if eight_bits == 256 else Rate(eight_bits, 8 - exponent)
 
 
 def word_dtype(bits: int) -> torch.dtype:
-    """The tensor type of words as products read them."""
+    """The tensor type in which matrix products read words of `bits` bits."""
     return torch.int8 if bits <= 8 else torch.float32
 
 
 def carrier(bound: int, shift: int = 0, mode: Rounding = "nearest") -> torch.dtype:
-    """The float type in which integers up to `bound`, to be shifted right by `shift`, are exact."""
-    need = bound
+    """The float type in which integers up to `bound`, and their rounding by a right shift of `shift`, are exact.
+
+    Raises ConfigError where float64 is not enough.
+    """
+    highest = bound
     if mode == "stochastic" and shift > 0:
-        need = (bound + (1 << shift)) << max(0, RANDOM_BITS - shift)
-    if need >= FLOAT64_EXACT:
-        raise ConfigError(Problem("precision", f"a sum can need {need.bit_length()} bits, 53 can be computed exactly"))
-    return torch.float32 if need < FLOAT32_EXACT else torch.float64
+        highest = (bound + (1 << shift)) << max(0, RANDOM_BITS - shift)
+    if highest >= FLOAT64_EXACT:
+        message = f"a sum can need {highest.bit_length()} bits, 53 can be computed exactly"
+        raise ConfigError(Problem("precision", message))
+    return torch.float32 if highest < FLOAT32_EXACT else torch.float64
 
 
 def useful_shift(bound: int, shift: int) -> int:
-    """The shift, or the largest that still matters: what lies further right rounds as if it lay there."""
+    """The shift, limited to the largest that changes the result: bits further right round as if they lay there."""
     return min(shift, bound.bit_length() + RANDOM_BITS + 1)
 
 
 def wrap_(acc: Tensor, bits: int) -> Tensor:
-    """Two's complement wrap-around of float-carried integers, in place."""
+    """Wrap integers, carried in a float tensor, around to two's complement of `bits` bits, in place."""
     half = 2.0 ** (bits - 1)
     return acc.sub_(((acc + half) * (0.5 / half)).floor_().mul_(2 * half))
 
 
 def round_(x: Tensor, mode: Rounding, random: Tensor | None = None) -> Tensor:
-    """To an integer, in place. `random`: one per value, 0 to 255 in x's type, for stochastic rounding."""
+    """Round x to integers, in place. `random`, for stochastic rounding: 0 to 255 for each value, in x's type."""
     if mode == "nearest":
         return x.round_()
     if mode == "stochastic":
@@ -122,14 +127,14 @@ def round_(x: Tensor, mode: Rounding, random: Tensor | None = None) -> Tensor:
 
 
 def saturate_(q: Tensor, bits: int) -> Tensor:
-    """Into the range of `bits` bits, in place; one bit keeps the sign, zero counting as plus."""
+    """Limit the integers q to the range of `bits` bits, in place; one bit keeps the sign, zero counting as plus."""
     if bits == 1:
         return q.copy_(q >= 0).mul_(2).sub_(1)
     return q.clamp_(-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
 
 
 def requantise_(acc: Tensor, shift: int, bits: int, mode: Rounding, random: Tensor | None = None) -> Tensor:
-    """acc / 2^shift rounded and saturated to `bits` bits, in place. One bit is acc's sign and needs no random bits.
+    """Round acc / 2^shift and saturate it to `bits` bits, in place. One bit is acc's sign and needs no random bits.
 
     `random`: as `round_`'s, or uint8, in acc's row-major order.
     """
@@ -141,10 +146,10 @@ def requantise_(acc: Tensor, shift: int, bits: int, mode: Rounding, random: Tens
 
 
 def draws_random(mode: Rounding, bits: int) -> bool:
-    """Whether rounding into a format consumes random bytes."""
+    """Whether rounding into a fixed-point format of `bits` bits consumes random bytes."""
     return mode == "stochastic" and bits > 1
 
 
 def random_bytes(random: Lfsr, count: int, device: torch.device) -> Tensor:
-    """The generator's next bytes on the device, uint8 `(count,)`; on the processor the generator's own memory."""
+    """The generator's next `count` bytes on the device, uint8 `(count,)`; on a CPU they are the generator's memory."""
     return torch.from_numpy(random.take(count)).to(device)

@@ -16,15 +16,15 @@ EXP_BITS = 15
 
 @lru_cache
 def exp_table(bits: int, frac_bits: int) -> NDArray[np.int64]:
-    """nearest(exp(-d * 2^-frac) * 2^15) for d = 0 ... 2^bits - 1."""
+    """The softmax table: nearest(exp(-d * 2^-frac_bits) * 2^15) for d = 0 ... 2^bits - 1, int64 `(2^bits,)`."""
     one = Decimal(1 << EXP_BITS)
     return _table(1 << bits, -1, frac_bits, lambda power: _nearest(power * one))
 
 
 @lru_cache
 def tanh_table(bits: int, frac_bits: int) -> NDArray[np.int64]:
-    """tanh of every word q = -2^(bits-1) ... 2^(bits-1) - 1 with `bits` - 1 fraction bits, saturated; entry 0 is the
-    lowest word. One bit: (-1, +1)."""
+    """The tanh of every word q = -2^(bits-1) ... 2^(bits-1) - 1 with `bits` - 1 fraction bits, saturated; entry 0 is
+    that of the lowest word. One bit: (-1, +1)."""
     if bits == 1:
         return np.array([-1, 1])
     one, half = Decimal(1 << (bits - 1)), 1 << (bits - 1)
@@ -34,7 +34,7 @@ def tanh_table(bits: int, frac_bits: int) -> NDArray[np.int64]:
 
 @lru_cache
 def sigmoid_table(bits: int, frac_bits: int) -> NDArray[np.int64]:
-    """1 / (1 + exp(-x)) of every word, as `tanh_table` has its; one bit: (0, 1)."""
+    """The sigmoid 1 / (1 + exp(-x)) of every word, in the order and scale of `tanh_table`; one bit: (0, 1)."""
     if bits == 1:
         return np.array([0, 1])
     one, half = Decimal(1 << (bits - 1)), 1 << (bits - 1)
@@ -44,13 +44,14 @@ def sigmoid_table(bits: int, frac_bits: int) -> NDArray[np.int64]:
 
 
 def _table(size: int, slope: int, frac_bits: int, value: Callable[[Decimal], int]) -> NDArray[np.int64]:
-    """`value` of exp(slope * d * 2^-frac) for d < size. Source of exp: `decimal`, correctly rounded anywhere."""
+    """The `value` of exp(slope * d * 2^-frac_bits) for d < size. `decimal` rounds exp correctly on any machine."""
     with localcontext() as context:
         context.prec = 60
         return np.fromiter((value(power) for power in _powers(size, slope, frac_bits)), np.int64, size)
 
 
 def _powers(size: int, slope: int, frac_bits: int) -> Iterator[Decimal]:
+    """exp(slope * d * 2^-frac_bits) for d < size; 0 once it is too small to matter."""
     base = (Decimal(slope) * Decimal(2) ** -frac_bits).exp()
     power = Decimal(1)
     for _ in range(size):
@@ -73,6 +74,6 @@ def pixel_table(bits: int, maximum: int) -> NDArray[np.int64]:
     one = 1 << (bits - 1)
     words = []
     for pixel in pixels:
-        whole, rest = divmod(pixel * one, maximum)
-        words.append(min(one - 1, whole + (2 * rest + (whole & 1) > maximum)))
+        quotient, remainder = divmod(pixel * one, maximum)
+        words.append(min(one - 1, quotient + (2 * remainder + (quotient & 1) > maximum)))  # nearest, ties to even
     return np.array(words, np.int64)

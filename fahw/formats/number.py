@@ -1,4 +1,4 @@
-"""Number formats by name: fixed point of some width, and floating point. A new float is one line of `FLOATS`."""
+"""Number formats: fixed point by width, floating point by name. A new float is one line of `FLOATS`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Fixed:
 
     @property
     def digits(self) -> int:
-        """Bits of the magnitude and the sign."""
+        """The width of an exact operand: all bits, the sign included."""
         return self.bits
 
 
 @dataclass(frozen=True)
 class Float:
-    """Sign, exponent and mantissa, subnormals included.
+    """A floating-point format: sign, exponent and mantissa, subnormal numbers included.
 
     `set_apart`: what stands for no number. The highest exponent, for infinities and NaN as in IEEE 754; only its
     highest mantissa, for NaN; or nothing.
@@ -40,22 +40,22 @@ class Float:
 
     @property
     def bits(self) -> int:
-        """Stored width."""
+        """The stored width in bits."""
         return 1 + self.exponent_bits + self.mantissa_bits
 
     @property
     def digits(self) -> int:
-        """Bits of the significand with its leading one."""
+        """The width of the significand in bits, its leading one included."""
         return 1 + self.mantissa_bits
 
     @property
     def lowest_exponent(self) -> int:
-        """Of the smallest normal number; subnormals share it."""
+        """The exponent of the smallest normal number, which subnormal numbers share."""
         return 2 - (1 << (self.exponent_bits - 1))
 
     @property
     def highest_exponent(self) -> int:
-        """Of the largest number."""
+        """The exponent of the largest number."""
         return (1 << (self.exponent_bits - 1)) - (1 if self.set_apart == "exponent" else 0)
 
     @property
@@ -88,14 +88,14 @@ TERNARY = Fixed(2, -1, 1)
 
 
 @cache
-def fixed(bits: int) -> Fixed:
-    """Two's complement of `bits` bits."""
+def fixed_format(bits: int) -> Fixed:
+    """The fixed-point format of `bits` bits: two's complement; for one bit, -1 and +1."""
     return Fixed(1, -1, 1) if bits == 1 else Fixed(bits, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
 
 
 @cache
-def number(width: int | str) -> Number:
-    """The format that stands in a file as a width or a name."""
+def number_format(width: int | str) -> Number:
+    """The format that a file writes as a width in bits or as a name. Raises KeyError for an unknown name."""
     if isinstance(width, int):
-        return fixed(width)
-    return {"binary": fixed(1), "ternary": TERNARY}.get(width) or FLOATS[width]
+        return fixed_format(width)
+    return {"binary": fixed_format(1), "ternary": TERNARY}.get(width) or FLOATS[width]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from fahw.config.schema import Frozen
-from fahw.formats.number import FixedName, Float, FloatName, Number, number
+from fahw.formats.number import FixedName, Float, FloatName, Number, number_format
 
 Width = Annotated[
     Annotated[int, Field(ge=1, le=16)] | FixedName | FloatName,
@@ -18,10 +18,10 @@ Rounding = Literal["nearest", "floor", "stochastic"]
 Scale = Annotated[int, Field(ge=-64, le=64)] | Literal["static", "per_tensor"]
 ChannelScale = Scale | Literal["per_channel"]
 TENSORS = ("weight", "feedback", "activation", "error", "gradient", "master", "optimizer", "accumulator")
-"""What has a format of its own."""
+"""The kinds of tensors, each of which has a format of its own."""
 _OPERANDS = ("weight", "feedback", "activation", "error")
-_GIVEN = ("weight", "activation", "error")
-"""Tensors whose scale can be given and the step still run in integers."""
+_SCALABLE = ("weight", "activation", "error")
+"""Tensors whose scale can be a given number while the step still runs in integers."""
 
 
 class Scaling(Frozen):
@@ -44,13 +44,13 @@ class Scaling(Frozen):
     optimizer: ChannelScale = "static"
 
     def is_dynamic(self, tensor: str) -> bool:
-        """Whether the scale of `tensor` follows its values."""
+        """Whether the scale of `tensor` is found anew from its values."""
         return getattr(self, tensor, "static") in ("per_tensor", "per_channel")
 
-    def given(self, tensor: str, otherwise: int) -> int:
-        """Fraction bits of `tensor` as given, or `otherwise`."""
+    def fraction_bits(self, tensor: str, default: int) -> int:
+        """The fraction bits that are given for `tensor`, or `default` where its scale is not a number."""
         scale = getattr(self, tensor)
-        return scale if isinstance(scale, int) else otherwise
+        return scale if isinstance(scale, int) else default
 
 
 class Precision(Frozen):
@@ -87,16 +87,16 @@ class Precision(Frozen):
         """Whether every number is an integer times a power of two that is known before training."""
         scale = self.scale
         return all(isinstance(getattr(self, tensor), int) for tensor in TENSORS) and all(
-            getattr(scale, tensor) == "static" or (tensor in _GIVEN and not scale.is_dynamic(tensor))
+            getattr(scale, tensor) == "static" or (tensor in _SCALABLE and not scale.is_dynamic(tensor))
             for tensor in Scaling.model_fields
         )
 
     def number(self, tensor: str) -> Number:
-        """The format of `tensor`."""
-        return number(getattr(self, tensor))
+        """The number format of the kind `tensor`, one of `TENSORS`."""
+        return number_format(getattr(self, tensor))
 
     def bits(self, tensor: str) -> int:
-        """Stored width of one value of `tensor`, bits."""
+        """The stored width of one value of `tensor`, in bits."""
         return self.number(tensor).bits
 
     @model_validator(mode="after")
@@ -108,11 +108,12 @@ class Precision(Frozen):
 
 
 def _contradictions(precision: Precision) -> Iterator[str]:
+    """Yield every reason why the formats do not fit together."""
     floats = [tensor for tensor in _OPERANDS if isinstance(precision.number(tensor), Float)]
     if floats and isinstance(precision.accumulator, int):
-        named = ", ".join(f"{tensor} {getattr(precision, tensor)}" for tensor in floats)
+        formats = ", ".join(f"{tensor} {getattr(precision, tensor)}" for tensor in floats)
         yield (
-            f"an accumulator of {precision.accumulator} bits of fixed point cannot add up floats ({named}): "
+            f"an accumulator of {precision.accumulator} bits of fixed point cannot add up floats ({formats}): "
             "make it fp32, or these fixed point"
         )
     master, weight = precision.number("master"), precision.number("weight")
@@ -151,5 +152,5 @@ class RoundingModes(Frozen):
 
     @property
     def of_output_error(self) -> Rounding:
-        """How the output error is rounded."""
+        """The rounding of the output error: as `error` where none is given."""
         return self.output_error or self.error

@@ -1,10 +1,10 @@
-"""Real numbers into a number format, and how often that loses something.
+"""Rounding of real numbers into a number format, and counts of what it loses.
 
-    quantise(x, FLOATS["fp8_e4m3"])                              # nearest, ties to even
-    quantise(x, fixed(8), 2.0**-4, "stochastic", noise)          # words of 8 bits, 4 of them behind the point
-    quantise(x, fixed(8), shared_unit(x, fixed(8)))              # the finest power of two that holds the largest
+    quantise(x, FLOATS["fp8_e4m3"])                                # nearest, ties to even
+    quantise(x, fixed_format(8), 2.0**-4, "stochastic", noise)     # words of 8 bits, 4 of them behind the point
+    quantise(x, fixed_format(8), shared_unit(x, fixed_format(8)))  # the finest power of two that holds the largest
 
-What comes out is a value, not its code. Every format saturates, infinities too; what is not a number stays so.
+The result is a value, not its code. Every format saturates, infinities too; what is not a number stays so.
 Subnormal numbers are kept. Rounding is to the nearest number of the format, ties to even; `floor`, towards minus
 infinity; or `stochastic`: with w random bits r, floor of x + r 2^-w in units of the format at x. One bit is the sign,
 zero counting as plus.
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fahw.formats.fixed_point import draws_random
 from fahw.formats.number import Fixed, Float, Number
 from fahw.formats.precision import Precision, Rounding
 from fahw.prng import Lfsr
@@ -36,22 +37,24 @@ _LOWEST_UNIT = -126
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """Random numbers for stochastic rounding, one per value: `draws` of `bits` bits each."""
+    """Random numbers for stochastic rounding: `draws` has the shape of the values, its integers have `bits` bits."""
 
     draws: Tensor
     bits: int
 
 
 def noise(random: Lfsr, shape: torch.Size, bits: int, device: torch.device = _CPU) -> Noise:
-    """Fresh draws in the order of memory: the top `bits` of a byte, or of two bytes, the first of them the lower."""
-    taken = random.take(shape.numel() * (1 if bits <= 8 else 2))
-    words = taken if bits <= 8 else taken.view("<u2").astype(np.int32)
+    """Fresh random numbers of `shape`, row-major: the top `bits` of a byte each, or of two bytes, lower one first."""
+    random_bytes = random.take(shape.numel() * (1 if bits <= 8 else 2))
+    words = random_bytes if bits <= 8 else random_bytes.view("<u2").astype(np.int32)
     return Noise(torch.from_numpy(words >> ((8 if bits <= 8 else 16) - bits)).view(shape).to(device), bits)
 
 
-def draws(form: Number, mode: Rounding) -> bool:
-    """Whether rounding into a format takes random bits: not into one bit, nor into fp32."""
-    return mode == "stochastic" and (form.bits > 1 if isinstance(form, Fixed) else form.name != "fp32")
+def needs_noise(form: Number, mode: Rounding) -> bool:
+    """Whether rounding into a format consumes random bits: not into one bit, nor into fp32."""
+    if isinstance(form, Fixed):
+        return draws_random(mode, form.bits)
+    return mode == "stochastic" and form.name != "fp32"
 
 
 def quantise(
@@ -59,7 +62,7 @@ def quantise(
 ) -> Tensor:
     """The numbers of the format that x rounds to, in x's type (float32 or float64) and shape.
 
-    `unit`: of a fixed format, a power of two or a tensor of such that x's shape takes.
+    `unit`: the value of one step of a fixed-point format, a power of two or a tensor of them that broadcasts to x.
     """
     if isinstance(form, Fixed):
         words = _fixed_words(x, form, unit, mode, noise)
@@ -72,22 +75,24 @@ def quantise(
 
 
 def float_values(x: Tensor, form: Float, mode: Rounding = "nearest", noise: Noise | None = None) -> Tensor:
-    """As `quantise` into a float, written out: in units of the last place at x."""
-    wide = x.double().clamp(-form.largest, form.largest)
-    place = torch.frexp(wide).exponent.sub_(1).clamp_(min=form.lowest_exponent).sub_(form.mantissa_bits)
-    unit = power_of_two(place)
-    rounded = _rounded(wide / unit, mode, noise).mul_(unit)
+    """The result of `quantise` for a floating-point format, computed in units of the last place at x."""
+    values = x.double().clamp(-form.largest, form.largest)
+    last_place = torch.frexp(values).exponent.sub_(1).clamp_(min=form.lowest_exponent).sub_(form.mantissa_bits)
+    unit = power_of_two(last_place)
+    rounded = _rounded(values / unit, mode, noise).mul_(unit)
     return rounded.clamp_(-form.largest, form.largest).to(x.dtype)
 
 
 def _fixed_words(x: Tensor, form: Fixed, unit: float | Tensor, mode: Rounding, noise: Noise | None) -> Tensor:
+    """The integers that x is rounded to, in x's type, saturated."""
     if form.bits == 1:
         return torch.where(x < 0, -1.0, 1.0).to(x.dtype)
     return _rounded(x / unit, mode, noise).clamp_(form.lowest, form.highest).to(x.dtype)
 
 
 def _rounded(x: Tensor, mode: Rounding, noise: Noise | None) -> Tensor:
-    """To integers; may change x. Bits of x below those of the noise never decide; they are cut off, so all is exact."""
+    """x rounded to integers; x may be overwritten. Bits of x below those of the noise never decide, and are cut off, so
+    that every step is exact."""
     if mode == "nearest":
         return x.round_()
     if mode == "stochastic":
@@ -102,10 +107,10 @@ def power_of_two(exponent: Tensor) -> Tensor:
 
 
 def shared_unit(x: Tensor, form: Fixed, channel: int | None = None) -> Tensor:
-    """The unit of words that share an exponent: by the leading one of the largest magnitude, which just fits.
+    """The unit of words that share an exponent: it puts the leading one of the largest magnitude into their top digit.
 
-    One unit for all of x, or one for each index of the axis `channel`; shaped to be multiplied with x. Where all is
-    zero, 1.
+    It is one unit for all of x, or one for each index of the axis `channel`, shaped to broadcast to x; 1 where all
+    values are zero.
     """
     axes = [axis for axis in range(x.dim()) if axis != channel]
     largest = (x.abs().amax(axes, keepdim=True) if x.numel() else x.new_zeros([1] * x.dim())).double()
@@ -116,8 +121,8 @@ def shared_unit(x: Tensor, form: Fixed, channel: int | None = None) -> Tensor:
 
 @dataclass(frozen=True)
 class Losses:
-    """What rounding `values` numbers lost: how many lay beyond the format's ends, and how many that were not zero
-    became zero."""
+    """The losses of rounding `values` numbers: how many lay beyond the format's ends (`saturated`), and how many that
+    were not zero became zero (`underflowed`)."""
 
     values: int
     saturated: int
@@ -125,7 +130,7 @@ class Losses:
 
 
 def losses(x: Tensor, rounded: Tensor, form: Number, unit: float | Tensor = 1.0) -> Losses:
-    """Of `rounded`, which x was quantised to. One bit has no zero and no ends."""
+    """The losses of quantising x to `rounded`; none for one bit, which has neither a zero nor ends."""
     if isinstance(form, Fixed) and form.bits == 1:
         return Losses(x.numel(), 0, 0)
     if isinstance(form, Fixed):
@@ -136,5 +141,5 @@ def losses(x: Tensor, rounded: Tensor, form: Number, unit: float | Tensor = 1.0)
 
 
 def emulation_dtype(precision: Precision) -> torch.dtype:
-    """The type that carries the values."""
+    """The tensor type that carries emulated values: float64 for a fixed-point accumulator, else float32."""
     return torch.float64 if isinstance(precision.number("accumulator"), Fixed) else torch.float32

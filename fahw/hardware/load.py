@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fahw.config.files import find, load_file
+from fahw.config.files import find_file, load_file
 from fahw.config.validate import Overrides
 from fahw.hardware.chip import Chip
 from fahw.hardware.energy_table import with_energy_table
@@ -17,7 +17,7 @@ def load_chip(name: str | Path, overrides: Overrides | None = None) -> Chip:
     They are values, or YAML text, by dotted key: `{"precision.weight": 4}`.
     Raises ConfigError with every problem as file:line:col.
     """
-    path = find(name, "hwconfigs", "chip")
+    path = find_file(name, "hwconfigs", "chip")
     return with_energy_table(load_file(path, Chip, overrides, chip_problems), path)
 
 
@@ -26,5 +26,5 @@ def check_chip(name: str | Path) -> Chip:
 
     Raises ConfigError with every problem as file:line:col.
     """
-    path = find(name, "hwconfigs", "chip")
+    path = find_file(name, "hwconfigs", "chip")
     return with_energy_table(load_file(path, Chip, None, strict_problems), path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from fahw.config.partial import known, part
+from fahw.config.partial import known_part, until_unknown
 from fahw.config.yamltext import Key, dotted
 from fahw.errors import Problem, suggestion
 from fahw.hardware.array import Array
@@ -54,7 +54,7 @@ def _problems(
     chip: Chip, place: Callable[[Key], str], checks: Iterable[Callable[[Chip], CheckMessages]]
 ) -> Iterator[Problem]:
     for check in checks:
-        for key, message in known(check(chip)):
+        for key, message in until_unknown(check(chip)):
             yield Problem(place(key), message, dotted(key))
 
 
@@ -64,12 +64,12 @@ def unique_names(chip: Chip) -> CheckMessages:
     items = [
         (group, index, item)
         for group in groups
-        for group_items in part(chip, group)
+        for group_items in known_part(chip, group)
         for index, item in enumerate(group_items)
     ]
     owners = dict.fromkeys(("dram", "clock", "io", *GENERATORS), "a part that every chip has")
     for group, index, item in items:
-        for name in part(item, "name"):
+        for name in known_part(item, "name"):
             if name in owners:
                 yield (group, index, "name"), f"the name '{name}' is taken (by {owners[name]})"
             owners[name] = f"{group}.{index}"
@@ -78,12 +78,12 @@ def unique_names(chip: Chip) -> CheckMessages:
 def unknown_memories(chip: Chip) -> CheckMessages:
     """Arrays are wired to memories, links lead from a memory to another."""
     names = [memory.name for memory in chip.memories]
-    for arrays in part(chip, "arrays"):
+    for arrays in known_part(chip, "arrays"):
         for index, array in enumerate(arrays):
-            yield from known(_unknown_wires(index, array, names))
-    for links in part(chip, "links"):
+            yield from until_unknown(_unknown_wires(index, array, names))
+    for links in known_part(chip, "links"):
         for index, link in enumerate(links):
-            yield from known(_dead_ends(index, link, names))
+            yield from until_unknown(_dead_ends(index, link, names))
 
 
 def _unknown_wires(index: int, array: Array, names: list[str]) -> CheckMessages:
@@ -95,7 +95,7 @@ def _unknown_wires(index: int, array: Array, names: list[str]) -> CheckMessages:
 
 def _dead_ends(index: int, link: Link, names: list[str]) -> CheckMessages:
     for end, field in (("from", "from_"), ("to", "to")):
-        for name in part(link, field):
+        for name in known_part(link, field):
             if name not in names:
                 message = f"the link leads nowhere: no memory '{name}'{suggestion(name, names)}"
                 yield ("links", index, end), f"{message}; known: {', '.join(names)}"
@@ -129,7 +129,7 @@ def repeated_names(chip: Chip) -> CheckMessages:
     """A memory holds a tensor once, an array is wired to a memory once."""
     for group, field in (("memories", "holds"), ("arrays", "memories")):
         for index, item in enumerate(getattr(chip, group)):
-            for names in part(item, field):
+            for names in known_part(item, field):
                 for position, name in enumerate(names):
                     if name in names[:position]:
                         yield (group, index, field, position), f"{name} is listed twice"
@@ -138,7 +138,7 @@ def repeated_names(chip: Chip) -> CheckMessages:
 def phases(chip: Chip) -> CheckMessages:
     """Each phase but transport has one array that runs it."""
     for phase in PHASES[:4]:
-        yield from known(_check_phase(chip, phase))
+        yield from until_unknown(_check_phase(chip, phase))
 
 
 def _check_phase(chip: Chip, phase: Phase) -> CheckMessages:
@@ -154,7 +154,7 @@ def wires(chip: Chip) -> CheckMessages:
     for phase, tensors in TENSORS_REACHED.items():
         running = [index for index, array in enumerate(chip.arrays) if getattr(array.phases, phase) is not None]
         if len(running) == 1 and names.issuperset(chip.arrays[running[0]].memories):
-            yield from known(_check_wires(chip, running[0], phase, tensors))
+            yield from until_unknown(_check_wires(chip, running[0], phase, tensors))
 
 
 def _check_wires(chip: Chip, index: int, phase: Phase, tensors: tuple[Tensor, ...]) -> CheckMessages:
@@ -181,7 +181,7 @@ def feedback_wires(chip: Chip) -> CheckMessages:
 def banks(chip: Chip) -> CheckMessages:
     """A bank is at most as large as its memory."""
     for index, memory in enumerate(chip.memories):
-        yield from known(_check_bank(index, memory))
+        yield from until_unknown(_check_bank(index, memory))
 
 
 def _check_bank(index: int, memory: Memory) -> CheckMessages:

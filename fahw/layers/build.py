@@ -1,11 +1,11 @@
-"""Layers from what a model file says of them: output shapes, and why a layer does not fit its inputs."""
+"""Construction of layers from a model file's specifications: output shapes, and why a layer does not fit its inputs."""
 
 from __future__ import annotations
 
 from math import prod
 
 from fahw.errors import ConfigError, Problem
-from fahw.layers.layer import IMAGES, ROWS, Kind, Layer, Pair, Shape, spatial
+from fahw.layers.layer import IMAGES, ROWS, Kind, Layer, Pair, Shape, output_size
 from fahw.layers.schema import Conv2dSpec, DropoutSpec, LayerSpec, LinearSpec, PoolSpec, ShortcutSpec
 
 
@@ -21,10 +21,11 @@ def make_layer(spec: LayerSpec, name: str, *shapes: Shape, sources: tuple[str, .
 
 
 class _Misfit(Exception):  # noqa: N818
-    """Why a layer does not fit its inputs."""
+    """A layer does not fit its inputs; the text says why."""
 
 
 def _make(spec: LayerSpec, name: str, shapes: tuple[Shape, ...], sources: tuple[str, ...]) -> Layer:
+    """The layer of `make_layer`. Raises _Misfit where the inputs do not fit."""
     kind, shape = spec.kind, shapes[0]
     _check_inputs(kind, shapes)
     if isinstance(spec, LinearSpec):
@@ -40,6 +41,7 @@ def _make(spec: LayerSpec, name: str, shapes: tuple[Shape, ...], sources: tuple[
 
 
 def _check_inputs(kind: Kind, shapes: tuple[Shape, ...]) -> None:
+    """Raise _Misfit unless a layer of this kind takes inputs of this number and these shapes."""
     if kind == "add" and len(shapes) < 2:
         raise _Misfit("add needs two layers or more: from: [a, b]")
     if kind != "add" and len(shapes) > 1:
@@ -55,12 +57,13 @@ def _check_inputs(kind: Kind, shapes: tuple[Shape, ...]) -> None:
 
 
 def _convolution(spec: Conv2dSpec, name: str, shape: Shape, sources: tuple[str, ...]) -> Layer:
+    """The convolution on images of `shape`. Raises _Misfit for groups, padding or a kernel that do not fit them."""
     kernel, stride, dilation = _as_pair(spec.kernel), _as_pair(spec.stride), _as_pair(spec.dilation)
     padding = _same_padding(kernel, stride, dilation) if spec.padding == "same" else _as_pair(spec.padding)
     for what, channels in (("input", shape[0]), ("output", spec.out)):
         if channels % spec.groups:
             raise _Misfit(f"groups of {spec.groups} do not divide its {channels} {what} channels")
-    # What is mirrored must be there: torch's own limits.
+    # Padding can repeat only pixels that the image has: these are torch's own limits.
     limits = {"reflect": [size - 1 for size in shape[1:]], "circular": list(shape[1:])}.get(spec.padding_mode)
     if limits and any(pad > limit for pad, limit in zip(padding, limits, strict=True)):
         raise _Misfit(f"padding {list(padding)} is too large for {spec.padding_mode} on an input of {list(shape)}")
@@ -82,10 +85,11 @@ def _same_padding(kernel: Pair, stride: Pair, dilation: Pair) -> Pair:
 
 
 def _pooling(spec: PoolSpec, name: str, shape: Shape, sources: tuple[str, ...]) -> Layer:
-    whole = spec.kernel == "all"
+    """The pooling of images of `shape`. Raises _Misfit for a padding or a kernel that does not fit them."""
+    covers_image = spec.kernel == "all"
     kernel = (shape[1], shape[2]) if spec.kernel == "all" else _as_pair(spec.kernel)
     stride, padding = _as_pair(spec.stride or kernel), _as_pair(spec.padding)
-    if whole and (spec.stride is not None or padding != (0, 0)):
+    if covers_image and (spec.stride is not None or padding != (0, 0)):
         raise _Misfit("kernel 'all' takes neither stride nor padding: one window covers the image")
     if any(2 * pad > size for pad, size in zip(padding, kernel, strict=True)):
         raise _Misfit(f"padding {list(padding)} is more than half the kernel {list(kernel)}")
@@ -94,6 +98,7 @@ def _pooling(spec: PoolSpec, name: str, shape: Shape, sources: tuple[str, ...]) 
 
 
 def _shortcut(spec: ShortcutSpec, name: str, shape: Shape, sources: tuple[str, ...]) -> Layer:
+    """The residual shortcut from images of `shape`. Raises _Misfit for fewer output channels than they have."""
     if spec.out < shape[0]:
         raise _Misfit(f"a shortcut adds channels, it cannot turn {shape[0]} into {spec.out}")
     stride = _as_pair(spec.stride)
@@ -102,14 +107,15 @@ def _shortcut(spec: ShortcutSpec, name: str, shape: Shape, sources: tuple[str, .
 
 
 def _sizes(kind: str, shape: Shape, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair = (1, 1)) -> Shape:
+    """Height and width of the output. Raises _Misfit where the kernel is larger than the padded input."""
     axes = zip(shape[1:], kernel, stride, padding, dilation, strict=True)
-    sizes = tuple(spatial(*axis) for axis in axes)
+    sizes = tuple(output_size(*axis) for axis in axes)
     if min(sizes) < 1:
-        spread = f" and dilation {list(dilation)}" if dilation != (1, 1) else ""
-        raise _Misfit(f"{kind} with kernel {list(kernel)}{spread} does not fit its input of {list(shape)}")
+        and_dilation = f" and dilation {list(dilation)}" if dilation != (1, 1) else ""
+        raise _Misfit(f"{kind} with kernel {list(kernel)}{and_dilation} does not fit its input of {list(shape)}")
     return sizes
 
 
 def _as_pair(value: int | tuple[int, int]) -> Pair:
-    """A single number stands for both axes."""
+    """The value for both axes, where a single number stands for both."""
     return (value, value) if isinstance(value, int) else value

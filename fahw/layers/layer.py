@@ -14,7 +14,9 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
 WEIGHTED: frozenset[str] = frozenset({"linear", "conv2d"})
+"""Kinds that have weights."""
 NORMS: frozenset[str] = frozenset({"batchnorm1d", "batchnorm2d"})
+"""Kinds that are batch norms."""
 IMAGES: frozenset[str] = frozenset({"conv2d", "maxpool2d", "avgpool2d", "batchnorm2d", "shortcut"})
 """Kinds that take `(channels, height, width)`."""
 ROWS: frozenset[str] = frozenset({"linear", "batchnorm1d"})
@@ -53,22 +55,22 @@ class Layer:
 
     @property
     def inputs(self) -> int:
-        """Values in one sample's input, of one source."""
+        """Number of values in one sample's input, from one source."""
         return prod(self.in_shape)
 
     @property
     def outputs(self) -> int:
-        """Values in one sample's output."""
+        """Number of values in one sample's output."""
         return prod(self.out_shape)
 
     @property
     def positions(self) -> int:
-        """Places where the weights are applied to one sample: output pixels of a conv2d, 1 for linear."""
+        """Number of places where the weights are applied to one sample: output pixels of a conv2d, 1 for linear."""
         return prod(self.out_shape[1:])
 
     @property
     def window(self) -> int:
-        """Inputs of one output: in_features of a linear layer, channels of a group x kernel of a conv2d."""
+        """Number of inputs of one output: in_features of a linear layer, channels of a group x kernel of a conv2d."""
         return self.in_shape[0] // self.groups * prod(self.kernel)
 
     @property
@@ -91,7 +93,7 @@ class Layer:
 
     @property
     def params(self) -> int:
-        """Trained parameters of a batch norm: a scale and a shift per channel."""
+        """Number of trained parameters of a batch norm, a scale and a shift per channel; 0 for other layers."""
         return 2 * self.in_shape[0] if self.kind in NORMS else 0
 
     @property
@@ -101,7 +103,7 @@ class Layer:
 
     @property
     def fans(self) -> Pair:
-        """Fan in and fan out of the weights, the kernel's area included; a group's fan out counts all outputs, as
+        """The (fan in, fan out) of the weights, the kernel's area included; a group's fan out counts all outputs, as
         torch's initialisers do."""
         return self.window, self.out_shape[0] * prod(self.kernel)
 
@@ -116,6 +118,6 @@ class Layer:
         return sqrt(2 / sum(self.fans))
 
 
-def spatial(in_size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
-    """Output size of a convolution or pooling along one axis."""
+def output_size(in_size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
+    """The output size of a convolution or pooling along one axis."""
     return (in_size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1

@@ -88,7 +88,7 @@ def _sent_down(
     # A direct rule's own error replaces what comes back through a shortcut.
     closed = path.tapped if direct and model.network.dfa_residual == "blocked" else frozenset()
     for number, source in enumerate(layer.sources):
-        if source not in path.wants or source in closed:
+        if source not in path.wants_error or source in closed:
             continue
         if layer.kind in NORMS or len(layer.sources) > 1:
             yield source, error.clone() if number else error  # the receiver may change it

@@ -1,4 +1,4 @@
-"""Where errors go in a network under a rule: which layers learn, receive an error and send one."""
+"""The paths of errors in a network under a rule: which layers learn, receive an error and send one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fahw.rules.rule import Rule
 
 
 def feedback_shape(layer: Layer, outputs: int, direct: bool, tiled: bool = False) -> Shape:
-    """Shape of the matrix that sends the error to the input of `layer`.
+    """The shape of the matrix that sends the error to the input of `layer`.
 
-    As its weight where the error goes layer by layer; `(outputs, values of one input sample)` where it comes straight
-    from the output (Nøkland 2016, the `dense` form); for a convolution whose feedback is `tiled`, the kernel
+    It is the weight's where the error goes layer by layer; `(outputs, values of one input sample)` where it comes
+    straight from the output (Nøkland 2016, the `dense` form); for a convolution whose feedback is `tiled`, the kernel
     `(outputs, input channels, kernel height, kernel width)`, whatever its groups (Sanfiz and Akrout 2021).
     """
     if not direct:
@@ -26,19 +26,20 @@ def feedback_shape(layer: Layer, outputs: int, direct: bool, tiled: bool = False
 
 @dataclass(frozen=True)
 class Roles:
-    """What the weighted layers of a network do under a rule, by name."""
+    """The names of the weighted layers of a network that learn, receive and send errors under a rule."""
 
     learns: frozenset[str]
+    """The layers whose weights are trained."""
     receives: frozenset[str]
-    """Those at whose output an error is needed: they learn, or pass it on to some that do."""
+    """The layers whose output error is needed: they learn, or pass it on to some that do."""
     sends: frozenset[str]
-    """Those that send an error to their input."""
+    """The layers that send an error to their input."""
 
 
 def roles_of(network: Network, rule: Rule) -> Roles:
-    """Which weighted layers learn under `rule`, and which an error must pass for that."""
+    """The roles of the weighted layers under `rule`: which learn, and which an error must pass for that."""
     weighted, receives, sends = network.weighted, set[str](), set[str]()
-    learns = {x.name for x in weighted if rule.trains_layer(x.kind == "conv2d", x is weighted[-1])}
+    learns = {item.name for item in weighted if rule.trains_layer(item.kind == "conv2d", item is weighted[-1])}
     for layer in weighted:
         below = {item.name for item in network.weighted_below(layer)}
         if below & receives:
@@ -50,35 +51,37 @@ def roles_of(network: Network, rule: Rule) -> Roles:
 
 @dataclass(frozen=True)
 class ErrorPath:
-    """Where errors go in a network under a rule. `wants`: the layers whose output error is needed; `tapped`: those to
-    whose outputs the weighted layers that read them send it."""
+    """The layers of a network that errors pass under a rule.
+
+    `wants_error`: names of the layers whose output error is needed, those without weights included. `tapped`: names of
+    the layers to whose output a weighted layer that reads it sends an error.
+    """
 
     roles: Roles
-    wants: frozenset[str]
+    wants_error: frozenset[str]
     tapped: frozenset[str]
 
 
 def error_path(network: Network, rule: Rule) -> ErrorPath:
-    """The layers that errors pass under `rule`, those without weights included."""
-    roles, wants = roles_of(network, rule), set[str]()
+    """The path of errors through `network` under `rule`."""
+    roles, wants_error = roles_of(network, rule), set[str]()
     for layer in network.layers:
-        if layer.name in roles.receives or (not layer.weighted and wants.intersection(layer.sources)):
-            wants.add(layer.name)
+        if layer.name in roles.receives or (not layer.weighted and wants_error.intersection(layer.sources)):
+            wants_error.add(layer.name)
     tapped = frozenset(layer.sources[0] for layer in network.weighted if layer.name in roles.sends)
-    return ErrorPath(roles, frozenset(wants), tapped)
+    return ErrorPath(roles, frozenset(wants_error), tapped)
 
 
-def untrainable(network: Network) -> None:
+def check_trainable(network: Network) -> None:
     """Raise ConfigError where a batch norm lies below all layers with weights: no error goes there."""
     names = [layer.name for layer in network.layers if layer.kind in NORMS and layer.name not in network.wants_error]
     if names:
-        message = (
-            f"no error reaches the batch norms before the first weighted layer ({few_layers(names)}): leave them out"
-        )
+        layers = describe_layers(names)
+        message = f"no error reaches the batch norms before the first weighted layer ({layers}): leave them out"
         raise ConfigError(Problem(network.name, message))
 
 
-def few_layers(names: list[str]) -> str:
-    """The names of some layers in a few words."""
+def describe_layers(names: list[str]) -> str:
+    """A phrase that names the layers, or the first three and the number of the others."""
     shown = ", ".join(f"'{name}'" for name in names[:3])
     return f"layers {shown} and {len(names) - 3} more" if len(names) > 3 else f"layer{'s'[: len(names) - 1]} {shown}"

@@ -18,7 +18,7 @@ class Network:
     `input_shape` is one sample's; the last layer is linear and yields one logit per class. Layers without `sources`
     read the one before. `recipe` and `precision` are what the model file recommends for training; geometry does not
     depend on them. `dfa_feedback` and `dfa_residual` say how direct rules send the error into this network (see
-    `config.model.Model`).
+    `network.model_file.Model`).
     """
 
     name: str
@@ -59,7 +59,7 @@ class Network:
 
     @cached_property
     def last_reader(self) -> dict[str, str]:
-        """By layer, and for the input: the name of the last layer that reads it."""
+        """The name of the last layer that reads each layer, by that layer's name; `input` for the network's input."""
         return {source: layer.name for layer in self.layers for source in layer.sources}
 
     @cached_property
@@ -73,16 +73,16 @@ class Network:
 
     @property
     def classes(self) -> int:
-        """Number of outputs."""
+        """The number of classes, which is that of outputs."""
         return self.layers[-1].outputs
 
     @property
     def parameters(self) -> int:
-        """Weights, biases, and batch norms' scales and shifts."""
+        """The number of trained parameters: weights, biases, and batch norms' scales and shifts."""
         return sum(layer.weights + layer.biases + layer.params for layer in self.layers)
 
     def layer(self, name: str) -> Layer:
-        """The layer of that name."""
+        """The layer called `name`. Raises KeyError where there is none."""
         return self._by_name[name]
 
     def sources_of(self, layer: Layer) -> tuple[Layer, ...]:
@@ -94,21 +94,21 @@ class Network:
         return self._users.get(layer.name if layer else INPUT, ())
 
     def between(self, layer: Layer) -> tuple[Layer, ...]:
-        """The layers without weights below `layer`, first to last: all on the ways down to the next weighted layers.
+        """The layers without weights below `layer`, first to last: all on the paths down to the next weighted layers.
 
-        Where ways part and meet again (residual adds), a layer can lie below several weighted ones.
+        Where paths part and meet again (residual adds), a layer can lie below several weighted ones.
         """
-        found: set[str] = set()
+        between: set[str] = set()
         pending = list(self.sources_of(layer))
         while pending:
             source = pending.pop()
-            if not source.weighted and source.name not in found:
-                found.add(source.name)
+            if not source.weighted and source.name not in between:
+                between.add(source.name)
                 pending += self.sources_of(source)
-        return tuple(item for item in self.layers if item.name in found)
+        return tuple(item for item in self.layers if item.name in between)
 
     def weighted_below(self, layer: Layer) -> tuple[Layer, ...]:
         """The weighted layers that `layer` depends on with no other weighted layer between, first to last."""
-        ways = (layer, *self.between(layer))
-        names = {source.name for item in ways for source in self.sources_of(item) if source.weighted}
+        path = (layer, *self.between(layer))
+        names = {source.name for item in path for source in self.sources_of(item) if source.weighted}
         return tuple(item for item in self.weighted if item.name in names)

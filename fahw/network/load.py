@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fahw.config.files import find, load_file
+from fahw.config.files import find_file, load_file
 from fahw.config.partial import UnknownPart
 from fahw.config.validate import Check, Overrides, Place
 from fahw.errors import ConfigError, Problem, suggestion
@@ -20,10 +20,10 @@ from fahw.network.recipe import Recipe, RuleTuning
 
 def load_model_file(name: str | Path, overrides: Overrides | None, check: Check[Model]) -> Model:
     """The model that a YAML file describes, layers as written. Raises ConfigError with every problem, `check`'s too."""
-    return load_file(find(name, "models", "model"), Model, overrides, check)
+    return load_file(find_file(name, "models", "model"), Model, overrides, check)
 
 
-_TAKEN = (INPUT, "loss")
+_RESERVED_NAMES = (INPUT, "loss")
 
 
 def load_model(name: str | Path, overrides: Overrides | None = None) -> Network:
@@ -44,28 +44,29 @@ def network_of_model(model: Model) -> Network:
 
 
 @dataclass(frozen=True)
-class _Wrong:
-    """What is wrong with a layer, and at which of its keys; `message` is empty where only its sources are wrong."""
+class _WrongLayer:
+    """A mistake in a layer, at one of its keys; `message` is empty where only the layers that it reads are wrong."""
 
     message: str = ""
     key: tuple[str | int, ...] = ()
 
 
 def _shape_problems(model: Model, place: Place) -> Iterator[Problem]:
+    """Yield the mistakes that the schema cannot see: shapes, names, layers that nothing reads, unknown ranges."""
     names = _names(model)
     items = list(_layers(model))
     for index, item in enumerate(items):
-        spot, dotted = ("layers", index), f"layers.{index}"
-        if isinstance(item, _Wrong) and item.message:
-            yield Problem(place((*spot, *item.key)), item.message, ".".join(map(str, (dotted, *item.key))))
-        if names[index] in _TAKEN:
+        key, dotted_key = ("layers", index), f"layers.{index}"
+        if isinstance(item, _WrongLayer) and item.message:
+            yield Problem(place((*key, *item.key)), item.message, ".".join(map(str, (dotted_key, *item.key))))
+        if names[index] in _RESERVED_NAMES:
             message = f"no layer can be called '{names[index]}': reports use it for what belongs to no layer"
-            yield Problem(place(spot), message, f"{dotted}.name")
+            yield Problem(place(key), message, f"{dotted_key}.name")
         elif names[index] in names[:index]:
-            yield Problem(place(spot), f"the name '{names[index]}' is taken", f"{dotted}.name")
-    read = {source for index, spec in enumerate(model.layers) for source in _sources(spec, names, index)}
+            yield Problem(place(key), f"the name '{names[index]}' is taken", f"{dotted_key}.name")
+    names_read = {source for index, spec in enumerate(model.layers) for source in _sources(spec, names, index)}
     for index, name in enumerate(names[:-1]):
-        if name not in read and name not in names[:index]:
+        if name not in names_read and name not in names[:index]:
             yield Problem(place(("layers", index)), f"no layer reads '{name}': leave it out or name it in a 'from'")
     if model.layers[-1].kind != "linear":
         message = f"the last layer must be linear, one output per class (got {model.layers[-1].kind})"
@@ -78,7 +79,7 @@ def _shape_problems(model: Model, place: Place) -> Iterator[Problem]:
 
 
 def _layer_ranges(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], Iterable[str]]]:
-    """Where a recipe names layers, and which."""
+    """Yield (key, names) of every mapping of a recipe that names layers."""
     yield ("recipe", "layer_ranges"), recipe.layer_ranges
     for rule, tuning in recipe.rules.items():
         if isinstance(tuning, RuleTuning):  # not where a mistake left it as it was read
@@ -86,7 +87,7 @@ def _layer_ranges(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], Iterable[st
 
 
 def _names(model: Model) -> list[str]:
-    """Every layer's name: its own, or its kind and its number among its kind."""
+    """The names of the layers in order: a given one, or the kind with the number among its kind."""
     counts: dict[str, int] = {}
     names = []
     for spec in model.layers:
@@ -96,44 +97,49 @@ def _names(model: Model) -> list[str]:
 
 
 def _sources(spec: LayerSpec, names: list[str], index: int) -> tuple[str, ...]:
+    """The names of what layer `index` reads: as `from` says, else the layer before."""
     if spec.from_ is None:
         return (names[index - 1] if index else INPUT,)
     return (spec.from_,) if isinstance(spec.from_, str) else spec.from_
 
 
-def _layers(model: Model) -> Iterator[Layer | _Wrong]:
-    """The layers in order; in the place of those that do not fit their inputs, what is wrong with them."""
+def _layers(model: Model) -> Iterator[Layer | _WrongLayer]:
+    """Yield the layers in order, a `_WrongLayer` in the place of each that does not fit its inputs."""
     names = _names(model)
     shapes: dict[str, Shape | None] = {INPUT: model.input}
     for index, (name, spec) in enumerate(zip(names, model.layers, strict=True)):
         sources = _sources(spec, names, index)
-        item = _missing(sources, names, index, isinstance(spec.from_, tuple)) or _fitted(spec, name, sources, shapes)
+        wrong = _wrong_source(sources, names, index, isinstance(spec.from_, tuple))
+        item = wrong or _built_layer(spec, name, sources, shapes)
         yield item
         shapes[name] = item.out_shape if isinstance(item, Layer) else None
 
 
-def _missing(sources: tuple[str, ...], names: list[str], index: int, listed: bool) -> _Wrong | None:
-    """The first source that does not come before the layer."""
-    known = [INPUT, *names[:index]]
+def _wrong_source(sources: tuple[str, ...], names: list[str], index: int, is_list: bool) -> _WrongLayer | None:
+    """The mistake of the first source that does not come before layer `index`; None where all do."""
+    readable = [INPUT, *names[:index]]
     for number, source in enumerate(sources):
-        key: tuple[str | int, ...] = ("from", number) if listed else ("from",)
-        if source in known:
+        key: tuple[str | int, ...] = ("from", number) if is_list else ("from",)
+        if source in readable:
             continue
         if source == names[index]:
-            return _Wrong(f"'{source}' cannot read itself", key)
+            return _WrongLayer(f"'{source}' cannot read itself", key)
         if source in names[index:]:
-            return _Wrong(f"'{source}' comes after this layer; a layer reads those before it", key)
-        return _Wrong(f"no layer '{source}' before this one{suggestion(source, known)}", key)
+            return _WrongLayer(f"'{source}' comes after this layer; a layer reads those before it", key)
+        return _WrongLayer(f"no layer '{source}' before this one{suggestion(source, readable)}", key)
     return None
 
 
-def _fitted(spec: LayerSpec, name: str, sources: tuple[str, ...], shapes: dict[str, Shape | None]) -> Layer | _Wrong:
-    found = [shape for source in sources if (shape := shapes[source]) is not None]
-    if len(found) < len(sources):
-        return _Wrong()
+def _built_layer(
+    spec: LayerSpec, name: str, sources: tuple[str, ...], shapes: dict[str, Shape | None]
+) -> Layer | _WrongLayer:
+    """The layer on inputs of these shapes (None: that of a wrong layer), or the mistake that prevents it."""
+    input_shapes = [shape for source in sources if (shape := shapes[source]) is not None]
+    if len(input_shapes) < len(sources):
+        return _WrongLayer()
     try:
-        return make_layer(spec, name, *found, sources=sources)
-    except UnknownPart:  # its own mistake is said; what follows from it is not
-        return _Wrong()
+        return make_layer(spec, name, *input_shapes, sources=sources)
+    except UnknownPart:  # its own mistake is reported; what follows from it is not
+        return _WrongLayer()
     except ConfigError as error:
-        return _Wrong(error.problems[0].message)
+        return _WrongLayer(error.problems[0].message)

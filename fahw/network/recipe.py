@@ -1,4 +1,4 @@
-"""How a network is trained: data, schedule, learning rate, and the value ranges of the fixed-point tensors."""
+"""The recipe of a training: data, schedule, learning rate, and the value ranges of the fixed-point tensors."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 def _known_rule(name: str) -> str:
+    """The name of a rule that fahw ships. Raises ValueError for another."""
     if name not in RULES:
         raise ValueError(f"no rule '{name}'{suggestion(name, RULES)}; known: {', '.join(RULES)}")
     return name
 
 
 def _known_optimizer(name: str) -> str:
+    """The name of an optimizer that fahw has. Raises ValueError for another."""
     if name not in OPTIMIZERS:
-        known = ", ".join(OPTIMIZERS)
-        raise ValueError(f"no optimizer '{name}'{suggestion(name, OPTIMIZERS)}; known: {known}")
+        names = ", ".join(OPTIMIZERS)
+        raise ValueError(f"no optimizer '{name}'{suggestion(name, OPTIMIZERS)}; known: {names}")
     return name
 
 
@@ -80,9 +82,9 @@ class Tuning(Frozen):
     """By the name of the layer, where one range does not fit all."""
 
     def ranges_of(self, layer: str) -> Ranges:
-        """What holds for one layer."""
-        own = self.layer_ranges.get(layer, LayerRanges()).model_dump(exclude_none=True)
-        return self.ranges.model_copy(update=own)
+        """The ranges of the layer called `layer`: its own, else the common ones."""
+        overrides = self.layer_ranges.get(layer, LayerRanges()).model_dump(exclude_none=True)
+        return self.ranges.model_copy(update=overrides)
 
 
 class RuleTuning(Frozen):
@@ -109,7 +111,7 @@ class Augment(Frozen):
 
     @property
     def active(self) -> bool:
-        """Whether anything changes."""
+        """Whether any image is changed."""
         return self.crop_padding > 0 or self.horizontal_flip
 
 
@@ -146,27 +148,27 @@ class Recipe(Tuning):
         return self
 
     def tuning(self, rule: str) -> Tuning:
-        """The settings that hold for `rule`."""
+        """The settings for `rule`: the recipe's, with the overrides for that rule."""
         override = self.rules.get(rule, RuleTuning()).model_dump(exclude_none=True)
         base = {name: getattr(self, name) for name in Tuning.model_fields}
         return Tuning.model_validate(base | override, strict=False)
 
     def rate_factor(self, epoch: int) -> float:
-        """Factor on the learning rate in `epoch` (counted from 0)."""
-        rising = min(1.0, (epoch + 1) / (self.warmup_epochs + 1))
+        """The factor on the learning rate in `epoch` (counted from 0): warm-up and schedule."""
+        warmup = min(1.0, (epoch + 1) / (self.warmup_epochs + 1))
         if self.schedule == "cosine":
-            return rising * (1 + cos(pi * epoch / self.epochs)) / 2
-        return rising * self.drop_factor ** sum(epoch >= max(1, round(at * self.epochs)) for at in self.drop_at)
+            return warmup * (1 + cos(pi * epoch / self.epochs)) / 2
+        return warmup * self.drop_factor ** sum(epoch >= max(1, round(drop * self.epochs)) for drop in self.drop_at)
 
     def rate(self, tuning: Tuning, epoch: int) -> float:
         """The learning rate in `epoch` (counted from 0)."""
         rate = tuning.learning_rate * self.rate_factor(epoch)
         if not self.power_of_two_rates:
             return rate
-        shared = self.batch_size if OPTIMIZERS[tuning.optimizer].linear else 1
-        mantissa, exponent = frexp(rate / shared)
-        return shared * 2.0 ** (exponent if mantissa * mantissa >= 0.5 else exponent - 1)
+        divisor = self.batch_size if OPTIMIZERS[tuning.optimizer].linear else 1
+        mantissa, exponent = frexp(rate / divisor)
+        return divisor * 2.0 ** (exponent if mantissa * mantissa >= 0.5 else exponent - 1)
 
     def highest_rate(self, tuning: Tuning) -> float:
-        """The learning rate once it has risen."""
+        """The highest learning rate of the training, which it reaches by the end of the warm-up."""
         return max(self.rate(tuning, epoch) for epoch in range(min(self.epochs, self.warmup_epochs + 1)))

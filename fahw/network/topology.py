@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from fahw.errors import ConfigError, Problem, suggestion, whole
+from fahw.errors import ConfigError, Problem, check_integer, suggestion
 from fahw.layers.layer import Layer
 from fahw.network.graph import Network
 
@@ -31,15 +31,15 @@ class Gemm:
 
 
 def gemms(network: Network, phase: str, batch_size: int) -> tuple[Gemm, ...]:
-    """The products of a phase, first layer to last; a grouped convolution has one per group.
+    """The matrix products of a phase, first layer to last; a grouped convolution has one per group.
 
     In `error` the errors go layer by layer; the first layer sends none down. Raises ConfigError for another phase and
     a batch size below one.
     """
-    _one_of("phase", phase, PHASES)
-    whole("batch_size", batch_size, 1, 10_000_000)
+    _check_choice("phase", phase, PHASES)
+    check_integer("batch_size", batch_size, 1, 10_000_000)
     layers = network.weighted[1:] if phase == "error" else network.weighted
-    return tuple(gemm for layer in layers for gemm in _of_layer(layer, phase, batch_size))
+    return tuple(gemm for layer in layers for gemm in _layer_gemms(layer, phase, batch_size))
 
 
 def export(network: Network, phase: str = "forward", batch_size: int | None = None, form: str = "gemm") -> str:
@@ -47,23 +47,24 @@ def export(network: Network, phase: str = "forward", batch_size: int | None = No
 
     Raises ConfigError, with every reason, for what the `conv` format cannot say.
     """
-    _one_of("format", form, FORMATS)
-    _one_of("phase", phase, PHASES)
+    _check_choice("format", form, FORMATS)
+    _check_choice("phase", phase, PHASES)
     if form == "gemm":
-        found = gemms(network, phase, network.recipe.batch_size if batch_size is None else batch_size)
-        lines = [f"{_name(gemm.layer)},{gemm.m},{gemm.n},{gemm.k}," for gemm in found]
+        products = gemms(network, phase, network.recipe.batch_size if batch_size is None else batch_size)
+        lines = [f"{_name(gemm.layer)},{gemm.m},{gemm.n},{gemm.k}," for gemm in products]
         return "\n".join([GEMM_HEADER, *lines]) + "\n"
     problems = []
     if phase != "forward" or (batch_size or 1) != 1:
         message = f"describes the forward pass of one sample, not {phase} of {batch_size or 1}: use --format gemm"
         problems.append(Problem("format conv", message))
-    problems += [Problem(layer.name, reason) for layer in network.weighted for reason in _unsayable(layer)]
+    problems += [Problem(layer.name, reason) for layer in network.weighted for reason in _conv_format_gaps(layer)]
     if problems:
         raise ConfigError(problems)
     return "\n".join([CONV_HEADER, *(line for layer in network.weighted for line in _conv_lines(layer))]) + "\n"
 
 
-def _of_layer(layer: Layer, phase: str, samples: int) -> list[Gemm]:
+def _layer_gemms(layer: Layer, phase: str, samples: int) -> list[Gemm]:
+    """The products of one layer in a phase, one per group."""
     groups = layer.groups
     outputs, window, values = layer.out_shape[0] // groups, layer.window, samples * layer.positions
     m, n, k = {
@@ -75,17 +76,21 @@ def _of_layer(layer: Layer, phase: str, samples: int) -> list[Gemm]:
 
 
 def _conv_lines(layer: Layer) -> list[str]:
-    heights = [(out - 1) * s + k for out, s, k in zip(_windows(layer), layer.stride, layer.kernel, strict=True)]
+    """The lines of one layer in a `conv` file, one per group."""
+    axes = zip(_windows(layer), layer.stride, layer.kernel, strict=True)
+    covered = [(windows - 1) * stride + kernel for windows, stride, kernel in axes]
     channels = layer.in_shape[0] // layer.groups
-    numbers = (*heights, *layer.kernel, channels, layer.out_shape[0] // layer.groups, layer.stride[0])
+    numbers = (*covered, *layer.kernel, channels, layer.out_shape[0] // layer.groups, layer.stride[0])
     return [f"{_name(name)},{','.join(map(str, numbers))}," for name in _group_names(layer)]
 
 
 def _windows(layer: Layer) -> tuple[int, int]:
+    """Number of windows along both axes of the image; a linear layer has one."""
     return (layer.out_shape[1], layer.out_shape[2]) if layer.kind == "conv2d" else (1, 1)
 
 
-def _unsayable(layer: Layer) -> list[str]:
+def _conv_format_gaps(layer: Layer) -> list[str]:
+    """Every reason why the `conv` format cannot describe the layer."""
     checks: list[tuple[bool, str]] = [
         (layer.stride[0] != layer.stride[1], f"has one stride for both axes (this layer: {list(layer.stride)})"),
         (layer.dilation != (1, 1), f"has no dilation (this layer: {list(layer.dilation)})"),
@@ -94,15 +99,17 @@ def _unsayable(layer: Layer) -> list[str]:
 
 
 def _group_names(layer: Layer) -> list[str]:
+    """The names of the layer's groups: its own where there is one, else numbered from 1."""
     return [layer.name] if layer.groups == 1 else [f"{layer.name}_{group + 1}" for group in range(layer.groups)]
 
 
 def _name(name: str) -> str:
-    """A name without commas, and without `DP`, which SCALE-Sim takes for a depth-wise convolution."""
+    """The name without commas, and without `DP`, which SCALE-Sim takes for a depth-wise convolution."""
     return re.sub(r"[^\w.-]", "_", name).replace("DP", "dp")
 
 
-def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
+def _check_choice(what: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise ConfigError unless `value` is one of those allowed."""
     if value not in allowed:
         message = f"must be one of {', '.join(allowed)} (got '{value}'){suggestion(value, allowed)}"
         raise ConfigError(Problem(what, message))

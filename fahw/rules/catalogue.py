@@ -79,7 +79,7 @@ RULES: dict[str, Rule] = {
 }  # fmt: skip
 
 BACKPROPAGATION = RULES["bp"]
-"""The rule that all others are measured against."""
+"""The rule that all others are compared with."""
 
 COMPARED = ("bp", "fa", "usf", "brsf", "frsf", "dfa")
-"""What a comparison compares unless it is told otherwise."""
+"""The rules that a comparison compares by default."""

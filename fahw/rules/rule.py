@@ -20,11 +20,11 @@ Learned = Literal["gradient", "mirror"]
 Trained = Literal["all", "dense", "last"]
 
 TERNARY_BITS = 2
-"""Width of a ternary error."""
+"""Bits of a word of a ternary error."""
 TERNARY_THRESHOLD = 1 / 8
 """Ternary errors are 0 where the output error, which lies in [-1, 1] for a sample, is no larger than this."""
 TERNARY_UNIT = 1 / 4
-"""What the words -1 and 1 of a ternary error stand for."""
+"""The magnitude that the words -1 and 1 of a ternary error stand for."""
 FEEDBACK_DECAY = 2.0**-11
 """Share of themselves that W and B lose at every update where feedback weights learn by W's gradient."""
 MIRROR_SAMPLES = 16
@@ -35,7 +35,7 @@ MIRROR_RATE = 2.0**-6
 
 @dataclass(frozen=True)
 class Rule:
-    """How the error reaches the hidden layers, and what learns from it.
+    """A learning rule: how the error reaches the hidden layers, and what learns from it.
 
     `path`: `layerwise` sends it through one layer after the other; `direct` from the output straight to every layer.
     `sign`, `magnitude`: of a feedback weight. `weight`: the forward weight's, moved after every update. `own`: drawn
@@ -96,21 +96,21 @@ class Rule:
         return 1 if self.magnitude == "constant" else feedback_bits
 
     def signal_bits(self, error_bits: int) -> int:
-        """Width of what is sent back from the output."""
+        """Bits of each word of the signal that is sent back from the output."""
         return TERNARY_BITS if self.signal == "ternary" else error_bits
 
     def trains_layer(self, convolution: bool, last: bool) -> bool:
-        """Whether a layer with weights learns."""
+        """Whether the rule trains a weighted layer, `convolution` or linear, the `last` of its network or not."""
         return last or self.trains == "all" or (self.trains == "dense" and not convolution)
 
     @property
     def reads_weight(self) -> bool:
-        """Whether the feedback weight depends on the forward weight at all."""
+        """Whether the feedback weight depends on the forward weight, by its sign or its magnitude."""
         return self.trains != "last" and (self.sign == "weight" or self.magnitude == "weight")
 
     @property
     def decay(self) -> float:
-        """Share of itself that a weight loses at every update, as a part of the rule."""
+        """The share of itself that a weight loses at every update because the rule demands it."""
         return FEEDBACK_DECAY if self.learned == "gradient" else 0.0
 
     @property
@@ -122,9 +122,9 @@ class Rule:
     def pruned_zeros(self) -> float:
         """Share of normally distributed errors that pruning rounds to zero.
 
-        Those below the threshold t, less their mean over t, which is the chance that they are rounded up to it.
+        It is the share below the threshold, less their mean over it, the chance that they are rounded up to it.
         """
         if not self.pruned:
             return 0.0
-        t = self.pruning_threshold
-        return self.pruned - sqrt(2 / pi) * (1 - exp(-(t**2) / 2)) / t
+        threshold = self.pruning_threshold
+        return self.pruned - sqrt(2 / pi) * (1 - exp(-(threshold**2) / 2)) / threshold

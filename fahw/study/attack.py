@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from fahw.chip.cost import get_rule
-from fahw.datasets.dataset import Dataset, load
-from fahw.errors import ConfigError, Problem, whole
+from fahw.datasets.dataset import Dataset, load_dataset
+from fahw.errors import ConfigError, Problem, check_integer
 from fahw.hardware.chip import Chip
 from fahw.learn.kernels.device import device_of, torch_settings
 from fahw.learn.model import Model
@@ -76,7 +76,7 @@ def attack(
     ]
     if out is not None:
         make_folder(out)
-    dataset = load(jobs[0].data, data_dir, jobs[0].setup.recipe.image_size)
+    dataset = load_dataset(jobs[0].data, data_dir, jobs[0].setup.recipe.image_size)
     with torch_settings(device_of(device)):
         found = _attack_all(jobs, dataset, sorted(set(epsilons)), images, on_progress)
     if out is not None:
@@ -93,7 +93,7 @@ def _check(rules: Sequence[str], epsilons: Sequence[float], images: int) -> None
             problems += error.problems
     if problems or not epsilons or not rules:
         raise ConfigError(problems or Problem("attack", "name at least one rule and one epsilon"))
-    whole("images", images, 1, 10_000_000)
+    check_integer("images", images, 1, 10_000_000)
 
 
 def _attack_all(

@@ -9,8 +9,8 @@ from pathlib import Path
 from fahw.activity import Activity, LayerActivity, mean_activity
 from fahw.chip.cost import SHARED, get_rule, simulate
 from fahw.chip.transport_forms import forms_of
-from fahw.datasets.dataset import load
-from fahw.errors import ConfigError, Problem, a_kind, real, whole
+from fahw.datasets.dataset import load_dataset
+from fahw.errors import ConfigError, Problem, check_integer, check_kind, check_number
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.learn.kernels.device import device_of
@@ -55,7 +55,7 @@ def compare(
     processes = trainers(device, workers)
     _check(out, data_dir, processes, device, seeds, target_points)
     recipe = with_overrides(network.recipe, data=data, epochs=epochs, batch_size=batch_size)
-    dataset = load(recipe.data, data_dir, recipe.image_size)
+    dataset = load_dataset(recipe.data, data_dir, recipe.image_size)
     check_data(network, recipe, dataset)
     made = partial(make_jobs, network, recipe, seeds=range(seeds), data=dataset, data_dir=data_dir, device=device)
     jobs, fresh = made(names, chip), made([BACKPROPAGATION.name], chip.without_feedback_memory())
@@ -73,12 +73,12 @@ def compare(
 
 
 def _check(out: Path | str, data_dir: Path | None, workers: int, device: str, seeds: int, target_points: float) -> None:
-    a_kind("out", out, (str, Path), "the path of a folder")
+    check_kind("out", out, (str, Path), "the path of a folder")
     check_folder("data_dir", data_dir)
-    whole("workers", workers, 1, 10_000)
+    check_integer("workers", workers, 1, 10_000)
     device_of(device)
-    whole("seeds", seeds, 1, 1000)
-    real("target", target_points, 0, 100)
+    check_integer("seeds", seeds, 1, 1000)
+    check_number("target", target_points, 0, 100)
 
 
 def _rule_names(rules: Sequence[str]) -> list[str]:

@@ -7,13 +7,13 @@ from pathlib import Path
 from types import NoneType
 
 from fahw.config.device import check_device
-from fahw.errors import a_kind, whole
+from fahw.errors import check_integer, check_kind
 from fahw.network.recipe import Recipe
 
 
 def check_folder(name: str, path: object) -> None:
     """Raise ConfigError unless `path` is the path of a folder, or None."""
-    a_kind(name, path, (str, Path, NoneType), "the path of a folder")
+    check_kind(name, path, (str, Path, NoneType), "the path of a folder")
 
 
 def trainers(device: str, workers: int | None) -> int:
@@ -31,7 +31,7 @@ def with_overrides(
     """The recipe with what is given in place of its own."""
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value is not None:
-            whole(name, value, 1, 10_000_000)
-    a_kind("data", data, (str, NoneType), "the name of a data set or a path, as text")
+            check_integer(name, value, 1, 10_000_000)
+    check_kind("data", data, (str, NoneType), "the name of a data set or a path, as text")
     given = {"data": data, "epochs": epochs, "batch_size": batch_size}
     return recipe.model_copy(update={name: value for name, value in given.items() if value is not None})

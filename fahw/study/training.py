@@ -15,8 +15,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from fahw.chip.cost import get_rule
-from fahw.datasets.dataset import Dataset, load
-from fahw.errors import ConfigError, Problem, whole
+from fahw.datasets.dataset import Dataset, load_dataset
+from fahw.errors import ConfigError, Problem, check_integer
 from fahw.formats.fixed_point import RANDOM_BITS
 from fahw.formats.precision import FP32, RoundingModes
 from fahw.hardware.chip import Chip
@@ -29,7 +29,7 @@ from fahw.learn.training.checks import check_data, check_rates
 from fahw.learn.training.result import EpochRow, TrainResult
 from fahw.learn.training.setup import TrainingSetup
 from fahw.learn.training.train import train as run_training
-from fahw.network.error_path import untrainable
+from fahw.network.error_path import check_trainable
 from fahw.network.graph import Network
 from fahw.network.load import load_model
 from fahw.network.recipe import Recipe, Tuning
@@ -180,7 +180,7 @@ def _data_of(job: Job) -> Dataset:
 
 @lru_cache(maxsize=2)
 def _loaded(name: str, data_dir: Path | None, image_size: tuple[int, int] | None) -> Dataset:
-    return load(name, data_dir, image_size)
+    return load_dataset(name, data_dir, image_size)
 
 
 @dataclass(frozen=True)
@@ -310,10 +310,10 @@ def make_job(
     network = network if isinstance(network, Network) else load_model(network)
     chip = chip if isinstance(chip, Chip) or chip is None else load_chip(chip)
     recipe = with_overrides(network.recipe, data=data, epochs=epochs)
-    whole("seed", seed, 0, 2**63)
+    check_integer("seed", seed, 0, 2**63)
     check_folder("data_dir", data_dir)
     device_of(device)
-    untrainable(network)
-    dataset = load(recipe.data, data_dir, recipe.image_size)
+    check_trainable(network)
+    dataset = load_dataset(recipe.data, data_dir, recipe.image_size)
     check_data(network, recipe, dataset)
     return make_jobs(network, recipe, [get_rule(rule).name], chip, [seed], dataset, data_dir, device)[0]

@@ -9,7 +9,7 @@ from fahw.formats.fixed_point import RANDOM_BITS
 from fahw.formats.precision import TENSORS
 from fahw.hardware.chip import Chip
 from fahw.layers.layer import INPUT
-from fahw.network.error_path import few_layers
+from fahw.network.error_path import describe_layers
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
 from fahw.optimizers import OPTIMIZERS
@@ -23,7 +23,8 @@ CONSTANT_BITS = 32
 def check_momentum(tuning: Tuning) -> None:
     """Raise ConfigError unless updates are plain momentum."""
     optimizer = OPTIMIZERS[tuning.optimizer]
-    if (optimizer.along, optimizer.blends) != ("velocity", 1) or tuning.weight_decay or tuning.clip is not None:
+    plain = (optimizer.direction_format, optimizer.blends) == ("velocity", 1)
+    if not plain or tuning.weight_decay or tuning.clip is not None:
         message = f"vectors are of plain momentum (got {optimizer.name}, weight decay {tuning.weight_decay:g}, clip"
         raise ConfigError(Problem("recipe.optimizer", f"{message} {tuning.clip}): leave the others out"))
 
@@ -74,5 +75,5 @@ def check_layers(network: Network) -> None:
             found.setdefault(reason, []).append(layer.name)
         before = layer.name
     if found:
-        problems = ", ".join(f"{reason} ({few_layers(names)})" for reason, names in found.items())
+        problems = ", ".join(f"{reason} ({describe_layers(names)})" for reason, names in found.items())
         raise ConfigError(Problem(network.name, f"the export of vectors cannot take {problems} yet"))

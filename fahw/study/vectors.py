@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fahw.chip.cost import get_rule
-from fahw.datasets.dataset import Dataset, load
-from fahw.errors import ConfigError, Problem, a_kind, whole
+from fahw.datasets.dataset import Dataset, load_dataset
+from fahw.errors import ConfigError, Problem, check_integer, check_kind
 from fahw.files import write_text
 from fahw.formats.fixed_point import MU_BITS, Format
 from fahw.formats.lookup_tables import EXP_BITS, exp_table, tanh_table
@@ -40,7 +40,7 @@ from fahw.learn.error_path.signals import signal_fraction_bits
 from fahw.learn.kernels.device import CPU, torch_settings
 from fahw.learn.model import Model
 from fahw.learn.samples.batches import sample_sets
-from fahw.learn.state.scales import Scales, fraction_bits
+from fahw.learn.state.scales import Scales, output_fraction_bits
 from fahw.learn.step import step
 from fahw.learn.training.setup import TrainingSetup
 from fahw.learn.training.train import epoch_batches
@@ -119,10 +119,12 @@ def export_vectors(
     A folder of vectors that is there is replaced. Raises ConfigError for unknown names, float formats, more steps than
     the recipe has, and a folder that holds something else or cannot be written.
     """
-    a_kind("out", out, (str, Path), "the path of a folder")
+    check_kind("out", out, (str, Path), "the path of a folder")
     chip = chip if isinstance(chip, Chip) else load_chip(chip)
     network = network if isinstance(network, Network) else load_model(network)
-    all_of([lambda: check_fixed_point(chip), lambda: whole("steps", steps, 1, _MOST_STEPS), lambda: get_rule(rule)])
+    all_of(
+        [lambda: check_fixed_point(chip), lambda: check_integer("steps", steps, 1, _MOST_STEPS), lambda: get_rule(rule)]
+    )
     network = replace(network, recipe=with_overrides(network.recipe, data=data, batch_size=batch_size))
     check_layers(network)
     job = make_job(network, rule, chip, data=None, epochs=None, seed=seed, data_dir=data_dir)
@@ -177,7 +179,7 @@ class _Run:
             self._write_constants(number, rate)
 
     def _dataset(self) -> Dataset:
-        return load(self._job.data, self._job.data_dir, self._setup.recipe.image_size)
+        return load_dataset(self._job.data, self._job.data_dir, self._setup.recipe.image_size)
 
     def _write(self, image: _Image) -> None:
         text = image.text()
@@ -201,7 +203,7 @@ class _Run:
         self._write(_Image(None, "", "random_register", register, 1, 0, {}))
         table = exp_table(bits, last.output.frac)
         self._write(_Image(None, "", "exp_table", table, EXP_BITS + 1, EXP_BITS, {}))
-        fracs = fraction_bits(self._network, self._setup.precision, self._scales)
+        fracs = output_fraction_bits(self._network, self._setup.precision, self._scales)
         for layer in self._network.layers:
             if layer.kind == "tanh":
                 words = tanh_table(bits, fracs[layer.sources[0]])

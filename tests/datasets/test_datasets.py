@@ -22,7 +22,7 @@ import pytest
 import fahw.datasets.fetch as fetch_module
 from fahw.datasets import catalogue
 from fahw.datasets.catalogue import DATASETS, RemoteFile
-from fahw.datasets.dataset import data_folder, load
+from fahw.datasets.dataset import data_folder, load_dataset
 from fahw.datasets.fetch import fetch
 from fahw.errors import ConfigError
 
@@ -54,7 +54,7 @@ def write(folder: Path, files: dict[str, bytes], pack: bool = True) -> Path:
 
 
 def test_digits_are_the_published_images() -> None:
-    data = load("digits")
+    data = load_dataset("digits")
     assert data.train_images.shape == (1437, 1, 8, 8)
     assert data.test_images.shape == (360, 1, 8, 8)
     assert (data.shape, data.classes, data.maximum) == ((1, 8, 8), 10, 16)
@@ -70,7 +70,7 @@ def test_digits_are_the_published_images() -> None:
 
 
 def test_digits_split_is_stratified_disjoint_and_fixed() -> None:
-    data, again = load("digits"), load("digits")
+    data, again = load_dataset("digits"), load_dataset("digits")
     assert np.abs(np.bincount(data.test_labels) - np.bincount(data.train_labels) / 4).max() <= 1
     train = {image.tobytes() for image in data.train_images}
     assert not any(image.tobytes() in train for image in data.test_images)
@@ -79,7 +79,7 @@ def test_digits_split_is_stratified_disjoint_and_fixed() -> None:
 
 
 def test_content_hash_follows_every_value() -> None:
-    data = load("digits")
+    data = load_dataset("digits")
     for name in ("train_images", "train_labels", "test_images", "test_labels"):
         changed = getattr(data, name).copy()
         changed.flat[3] += 1
@@ -89,7 +89,7 @@ def test_content_hash_follows_every_value() -> None:
 
 def test_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"no data set 'minst' \(did you mean 'mnist'\?\); known: digits, mnist"):
-        load("minst")
+        load_dataset("minst")
     with pytest.raises(ConfigError, match="no data set 'cifar'"):
         fetch("cifar", Path("nowhere"))
 
@@ -102,7 +102,7 @@ def test_unknown_name_is_refused_with_the_nearest() -> None:
 def test_idx_files_in_the_folder_or_below_packed_or_not(tmp_path: Path, pack: bool, below: str) -> None:
     files = contents()
     write(tmp_path / below, files, pack)
-    data = load("mnist", tmp_path)
+    data = load_dataset("mnist", tmp_path)
     assert data.train_images.shape == (6, 1, 28, 28)
     assert data.test_images.shape == (3, 1, 28, 28)
     assert data.train_labels.tolist() == [0, 1, 2, 3, 4, 5]
@@ -113,7 +113,7 @@ def test_names_with_a_dot_and_unpacked_files_that_kept_gz(tmp_path: Path) -> Non
     for name, value in contents().items():
         kept = f"{name}.gz" if "t10k" in name else name.replace("-idx", ".idx")
         (tmp_path / kept).write_bytes(value)
-    assert len(load("mnist", tmp_path).test_labels) == 3
+    assert len(load_dataset("mnist", tmp_path).test_labels) == 3
 
 
 def test_the_folder_is_chosen_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,17 +127,17 @@ def test_the_folder_is_chosen_in_order(tmp_path: Path, monkeypatch: pytest.Monke
     assert data_folder() == tmp_path / "given"
     assert data_folder(tmp_path) == tmp_path
     write(tmp_path / "given" / "fashion_mnist", contents())
-    assert load("fashion_mnist").name == "fashion_mnist"
+    assert load_dataset("fashion_mnist").name == "fashion_mnist"
 
 
 def test_missing_folder_and_files_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no mnist here or in 'mnist/'.*run 'fahw data fetch mnist'"):
-        load("mnist", tmp_path / "absent")
+        load_dataset("mnist", tmp_path / "absent")
     files = contents()
     del files[LABELS]
     write(tmp_path, files)
     with pytest.raises(ConfigError, match=rf"{LABELS}\.gz missing.*fahw data fetch mnist"):
-        load("mnist", tmp_path)
+        load_dataset("mnist", tmp_path)
 
 
 def cut(value: bytes) -> bytes:
@@ -169,7 +169,7 @@ def test_a_wrong_file_is_named_with_what_was_expected(tmp_path: Path, case: str)
     files = contents()
     write(tmp_path, files | {name: change(files[name])})
     with pytest.raises(ConfigError, match=message) as caught:
-        load("mnist", tmp_path)
+        load_dataset("mnist", tmp_path)
     assert str(tmp_path / name) in str(caught.value)
     assert "fahw data fetch mnist" in str(caught.value)
 
@@ -179,7 +179,7 @@ def test_damaged_gzip_is_refused(tmp_path: Path, change: Callable[[bytes], bytes
     path = write(tmp_path, contents()) / f"{IMAGES}.gz"
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(ConfigError, match="damaged or cut-off gzip"):
-        load("mnist", tmp_path)
+        load_dataset("mnist", tmp_path)
 
 
 def test_mnist_is_not_taken_for_fashion_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,9 +189,9 @@ def test_mnist_is_not_taken_for_fashion_mnist(tmp_path: Path, monkeypatch: pytes
     fake = replace(known, files=(known.files[0], labels, *known.files[2:]))
     monkeypatch.setitem(catalogue.DATASETS, "mnist", fake)
     write(tmp_path, files)
-    assert load("mnist", tmp_path).name == "mnist"
+    assert load_dataset("mnist", tmp_path).name == "mnist"
     with pytest.raises(ConfigError, match="this is mnist, not fashion_mnist"):
-        load("fashion_mnist", tmp_path)
+        load_dataset("fashion_mnist", tmp_path)
 
 
 def real_mnist() -> Path | None:
@@ -203,7 +203,7 @@ def test_real_mnist() -> None:
     root = real_mnist()
     if root is None:
         pytest.skip("MNIST is not on this machine")
-    data = load("mnist", root)
+    data = load_dataset("mnist", root)
     assert data.train_images.shape == (60000, 1, 28, 28)
     assert data.test_images.shape == (10000, 1, 28, 28)
     assert data.train_labels[:8].tolist() == [5, 0, 4, 1, 9, 2, 1, 3]
@@ -293,7 +293,7 @@ def test_fetch_then_load_then_nothing_to_do(server: Server, tmp_path: Path) -> N
     assert [path.parent for path in paths] == [tmp_path / "mnist"] * 4
     assert sorted(path.name for path in (tmp_path / "mnist").iterdir()) == sorted(server.files)
     assert seen[-1][1] == seen[-1][2] == len(server.files[seen[-1][0]])
-    assert load("mnist", tmp_path).train_labels.tolist() == [0, 1, 2, 3, 4, 5]
+    assert load_dataset("mnist", tmp_path).train_labels.tolist() == [0, 1, 2, 3, 4, 5]
     before = len(server.asked)
     assert fetch("mnist", tmp_path, base_url=server.url) == paths
     assert len(server.asked) == before
@@ -415,7 +415,7 @@ def cifar_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 def test_an_archive_is_fetched_and_only_what_is_read_is_unpacked(cifar_server: Server, tmp_path: Path) -> None:
     paths = fetch("cifar10", tmp_path, base_url=cifar_server.url)
-    data = load("cifar10", tmp_path)
+    data = load_dataset("cifar10", tmp_path)
     assert (len(data.train_labels), len(data.test_labels), data.train_labels[0]) == (5, 1, 3)
     found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert found == sorted(str(path.relative_to(tmp_path)) for path in paths)
@@ -424,7 +424,7 @@ def test_an_archive_is_fetched_and_only_what_is_read_is_unpacked(cifar_server: S
     paths[2].unlink()  # as after a crash in between
     before = len(cifar_server.asked)
     assert fetch("cifar10", tmp_path, base_url=cifar_server.url) == paths
-    assert load("cifar10", tmp_path).content_hash == data.content_hash
+    assert load_dataset("cifar10", tmp_path).content_hash == data.content_hash
     assert len(cifar_server.asked) == before
 
 

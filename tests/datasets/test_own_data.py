@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import fahw.datasets.image_folder as folder_module
 from fahw.datasets.cifar import BATCHES, load_plain
-from fahw.datasets.dataset import Dataset, load
+from fahw.datasets.dataset import Dataset, load_dataset
 from fahw.datasets.images import Converted, Images, Joined
 from fahw.errors import ConfigError
 from tests.support.strategies import ROOT
@@ -51,7 +51,7 @@ def saved(path: Path, values: dict[str, Any], packed: bool = False) -> str:
 @pytest.mark.parametrize("packed", [False, True])
 def test_an_npz_of_bytes_comes_back_as_it_was_saved(tmp_path, packed):
     values = arrays()
-    data = load(saved(tmp_path / "own.npz", values, packed))
+    data = load_dataset(saved(tmp_path / "own.npz", values, packed))
 
     assert (data.shape, data.classes, data.maximum) == ((2, 5, 4), 3, 255)
     for part in ("train", "test"):
@@ -69,13 +69,13 @@ def test_a_byte_that_changed_in_an_npz_is_noticed(tmp_path):
     path.write_bytes(content)
 
     with pytest.raises(ConfigError, match=r"cannot be read as an NPZ file .*x_train"):
-        load(str(path))
+        load_dataset(str(path))
 
 
 def test_an_npz_is_found_beside_the_other_data_and_keeps_its_name(tmp_path):
     saved(tmp_path / "own.npz", arrays())
 
-    assert load("own.npz", tmp_path).name == "own.npz"
+    assert load_dataset("own.npz", tmp_path).name == "own.npz"
 
 
 def test_the_form_of_the_file_does_not_change_the_content_hash(tmp_path):
@@ -87,13 +87,13 @@ def test_the_form_of_the_file_does_not_change_the_content_hash(tmp_path):
         saved(tmp_path / "c.npz", fortran), saved(tmp_path / "d.npz", wide),
     ]  # fmt: skip
 
-    assert len({load(path).content_hash for path in paths}) == 1
+    assert len({load_dataset(path).content_hash for path in paths}) == 1
 
 
 def test_fractions_are_kept_to_16_bits_and_images_of_two_axes_get_a_channel(tmp_path):
     fractions = rng().random((12, 5, 4), np.float32)
     fractions.flat[:2] = 0, 1
-    data = load(saved(tmp_path / "own.npz", arrays(x_train=fractions, x_test=fractions[:4])))
+    data = load_dataset(saved(tmp_path / "own.npz", arrays(x_train=fractions, x_test=fractions[:4])))
 
     assert (data.shape, data.maximum) == ((1, 5, 4), 65535)
     assert isinstance(data.train_images, Images)
@@ -104,7 +104,7 @@ def test_fractions_are_kept_to_16_bits_and_images_of_two_axes_get_a_channel(tmp_
 
 def test_a_maximum_and_classes_of_its_own(tmp_path):
     small = {"x_train": rng().integers(0, 17, (12, 8)), "x_test": rng().integers(0, 17, (4, 8))}
-    data = load(saved(tmp_path / "own.npz", arrays(**small, maximum=16, classes=7)))
+    data = load_dataset(saved(tmp_path / "own.npz", arrays(**small, maximum=16, classes=7)))
 
     assert (data.shape, data.maximum, data.classes) == ((8,), 16, 7)
     assert data.train_images[:].dtype == np.uint8
@@ -155,7 +155,7 @@ def test_a_wrong_npz_is_named_with_the_array_and_the_index(tmp_path, case):
     path = saved(tmp_path / "own.npz", arrays(**change))
 
     with pytest.raises(ConfigError, match=message) as caught:
-        load(path)
+        load_dataset(path)
     assert path in str(caught.value)
 
 
@@ -163,7 +163,7 @@ def test_every_mistake_of_an_npz_is_listed_at_once(tmp_path):
     path = saved(tmp_path / "own.npz", arrays(x_train=nan((12, 5, 4), (1, 2, 3)), y_test=np.full(4, 9)))
 
     with pytest.raises(ConfigError) as caught:
-        load(path)
+        load_dataset(path)
     assert [str(problem).count("[") for problem in caught.value.problems] == [1, 1, 0]
 
 
@@ -172,7 +172,7 @@ def test_missing_arrays_are_named_with_the_nearest_that_is_there(tmp_path):
     values["xtrain"] = values.pop("x_train")
 
     with pytest.raises(ConfigError, match=r"no array 'x_train' \(did you mean 'xtrain'\?\); needs x_train, y_train"):
-        load(saved(tmp_path / "own.npz", values))
+        load_dataset(saved(tmp_path / "own.npz", values))
 
 
 @given(st.data())
@@ -185,7 +185,7 @@ def test_a_damaged_npz_is_refused_or_read_but_never_a_traceback(tmp_path_factory
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
 
     with suppress(ConfigError):
-        assert isinstance(load(str(path)), Dataset)
+        assert isinstance(load_dataset(str(path)), Dataset)
 
 
 # Folders
@@ -216,7 +216,7 @@ def image_folder(root: Path, ending="png", size=(6, 5), test="val") -> dict[str,
 def test_an_image_folder_comes_back_pixel_for_pixel(tmp_path, ending, test):
     drawn = image_folder(tmp_path, ending, test=test)
     (tmp_path / "train" / "cat" / "Thumbs.db").write_bytes(b"not an image")
-    data = load(str(tmp_path))
+    data = load_dataset(str(tmp_path))
 
     assert (data.shape, data.classes, data.maximum) == ((3, 6, 5), 2, 255)
     assert data.train_labels.tolist() == [0, 0, 0, 1, 1, 1]
@@ -230,25 +230,25 @@ def test_jpeg_pixels_are_pillows_and_grey_images_have_one_channel(tmp_path):
 
     image_folder(tmp_path, "jpg", size=(16, 16))
     expected = np.asarray(Image.open(tmp_path / "train" / "dog" / "1.jpg"))
-    assert np.array_equal(load(str(tmp_path)).train_images[4], expected.transpose(2, 0, 1))
+    assert np.array_equal(load_dataset(str(tmp_path)).train_images[4], expected.transpose(2, 0, 1))
 
     for path in tmp_path.rglob("*.jpg"):
         draw(path.with_suffix(".pgm"), np.asarray(Image.open(path).convert("L")))
         path.unlink()
-    assert load(str(tmp_path)).shape == (1, 16, 16)
+    assert load_dataset(str(tmp_path)).shape == (1, 16, 16)
 
 
 def test_a_large_folder_is_decoded_batch_by_batch_to_the_same_pixels(tmp_path, monkeypatch):
     image_folder(tmp_path)
-    held = load(str(tmp_path))
+    held = load_dataset(str(tmp_path))
     monkeypatch.setattr(folder_module, "_IN_MEMORY_BYTES", 0)
-    streamed = load(str(tmp_path))
+    streamed = load_dataset(str(tmp_path))
 
     assert isinstance(streamed.train_images, Images)
     assert np.array_equal(streamed.train_images[np.array([5, 0, 5])], held.train_images[[5, 0, 5]])
     before = streamed.content_hash
     draw(tmp_path / "train" / "cat" / "1.png", np.zeros((6, 5, 3), np.uint8))
-    assert load(str(tmp_path)).content_hash != before
+    assert load_dataset(str(tmp_path)).content_hash != before
 
 
 def test_sizes_that_differ_are_named_and_image_size_makes_them_one(tmp_path):
@@ -257,9 +257,9 @@ def test_sizes_that_differ_are_named_and_image_size_makes_them_one(tmp_path):
     draw(tmp_path / "val" / "dog" / "0.png", np.full((9, 9, 3), 7, np.uint8))
 
     with pytest.raises(ConfigError, match=r"train/dog/1.png: 8 x 12, but 0.png is 6 x 5: sizes differ") as caught:
-        load(str(tmp_path))
+        load_dataset(str(tmp_path))
     assert len(caught.value.problems) == 2
-    data = load(str(tmp_path), image_size=(4, 3))
+    data = load_dataset(str(tmp_path), image_size=(4, 3))
     assert data.shape == (3, 4, 3)
     assert (data.train_images[4] == 70).all()
 
@@ -270,31 +270,31 @@ def test_every_damaged_file_and_unknown_class_is_named_before_anything_trains(tm
     whole = (tmp_path / "train" / "dog" / "2.png").read_bytes()
     draw(tmp_path / "val" / "dog" / "0.png", np.zeros((6, 5), np.uint16))
     with pytest.raises(ConfigError, match=r"train/cat/0.png: not an image that can be read") as caught:
-        load(str(tmp_path))
+        load_dataset(str(tmp_path))
     assert "pixels of kind 'I;16'; expected 8 bits" in str(caught.value)
 
     image_folder(tmp_path)
     (tmp_path / "train" / "dog" / "2.png").write_bytes(whole[:70])
     with pytest.raises(ConfigError, match=r"train/dog/2.png: cannot be decoded"):
-        load(str(tmp_path))
+        load_dataset(str(tmp_path))
 
     draw(tmp_path / "val" / "dgo" / "0.png", np.zeros((6, 5, 3), np.uint8))
     (tmp_path / "train" / "bird").mkdir()
     with pytest.raises(ConfigError, match=r"val/dgo: no class .* train/ \(did you mean 'dog'\?\)") as caught:
-        load(str(tmp_path))
+        load_dataset(str(tmp_path))
     assert "train/bird: no images in it" in str(caught.value)
 
 
 def test_a_folder_of_something_else_and_a_missing_path_say_what_is_expected(tmp_path):
     with pytest.raises(ConfigError, match=r"not an image folder: needs train/CLASS/\*.png and test/ \(or val/\) alike"):
-        load(str(tmp_path))
+        load_dataset(str(tmp_path))
     with pytest.raises(ConfigError, match=r"no file or folder '.*absent.npz'"):
-        load(str(tmp_path / "absent.npz"))
+        load_dataset(str(tmp_path / "absent.npz"))
     (tmp_path / "notes.txt").write_text("text")
     with pytest.raises(ConfigError, match=r"notes.txt: expected an .npz file"):
-        load(str(tmp_path / "notes.txt"))
+        load_dataset(str(tmp_path / "notes.txt"))
     with pytest.raises(ConfigError, match=r"no data set 'ciphar10' \(did you mean 'cifar10'\?\).*the path of an"):
-        load("ciphar10")
+        load_dataset("ciphar10")
 
 
 def test_without_pillow_the_message_says_what_to_install(tmp_path, monkeypatch):
@@ -308,7 +308,7 @@ def test_without_pillow_the_message_says_what_to_install(tmp_path, monkeypatch):
 
     monkeypatch.setattr(folder_module, "import_module", without)
     with pytest.raises(ConfigError, match=r"image folders need Pillow: pip install 'fahw\[images\]'"):
-        load(str(tmp_path))
+        load_dataset(str(tmp_path))
 
 
 # CIFAR-10
@@ -339,7 +339,7 @@ def write_pickled(folder: Path, batches, protocol=2) -> Path:
 def test_binary_batches_are_found_and_stay_on_disk(tmp_path, below):
     batches = cifar()
     write_binary(tmp_path / below, batches)
-    data = load("cifar10", tmp_path)
+    data = load_dataset("cifar10", tmp_path)
 
     assert (data.shape, data.classes, len(data.train_labels), len(data.test_labels)) == ((3, 32, 32), 10, 20, 4)
     assert isinstance(data.train_images, Joined)
@@ -354,8 +354,8 @@ def test_binary_batches_are_found_and_stay_on_disk(tmp_path, below):
 @pytest.mark.parametrize("protocol", range(6))
 def test_pickled_batches_hold_the_same_as_binary_ones(tmp_path, protocol):
     batches = cifar()
-    binary = load(str(write_binary(tmp_path / "bin", batches)))
-    pickled = load(str(write_pickled(tmp_path / "py", batches, protocol)))
+    binary = load_dataset(str(write_binary(tmp_path / "bin", batches)))
+    pickled = load_dataset(str(write_pickled(tmp_path / "py", batches, protocol)))
 
     assert pickled.content_hash == binary.content_hash
 
@@ -403,7 +403,7 @@ def test_a_pickle_that_holds_more_than_data_is_refused_and_nothing_of_it_runs(tm
     (folder / "data_batch_2").write_bytes(pickle.dumps(value, 4))
 
     with pytest.raises(ConfigError, match=message) as caught:
-        load(str(folder))
+        load_dataset(str(folder))
     assert "data_batch_2" in str(caught.value)
     assert not (tmp_path / "pwned").exists()
 
@@ -430,7 +430,7 @@ def test_a_wrong_binary_batch_is_named(tmp_path, change, message):
     path.write_bytes(change(path.read_bytes()))
 
     with pytest.raises(ConfigError, match=message) as caught:
-        load("cifar10", tmp_path)
+        load_dataset("cifar10", tmp_path)
     assert str(path) in str(caught.value)
 
 
@@ -445,17 +445,17 @@ def test_a_pickled_batch_of_another_form_is_named(tmp_path, value, message):
     (folder / "test_batch").write_bytes(pickle.dumps(value))
 
     with pytest.raises(ConfigError, match=message) as caught:
-        load("cifar10", tmp_path)
+        load_dataset("cifar10", tmp_path)
     assert "test_batch" in str(caught.value)
 
 
 def test_a_batch_that_is_missing_is_named_and_no_batches_say_what_to_do(tmp_path):
     with pytest.raises(ConfigError, match=r"no cifar10 here or in 'cifar10/'.*fahw data fetch cifar10"):
-        load("cifar10", tmp_path)
+        load_dataset("cifar10", tmp_path)
     write_binary(tmp_path, cifar())
     (tmp_path / "data_batch_4.bin").unlink()
     with pytest.raises(ConfigError, match=r"data_batch_4.bin missing"):
-        load("cifar10", tmp_path)
+        load_dataset("cifar10", tmp_path)
 
 
 @pytest.mark.slow
@@ -464,7 +464,7 @@ def test_real_cifar10(tmp_path):
     if not script.is_file():
         pytest.skip("CIFAR-10 is not on this machine")
     subprocess.run([sys.executable, script, tmp_path], check=True, capture_output=True)
-    data = load("cifar10", tmp_path)
+    data = load_dataset("cifar10", tmp_path)
 
     assert (len(data.train_labels), len(data.test_labels)) == (50000, 10000)
     assert np.bincount(data.train_labels).tolist() == [5000] * 10

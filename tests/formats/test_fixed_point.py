@@ -13,7 +13,7 @@ from fahw.errors import ConfigError
 from fahw.formats.fixed_point import (
     carrier,
     ceil_log2,
-    frac,
+    fraction_bits,
     nearest_log2,
     rate_constant,
     requantise_,
@@ -101,7 +101,7 @@ def test_a_tie_between_powers_of_two_goes_up_on_every_machine():
     ("bits", "largest", "expected"), [(8, 1.0, 7), (8, 8.0, 4), (8, 0.5, 8), (8, 5.0, 4), (1, 8.0, -1)]
 )
 def test_fraction_bits_leave_room_for_the_range(bits, largest, expected):
-    assert frac(bits, largest) == expected
+    assert fraction_bits(bits, largest) == expected
 
 
 @given(st.floats(1e-9, 1e9))

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fahw.formats.number import FLOATS, TERNARY, Float, fixed, number
-from fahw.formats.quantise import Noise, draws, float_values, losses, noise, quantise, shared_unit
+from fahw.formats.number import FLOATS, TERNARY, Float, fixed_format, number_format
+from fahw.formats.quantise import Noise, float_values, losses, needs_noise, noise, quantise, shared_unit
 from fahw.prng import Lfsr
 
 SMALL = ("fp8_e4m3", "fp8_e5m2", "fp16", "bf16")
@@ -125,7 +125,7 @@ def test_fixed_point_rounds_and_saturates_as_apytypes_does(bits, mode, theirs):
     else:
         x = np.random.default_rng(bits).uniform(-1.2, 1.2, 5000) * 2.0 ** (bits - 1 - frac)
 
-    ours = quantise(torch.from_numpy(x), fixed(bits), 2.0**-frac, mode)
+    ours = quantise(torch.from_numpy(x), fixed_format(bits), 2.0**-frac, mode)
 
     wide = apytypes.APyFixedArray.from_array(x, int_bits=24, frac_bits=60)
     cast = wide.cast(
@@ -135,7 +135,7 @@ def test_fixed_point_rounds_and_saturates_as_apytypes_does(bits, mode, theirs):
     assert np.array_equal(ours.numpy(), cast.to_numpy())
 
 
-@pytest.mark.parametrize("form", [*(fixed(bits) for bits in range(2, 17)), TERNARY], ids=str)
+@pytest.mark.parametrize("form", [*(fixed_format(bits) for bits in range(2, 17)), TERNARY], ids=str)
 def test_fixed_point_rounds_as_torchs_fake_quantisation(form):
     unit = 2.0**-3
     words = np.arange(form.lowest - 3, form.highest + 4) if form.bits <= 8 else np.arange(-40_000, 40_000, 7)
@@ -150,7 +150,7 @@ def test_fixed_point_rounds_as_torchs_fake_quantisation(form):
 def test_a_unit_per_channel_rounds_as_torchs_fake_quantisation(seed, channels, bits):
     x = torch.randn(channels, 5, generator=torch.Generator().manual_seed(seed))
     x *= torch.logspace(-3, 3, channels)[:, None]
-    form = fixed(bits)
+    form = fixed_format(bits)
     unit = shared_unit(x, form, channel=0)
 
     zero = torch.zeros(channels, dtype=torch.int32)
@@ -161,7 +161,7 @@ def test_a_unit_per_channel_rounds_as_torchs_fake_quantisation(seed, channels, b
 
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=9), st.integers(2, 16))
 def test_a_shared_unit_is_the_finest_power_of_two_that_holds_the_largest(values, bits):
-    x, form = torch.tensor(values, dtype=torch.float64), fixed(bits)
+    x, form = torch.tensor(values, dtype=torch.float64), fixed_format(bits)
     unit, largest = float(shared_unit(x, form)), float(x.abs().max())
 
     if largest == 0:
@@ -175,8 +175,8 @@ def test_a_shared_unit_is_the_finest_power_of_two_that_holds_the_largest(values,
 def test_one_bit_is_the_sign_and_zero_is_plus():
     x = torch.tensor([-3.0, -0.0, 0.0, 2.0])
 
-    assert quantise(x, number("binary"), 0.25).tolist() == [-0.25, 0.25, 0.25, 0.25]
-    assert not draws(number("binary"), "stochastic")
+    assert quantise(x, number_format("binary"), 0.25).tolist() == [-0.25, 0.25, 0.25, 0.25]
+    assert not needs_noise(number_format("binary"), "stochastic")
 
 
 def neighbours(value, form):
@@ -203,7 +203,7 @@ def test_stochastic_rounding_is_the_floor_of_the_sum_with_the_random_bits(x, nam
     assert expected - lower * unit in (0, unit)
 
 
-@pytest.mark.parametrize("form", [FLOATS["fp8_e4m3"], fixed(8)], ids=str)
+@pytest.mark.parametrize("form", [FLOATS["fp8_e4m3"], fixed_format(8)], ids=str)
 def test_stochastic_rounding_is_right_on_average_to_its_last_random_bit(form):
     x = torch.full((256,), 1.0 + 2.0**-6 * 1.25, dtype=torch.float64)
 
@@ -225,7 +225,7 @@ def test_noise_has_the_top_bits_of_the_generators_bytes(bits):
 def test_losses_count_what_lies_beyond_the_ends_and_what_becomes_zero():
     x = torch.tensor([0.0, 0.1, -0.1, 1.0, 127.4, 127.6, -128.4, -128.6, inf])
 
-    found = losses(x, quantise(x, fixed(8)), fixed(8))
+    found = losses(x, quantise(x, fixed_format(8)), fixed_format(8))
 
     assert (found.values, found.saturated, found.underflowed) == (9, 3, 2)
     y = torch.tensor([2.0**-11, 448.0, 449.0, -500.0])

@@ -15,7 +15,7 @@ import numpy as np
 from fahw.formats.lookup_tables import exp_table, sigmoid_table, tanh_table
 from fahw.formats.precision import TENSORS, Precision, Rounding, RoundingModes
 from fahw.layers.layer import INPUT, NORMS, Layer
-from fahw.learn.state.scales import Scales, fraction_bits
+from fahw.learn.state.scales import Scales, output_fraction_bits
 from fahw.network.error_path import feedback_shape
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
@@ -51,7 +51,7 @@ class Reference(SlowUpdate):
         self.random = Lfsr(derive(seed, "rounding"))
         self.states = {layer.name: self._initial(layer) for layer in network.weighted}
         self.norms = {layer.name: Norm.of(layer) for layer in network.layers if layer.kind in NORMS}
-        self.fracs = fraction_bits(network, precision, scales)
+        self.fracs = output_fraction_bits(network, precision, scales)
         self.factors: dict[str, Words] = {}
 
     def step(self, x: Words, labels: Words, rate: float, draw: int) -> Words:

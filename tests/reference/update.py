@@ -88,10 +88,10 @@ class SlowUpdate:
         fields = names[: self.optimizer.states]
         bytes_ = iter([found.get((name, is_bias)) for found in noise])
         unit = SlowUnit(self, into.frac - kept.frac, 2.0**-into.frac / self.batch_size, bytes_)
-        way, new = self.optimizer.direct(unit, g, [getattr(state, field) for field in fields], draw)
+        way, new = self.optimizer.direction(unit, g, [getattr(state, field) for field in fields], draw)
         for field, value in zip(fields, new, strict=True):
             setattr(state, field, value)
-        return way, {"gradient": into.frac, "velocity": kept.frac}.get(self.optimizer.along, 0)
+        return way, {"gradient": into.frac, "velocity": kept.frac}.get(self.optimizer.direction_format, 0)
 
     def velocity(self, v: Words, g: Words, d: int, random: Words | None) -> Words:
         """round((v * momentum + g) / 2^8), g with 8 - d fraction bits more."""

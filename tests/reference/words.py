@@ -132,7 +132,7 @@ class Norm:
             if tuning.clip is not None:
                 gradient = np.clip(gradient, -tuning.clip * batch_size, tuning.clip * batch_size)
             fields = [f"{name}_velocity", f"{name}_square"][: optimizer.states]
-            way, new = optimizer.direct(unit, gradient, [getattr(self, field) for field in fields], step)
+            way, new = optimizer.direction(unit, gradient, [getattr(self, field) for field in fields], step)
             for field, value in zip(fields, new, strict=True):
                 setattr(self, field, value)
             setattr(self, name, getattr(self, name) - way * factor)

@@ -126,7 +126,7 @@ def test_finished_trainings_are_not_repeated(run):
 def test_the_key_of_a_training_ignores_clock_and_memories_but_not_formats():
     """Changing the clock or a memory retrains nothing; changing a format does."""
     network = fahw.load_model("mlp_digits")
-    data = fahw.datasets.dataset.load("digits")
+    data = fahw.datasets.dataset.load_dataset("digits")
 
     def key(**overrides):
         chip = fahw.load_chip("edge_dual", {name.replace("__", "."): value for name, value in overrides.items()})
@@ -138,7 +138,7 @@ def test_the_key_of_a_training_ignores_clock_and_memories_but_not_formats():
 
 def test_the_key_of_a_direct_rule_s_training_covers_how_errors_reach_the_layers():
     """Dense or tiled, blocked or added: other trainings under dfa; under rules that go layer by layer the same."""
-    data = fahw.datasets.dataset.load("digits")
+    data = fahw.datasets.dataset.load_dataset("digits")
     chip = fahw.load_chip("edge_dual")
 
     def key(rule, **changes):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fahw.cli.main import main
-from fahw.datasets.dataset import load
+from fahw.datasets.dataset import load_dataset
 from fahw.formats.precision import TENSORS
 from fahw.hardware.load import load_chip
 from fahw.hardware.systolic import systolic_cycles
@@ -153,7 +153,7 @@ def test_the_steps_are_those_that_train_takes(tmp_path):
     export_vectors(chip, net, "dfa", 3, tmp_path / "out", seed=5)
     setup = setup_of(net, "dfa", chip.precision, chip.rounding, seed=5)
     model, _ = build(setup)
-    training = sample_sets(model.arithmetic, net, net.recipe, load(net.recipe.data))[0]
+    training = sample_sets(model.arithmetic, net, net.recipe, load_dataset(net.recipe.data))[0]
     for batch in islice(epoch_batches(setup, training, 1), 3):
         step(model, *batch)
 

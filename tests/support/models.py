@@ -9,7 +9,7 @@ import torch
 from hypothesis import strategies as st
 
 from fahw.formats.precision import Precision, RoundingModes
-from fahw.layers.layer import Layer, spatial
+from fahw.layers.layer import Layer, output_size
 from fahw.learn.arithmetic.floating import Floating
 from fahw.learn.arithmetic.integer import Integer
 from fahw.learn.error_path.feedback import Feedback
@@ -36,7 +36,7 @@ def chain(input_shape, *specs):
             given.get(k, d) for k, d in (("kernel", (1, 1)), ("stride", (1, 1)), ("padding", (0, 0)))
         )
         if kind in WINDOWED:
-            sizes = [spatial(s, k, t, p) for s, k, t, p in zip(shape[1:], kernel, stride, padding, strict=True)]
+            sizes = [output_size(s, k, t, p) for s, k, t, p in zip(shape[1:], kernel, stride, padding, strict=True)]
             out = (given.get("out", shape[0]), *sizes)
         elif kind == "linear":
             out = (given["out"],)

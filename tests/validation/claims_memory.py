@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from fahw.chip.cost import Cost, simulate
-from fahw.datasets.dataset import load
+from fahw.datasets.dataset import load_dataset
 from fahw.formats.precision import Precision
 from fahw.hardware.load import load_chip
 from fahw.layers.build import make_layer
@@ -125,7 +125,7 @@ def accuracy(delay: int) -> float:
     network = load_model("mlp_digits")
     recipe = network.recipe.model_copy(update={"epochs": 10})
     setup = TrainingSetup(network, recipe, RULES["dfa"], Precision(), delays=Delays(update_delay=delay))
-    result = train(setup, load("digits", None, None))
+    result = train(setup, load_dataset("digits", None, None))
     return result.test_accuracy_pct
 
 

@@ -110,7 +110,7 @@ def test_skipping_needs_known_zeros():
 def test_a_chip_without_velocity_refuses_a_recipe_with_momentum():
     """Learning is never quietly another one than the recipe's."""
     chip, network = load_chip("edge_dual", SGD), load_model("mlp_digits")
-    data = fahw.datasets.dataset.load("digits")
+    data = fahw.datasets.dataset.load_dataset("digits")
     with pytest.raises(ConfigError, match="keeps no velocity"):
         make_jobs(network, network.recipe, ["bp"], chip, [0], data)
     plain = network.recipe.model_copy(update={"momentum": 0.0, "rules": {}})

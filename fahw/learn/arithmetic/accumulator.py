@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fahw.formats.fixed_point import Format, carrier, draws_random, random_bytes, requantise_, word_dtype, wrap_
-from fahw.formats.number import fixed
+from fahw.formats.number import fixed_format
 from fahw.formats.precision import Rounding
 from fahw.learn.kernels import compiled
 from fahw.learn.state.rounding_losses import RoundingLosses
@@ -70,5 +70,5 @@ class Accumulator:
             random = random_bytes(self.random, acc.numel(), acc.device)
         words = requantise_(acc, shift, into.bits, mode, random).to(word_dtype(into.bits))
         if exact is not None and self.losses and place:
-            self.losses.rounded(*place, exact, words, fixed(into.bits))
+            self.losses.rounded(*place, exact, words, fixed_format(into.bits))
         return words

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fahw.formats.fixed_point import MU_BITS, RANDOM_BITS, round_, saturate_
-from fahw.formats.number import fixed
+from fahw.formats.number import fixed_format
 from fahw.learn.arithmetic.optimizer import clip_word, root
 from fahw.learn.arithmetic.update_constants import Constants, UpdateFormats, gradient_unit
 from fahw.learn.state.parameters import FlatArrays, Gradient
@@ -127,7 +127,7 @@ class BlockUpdate:
         if optimizer.blends and align < 0:
             g.mul_(2.0**align).floor_()
         states = list(self._block.states)
-        result, new = optimizer.direct(self, g, states, step)
+        result, new = optimizer.direction(self, g, states, step)
         for state, value in zip(states, new, strict=True):
             if value is not state:
                 state.copy_(value)
@@ -158,7 +158,7 @@ class BlockUpdate:
         """Count what rounding loses of changes in units of the master, before they are rounded."""
         f = self._formats
         for each in self._block.slices:
-            units, form = x[each.part].double(), fixed(f.master_bits)
+            units, form = x[each.part].double(), fixed_format(f.master_bits)
             stagnation = count_stagnated(units, f.modes.update, RANDOM_BITS)
             exact = self._block.master[each.part].double() - units
             losses.changed(each.layer, "bias" if each.is_bias else "master", exact, form, 1.0, stagnation)

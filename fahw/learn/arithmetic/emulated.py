@@ -21,7 +21,7 @@ from fahw.datasets.images import Pixels
 from fahw.formats.fixed_point import MU_BITS, rate_constant
 from fahw.formats.number import Fixed, Float, Number
 from fahw.formats.precision import Precision, Rounding, RoundingModes
-from fahw.formats.quantise import Noise, draws, emulation_dtype, noise, quantise, shared_unit
+from fahw.formats.quantise import Noise, emulation_dtype, needs_noise, noise, quantise, shared_unit
 from fahw.layers.layer import INPUT, NORMS, Layer
 from fahw.learn.arithmetic.floating import Floating, initial_weights
 from fahw.learn.arithmetic.optimizer import OptimizerSettings, Real
@@ -29,7 +29,7 @@ from fahw.learn.arithmetic.softmax import relu_error, softmax_error
 from fahw.learn.kernels.windows import spread_over_windows
 from fahw.learn.state.parameters import Gradient, Parameters
 from fahw.learn.state.rounding_losses import RoundingLosses, at_range_ends, count_stagnated, share
-from fahw.learn.state.scales import Scales, fraction_bits
+from fahw.learn.state.scales import Scales, output_fraction_bits
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
 from fahw.prng import Lfsr
@@ -53,7 +53,7 @@ class Emulated(Floating):
     ) -> None:  # fmt: skip
         super().__init__(tuning.momentum, batch_size, emulation_dtype(precision), seed, tuning)
         self._precision, self._modes, self._scales, self._lfsr = precision, rounding, scales, random
-        self._fracs = fraction_bits(network, precision, scales)
+        self._fracs = output_fraction_bits(network, precision, scales)
         self._last = network.weighted[-1].name
         self._losses: RoundingLosses | None = None
         self._error_frac = scales[self._last].error.frac
@@ -194,7 +194,7 @@ class Emulated(Floating):
             most = float(self._into("gradient", clip, fracs[0]))
             g = g.clamp(-most, most)
         unit = _Rounding(self, target, fracs[1])
-        direction, new = settings.optimizer.direct(unit, g, list(target.states), step)
+        direction, new = settings.optimizer.direction(unit, g, list(target.states), step)
         for state, value in zip(target.states, new, strict=True):
             state.copy_(value)
         if settings.weight_decay and not target.is_bias:
@@ -265,7 +265,7 @@ class Emulated(Floating):
     ) -> Tensor:  # fmt: skip
         """Numbers rounded into the format of `kind`; `place`: layer and tensor, where losses are noted."""
         form, scale = self._precision.number(kind), getattr(self._precision.scale, kind)
-        unit: float | Tensor = 2.0 ** -(frac if kind in _RELATIVE else self._precision.scale.given(kind, frac))
+        unit: float | Tensor = 2.0 ** -(frac if kind in _RELATIVE else self._precision.scale.fraction_bits(kind, frac))
         if isinstance(form, Fixed) and self._precision.scale.is_dynamic(kind):
             unit = shared_unit(x, form, channel if scale == "per_channel" else None)
         rounded = quantise(x, form, unit, mode, self._noise(x, form, mode))
@@ -274,7 +274,7 @@ class Emulated(Floating):
         return rounded
 
     def _noise(self, x: Tensor, form: Number, mode: Rounding) -> Noise | None:
-        return noise(self._lfsr, x.shape, self._modes.random_bits, x.device) if draws(form, mode) else None
+        return noise(self._lfsr, x.shape, self._modes.random_bits, x.device) if needs_noise(form, mode) else None
 
 
 @dataclass(frozen=True, eq=False)

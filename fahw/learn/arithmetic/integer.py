@@ -51,7 +51,7 @@ from fahw.learn.kernels.windows import im2col
 from fahw.learn.state.overflow import accumulator_bounds
 from fahw.learn.state.parameters import FlatParameters, Gradient, Parameters
 from fahw.learn.state.rounding_losses import RoundingLosses, record_update_losses, saturated_shares
-from fahw.learn.state.scales import Scales, fraction_bits
+from fahw.learn.state.scales import Scales, output_fraction_bits
 from fahw.network.error_path import roles_of
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
@@ -78,7 +78,7 @@ class Integer:
             for layer in network.weighted
         }
         self._gradients = layer_products.GradientSums(self._bounds, self._accumulator, way)
-        fracs = fraction_bits(network, precision, scales)
+        fracs = output_fraction_bits(network, precision, scales)
         self._unweighted = UnweightedLayers(network, fracs, precision, device)
         self._settings = OptimizerSettings.of(tuning or Tuning(momentum=momentum), batch_size)
         self._norms = Norms(network, fracs, scales[self._last].error.frac, precision, rounding, self._settings)

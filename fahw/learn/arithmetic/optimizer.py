@@ -61,7 +61,7 @@ class OptimizerSettings:
         """What weights move along, in floating point; the states are updated in place."""
         if self.clip is not None:
             gradient = gradient.clamp(-self.clip * self.batch_size, self.clip * self.batch_size)
-        result, new = self.optimizer.direct(Real(self), gradient, list(states), step)
+        result, new = self.optimizer.direction(Real(self), gradient, list(states), step)
         for state, value in zip(states, new, strict=True):
             if value is not state:
                 state.copy_(value)
@@ -103,9 +103,9 @@ def root(x: Tensor) -> Tensor:
 
 def direction_format(optimizer: Optimizer, gradient: Format, velocity: Format) -> Format:
     """The format of the words that a weight moves along, times the rate."""
-    if optimizer.along == "real":
+    if optimizer.direction_format == "real":
         return Format(_MOST_OF_A_QUOTIENT.bit_length(), 0)
-    return {"gradient": gradient, "velocity": velocity, "sign": Format(1, 0)}[optimizer.along]
+    return {"gradient": gradient, "velocity": velocity, "sign": Format(1, 0)}[optimizer.direction_format]
 
 
 def underflows(

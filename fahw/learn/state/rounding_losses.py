@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fahw.formats.number import Float, Number, fixed
+from fahw.formats.number import Float, Number, fixed_format
 from fahw.formats.precision import Rounding
 from fahw.formats.quantise import losses
 from fahw.learn.state.parameters import Gradient, Parameters
@@ -100,7 +100,9 @@ def saturated_shares(parameters: list[Parameters], bits: dict[str, int]) -> dict
         "optimizer": [state.flatten() for p in parameters for state in p.states],
     }
     ends = {
-        kind: [at_range_ends(x, fixed(width), 1.0) for x in stored[kind]] for kind, width in bits.items() if width > 1
+        kind: [at_range_ends(words, fixed_format(width), 1.0) for words in stored[kind]]
+        for kind, width in bits.items()
+        if width > 1
     }
     return {kind: share(parts) for kind, parts in ends.items()}
 
@@ -129,13 +131,13 @@ def record_update_losses(
     for layer, p in parameters.items():
         s, g = scales[layer], gradients[layer]
         exact = p.master * 2.0 ** (s.weight.frac - s.master.frac)
-        counter.rounded(layer, "weight", exact, p.weight, fixed(s.weight.bits))
+        counter.rounded(layer, "weight", exact, p.weight, fixed_format(s.weight.bits))
         sums = [("gradient", g.weight, s.gradient, s.gradient_shift)]
         if g.bias is not None:
             sums.append(("bias_gradient", g.bias, s.bias_gradient, s.bias_gradient_shift))
         for name, acc, form, shift in sums:
             exact = acc.double() * 2.0**-shift
-            counter.rounded(layer, name, exact, exact.round(), fixed(form.bits))
+            counter.rounded(layer, name, exact, exact.round(), fixed_format(form.bits))
         for name, tensors in (("velocity", p.states), ("bias_velocity", p.bias_states)) if states else ():
             for state in tensors:
-                counter.stored(layer, name, state, fixed(s.velocity.bits))
+                counter.stored(layer, name, state, fixed_format(s.velocity.bits))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod, sqrt
 
-from fahw.formats.fixed_point import Format, ceil_log2, frac_of, nearest_log2, one_magnitude
+from fahw.formats.fixed_point import Format, ceil_log2, format_fraction_bits, has_one_magnitude, nearest_log2
 from fahw.formats.number import TERNARY, Number
 from fahw.formats.precision import Precision
 from fahw.layers.layer import INPUT, Layer
@@ -55,19 +55,21 @@ def network_scales(
         result[layer.name] = scales
         return scales.output.frac
 
-    _fraction_bits(network, precision.number("activation"), output_frac)
+    _output_fraction_bits(network, precision.number("activation"), output_frac)
     return result
 
 
-def fraction_bits(network: Network, precision: Precision, scales: dict[str, Scales]) -> dict[str, int]:
+def output_fraction_bits(network: Network, precision: Precision, scales: dict[str, Scales]) -> dict[str, int]:
     """The number of fraction bits of every layer's output and of the network's input, by layer name."""
-    return _fraction_bits(network, precision.number("activation"), lambda layer, _: scales[layer.name].output.frac)
+    return _output_fraction_bits(
+        network, precision.number("activation"), lambda layer, _: scales[layer.name].output.frac
+    )
 
 
-def _fraction_bits(network: Network, form: Number, output_frac: Callable[[Layer, int], int]) -> dict[str, int]:
-    """The numbers of `fraction_bits`. tanh and sigmoid have all their bits behind the point, an add has the fewest of
-    what it adds; the others keep what they read. `output_frac` gives a weighted layer's from those of its input."""
-    all_fraction_bits = 0 if one_magnitude(form) else form.bits - 1
+def _output_fraction_bits(network: Network, form: Number, output_frac: Callable[[Layer, int], int]) -> dict[str, int]:
+    """The numbers of `output_fraction_bits`. tanh and sigmoid have all their bits behind the point, an add has the fewest
+    of what it adds; the others keep what they read. `output_frac` gives a weighted layer's from those of its input."""
+    all_fraction_bits = 0 if has_one_magnitude(form) else form.bits - 1
     fracs = {INPUT: all_fraction_bits}
     for layer in network.layers:
         source_fracs = [fracs[source] for source in layer.sources]
@@ -84,17 +86,17 @@ def _layer_scales(
 ) -> Scales:  # fmt: skip
     ranges, bits, number = tuning.ranges_of(layer.name), precision.bits, precision.number
     largest = ranges.weight_headroom * layer.xavier_bound
-    weight_frac = frac_of(number("weight"), largest)
+    weight_frac = format_fraction_bits(number("weight"), largest)
     weight = Format(bits("weight"), weight_frac)
-    if one_magnitude(number("weight")):
+    if has_one_magnitude(number("weight")):
         weight = Format(bits("weight"), -nearest_log2(layer.xavier_std))
-    activation = frac_of(number("activation"), ranges.activation)
-    logit_bits = activation - frac_of(number("activation"), ranges.activation * ranges.logit_headroom)
-    configured = precision.scale.given
+    activation = format_fraction_bits(number("activation"), ranges.activation)
+    logit_bits = activation - format_fraction_bits(number("activation"), ranges.activation * ranges.logit_headroom)
+    configured = precision.scale.fraction_bits
     weight = replace(weight, frac=configured("weight", weight.frac))
-    master = frac_of(number("master"), largest) + configured("weight", weight_frac) - weight_frac
+    master = format_fraction_bits(number("master"), largest) + configured("weight", weight_frac) - weight_frac
     inputs = Format(bits("activation"), input_frac)
-    error = Format(bits("error"), configured("error", frac_of(number("error"), ranges.error)))
+    error = Format(bits("error"), configured("error", format_fraction_bits(number("error"), ranges.error)))
     delta = Format(bits("error"), 0 if number("error") == TERNARY else bits("error") - 1) if last else error
     shift, bias_shift = gradient_shifts(precision, batch_size * layer.positions)
     gradient = Format(bits("gradient"), delta.frac + inputs.frac - shift)
@@ -104,7 +106,7 @@ def _layer_scales(
         input=inputs,
         weight=weight,
         master=Format(bits("master"), master),
-        bias=Format(bits("master"), frac_of(number("master"), BIAS_RANGE)),
+        bias=Format(bits("master"), format_fraction_bits(number("master"), BIAS_RANGE)),
         output=Format(bits("activation"), configured("activation", activation) - (logit_bits if last else 0)),
         delta=delta,
         error=error,
@@ -140,11 +142,11 @@ def feedback_format(
 ) -> Format:
     """The format of the words that send the error to the layer's input. Own words of 4 bits and fewer are odd integers
     up to 2^bits - 1, so as integers they are a bit wider; ternary ones have the unit of one bit."""
-    bits, single = precision.bits("feedback"), one_magnitude(precision.number("feedback"))
+    bits, single = precision.bits("feedback"), has_one_magnitude(precision.number("feedback"))
     if rule.magnitude == "weight" and not single:
-        return Format(bits, precision.scale.given("feedback", weight.frac - (weight.bits - bits)))
+        return Format(bits, precision.scale.fraction_bits("feedback", weight.frac - (weight.bits - bits)))
     if rule.magnitude in ("weight", "constant"):
         return Format(bits if single else 1, -nearest_log2(gain * feedback_std(network, layer, rule)))
     rms = 2**bits / sqrt(12) if bits > 4 else sqrt(((2 if single else 2**bits) ** 2 - 1) / 3)
     scale = nearest_log2(rms / (gain * feedback_std(network, layer, rule)))
-    return Format(bits if bits > 4 else bits + 1, precision.scale.given("feedback", scale))
+    return Format(bits if bits > 4 else bits + 1, precision.scale.fraction_bits("feedback", scale))

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fahw.errors import ConfigError, Problem, a_kind, suggestion, whole
+from fahw.errors import ConfigError, Problem, check_integer, check_kind, suggestion
 from fahw.learn.torch_modules.autograd_call import (
     LayerCall,
     LayerState,
@@ -223,8 +223,8 @@ def apply_rule(
     Raises ConfigError for an unknown rule or option and for what cannot be taken, with its place in the module; in the
     forward or backward pass for what only shows there.
     """
-    a_kind("module", module, nn.Module, "a torch.nn.Module")
-    whole("seed", seed, 0, 2**63)
+    check_kind("module", module, nn.Module, "a torch.nn.Module")
+    check_integer("seed", seed, 0, 2**63)
     _check_choice("rule", rule, RULES)
     _check_choice("dfa_feedback", dfa_feedback, get_args(DirectFeedback))
     _check_choice("dfa_residual", dfa_residual, get_args(DirectResidual))
@@ -244,7 +244,7 @@ def apply_rule(
 
 def _check_choice(what: str, value: str, choices: Iterable[str]) -> None:
     names = list(choices)
-    a_kind(what, value, str, f"one of {', '.join(names)}")
+    check_kind(what, value, str, f"one of {', '.join(names)}")
     if value not in names:
         raise ConfigError(Problem(what, f"no {what} '{value}'{suggestion(value, names)}; known: {', '.join(names)}"))
 
@@ -257,7 +257,7 @@ def feedback_weights(module: nn.Module) -> dict[str, Tensor]:
     absent; before the first backward pass the result is empty. Raises ConfigError for a module that `apply_rule` has
     not made.
     """
-    a_kind("module", module, nn.Module, "a torch.nn.Module")
+    check_kind("module", module, nn.Module, "a torch.nn.Module")
     layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, _WrappedLayer)]
     if not layers:
         raise ConfigError(Problem("module", "has no learning rule; use what apply_rule returns"))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fahw.errors import ConfigError, Problem, a_kind, whole
+from fahw.errors import ConfigError, Problem, check_integer, check_kind
 from fahw.layers.layer import INPUT, WEIGHTED, Kind, Layer, Shape
 from fahw.learn.torch_modules.copies import module_copy
 from fahw.learn.torch_modules.traced_operation import (
@@ -70,12 +70,12 @@ def from_torch(module: nn.Module, input_shape: tuple[int, ...], name: str | None
     alone; a batch norm's eps and momentum are not read. Raises ConfigError that names every operation that cannot be
     taken: all but `SUPPORTED`.
     """
-    a_kind("module", module, nn.Module, "a torch.nn.Module")
-    a_kind("input_shape", input_shape, (tuple, list), "the shape of one sample, as (1, 28, 28)")
+    check_kind("module", module, nn.Module, "a torch.nn.Module")
+    check_kind("input_shape", input_shape, (tuple, list), "the shape of one sample, as (1, 28, 28)")
     shape = tuple(operator.index(size) if hasattr(size, "__index__") else size for size in input_shape)
     for size in shape:
-        whole("input_shape", size, 1, 10_000_000)
-    a_kind("name", name, (str, NoneType), "text")
+        check_integer("input_shape", size, 1, 10_000_000)
+    check_kind("name", name, (str, NoneType), "text")
     root = module_copy(module).to("meta").eval()
     if is_known(root):  # a lone layer would be traced into its own arithmetic
         root = nn.Sequential(root)

@@ -12,7 +12,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from fahw.layers.layer import IMAGES, NORMS, ROWS, Kind, Layer, Pair, spatial
+from fahw.layers.layer import IMAGES, NORMS, ROWS, Kind, Layer, Pair, output_size
 
 SUPPORTED = (
     "Linear, Conv2d, BatchNorm1d, BatchNorm2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten, ReLU, Tanh, Sigmoid,"
@@ -259,7 +259,7 @@ def check_geometry(layer: Layer) -> None:
         raise Refused(f"turns {layer.in_shape} into {layer.out_shape}; supported: one row of {layer.inputs} values")
     if layer.kind in IMAGES - NORMS:
         axes = zip(layer.in_shape[1:], layer.kernel, layer.stride, layer.padding, layer.dilation, strict=True)
-        expected = tuple(spatial(*axis) for axis in axes)
+        expected = tuple(output_size(*axis) for axis in axes)
         if layer.out_shape[1:] != expected:
             raise Refused(f"yields {layer.out_shape[1:]} pixels, not {expected}; ceil_mode is not supported")
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from fahw.datasets.dataset import Dataset
-from fahw.datasets.suitability import misfits
+from fahw.datasets.suitability import size_mismatches
 from fahw.errors import ConfigError, Problem
 from fahw.formats.number import Float
 from fahw.learn.arithmetic.optimizer import float_underflows, underflows
 from fahw.learn.samples.batches import augment_problems, validation_size
 from fahw.learn.training.setup import TrainingSetup
-from fahw.network.error_path import untrainable
+from fahw.network.error_path import check_trainable
 from fahw.network.graph import Network
 from fahw.network.recipe import Recipe
 
@@ -22,8 +22,8 @@ _MOST_VALUES = 1_000_000_000
 
 def check_data(network: Network, recipe: Recipe, dataset: Dataset) -> None:
     """Raise ConfigError unless the images fit the input, the labels the output, and a batch the training set."""
-    untrainable(network)
-    reasons = misfits(network, dataset.name, dataset.shape, dataset.classes)
+    check_trainable(network)
+    reasons = size_mismatches(network, dataset.name, dataset.shape, dataset.classes)
     problems = [Problem(network.name, text) for text in reasons]
     if network.parameters > _MOST_PARAMETERS:
         text = f"has {network.parameters:,} parameters; at most {_MOST_PARAMETERS:,} can be trained here"

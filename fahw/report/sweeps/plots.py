@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fahw.formats.number import number
+from fahw.formats.number import number_format
 from fahw.report.figures import figure as fig
 from fahw.report.figures.plots import Plot
 from fahw.report.sweeps.data import Record
@@ -98,7 +98,7 @@ def _bits_figure(points: Sequence[Record]) -> Figure:
 
 def _bits(form: str) -> tuple[int, str]:
     """Width of a format that stands as a width or a name, and the name, to sort by."""
-    return number(int(form) if form.isdecimal() else form).bits, form
+    return number_format(int(form) if form.isdecimal() else form).bits, form
 
 
 def _heat_map(axes: Axes, points: Sequence[Record], widths: list[list[str]], best: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fahw.errors import ConfigError, Problem, a_kind, suggestion
+from fahw.errors import ConfigError, Problem, check_kind, suggestion
 from fahw.report.sweeps.data import read_rows
 
 
@@ -15,8 +15,8 @@ def frame(folder: str | Path, table: str = "summary") -> Any:
     A pandas DataFrame where pandas is installed, else a dict of columns, each a list. Columns in which every cell is a
     number hold numbers; empty cells are None (NaN in pandas). Raises ConfigError where there is no such table.
     """
-    a_kind("folder", folder, (str, Path), "the path of a run folder")
-    a_kind("table", table, str, "the name of a table")
+    check_kind("folder", folder, (str, Path), "the path of a run folder")
+    check_kind("table", table, str, "the name of a table")
     path = Path(folder)
     known = sorted(found.stem for found in path.glob("*.csv"))
     if not known:

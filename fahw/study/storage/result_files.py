@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fahw.errors import ConfigError, Problem
-from fahw.files import csv_text, mark, sweep_aside, write_text
+from fahw.files import csv_text, process_mark, remove_abandoned, write_text
 from fahw.version import __version__
 
 SUMMARY_COLUMNS = (
@@ -43,10 +43,10 @@ def make_folder(path: Path) -> Path:
         raise ConfigError(Problem("--out", "name a folder of its own for the results"))
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".probe.{mark()}"
+        probe = path / f".probe.{process_mark()}"
         probe.touch()
         probe.unlink()
-        sweep_aside(path)
+        remove_abandoned(path)
     except OSError as error:
         raise ConfigError(Problem(str(path), f"cannot write to this folder: {error.strerror}")) from None
     return path

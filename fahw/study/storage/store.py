@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fahw.errors import ConfigError, Problem
-from fahw.files import abandoned, mark, write_text
+from fahw.files import is_abandoned, process_mark, write_text
 from fahw.study.storage.line_file import LineFile, read_lines
 from fahw.study.storage.result_files import canonical, compact, make_folder, read_file, read_json, write_json
 
@@ -69,7 +69,7 @@ class Store:
         path = self.run_path(key)
         if path.exists():
             return
-        aside = path.with_name(f".{key}.{next(_NUMBERS)}.{mark()}")
+        aside = path.with_name(f".{key}.{next(_NUMBERS)}.{process_mark()}")
         try:
             text = compact(result)
             write_text(aside / "result.json", text)
@@ -95,7 +95,7 @@ class Store:
     def _clear(self) -> None:
         """Remove what killed processes of this machine left half-written."""
         for path in (self.folder / "runs").glob(".*"):
-            if abandoned(path.name):
+            if is_abandoned(path.name):
                 shutil.rmtree(path, ignore_errors=True)
 
 

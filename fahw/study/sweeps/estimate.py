@@ -50,12 +50,12 @@ def _training_seconds(trainings: Mapping[Any, Sequence[Setup]]) -> float | None:
 
 def _seconds_of_one(setup: Setup) -> float:
     """Seconds of one training: some batches of the first images, timed, times the batches of all epochs."""
-    from fahw.datasets.dataset import load
+    from fahw.datasets.dataset import load_dataset
     from fahw.learn.samples.batches import validation_size
     from fahw.study.training import make_jobs, train_on
 
     recipe, network = setup.recipe, setup.request.network
-    data = load(recipe.data, None, recipe.image_size)
+    data = load_dataset(recipe.data, None, recipe.image_size)
     kept = len(data.train_labels) - validation_size(recipe, data)
     steps, batch = kept // recipe.batch_size * recipe.epochs, recipe.batch_size
     evaluated = (validation_size(recipe, data) + len(data.test_labels)) * recipe.epochs

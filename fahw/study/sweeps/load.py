@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fahw.config import yamltext
-from fahw.config.files import find, load_file
+from fahw.config.files import find_file, load_file
 from fahw.config.sweep import Sweep, sweep_problems
 from fahw.config.validate import Place
 from fahw.errors import Problem
@@ -14,14 +14,14 @@ from fahw.errors import Problem
 
 def load_sweep(path: str | Path) -> Sweep:
     """The sweep that a YAML file describes. Raises ConfigError with every problem."""
-    return load_file(find(path, "examples", "sweep"), Sweep, None, sweep_problems)
+    return load_file(find_file(path, "examples", "sweep"), Sweep, None, sweep_problems)
 
 
 def load_placed_sweep(path: str | Path) -> tuple[Sweep, Place]:
     """The sweep of a file, and where its keys and values stand. What the schema cannot see is left to
     `fahw.study.sweeps.setups.checked`, which says it together with what is wrong with the chips and models."""
-    value = load_file(find(path, "examples", "sweep"), Sweep, None, _of_damaged)
-    document = yamltext.read(find(path, "examples", "sweep"))
+    value = load_file(find_file(path, "examples", "sweep"), Sweep, None, _of_damaged)
+    document = yamltext.read(find_file(path, "examples", "sweep"))
     return value, lambda key: document.place(key, of_key=len(key) > 1 and key[0] == "set")
 
 

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from fahw.chip.cost import SHARED, get_rule
-from fahw.config.files import find
+from fahw.config.files import find_file
 from fahw.config.setting import Setting
-from fahw.config.sweep import Sweep, sound, sweep_problems
-from fahw.config.validate import Place, in_order
+from fahw.config.sweep import Sweep, expandable, sweep_problems
+from fahw.config.validate import Place, sorted_by_place
 from fahw.config.yamltext import Key, dotted
-from fahw.datasets.dataset import Dataset, check_name, load
-from fahw.errors import ConfigError, Problem, suggestion, whole
+from fahw.datasets.dataset import Dataset, check_name, load_dataset
+from fahw.errors import ConfigError, Problem, check_integer, suggestion
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.hardware.part import Form
-from fahw.network.error_path import untrainable
+from fahw.network.error_path import check_trainable
 from fahw.network.graph import Network
 from fahw.network.load import load_model
 from fahw.network.recipe import Recipe
@@ -63,7 +63,7 @@ def checked(spec: Sweep, place: Place, data_dir: Path | None, with_data: bool = 
     maker.problems += sweep_problems(spec, place)
     maker.problems += _wrong_forms(spec, place)
     if maker.problems:
-        spec = _without_form(sound(spec))
+        spec = _without_form(expandable(spec))
         maker = Maker(spec, place, data_dir, False, device, maker.problems)
     maker.all_of(alone(spec))
     return maker
@@ -119,7 +119,7 @@ class Maker:
         """The point of every choice. Raises ConfigError with every problem met."""
         made = [self.setup(choice) for choice in choices]
         if self.problems:
-            raise ConfigError(in_order(self.problems))
+            raise ConfigError(sorted_by_place(self.problems))
         return [setup for setup in made if setup is not None]
 
     def setup(self, choice: Choice) -> Setup | None:
@@ -160,7 +160,7 @@ class Maker:
         """The chip or the model with the settings that concern it."""
         name, prefix = str(settings.get(what, getattr(self._spec, what))), f"{what}."
         given = {key: json.dumps(settings[key], ensure_ascii=False) for key in settings if key.startswith(prefix)}
-        path = self._once((folder, name), where.get(what, (what,)), lambda: find(name, folder, what))
+        path = self._once((folder, name), where.get(what, (what,)), lambda: find_file(name, folder, what))
         if path is None:
             return None
 
@@ -198,7 +198,7 @@ class Maker:
         seed = settings["seed"]
 
         def check() -> tuple[int, ...]:
-            whole("seed", seed, 0, 2**63)
+            check_integer("seed", seed, 0, 2**63)
             return (seed,)
 
         return self._once(("seed", repr(seed)), where["seed"], check)
@@ -212,12 +212,12 @@ class Maker:
 
         name, size = recipe.data, recipe.image_size
         at = where.get("data", ("data",) if self._spec.data else where.get("model", ("model",)))
-        data: Dataset | None = self._once(("set", name, size), at, lambda: load(name, self._data_dir, size))
+        data: Dataset | None = self._once(("set", name, size), at, lambda: load_dataset(name, self._data_dir, size))
         if data is None:
             return None
 
         def fits() -> bool:
-            untrainable(network)
+            check_trainable(network)
             check_data(network, recipe, data)
             return True
 

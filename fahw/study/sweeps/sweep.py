@@ -16,7 +16,7 @@ from typing import Any
 
 from fahw.config.sweep import Sweep
 from fahw.config.validate import Place
-from fahw.errors import ConfigError, Problem, a_kind, whole
+from fahw.errors import ConfigError, Problem, check_integer, check_kind
 from fahw.study.costs.cost_pool import OnProgress
 from fahw.study.settings import check_folder, trainers
 from fahw.study.storage.executors import started_processes
@@ -67,10 +67,10 @@ def sweep(
     trainings, which run on `device`: cpu, cuda or cuda:N (one at a time on CUDA where `workers` is None). Raises
     ConfigError for a wrong sweep, OSError where nothing more can be stored.
     """
-    a_kind("sweep", spec, (Sweep, str, Path), "a Sweep or the path of a sweep file")
+    check_kind("sweep", spec, (Sweep, str, Path), "a Sweep or the path of a sweep file")
     _check(out, store, data_dir, executor)
     processes, training = trainers("cpu", workers), trainers(device, workers)
-    whole("workers", processes, 1, 10_000)
+    check_integer("workers", processes, 1, 10_000)
     value, place = (spec, own_place(spec)) if isinstance(spec, Sweep) else load_placed_sweep(spec)
     folder, kept = Path(out), Path(out if store is None else store)
     with ExitStack() as stack:
@@ -140,10 +140,10 @@ class Given:
 
 
 def _check(out: Path | str, store: Path | None, data_dir: Path | None, executor: Executor | None) -> None:
-    a_kind("out", out, (str, Path), "the path of a folder")
+    check_kind("out", out, (str, Path), "the path of a folder")
     check_folder("store", store)
     check_folder("data_dir", data_dir)
-    a_kind("executor", executor, (Executor, type(None)), "an Executor of concurrent.futures, or None")
+    check_kind("executor", executor, (Executor, type(None)), "an Executor of concurrent.futures, or None")
     if Path(out) == Path():
         raise ConfigError(Problem("--out", "name a folder of its own for the results"))
 

@@ -38,7 +38,7 @@ class OptimizerCosts:
         """Vector operations of the update of `values` weights, roundings and decay apart; the other arguments are
         widths."""
         optimizer = self.optimizer
-        step_bits = {"gradient": gradient_bits, "velocity": state_bits}.get(optimizer.along, gradient_bits)
+        step_bits = {"gradient": gradient_bits, "velocity": state_bits}.get(optimizer.direction_format, gradient_bits)
         ops: list[Operation] = [
             ("compare", (optimizer.compares + 2 * self.clips) * values, (gradient_bits,)),
             ("multiply", optimizer.blends * values, (state_bits, CONSTANT_BITS)),

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fahw.datasets.dataset import load
+from fahw.datasets.dataset import load_dataset
 from fahw.formats.number import FLOATS, Fixed
 from fahw.formats.precision import FP32, TENSORS, Precision, RoundingModes, Scaling
 from fahw.formats.quantise import quantise, shared_unit
@@ -176,7 +176,7 @@ def test_every_operand_and_every_result_is_a_number_of_its_format(name, rule):
 
 @pytest.mark.parametrize(("name", "least"), [("bf16", 90), ("fp8", 90), ("ternary weight", 75), ("dynamic", 90)])
 def test_digits_are_learnt_in_every_kind_of_format(name, least):
-    network, data = load_model("mlp_digits"), load("digits", None, None)
+    network, data = load_model("mlp_digits"), load_dataset("digits", None, None)
 
     result = run("bp", network, network.recipe, CASES[name], data, epochs=4)
 

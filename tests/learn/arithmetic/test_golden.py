@@ -10,7 +10,7 @@ from itertools import islice
 
 import pytest
 
-from fahw.datasets.dataset import load
+from fahw.datasets.dataset import load_dataset
 from fahw.hardware.load import load_chip
 from fahw.learn.samples.batches import sample_sets
 from fahw.learn.step import step
@@ -55,7 +55,7 @@ def test_a_training_of_integers_ends_with_these_bits(case, tmp_path):
     chip, recipe = load_chip("edge_dual"), network.recipe
     setup = setup_of(network, rule, chip.precision, chip.rounding, seed=3)
     model, _ = build(setup)
-    training = sample_sets(model.arithmetic, network, recipe, load("digits"))[0]
+    training = sample_sets(model.arithmetic, network, recipe, load_dataset("digits"))[0]
     for batch in islice(epoch_batches(setup, training, 1), 5):
         step(model, *batch)
     found = sha256()

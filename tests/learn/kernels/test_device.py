@@ -13,7 +13,7 @@ from torch import nn
 
 import fahw
 from fahw.config.sweep import Sweep
-from fahw.datasets.dataset import load
+from fahw.datasets.dataset import load_dataset
 from fahw.errors import ConfigError
 from fahw.formats.precision import FP32, Precision, RoundingModes
 from fahw.hardware.load import load_chip
@@ -148,7 +148,7 @@ def test_floats_are_close_on_another_device(rule, precision, network):
 @pytest.mark.parametrize("precision", [Precision(), FP32], ids=["integer", "float"])
 def test_a_whole_training_on_another_device(precision):
     """Batches, evaluation, angles, activity and losses of rounding: the same record."""
-    network, data = load_model("mlp_digits"), load("digits", None, None)
+    network, data = load_model("mlp_digits"), load_dataset("digits", None, None)
 
     def result(device):
         recipe = network.recipe.model_copy(update={"epochs": 1})
@@ -372,7 +372,7 @@ def test_cuda_trains_shipped_models_to_the_same_bits(name):
 @pytest.mark.parametrize("order", [(CPU, CUDA), (CUDA, CPU)], ids=["to cuda", "from cuda"])
 def test_a_training_goes_on_on_another_device(order, tmp_path):
     """Integers end with the bits of a training that stayed where it was."""
-    network, data = load_model("mlp_digits"), load("digits", None, None)
+    network, data = load_model("mlp_digits"), load_dataset("digits", None, None)
 
     def run(epochs, device, keeper=None):
         recipe = network.recipe.model_copy(update={"epochs": epochs})

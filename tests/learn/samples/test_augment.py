@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fahw.learn.samples.batches as batches_module
-from fahw.datasets.dataset import load
+from fahw.datasets.dataset import load_dataset
 from fahw.errors import ConfigError
 from fahw.formats.precision import FP32, Precision
 from fahw.learn.arithmetic.floating import Floating
@@ -107,7 +107,7 @@ def test_data_encoded_batch_by_batch_train_to_the_same_bits(precision, monkeypat
 
 
 def test_the_three_parts_have_no_image_in_common_and_do_not_follow_the_seed():
-    data = load("digits")
+    data = load_dataset("digits")
     parts = sample_sets(Floating(0.9, 8), mlp(64, 8, 10), Recipe(), data)
     again = sample_sets(Floating(0.9, 8), mlp(64, 8, 10), Recipe(), data)
     seen = [{image.numpy().tobytes() for batch, _ in part.in_order(100) for image in batch} for part in parts]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fahw.datasets.dataset import load
+from fahw.datasets.dataset import load_dataset
 from fahw.files import write_bytes
 from fahw.formats.precision import FP32, Precision
 from fahw.hardware.load import load_chip
@@ -25,7 +25,7 @@ from fahw.network.load import load_model
 from fahw.study.training import make_job, run_job
 from tests.support.models import built, is_flat, setup_of
 
-DIGITS = load("digits", None, None)
+DIGITS = load_dataset("digits", None, None)
 
 
 class StopError(Exception):

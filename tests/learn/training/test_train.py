@@ -6,7 +6,7 @@ from math import isfinite
 import numpy as np
 import pytest
 
-from fahw.datasets.dataset import load
+from fahw.datasets.dataset import load_dataset
 from fahw.errors import ConfigError
 from fahw.formats.precision import FP32, Precision
 from fahw.network.recipe import Ranges
@@ -144,6 +144,6 @@ def test_labels_do_not_leak_from_the_test_set():
 def test_every_rule_learns_the_digits_in_8_bits(rule):
     recipe = RECIPE.model_copy(update={"epochs": 20, "batch_size": 32})
 
-    result = run(rule, mlp(64, 128, 64, 10), recipe, dataset=load("digits"))
+    result = run(rule, mlp(64, 128, 64, 10), recipe, dataset=load_dataset("digits"))
 
     assert result.test_accuracy_pct >= 92

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fahw.datasets.dataset import load
+from fahw.datasets.dataset import load_dataset
 from fahw.errors import ConfigError
 from fahw.formats.precision import FP32, Precision, RoundingModes
 from fahw.learn.samples.batches import Probe
@@ -21,7 +21,7 @@ from fahw.rules.catalogue import RULES
 from fahw.study.attack import Robustness, attack
 from tests.support.models import batch_of, convolutional, float_model, integer_model, mlp, setup_of
 
-DIGITS = load("digits")
+DIGITS = load_dataset("digits")
 EPSILONS = (0.0, 0.05, 0.1, 0.2, 0.4)
 
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fahw
-from fahw.datasets.dataset import load
+from fahw.datasets.dataset import load_dataset
 from fahw.errors import ConfigError
-from fahw.formats.number import FLOATS, fixed
+from fahw.formats.number import FLOATS, fixed_format
 from fahw.formats.precision import TENSORS, Precision, RoundingModes, Scaling
 from fahw.hardware.load import load_chip
 from fahw.learn.state.rounding_losses import LostShares, RoundingLosses, count_stagnated
@@ -103,8 +103,8 @@ def test_what_is_in_vain_under_stochastic_rounding_is_what_no_random_bits_move(s
 def test_parts_of_a_tensor_are_counted_together():
     losses = RoundingLosses()
     for part in (torch.tensor([0.2, 300.0]), torch.tensor([1.0, 2.0])):
-        losses.rounded("fc1", "error", part, part.round().clamp(-128, 127), fixed(8))
-        losses.changed("fc1", "master", part, fixed(8), 1.0, (1, 2))
+        losses.rounded("fc1", "error", part, part.round().clamp(-128, 127), fixed_format(8))
+        losses.changed("fc1", "master", part, fixed_format(8), 1.0, (1, 2))
 
     assert losses.lost["fc1"]["error"] == LostShares(0.25, 0.25)
     assert losses.lost["fc1"]["master"] == LostShares(0.25, None, 0.5)
@@ -152,7 +152,7 @@ def trained(precision, rounding, rule="dfa", epochs=10, rate=0.02, **ranges):
     """A training on digits with small steps."""
     network = load_model("mlp_digits")
     recipe = network.recipe.model_copy(update={"learning_rate": rate, "ranges": Ranges(**ranges), "rules": {}})
-    return run(rule, network, recipe, precision, load("digits", None, None), epochs, rounding)
+    return run(rule, network, recipe, precision, load_dataset("digits", None, None), epochs, rounding)
 
 
 def test_velocities_with_too_many_fraction_bits_are_pointed_at():

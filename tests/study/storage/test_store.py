@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import fahw
 from fahw.config.sweep import Sweep
-from fahw.files import mark
+from fahw.files import process_mark
 from fahw.study import training
 from fahw.study.costs import cost_record as price
 from fahw.study.storage import executors as execute
@@ -246,8 +246,8 @@ def test_a_store_is_cleared_of_what_killed_processes_left(tmp_path):
     """A folder aside of a process that is gone is removed; that of a living one, or of another machine, stays."""
     store = Store(tmp_path)
     store.add_run("k", {"a": 1}, {})
-    host, _ = mark().rsplit(".", 1)
-    names = f".x.0.{host}.999999999", f".y.0.{mark()}", ".z.0.another-machine.999999999"
+    host, _ = process_mark().rsplit(".", 1)
+    names = f".x.0.{host}.999999999", f".y.0.{process_mark()}", ".z.0.another-machine.999999999"
     for name in names:
         (tmp_path / "runs" / name).mkdir()
     assert Store(tmp_path).run("k") == {"a": 1}
