@@ -210,18 +210,18 @@ def _keep(store: Store, job: Job, result: TrainResult) -> None:
 
 def run_all(
     jobs: Sequence[Job], store: Store, workers: int, on_progress: OnProgress, executor: Executor | None = None,
-    on_stored: Callable[[Job], None] = lambda job: None, ahead: Executor | None = None,
+    on_stored: Callable[[Job], None] = lambda job: None, started_pool: Executor | None = None,
 ) -> dict[str, Outcome[TrainResult]]:  # fmt: skip
     """Train what the store does not have yet; each result is stored as soon as it is done, and a training that fails
     does not stop the others. Returns the outcomes of those that failed, by key. Raises OSError where nothing more can
-    be stored. `ahead`: processes that run already."""
+    be stored. `started_pool`: processes that run already."""
     unique = {job.key: job for job in jobs}
     todo = [job for job in unique.values() if not _finished_before(store, job)]
     cached, failed = len(unique) - len(todo), dict[str, Outcome[TrainResult]]()
     done = cached
     on_progress(done, len(unique), f"{cached} from the store" if cached else "")
     tasks = [_Task(job, store.folder.absolute()) for job in todo]
-    for outcome in run_tasks(_run_task, tasks, workers, executor, ahead):
+    for outcome in run_tasks(_run_task, tasks, workers, executor, started_pool):
         job, done = todo[outcome.index], done + 1
         if outcome.value is None:
             failed[job.key] = outcome

@@ -49,16 +49,16 @@ class Outcome(Generic[R]):
 
 def run_tasks(
     call: Callable[[T], R], tasks: Sequence[T], workers: int, executor: Executor | None = None,
-    ahead: Executor | None = None,
+    started_pool: Executor | None = None,
 ) -> Iterator[Outcome[R]]:  # fmt: skip
     """The outcome of every task as it comes. A task that fails, or whose process dies, does not stop the others.
-    `ahead`: processes of this machine that run already."""
+    `started_pool`: processes of this machine that run already."""
     if executor is not None:
         yield from _on(executor, call, tasks, range(len(tasks)), cancel=True)
     elif min(workers, len(tasks)) <= 1:
         yield from (_here(call, task, index) for index, task in enumerate(tasks))
     else:
-        yield from _in_processes(call, tasks, workers, ahead)
+        yield from _in_processes(call, tasks, workers, started_pool)
 
 
 def _here(call: Callable[[T], R], task: T, index: int) -> Outcome[R]:
@@ -69,11 +69,11 @@ def _here(call: Callable[[T], R], task: T, index: int) -> Outcome[R]:
 
 
 def _in_processes(
-    call: Callable[[T], R], tasks: Sequence[T], workers: int, ahead: Executor | None
+    call: Callable[[T], R], tasks: Sequence[T], workers: int, started_pool: Executor | None
 ) -> Iterator[Outcome[R]]:
     left = dict.fromkeys(range(len(tasks)))
     for attempt in range(_MOST_BREAKS):
-        with nullcontext(ahead) if ahead and not attempt else _pool(min(workers, len(left))) as pool:
+        with nullcontext(started_pool) if started_pool and not attempt else _pool(min(workers, len(left))) as pool:
             for outcome in _on(pool, call, tasks, list(left)):
                 if not isinstance(outcome.fault, BrokenExecutor):
                     del left[outcome.index]
@@ -107,7 +107,7 @@ def _on(
 
 @contextmanager
 def started_processes(workers: int, prepare: Callable[[], None]) -> Iterator[Executor]:
-    """Processes that start now and `prepare` themselves, while this one goes on; for `run_tasks`, as `ahead`."""
+    """Processes that start now and `prepare` themselves, while this one goes on; for `run_tasks`, as `started_pool`."""
     with _pool(workers) as pool:
         for _ in range(workers):
             pool.submit(prepare)
