@@ -23,7 +23,7 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content`; a crash leaves the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{mark()}")
+    aside = path.with_name(f".{path.name}.{process_suffix()}")
     try:
         with aside.open("wb") as file:
             file.write(content)
@@ -50,17 +50,18 @@ def sweep_aside(folder: Path) -> None:
     for place in (folder, folder / "plots", folder / "ledgers", folder / "unfinished", *folder.glob("runs/*")):
         for path in place.glob(".*"):
             ours = path.is_file() and not path.is_symlink() and _ASIDE.fullmatch(path.name.rsplit(".", 2)[0])
-            if ours and abandoned(path.name):
+            if ours and is_of_dead_process(path.name):
                 path.unlink(missing_ok=True)
 
 
-def mark() -> str:
-    """Ends the names of what this process writes aside: machine and process. Other machines may share the folder."""
+def process_suffix() -> str:
+    """The end of the names of what this process writes aside: machine and process. Other machines may share the
+    folder."""
     return f"{_HOST}.{os.getpid()}"
 
 
-def abandoned(name: str) -> bool:
-    """Whether `name` ends in the mark of a process of this machine that is gone."""
+def is_of_dead_process(name: str) -> bool:
+    """Whether `name` ends in the suffix of a process of this machine that is gone."""
     _, host, process = f"..{name}".rsplit(".", 2)
     return host == _HOST and process.isdecimal() and not _lives(int(process))
 

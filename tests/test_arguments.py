@@ -9,7 +9,7 @@ from torch import nn
 
 import fahw
 from fahw.datasets.fetch import fetch
-from fahw.files import mark, sweep_aside, write_bytes, write_text
+from fahw.files import process_suffix, sweep_aside, write_bytes, write_text
 from fahw.study.storage.result_files import make_folder
 
 NET = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -70,7 +70,7 @@ def dead_process():
 
 def test_what_a_killed_run_left_aside_is_removed_when_the_folder_is_used_again(tmp_path):
     """In the folder and below; what lives, is another machine's or the user's, or is whole, stays."""
-    (here, _), dead, alive = mark().rsplit(".", 1), dead_process(), os.getpid()
+    (here, _), dead, alive = process_suffix().rsplit(".", 1), dead_process(), os.getpid()
     left = {f".bashrc.{here}.{dead}", f".summary.csv.{here}.{alive}", "result.json", ".x.json.old"}
     left |= {f".summary.csv.another-machine.{dead}"}
     for folder in (tmp_path, tmp_path / "plots", tmp_path / "runs" / "abc"):

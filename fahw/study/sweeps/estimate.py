@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from fahw.errors import ConfigError
-from fahw.study.costs.cost_record import Request, price_all
+from fahw.study.costs.cost_record import Request, price_records
 from fahw.study.sweeps.setups import Setup
 
 _TIMED_PLACES, _NEIGHBOURS = 4, 2
@@ -25,9 +25,9 @@ def time_estimate(costs: Sequence[Request], trainings: Mapping[Any, Sequence[Set
     cores = os.cpu_count() or 1
     step = max(_NEIGHBOURS, -(-len(costs) // _TIMED_PLACES))
     chosen = [request for at in range(0, len(costs), step) for request in costs[at : at + _NEIGHBOURS]]
-    price_all([chosen[0]])  # what is made once is made here
+    price_records([chosen[0]])  # what is made once is made here
     start = time.process_time()
-    price_all(chosen)
+    price_records(chosen)
     seconds = (time.process_time() - start) / len(chosen) * len(costs)
     words = [f"costs about {_duration(seconds)}"]
     if trainings:

@@ -28,7 +28,7 @@ from fahw.network.error_path import untrainable
 from fahw.network.graph import Network
 from fahw.network.load import load_model
 from fahw.network.recipe import Recipe
-from fahw.study.costs.cost_record import PackedChip, Request, network_key, pack
+from fahw.study.costs.cost_record import PackedChip, Request, network_key, pack_chip
 from fahw.study.settings import with_overrides
 from fahw.study.sweeps.choices import Choice, one_at_a_time
 from fahw.work.training_step import NONE
@@ -276,7 +276,7 @@ def _facts_of_chip(chip: Chip) -> _ChipFacts:
     """The facts of a chip."""
     period = chip.transport_period(reads_weight=True)
     delays = f"{period}/{chip.update_delay}/{chip.update_options.momentum}"
-    return _ChipFacts(pack(chip), f"{chip.precision.model_dump_json()}{chip.rounding.model_dump_json()}{delays}")
+    return _ChipFacts(pack_chip(chip), f"{chip.precision.model_dump_json()}{chip.rounding.model_dump_json()}{delays}")
 
 
 def _network_facts(path: Path, settings: dict[str, Setting]) -> _NetworkFacts:

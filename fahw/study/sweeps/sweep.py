@@ -18,7 +18,7 @@ from fahw.config.sweep import Sweep
 from fahw.config.validate import Place
 from fahw.errors import ConfigError, Problem, a_kind, whole
 from fahw.study.costs.cost_pool import OnProgress
-from fahw.study.settings import check_folder, trainers
+from fahw.study.settings import check_folder, training_processes
 from fahw.study.storage.executors import started_processes
 from fahw.study.storage.store import Store
 from fahw.study.sweeps.baseline import added_baselines
@@ -69,20 +69,20 @@ def sweep(
     """
     a_kind("sweep", spec, (Sweep, str, Path), "a Sweep or the path of a sweep file")
     _check_arguments(out, store, data_dir, executor)
-    processes, training = trainers("cpu", workers), trainers(device, workers)
+    processes, trainers = training_processes("cpu", workers), training_processes(device, workers)
     whole("workers", processes, 1, 10_000)
     sweep_spec, place = (spec, place_without_file(spec)) if isinstance(spec, Sweep) else load_placed_sweep(spec)
     folder, store_folder = Path(out), Path(out if store is None else store)
     with ExitStack() as stack:
         started_pool = None
-        if executor is None and training > 1 and _has_many_trainings(sweep_spec, store_folder, training):
-            started_pool = stack.enter_context(started_processes(training, _load_training_modules))
+        if executor is None and trainers > 1 and _has_many_trainings(sweep_spec, store_folder, trainers):
+            started_pool = stack.enter_context(started_processes(trainers, _load_training_modules))
         _check_device(sweep_spec, device, executor)
         builder = checked_builder(sweep_spec, place, data_dir, device=device)
         source = Search(sweep_spec, place) if sweep_spec.search else GridSource(selected_choices(sweep_spec, place))
         setups = builder.build_all(source.ask())
         work = SweepRun(
-            sweep_spec, Store(store_folder), folder, processes, training, executor, on_progress, on_priced, started_pool
+            sweep_spec, Store(store_folder), folder, processes, trainers, executor, on_progress, on_priced, started_pool
         )
         folder.mkdir(parents=True, exist_ok=True)
         _run_rounds(work, setups, source, builder)

@@ -103,7 +103,7 @@ class SweepRun:
 
     def _train(self, points: Sequence[Point]) -> None:
         """Train what the points that have a cost need and the store does not have."""
-        from fahw.study.training import run_all
+        from fahw.study.training import run_missing
 
         def save_when_due(_: Job) -> None:
             if time.monotonic() > self.next_save:
@@ -113,7 +113,7 @@ class SweepRun:
         if time.monotonic() > self.next_save:
             self._save_unless_wrong()
         jobs = [job for point in points if not point.reason for job in point.jobs]
-        failed = run_all(
+        failed = run_missing(
             jobs, self.store, self.trainers, self.on_progress, self.executor, save_when_due, self.started_pool
         )
         self.faults |= {key: outcome.reason for key, outcome in failed.items()}
@@ -130,14 +130,14 @@ class SweepRun:
 
     def _collect_results(self, point: Point) -> None:
         """Give a point the digests of its finished trainings, or the reason why one failed."""
-        from fahw.study.training import stored
+        from fahw.study.training import stored_result
 
         runs = []
         for job in point.jobs:
             if job.key in self.faults:
                 point.reason = f"training with seed {job.setup.seed} failed: {self.faults[job.key]}"
             elif self.store.run_path(job.key).exists():
-                runs.append(TrainingDigest.from_result(stored(self.store, job)))
+                runs.append(TrainingDigest.from_result(stored_result(self.store, job)))
         point.runs = tuple(runs)
         point.finished = len(runs) == len(point.jobs)
 

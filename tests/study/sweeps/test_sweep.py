@@ -236,7 +236,7 @@ def test_what_points_share_is_made_once(monkeypatch):
 def test_checking_a_sweep_prices_a_few_points_only(monkeypatch):
     """`fahw check` counts the points of a sweep, and simulates some of them to say how long all will take."""
     priced = []
-    monkeypatch.setattr("fahw.study.costs.cost_record._priced", lambda chip, request: priced.append(request))
+    monkeypatch.setattr("fahw.study.costs.cost_record._record_text", lambda chip, request: priced.append(request))
     text = describe(spec(train=False, grid={"chip.clock_mhz": tuple(range(100, 200))}))
     assert text.startswith("a sweep of 100 points, cost only\non one core of this machine: costs about ")
     assert 0 < len(priced) < 10
