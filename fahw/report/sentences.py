@@ -138,6 +138,7 @@ def energy_sentence(verdicts: Sequence[Verdict], baseline_form: str | None, leas
 
 
 def _sure_saving(saving: Saving, name: str) -> str:
+    """The statement that a rule saves, with the range of its saving."""
     value, spread = percent(saving.value), range_with_unit(saving)
     return f"{name} saves {value} per step ({spread} within the uncertainty of the constants)"
 

@@ -26,7 +26,7 @@ def _row_keys(columns: list[tuple[str, Cells]]) -> list[tuple[str, ...]]:
 def _placement_table(run: Run) -> Table | None:
     """The table of what each memory holds; a memory has a total where it holds more than two tensors."""
     memories = run.inputs["chip"].get("memories", ())
-    names = {memory["name"]: f"{memory['name']} ({_size(memory.get('size_kib'))})" for memory in memories}
+    names = {memory["name"]: f"{memory['name']} ({_size_text(memory.get('size_kib'))})" for memory in memories}
     columns = [(line.label, _placement_cells(line, names)) for line in run.hosted]
     order = list(names.values())
     summed = {
@@ -41,7 +41,8 @@ def _placement_table(run: Run) -> Table | None:
     return pivot("placements", "What fits in which memory [KiB]", ("memory (size)", "tensor"), columns, keys, notes)
 
 
-def _size(kib: float | str | None) -> str:
+def _size_text(kib: float | str | None) -> str:
+    """The size of a memory in KiB, or that it is not given."""
     return f"{fixed(float(kib), 0)} KiB" if isinstance(kib, int | float) else str(kib or "size not given")
 
 
@@ -52,13 +53,14 @@ def _placement_cells(line: Line, names: dict[str, str]) -> Cells:
         name = names.get(item["memory"], item["memory"])
         by_memory.setdefault(name, []).append((item["tensor"], item["bits"], item["spilled_bits"]))
     cells: Cells = {
-        (name, tensor): _kib(bits, spilled) for name, items in by_memory.items() for tensor, bits, spilled in items
+        (name, tensor): _kib_text(bits, spilled) for name, items in by_memory.items() for tensor, bits, spilled in items
     }
     sums = {name: (sum(item[1] for item in items), sum(item[2] for item in items)) for name, items in by_memory.items()}
-    return cells | {(name, _TOTAL): _kib(*amounts) for name, amounts in sums.items()}
+    return cells | {(name, _TOTAL): _kib_text(*amounts) for name, amounts in sums.items()}
 
 
-def _kib(bits: int, spilled_bits: int) -> str:
+def _kib_text(bits: int, spilled_bits: int) -> str:
+    """The KiB that are kept, and the part of them that is spilled if any."""
     text = fixed(bits / BITS_PER_KIB, 1)
     return f"{text} ({fixed(spilled_bits / BITS_PER_KIB, 1)} spilled)" if spilled_bits else text
 

@@ -44,12 +44,12 @@ def rule_colour(rule: str, rules: Sequence[str]) -> str:
 
 
 def dashes(index: int) -> Dashes:
-    """Line style number `index`: curves differ by more than their colour."""
+    """Line style number `index`, so that curves differ by more than their colour."""
     return _DASHES[index % len(_DASHES)]
 
 
 def marker(index: int) -> str:
-    """Marker number `index`, in a circle."""
+    """Marker number `index`; behind the last they begin again."""
     return _MARKERS[index % len(_MARKERS)]
 
 

@@ -166,10 +166,12 @@ def _equal_area_table(rows: Sequence[Record]) -> Table | None:
 
 
 def _shown_number(text: str) -> str:
+    """The number with two decimals; a dash for an empty cell."""
     return fixed(float(text), 2) if text else "–"
 
 
 def _shown_with_unit(text: str, unit: str, factor: float = 1.0) -> str:
+    """The number with its unit and a prefix; a dash for an empty cell."""
     return si(float(text) * factor, unit) if text else "–"
 
 

@@ -81,12 +81,9 @@ def pair_with_baselines(points: Sequence[Point], added_costs: dict[int, list[dic
         for number, point in enumerate(points)
         if point.cost and point.rule != BACKPROPAGATION.name and _other_axis_values(point) in best
     )
-    against = tuple(best[_other_axis_values(points[number])] for number in numbers)
-    mine, theirs = (
-        _energy_bounds(side)
-        for side in ([points[number].cost or {} for number in numbers], [cost for cost, _ in against])
-    )
-    return BaselinePairs(numbers, against, mine, theirs)
+    baselines = tuple(best[_other_axis_values(points[number])] for number in numbers)
+    rule_energies = _energy_bounds([points[number].cost or {} for number in numbers])
+    return BaselinePairs(numbers, baselines, rule_energies, _energy_bounds([cost for cost, _ in baselines]))
 
 
 EQUAL_AREA_COLUMNS = (
