@@ -21,8 +21,9 @@ _COMPONENT_COLUMNS = ("component", "area_mm2", "energy_pj")
 
 
 def details_of(cost: Cost) -> dict[str, Any]:
-    """What the report shows of a cost beyond its row in the summary and its ledger."""
+    """The details of a cost that the report shows beyond its row in the summary and its ledger."""
     chip = cost.work.chip
+    stalls = {f"{part}: {cause}": cycles for (part, cause), cycles in sorted(cost.timing.stalls.items()) if cycles}
     sources = {(row.price.kind, row.price.source, row.price.factor, row.price.given) for row in cost.ledger}
     return {
         "form": cost.form, "seconds": cost.seconds, "power_mw": cost.power_mw, "macs": cost.macs,
@@ -31,25 +32,25 @@ def details_of(cost: Cost) -> dict[str, Any]:
         "static_pj": cost.static_pj, "isolated_static_pj": cost.isolated_static_pj, "one_time_pj": cost.one_time_pj,
         "placements": [asdict(placement) for placement in cost.placements], "spilled_bits": cost.spilled_bits,
         "spans": [asdict(span) for span in cost.timing.spans], "busy": dict(sorted(cost.timing.busy.items())),
-        "stalls": {f"{part}: {cause}": n for (part, cause), n in sorted(cost.timing.stalls.items()) if n},
-        "sources": [{"kind": k, "source": s, "factor": f, "given": g} for k, s, f, g in sorted(sources)],
+        "stalls": stalls,
+        "sources": [dict(zip(("kind", "source", "factor", "given"), row, strict=True)) for row in sorted(sources)],
         "parts": part_rows(cost), "areas": areas_mm2(chip, cost.form == "transposable"),
         "mesh": [chip.mesh.rows, chip.mesh.cols] if chip.mesh else None,
     }  # fmt: skip
 
 
 def part_rows(cost: Cost) -> list[dict[str, Any]]:
-    """How a step uses each part, by `PART_COLUMNS`."""
+    """How a step uses each part, as rows of `PART_COLUMNS`."""
     return [{name: getattr(use, name) for name in PART_COLUMNS} for use in uses(cost)]
 
 
 def roofline_rows(cost: Cost) -> list[dict[str, Any]]:
-    """The points of the roofline plots, by `fahw.chip.roofline.ROOFLINE_COLUMNS`."""
+    """The points of the roofline plots, as rows of `fahw.chip.roofline.ROOFLINE_COLUMNS`."""
     return [as_row(point) for point in points(cost)]
 
 
 def line_of(cost: Cost) -> Line:
-    """A cost as a line of a comparison that nothing was trained for."""
+    """The cost as a line of a comparison that nothing was trained for."""
     numbers: dict[str, float | None] = {
         "cycles_per_step": cost.cycles, "interval_cycles": cost.interval_cycles, "energy_pj_per_step": cost.energy_pj,
         "energy_pj_per_sample": cost.energy_pj_per_sample, "transported_bits_per_step": cost.transported_bits,
@@ -77,12 +78,12 @@ def write_plots(cost: Cost, folder: Path | str) -> list[Path]:
     files["roofline.csv"] = csv_text(ROOFLINE_COLUMNS, line.roofline)
     parts = ({**row, "stall_cycles": sum(row["stall_cycles"].values())} for row in line.details["parts"])
     files["parts.csv"] = csv_text(PART_COLUMNS, parts)
-    found = (
+    component_rows = (
         {**asdict(item), "component": f"{core}:{item.name}" if core else item.name}
         for core, items in components(line).items()
         for item in items
     )
-    files["components.csv"] = csv_text(_COMPONENT_COLUMNS, found)
+    files["components.csv"] = csv_text(_COMPONENT_COLUMNS, component_rows)
     try:
         for name, text in files.items():
             write_text(folder / name, text)

@@ -46,7 +46,7 @@ def write_report(folder: Path) -> Path:
 
 
 def render(template: str, values: dict[str, Any]) -> str:
-    """A page from one of the templates that lie in fahw/data."""
+    """The HTML of a page from one of the templates in fahw/data."""
     environment = Environment(
         loader=PackageLoader("fahw", "data"),
         autoescape=True,
@@ -59,14 +59,14 @@ def render(template: str, values: dict[str, Any]) -> str:
 
 
 def compare_page(folder: Path) -> Page:
-    """The page of a comparison."""
+    """The HTML and the plots of a comparison."""
     run = read_run(folder)
     plots = draw_all(run)
     return render("report_compare.html", _compare_values(run, plots)), plots
 
 
 def sweep_page(folder: Path) -> Page:
-    """The page of a sweep."""
+    """The HTML and the plots of a sweep; maps.csv is written beside them."""
     points = read_rows(folder)
     plots = draw_plots(points)
     write_text(folder / "maps.csv", maps_csv(points))
@@ -74,6 +74,7 @@ def sweep_page(folder: Path) -> Page:
 
 
 def _compare_values(run: Run, plots: list[Plot]) -> dict[str, Any]:
+    """The values that the template of a comparison needs."""
     chip, model = run.inputs["chip"], run.inputs["model"]
     return {
         "title": f"{chip['name']} training {model['name']}",
@@ -86,7 +87,7 @@ def _compare_values(run: Run, plots: list[Plot]) -> dict[str, Any]:
         "plots": plots,
         "usage": usage.usage_tables(run),
         "chip": setup.chip_tables(run),
-        "training": _present(setup.network_table(run), setup.recipe_table(run)),
+        "training": _existing(setup.network_table(run), setup.recipe_table(run)),
         "recipe": setup.recipe_words(run),
         "warnings": setup.warnings(run),
         "losses": setup.losses(run),
@@ -96,11 +97,12 @@ def _compare_values(run: Run, plots: list[Plot]) -> dict[str, Any]:
     }
 
 
-def _present(*tables: Table | None) -> list[Table]:
+def _existing(*tables: Table | None) -> list[Table]:
     return [table for table in tables if table is not None]
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
+    """The head of the page: names and values of the main inputs."""
     inputs = run.inputs
     return [
         ("chip", f"{inputs['chip']['name']}, {inputs['chip']['clock_mhz']:g} MHz"),
@@ -114,6 +116,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
 
 
 def _command(run: Run) -> str:
+    """The command line that gives this run folder."""
     inputs, recipe = run.inputs, run.inputs["recipe"]
     options = f"--rules {','.join(inputs['rules'])} --data {inputs['data']['name']} --epochs {recipe['epochs']}"
     names = f"{inputs['chip']['name']} {inputs['model']['name']}"

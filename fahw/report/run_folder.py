@@ -16,12 +16,12 @@ FILES = ("manifest.json", "summary.csv", "ledger.csv", "epochs.csv", "details.js
 Numbers = dict[str, float | None]
 
 
-def backpropagates(rule: str) -> bool:
+def is_backpropagation(rule: str) -> bool:
     """Whether a rule is backpropagation, the side to compare with."""
     return rule == BACKPROPAGATION.name
 
 
-def direct(rule: str) -> bool:
+def is_direct(rule: str) -> bool:
     """Whether a rule sends the output error straight to every layer."""
     return rule in RULES and RULES[rule].path == "direct"
 
@@ -53,7 +53,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the energy ledger."""
+    """A row of the energy ledger: what was done how often, and its energy in pJ."""
 
     component: str
     action: str
@@ -79,23 +79,23 @@ class Line:
 
     @property
     def hosted(self) -> bool:
-        """Whether the chip can host the rule under this transport."""
+        """Whether the chip can host the rule under this form of transport."""
         return self.numbers["energy_pj_per_step"] is not None
 
     @property
     def form(self) -> str:
-        """Form of transport that was simulated, which `shared` leaves open."""
+        """The form of transport that was simulated, which `shared` leaves open."""
         return str(self.details.get("form", self.transport))
 
     @property
     def label(self) -> str:
-        """Short name for axes and column heads."""
+        """A short name of the line for axes and heads of columns."""
         return self.rule if self.transport == "none" else f"{self.rule} {self.transport}"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A comparison. `epochs`: rule -> seed -> one row per epoch."""
+    """A comparison as its folder has it. `epochs`: rule -> seed -> one row per epoch."""
 
     manifest: dict[str, Any]
     lines: tuple[Line, ...]
@@ -113,22 +113,22 @@ class Run:
 
     @property
     def target_pct(self) -> float:
-        """Validation accuracy to reach, percent."""
+        """The validation accuracy to reach, percent."""
         return float(self.manifest["target_accuracy_pct"])
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """Chip, model, recipe, data, rules and seeds as they went in."""
-        found: dict[str, Any] = self.manifest["inputs"]
-        return found
+        """The chip, model, recipe, data, rules and seeds as they went in."""
+        inputs: dict[str, Any] = self.manifest["inputs"]
+        return inputs
 
     @property
     def batch_size(self) -> int:
-        """Samples per training step."""
+        """The number of samples of a training step."""
         return int(self.inputs["recipe"]["batch_size"])
 
     def epochs_to_target(self, rule: str) -> list[int | None]:
-        """First epoch whose validation accuracy reaches the target, per seed; None where it never does."""
+        """The first epoch whose validation accuracy reaches the target, per seed; None where it never does."""
         return [_first_epoch(rows, self.target_pct) for rows in self.epochs.get(rule, {}).values()]
 
 
@@ -156,13 +156,13 @@ def read_run(folder: Path) -> Run:
     roofline = folder / "roofline.csv"
     tables.append(_read_csv(roofline) if roofline.is_file() else [])
     try:
-        return _run(manifest, details, *tables)
+        return _run_from_tables(manifest, details, *tables)
     except (KeyError, TypeError, ValueError) as error:
         message = f"its files do not fit together, or another version of fahw wrote them ({error!r})"
         raise ConfigError(Problem(str(folder), message)) from None
 
 
-def _run(
+def _run_from_tables(
     manifest: dict[str, Any],
     details: dict[str, Any],
     summary: list[dict[str, str]],
@@ -170,35 +170,46 @@ def _run(
     epochs: list[dict[str, str]],
     roofline: list[dict[str, str]],
 ) -> Run:
-    found = {(item["rule"], item["transport"]): item for item in details["lines"]}
-    entries: dict[tuple[str, str], list[Entry]] = {}
+    """The run from the contents of its files; a table is a list of rows."""
+    details_of_line = {(item["rule"], item["transport"]): item for item in details["lines"]}
+    ledger_of_line: dict[tuple[str, str], list[Entry]] = {}
     for row in ledger:
-        entries.setdefault((row["rule"], row["transport"]), []).append(_entry(row))
-    points: dict[tuple[str, str], list[dict[str, str]]] = {}
+        ledger_of_line.setdefault((row["rule"], row["transport"]), []).append(_ledger_entry(row))
+    roofline_of_line: dict[tuple[str, str], list[dict[str, str]]] = {}
     for row in roofline:
-        points.setdefault((row["rule"], row["transport"]), []).append(row)
+        roofline_of_line.setdefault((row["rule"], row["transport"]), []).append(row)
     keys = [(row["rule"], row["transport"]) for row in summary]
     lines = tuple(
-        Line(*key, row, _numbers(row), found[key], tuple(entries.get(key, ())), tuple(points.get(key, ())))
+        Line(
+            *key,
+            row,
+            _numbers(row),
+            details_of_line[key],
+            tuple(ledger_of_line.get(key, ())),
+            tuple(roofline_of_line.get(key, ())),
+        )
         for key, row in zip(keys, summary, strict=True)
     )
-    best = details.get("baseline")
-    baseline = lines[keys.index((best["rule"], best["transport"]))] if best else None
+    baseline_key = details.get("baseline")
+    baseline = lines[keys.index((baseline_key["rule"], baseline_key["transport"]))] if baseline_key else None
     verdicts = tuple(_verdict(item) for item in details["verdicts"])
     losses = tuple(details["losses"]) if "losses" in details else None
-    return Run(manifest, lines, verdicts, baseline, details.get("read_overhead"), _epochs(epochs), losses)
+    return Run(manifest, lines, verdicts, baseline, details.get("read_overhead"), _epochs_by_rule(epochs), losses)
 
 
-def _entry(row: dict[str, str]) -> Entry:
+def _ledger_entry(row: dict[str, str]) -> Entry:
+    """A row of ledger.csv as a value."""
     address = (row["component"], row["action"], row["tensor"], row["phase"], row["layer"])
     return Entry(*address, float(row["count"]), float(row["energy_pj"]))
 
 
 def _numbers(row: dict[str, str]) -> Numbers:
+    """The cells of a row of summary.csv as numbers; None where empty."""
     return {name: float(text) if text else None for name, text in row.items() if name not in ("rule", "transport")}
 
 
 def _verdict(item: dict[str, Any]) -> Verdict:
+    """A verdict of details.json as a value."""
     target = item["saving_to_target"]
     return Verdict(
         item["rule"], item["transport"], Saving(**item["saving_per_step"]), Saving(**target) if target else None,
@@ -207,15 +218,17 @@ def _verdict(item: dict[str, Any]) -> Verdict:
     )  # fmt: skip
 
 
-def _epochs(rows: list[dict[str, str]]) -> dict[str, dict[str, list[Numbers]]]:
-    found: dict[str, dict[str, list[Numbers]]] = {}
+def _epochs_by_rule(rows: list[dict[str, str]]) -> dict[str, dict[str, list[Numbers]]]:
+    """The rows of epochs.csv by rule and seed."""
+    by_rule: dict[str, dict[str, list[Numbers]]] = {}
     for row in rows:
         numbers = {name: float(text) if text else None for name, text in row.items() if name not in ("rule", "seed")}
-        found.setdefault(row["rule"], {}).setdefault(row["seed"], []).append(numbers)
-    return found
+        by_rule.setdefault(row["rule"], {}).setdefault(row["seed"], []).append(numbers)
+    return by_rule
 
 
 def _first_epoch(rows: list[Numbers], target_pct: float) -> int | None:
+    """The first epoch that reaches the target; None where none does."""
     for row in rows:
         accuracy = row["validation_accuracy_pct"]
         if accuracy is not None and accuracy >= target_pct:
@@ -224,6 +237,7 @@ def _first_epoch(rows: list[Numbers], target_pct: float) -> int | None:
 
 
 def _read_json(path: Path) -> Any:
+    """The value of a JSON file. Raises ConfigError where it is missing or broken."""
     require(path.parent, [path.name])
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -232,6 +246,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file. Raises ConfigError where it cannot be read."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))

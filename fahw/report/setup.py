@@ -13,11 +13,20 @@ from fahw.units import fixed
 
 Record = dict[str, Any]
 _PARTS = ("arrays", "memories", "links", "dram", "feedback_generator", "rounding_generator", "technology")
-_SHOWN = {*_PARTS, "transposed_access", "precision", "rounding", "name", "description", "transport", "clock_mhz"}
+_OTHERWISE_SHOWN = {
+    *_PARTS,
+    "transposed_access",
+    "precision",
+    "rounding",
+    "name",
+    "description",
+    "transport",
+    "clock_mhz",
+}
 
 
 def chip_tables(run: Run) -> list[Table]:
-    """The chip as simulated, part by part, with the sources of its numbers."""
+    """The tables of the chip as simulated, part by part, with the sources of its numbers."""
     chip = run.inputs["chip"]
     access = [chip["transposed_access"]] if chip.get("transposed_access") else []
     tables = (
@@ -28,141 +37,153 @@ def chip_tables(run: Run) -> list[Table]:
         records_table("generators", "Random-number generators", _generators(chip), _GENERATOR),
         records_table("access", "Transposed access of a weight memory", access, _ACCESS),
         records_table("technology", "Technology", [chip["technology"]] if chip.get("technology") else [], _TECHNOLOGY),
-        _formats(chip),
-        _others(chip),
+        _formats_table(chip),
+        _other_settings_table(chip),
     )
     return [table for table in tables if table is not None]
 
 
-def _value(key: str) -> Callable[[Record], str]:
+def _shows_value(key: str) -> Callable[[Record], str]:
+    """A function that shows a record's value under `key`."""
+
     def show(record: Record) -> str:
-        return _plain(record.get(key))
+        return _plain_text(record.get(key))
 
     return show
 
 
-def _plain(value: Any) -> str:
+def _plain_text(value: Any) -> str:
+    """A value as text: yes or no, short numbers, lists with commas, nothing for None."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list | tuple):
-        return ", ".join(map(_plain, value))
+        return ", ".join(map(_plain_text, value))
     return "" if value is None else str(value)
 
 
-def _joined(key: str) -> Callable[[Record], str]:
+def _shows_named_values(key: str) -> Callable[[Record], str]:
+    """A function that shows the names and values under `key`."""
+
     def show(record: Record) -> str:
         return ", ".join(
-            f"{name}: {_plain(value)}" for name, value in (record.get(key) or {}).items() if value is not None
+            f"{name}: {_plain_text(value)}" for name, value in (record.get(key) or {}).items() if value is not None
         )
 
     return show
 
 
-def _percent(key: str) -> Callable[[Record], str]:
+def _shows_percent(key: str) -> Callable[[Record], str]:
+    """A function that shows the share under `key` in percent."""
+
     def show(record: Record) -> str:
         return f"{100 * record[key]:g}" if record.get(key) is not None else ""
 
     return show
 
 
-def _number(head: str, key: str, unit: str = "", hint: str = "") -> tuple[Column, Callable[[Record], str]]:
-    return Column(head, unit, True, hint=hint), _value(key)
+def _number_column(head: str, key: str, unit: str = "", hint: str = "") -> tuple[Column, Callable[[Record], str]]:
+    """A column of numbers, and what shows its cells."""
+    return Column(head, unit, True, hint=hint), _shows_value(key)
 
 
 def _origin(record: Record) -> str:
+    """The source of a record's numbers, and what was assumed."""
     assumed = f"Assumed: {record['assumed']}." if record.get("assumed") else ""
     source = f"{record['source']}." if record.get("source") else ""
     return " ".join(part for part in (source, assumed) if part)
 
 
-_NAME = (Column("name"), _value("name"))
+_NAME = (Column("name"), _shows_value("name"))
 _ORIGIN = (Column("where the numbers come from"), _origin)
 _ARRAY = (
     _NAME,
     (Column("processing elements", number=True), lambda r: f"{r['rows']} × {r['cols']}"),
-    _number("vector lanes", "lanes"),
-    (Column("phases and dataflows"), _joined("phases")),
-    (Column("wired to"), _value("memories")),
-    (Column("idle element", "% of active", True), _percent("idle_pe_fraction")),
+    _number_column("vector lanes", "lanes"),
+    (Column("phases and dataflows"), _shows_named_values("phases")),
+    (Column("wired to"), _shows_value("memories")),
+    (Column("idle element", "% of active", True), _shows_percent("idle_pe_fraction")),
     _ORIGIN,
 )
 _MEMORY = (
     _NAME,
-    (Column("holds"), _value("holds")),
-    _number("size", "size_kib", "KiB"),
-    _number("bank", "bank_kib", "KiB"),
-    _number("word", "width_bits", "bits"),
-    _number("read", "read_bits_per_cycle", "bits/cycle"),
-    _number("write", "write_bits_per_cycle", "bits/cycle"),
-    _number("latency", "latency_cycles", "cycles"),
-    (Column("one port"), _value("shared_port")),
+    (Column("holds"), _shows_value("holds")),
+    _number_column("size", "size_kib", "KiB"),
+    _number_column("bank", "bank_kib", "KiB"),
+    _number_column("word", "width_bits", "bits"),
+    _number_column("read", "read_bits_per_cycle", "bits/cycle"),
+    _number_column("write", "write_bits_per_cycle", "bits/cycle"),
+    _number_column("latency", "latency_cycles", "cycles"),
+    (Column("one port"), _shows_value("shared_port")),
     (Column("transistors (leakage)"), lambda r: _devices(r)),
-    (Column("given energies"), _joined("energy")),
+    (Column("given energies"), _shows_named_values("energy")),
     _ORIGIN,
 )
 _LINK = (
     _NAME,
-    (Column("from"), _value("from")),
-    (Column("to"), _value("to")),
-    _number("width", "width_bits", "bits/cycle"),
-    _number("length", "length_mm", "mm"),
-    _number("energy", "pj_per_bit_mm", "pJ/bit/mm"),
+    (Column("from"), _shows_value("from")),
+    (Column("to"), _shows_value("to")),
+    _number_column("width", "width_bits", "bits/cycle"),
+    _number_column("length", "length_mm", "mm"),
+    _number_column("energy", "pj_per_bit_mm", "pJ/bit/mm"),
     _ORIGIN,
 )
 _DRAM = (
-    (Column("kind"), _value("kind")),
-    _number("bandwidth", "gbyte_per_s", "GB/s"),
-    _number("latency", "latency_cycles", "cycles"),
-    _number("read", "read_pj_per_bit", "pJ/bit"),
-    _number("write", "write_pj_per_bit", "pJ/bit"),
-    _number("standby", "background_mw", "mW"),
-    _number("power-down", "powerdown_mw", "mW"),
-    _number("uncertainty", "uncertainty", "factor ×/÷"),
+    (Column("kind"), _shows_value("kind")),
+    _number_column("bandwidth", "gbyte_per_s", "GB/s"),
+    _number_column("latency", "latency_cycles", "cycles"),
+    _number_column("read", "read_pj_per_bit", "pJ/bit"),
+    _number_column("write", "write_pj_per_bit", "pJ/bit"),
+    _number_column("standby", "background_mw", "mW"),
+    _number_column("power-down", "powerdown_mw", "mW"),
+    _number_column("uncertainty", "uncertainty", "factor ×/÷"),
     _ORIGIN,
 )
 _GENERATOR = (
-    (Column("purpose"), _value("purpose")),
-    _number("energy", "pj_per_bit", "pJ/bit"),
-    _number("rate", "bits_per_cycle", "bits/cycle"),
-    _number("area", "area_mm2", "mm²"),
-    _number("uncertainty", "uncertainty", "factor ×/÷"),
+    (Column("purpose"), _shows_value("purpose")),
+    _number_column("energy", "pj_per_bit", "pJ/bit"),
+    _number_column("rate", "bits_per_cycle", "bits/cycle"),
+    _number_column("area", "area_mm2", "mm²"),
+    _number_column("uncertainty", "uncertainty", "factor ×/÷"),
     _ORIGIN,
 )
 _ACCESS = (
-    (Column("read", "% more energy", True), _percent("read_overhead")),
-    (Column("write", "% more energy", True), _percent("write_overhead")),
-    (Column("area", "% more", True), _percent("area_overhead")),
-    (Column("leakage", "% more", True), _percent("leak_overhead")),
-    (Column("dataflow of error under accumulate"), _value("accumulate_dataflow")),
+    (Column("read", "% more energy", True), _shows_percent("read_overhead")),
+    (Column("write", "% more energy", True), _shows_percent("write_overhead")),
+    (Column("area", "% more", True), _shows_percent("area_overhead")),
+    (Column("leakage", "% more", True), _shows_percent("leak_overhead")),
+    (Column("dataflow of error under accumulate"), _shows_value("accumulate_dataflow")),
     _ORIGIN,
 )
 _TECHNOLOGY = (
-    _number("node", "node_nm", "nm"),
-    _number("supply", "vdd_v", "V"),
-    _number("temperature", "temp_c", "°C"),
-    (Column("clock tree", "% of logic", True), _percent("clock_share")),
-    _number("clock root", "clock_root_mw", "mW"),
+    _number_column("node", "node_nm", "nm"),
+    _number_column("supply", "vdd_v", "V"),
+    _number_column("temperature", "temp_c", "°C"),
+    (Column("clock tree", "% of logic", True), _shows_percent("clock_share")),
+    _number_column("clock root", "clock_root_mw", "mW"),
     _ORIGIN,
 )
 
 
 def _devices(record: Record) -> str:
+    """The transistors of a memory, with those that its leakage is of in brackets."""
     device, leakage = record.get("device"), record.get("leakage_device")
     return f"{device} ({leakage})" if device and leakage else str(device or "")
 
 
 def _generators(chip: Record) -> list[Record]:
+    """The random-number generators of the chip, each with its purpose."""
     purposes = {"feedback_generator": "feedback magnitudes", "rounding_generator": "stochastic rounding"}
     return [chip[key] | {"purpose": purpose} for key, purpose in purposes.items() if chip.get(key)]
 
 
-def _formats(chip: Record) -> Table | None:
+def _formats_table(chip: Record) -> Table | None:
+    """The table of number formats, scales and rounding by tensor; None for a chip without."""
     precision, rounding = dict(chip.get("precision") or {}), dict(chip.get("rounding") or {})
     scales, random = precision.pop("scale", {}), rounding.pop("random_bits", 8)
     rows = tuple(
-        text_row(name, *(_plain(given.get(name)) or "–" for given in (precision, scales, rounding)))
+        text_row(name, *(_plain_text(setting_of.get(name)) or "–" for setting_of in (precision, scales, rounding)))
         for name in sorted({*precision, *rounding})
     )
     columns = (Column("tensor"), Column("bits or format"), Column("scale"), Column("rounding"))
@@ -173,23 +194,28 @@ def _formats(chip: Record) -> Table | None:
     return Table("formats", "Number formats and rounding", columns, rows, 1, notes) if rows else None
 
 
-def _others(chip: Record) -> Table | None:
+def _other_settings_table(chip: Record) -> Table | None:
+    """The table of the chip's settings that no other table shows."""
     settings = {"clock [MHz]": chip.get("clock_mhz"), "forms of transport, default first": chip.get("transport")}
-    settings |= {key: value for key, value in chip.items() if key not in _SHOWN and value not in (None, [], {})}
-    rows = tuple(text_row(key.replace("_", " "), _plain(value)) for key, value in settings.items() if value is not None)
+    settings |= {
+        key: value for key, value in chip.items() if key not in _OTHERWISE_SHOWN and value not in (None, [], {})
+    }
+    rows = tuple(
+        text_row(key.replace("_", " "), _plain_text(value)) for key, value in settings.items() if value is not None
+    )
     return Table("others", "Other settings", (Column("setting"), Column("value")), rows) if rows else None
 
 
 def network_table(run: Run) -> Table | None:
-    """The layers of the network."""
+    """The table of the layers of the network."""
     columns = (
-        (Column("layer"), _value("name")),
-        (Column("kind"), _value("kind")),
-        (Column("input", "per sample", True), lambda r: _shape(r["in_shape"])),
-        (Column("output", "per sample", True), lambda r: _shape(r["out_shape"])),
-        (Column("kernel", number=True), lambda r: _shape(r["kernel"]) if _windowed(r) else ""),
-        (Column("stride", number=True), lambda r: _shape(r["stride"]) if _windowed(r) else ""),
-        (Column("padding", number=True), lambda r: _shape(r["padding"]) if _windowed(r) else ""),
+        (Column("layer"), _shows_value("name")),
+        (Column("kind"), _shows_value("kind")),
+        (Column("input", "per sample", True), lambda layer: _shape(layer["in_shape"])),
+        (Column("output", "per sample", True), lambda layer: _shape(layer["out_shape"])),
+        (Column("kernel", number=True), lambda layer: _shape(layer["kernel"]) if _windowed(layer) else ""),
+        (Column("stride", number=True), lambda layer: _shape(layer["stride"]) if _windowed(layer) else ""),
+        (Column("padding", number=True), lambda layer: _shape(layer["padding"]) if _windowed(layer) else ""),
         (Column("weights", number=True), _weights),
     )
     return records_table("network", f"Network {run.inputs['model']['name']}", run.inputs["model"]["layers"], columns)
@@ -200,10 +226,12 @@ def _shape(shape: list[int]) -> str:
 
 
 def _windowed(layer: Record) -> bool:
+    """Whether a layer slides a window over its input."""
     return "conv" in layer["kind"] or "pool" in layer["kind"]
 
 
 def _weights(layer: Record) -> str:
+    """The number of weights of a layer; empty where it has none."""
     if layer["kind"] not in ("linear", "conv2d"):
         return ""
     kernel = prod(layer["kernel"]) if layer["kind"] == "conv2d" else 1
@@ -211,28 +239,31 @@ def _weights(layer: Record) -> str:
 
 
 def recipe_table(run: Run) -> Table | None:
-    """How each rule was trained: the recipe with the rule's own settings."""
+    """The table of how each rule was trained: the recipe with the rule's own settings."""
     recipe = run.inputs["recipe"]
     records = [_tuning(recipe, rule) for rule in run.inputs["rules"]]
     columns = (
-        (Column("rule"), _value("rule")),
-        (Column("name"), lambda r: rule_title(r["rule"])),
-        (Column("optimizer"), lambda r: str(r.get("optimizer", "momentum"))),
-        _number("learning rate", "learning_rate"),
-        _number("momentum", "momentum"),
-        _number("gain of feedback", "feedback_gain"),
-        (Column("value ranges"), _joined("ranges")),
+        (Column("rule"), _shows_value("rule")),
+        (Column("name"), lambda record: rule_title(record["rule"])),
+        (Column("optimizer"), lambda record: str(record.get("optimizer", "momentum"))),
+        _number_column("learning rate", "learning_rate"),
+        _number_column("momentum", "momentum"),
+        _number_column("gain of feedback", "feedback_gain"),
+        (Column("value ranges"), _shows_named_values("ranges")),
     )
     return records_table("recipe", "Training recipe, rule by rule", records, columns)
 
 
 def _tuning(recipe: Record, rule: str) -> Record:
-    own = {key: value for key, value in (recipe.get("rules") or {}).get(rule, {}).items() if value is not None}
-    return recipe | own | {"rule": rule}
+    """The recipe of a rule: its own settings in place of those of all."""
+    rule_settings = {
+        key: value for key, value in (recipe.get("rules") or {}).get(rule, {}).items() if value is not None
+    }
+    return recipe | rule_settings | {"rule": rule}
 
 
 def recipe_words(run: Run) -> str:
-    """What all rules share."""
+    """The part of the recipe that all rules share, in a sentence."""
     recipe = run.inputs["recipe"]
     text = f"{recipe['epochs']} epochs of {recipe['data']} in batches of {recipe['batch_size']}; "
     text += f"{100 * recipe['validation']:g} % of the training set kept apart for validation"
@@ -247,11 +278,14 @@ def recipe_words(run: Run) -> str:
 
 
 def sources_table(run: Run) -> Table | None:
-    """Every source of an energy constant that any line used, merged."""
+    """The table of every source of an energy constant that any line used, merged; None without sources."""
     listed = [entry for line in run.lines for entry in line.details.get("sources", ())]
-    found = {(s["kind"], s["source"], s["factor"], "chip file" if s.get("given") else "estimate") for s in listed}
+    sources = {
+        (source["kind"], source["source"], source["factor"], "chip file" if source.get("given") else "estimate")
+        for source in listed
+    }
     columns = (Column("kind"), Column("uncertainty", "factor ×/÷", True), Column("from"), Column("source"))
-    rows = tuple(text_row(kind, f"{factor:g}", origin, source) for kind, source, factor, origin in sorted(found))
+    rows = tuple(text_row(kind, f"{factor:g}", origin, source) for kind, source, factor, origin in sorted(sources))
     notes = (
         "The true value lies between the number divided and multiplied by the factor. The constants of a kind "
         "move together, and alike on both sides of a comparison.",
@@ -264,11 +298,11 @@ def sources_table(run: Run) -> Table | None:
 
 
 def losses(run: Run) -> list[tuple[str, str]] | None:
-    """(rule, sentence) of what number formats lost in the trainings; None where that was not counted."""
+    """(rule, sentence) of each loss by number formats in the trainings; None where these were not counted."""
     return None if run.losses is None else [(item["rule"], item["text"]) for item in run.losses]
 
 
 def warnings(run: Run) -> list[tuple[str, str]]:
-    """(rule, warning) of the trainings."""
+    """(rule, warning) of each warning that the trainings gave."""
     pairs = ((line.rule, text) for line in run.lines for text in line.details.get("warnings", ()))
     return list(dict.fromkeys(pairs))

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Column:
-    """A column. `key` names the quantity, `hint` explains it."""
+    """A column of a table. `key` names the quantity, `hint` explains it."""
 
     head: str
     unit: str = ""
@@ -20,7 +20,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """`value`: the exact value as the run folder has it; `best`: of its column; `span`: how many columns it fills."""
+    """A cell. `value`: the exact value as the run folder has it; `best`: of its column; `span`: how many columns it
+    fills."""
 
     text: str
     value: str = ""
@@ -39,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. `heads`: how many leading columns name the row. `notes` stand below it."""
+    """A table with its caption. `heads`: how many leading columns name the row. `notes` stand below it."""
 
     name: str
     caption: str
@@ -50,20 +51,21 @@ class Table:
 
 
 def text_row(*texts: str, tag: str = "") -> Row:
-    """A row of plain cells."""
+    """A row of plain cells; a dash is muted."""
     return Row(tuple(Cell(text, muted=text == "–") for text in texts), tag)
 
 
 def records_table(
     name: str, caption: str, records: Sequence[Any], columns: Sequence[tuple[Column, Callable[[Any], str]]]
 ) -> Table | None:
-    """A row per record, a cell per column; None without records. Columns that are empty in every row are left out."""
+    """A table with a row per record and a cell per column; None without records. Columns that are empty in every row
+    are left out."""
     rows = [[show(record) for _, show in columns] for record in records]
-    kept = [i for i, _ in enumerate(columns) if any(row[i] not in ("", "–") for row in rows)]
+    filled = [index for index, _ in enumerate(columns) if any(row[index] not in ("", "–") for row in rows)]
     if not rows:
         return None
-    heads = tuple(columns[i][0] for i in kept)
-    body = tuple(text_row(*(row[i] or "–" for i in kept)) for row in rows)
+    heads = tuple(columns[index][0] for index in filled)
+    body = tuple(text_row(*(row[index] or "–" for index in filled)) for row in rows)
     return Table(name, caption, heads, body, 0 if heads[0].number else 1)
 
 
@@ -73,8 +75,11 @@ def merged_name(names: Sequence[str], every: Sequence[str]) -> str:
     for name in names:
         rule, _, form = name.partition(" ")
         forms.setdefault(rule, []).append(form)
-    whole = {rule for rule in forms if {n for n in every if n.partition(" ")[0] == rule} <= set(names)}
-    parts = [rule if rule in whole and len(found) > 1 else f"{rule} {'/'.join(found)}" for rule, found in forms.items()]
+    complete = {rule for rule in forms if {label for label in every if label.partition(" ")[0] == rule} <= set(names)}
+    parts = [
+        rule if rule in complete and len(forms_of_rule) > 1 else f"{rule} {'/'.join(forms_of_rule)}"
+        for rule, forms_of_rule in forms.items()
+    ]
     return ", ".join(part.strip() for part in parts)
 
 
@@ -86,19 +91,19 @@ def pivot(
     rows: Sequence[tuple[str, ...]],
     notes: tuple[str, ...] = (),
 ) -> Table | None:
-    """Rows by `heads`, a column per name; columns with the same cells are merged into one. None without rows."""
+    """A table with rows by `heads` and a column per name; columns with the same cells are merged. None without rows."""
     if not rows or not columns:
         return None
-    every = [label for label, _ in columns]
+    labels = [label for label, _ in columns]
     merged: list[tuple[list[str], Mapping[tuple[str, ...], str]]] = []
     for label, cells in columns:
-        twin = next((item for item in merged if item[1] == cells), None)
-        if twin:
-            twin[0].append(label)
+        same_cells = next((item for item in merged if item[1] == cells), None)
+        if same_cells:
+            same_cells[0].append(label)
         else:
             merged.append(([label], cells))
     head = tuple(Column(text) for text in heads) + tuple(
-        Column(merged_name(names, every), number=True) for names, _ in merged
+        Column(merged_name(names, labels), number=True) for names, _ in merged
     )
     body = tuple(
         text_row(*row, *(cells.get(row, "–") for _, cells in merged), tag="total" if "total" in row else "")

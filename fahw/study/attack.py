@@ -42,10 +42,14 @@ class Robustness:
     def masked(self) -> list[float]:
         """Epsilons at which the images of another network did more harm than the attacks on this one's own gradient,
         by more than two standard deviations of the counts: there, the gradient hides what it should show."""
-        found = {(row.attack, row.epsilon): row.accuracy_pct for row in self.rows}
+        accuracies = {(row.attack, row.epsilon): row.accuracy_pct for row in self.rows}
         noise = 100 / self.images**0.5  # two deviations of a share near one half
         epsilons = dict.fromkeys(row.epsilon for row in self.rows)
-        return [e for e in epsilons if found["transfer", e] + noise < min(found["fgsm", e], found["pgd", e])]
+        return [
+            epsilon
+            for epsilon in epsilons
+            if accuracies["transfer", epsilon] + noise < min(accuracies["fgsm", epsilon], accuracies["pgd", epsilon])
+        ]
 
 
 def attack(
@@ -69,7 +73,7 @@ def attack(
     `device`: cpu, cuda or cuda:N, of the trainings and the attacks.
     Raises ConfigError for wrong input, before anything trains.
     """
-    _check(rules, epsilons, images)
+    _check_arguments(rules, epsilons, images)
     jobs = [
         make_job(network, rule, chip, data=data, epochs=epochs, seed=seed, data_dir=data_dir, device=device)
         for rule in dict.fromkeys(rules)
@@ -78,14 +82,17 @@ def attack(
         make_folder(out)
     dataset = load_dataset(jobs[0].data, data_dir, jobs[0].setup.recipe.image_size)
     with torch_settings(device_of(device)):
-        found = _attack_all(jobs, dataset, sorted(set(epsilons)), images, on_progress)
+        results = _attack_all(jobs, dataset, sorted(set(epsilons)), images, on_progress)
     if out is not None:
-        write_csv(out / "robustness.csv", ROBUSTNESS_COLUMNS, _table(found))
-    return found
+        write_csv(out / "robustness.csv", ROBUSTNESS_COLUMNS, _robustness_rows(results))
+    return results
 
 
-def _check(rules: Sequence[str], epsilons: Sequence[float], images: int) -> None:
-    problems = [Problem("epsilons", f"must be 0 to 1 (got {e:g})") for e in epsilons if not 0 <= e <= 1]
+def _check_arguments(rules: Sequence[str], epsilons: Sequence[float], images: int) -> None:
+    """Raise ConfigError with every unknown rule and every epsilon that is not 0 to 1, or where a count is wrong."""
+    problems = [
+        Problem("epsilons", f"must be 0 to 1 (got {epsilon:g})") for epsilon in epsilons if not 0 <= epsilon <= 1
+    ]
     for rule in rules:
         try:
             get_rule(rule)
@@ -99,29 +106,31 @@ def _check(rules: Sequence[str], epsilons: Sequence[float], images: int) -> None
 def _attack_all(
     jobs: Sequence[Job], dataset: Dataset, epsilons: Sequence[float], images: int, on_progress: Callable[[str], None]
 ) -> tuple[Robustness, ...]:
+    """The robustness of every job's network, against its own gradient and against images made with another network."""
     first = jobs[0]
     seed = derive(first.setup.seed, "surrogate")
-    other = TrainingSetup(first.setup.network, first.setup.recipe, BACKPROPAGATION, seed=seed)
+    surrogate_setup = TrainingSetup(first.setup.network, first.setup.recipe, BACKPROPAGATION, seed=seed)
     on_progress("training the network that the black-box images are made with")
-    surrogate = _trained(replace(first, setup=other), dataset)
-    chosen = _chosen(first, dataset, images)
-    found = []
+    surrogate = _trained_model(replace(first, setup=surrogate_setup), dataset)
+    attacked = _attacked_images(first, dataset, images)
+    results = []
     for job in jobs:
         on_progress(f"training {job.setup.rule.name}")
-        model = _trained(job, dataset)
+        model = _trained_model(job, dataset)
         on_progress(f"attacking {job.setup.rule.name}")
-        last = derive(job.setup.seed, "evaluation", job.setup.recipe.epochs)
-        rows = robustness(model, surrogate, chosen, epsilons, job.setup.seed, last)
-        found.append(Robustness(job.setup.rule.name, job.setup.seed, len(chosen.labels), rows))
-    return tuple(found)
+        evaluation_seed = derive(job.setup.seed, "evaluation", job.setup.recipe.epochs)
+        rows = robustness(model, surrogate, attacked, epsilons, job.setup.seed, evaluation_seed)
+        results.append(Robustness(job.setup.rule.name, job.setup.seed, len(attacked.labels), rows))
+    return tuple(results)
 
 
-def _trained(job: Job, dataset: Dataset) -> Model:
+def _trained_model(job: Job, dataset: Dataset) -> Model:
+    """The network of a job with the weights of its last epoch."""
     return train_model(replace(job.setup, device=device_of(job.device)), dataset)[0]
 
 
-def _chosen(job: Job, dataset: Dataset, images: int) -> Probe:
-    """Test images in their own order, a random choice of them where there are more than are wanted."""
+def _attacked_images(job: Job, dataset: Dataset, images: int) -> Probe:
+    """The test images that are attacked, in their own order: a random choice where there are more than are wanted."""
     rows = np.arange(len(dataset.test_labels))
     if images < len(rows):
         generator = np.random.Generator(np.random.PCG64(derive(0, "attacked images")))
@@ -131,10 +140,17 @@ def _chosen(job: Job, dataset: Dataset, images: int) -> Probe:
     return Probe(pixels, labels, dataset.maximum)
 
 
-def _table(found: Sequence[Robustness]) -> list[dict[str, object]]:
+def _robustness_rows(results: Sequence[Robustness]) -> list[dict[str, object]]:
+    """The rows of robustness.csv."""
     return [
-        {"rule": r.rule, "seed": r.seed, "attack": row.attack, "epsilon": row.epsilon, "images": r.images}
+        {
+            "rule": result.rule,
+            "seed": result.seed,
+            "attack": row.attack,
+            "epsilon": row.epsilon,
+            "images": result.images,
+        }
         | {"accuracy_pct": row.accuracy_pct}
-        for r in found
-        for row in r.rows
+        for result in results
+        for row in result.rows
     ]

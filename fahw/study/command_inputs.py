@@ -20,27 +20,28 @@ KEYS: Mapping[str, Collection[str]] = {
     "model": Model.model_fields,
     "model.recipe": Recipe.model_fields,
 }
-"""Where keys may stand that are given without their prefix."""
+"""Keys that may be given without their prefix, by prefix."""
 
 
 def chip_and_model(chip: str | None, model: str, settings: Iterable[str], usage: str) -> tuple[Chip | None, Network]:
-    """Load both, with `--set` texts, and report the mistakes of both at once.
+    """The chip (None where none is given) and the network, with the `--set` texts in `settings` applied.
 
-    `usage`: how the command takes them. Raises ConfigError.
+    The mistakes of both are reported at once. `usage`: how the command takes them. Raises ConfigError.
     """
     problems: list[Problem] = []
-    given, kept = list(settings), list[str]()
-    for text in given:
+    applicable: list[str] = []
+    for text in settings:
         if chip is None and text.partition("=")[0].strip().startswith("chip."):
             advice = "no chip is given: add --chip CHIP" if "CHIP" in usage else "this command takes a model alone"
             problems.append(Problem(f"--set {text}", advice))
         else:
-            kept.append(text)
+            applicable.append(text)
     if problems:
         raise ConfigError(problems)
-    overrides = override_pairs(kept, ("chip", "model") if chip is not None else ("model",), KEYS)
+    overrides = override_pairs(applicable, ("chip", "model") if chip is not None else ("model",), KEYS)
 
-    def loaded(load: Callable[[str, Overrides | None], Any], name: str, prefix: str) -> Any:
+    def loaded_or_none(load: Callable[[str, Overrides | None], Any], name: str, prefix: str) -> Any:
+        """What `load` returns for the file of this name; None where it raised ConfigError, whose problems are kept."""
         kind = kind_named(name)
         try:
             if kind not in ("", prefix):
@@ -49,7 +50,10 @@ def chip_and_model(chip: str | None, model: str, settings: Iterable[str], usage:
         except ConfigError as error:
             problems.extend(error.problems)
 
-    values = None if chip is None else loaded(load_chip, chip, "chip"), loaded(load_model, model, "model")
+    chip_and_network = (
+        None if chip is None else loaded_or_none(load_chip, chip, "chip"),
+        loaded_or_none(load_model, model, "model"),
+    )
     if problems:
         raise ConfigError(problems)
-    return values
+    return chip_and_network

@@ -22,9 +22,9 @@ from fahw.network.recipe import Recipe
 from fahw.rules.catalogue import BACKPROPAGATION, COMPARED, RULES
 from fahw.study.comparison import Comparison, Line, target_accuracy_pct
 from fahw.study.comparison_folder import write_comparison
-from fahw.study.settings import check_folder, trainers, with_overrides
+from fahw.study.settings import check_folder, training_processes, with_overrides
 from fahw.study.storage.result_files import make_folder
-from fahw.study.training import OnProgress, load_result, make_jobs, run_jobs
+from fahw.study.training import Job, OnProgress, load_result, make_jobs, run_jobs
 from fahw.work.training_step import NONE
 
 
@@ -52,27 +52,38 @@ def compare(
     chip = chip if isinstance(chip, Chip) else load_chip(chip)
     network = model if isinstance(model, Network) else load_model(model)
     names = list(dict.fromkeys([BACKPROPAGATION.name, *_rule_names(rules)]))
-    processes = trainers(device, workers)
-    _check(out, data_dir, processes, device, seeds, target_points)
+    processes = training_processes(device, workers)
+    _check_arguments(out, data_dir, processes, device, seeds, target_points)
     recipe = with_overrides(network.recipe, data=data, epochs=epochs, batch_size=batch_size)
     dataset = load_dataset(recipe.data, data_dir, recipe.image_size)
     check_data(network, recipe, dataset)
-    made = partial(make_jobs, network, recipe, seeds=range(seeds), data=dataset, data_dir=data_dir, device=device)
-    jobs, fresh = made(names, chip), made([BACKPROPAGATION.name], chip.without_feedback_memory())
+    jobs_of = partial(make_jobs, network, recipe, seeds=range(seeds), data=dataset, data_dir=data_dir, device=device)
+    jobs, baseline_jobs = jobs_of(names, chip), jobs_of([BACKPROPAGATION.name], chip.without_feedback_memory())
     _check_hosted(chip, network, names, recipe.batch_size)
     folder = make_folder(Path(out))
-    run_jobs([*jobs, *fresh], folder, processes, on_progress)
-    baseline = tuple(load_result(folder, job) for job in fresh)
-    results = {name: tuple(load_result(folder, job) for job in jobs if job.setup.rule.name == name) for name in names}
-    lines = tuple(
-        line for name in names for line in _lines(chip, network, jobs[0].setup.recipe, name, results, baseline)
-    )
-    comparison = Comparison(folder, target_accuracy_pct(baseline, target_points), lines)
+    run_jobs([*jobs, *baseline_jobs], folder, processes, on_progress)
+    comparison = _comparison(folder, chip, network, jobs, baseline_jobs, target_points)
     write_comparison(comparison, chip, network, jobs, dataset)
     return comparison
 
 
-def _check(out: Path | str, data_dir: Path | None, workers: int, device: str, seeds: int, target_points: float) -> None:
+def _comparison(
+    folder: Path, chip: Chip, network: Network, jobs: Sequence[Job], baseline_jobs: Sequence[Job], target_points: float
+) -> Comparison:
+    """The comparison of the rules of `jobs`, from the stored results of these and of `baseline_jobs`, the trainings of
+    backpropagation on the chip with one weight memory."""
+    baseline = tuple(load_result(folder, job) for job in baseline_jobs)
+    names = dict.fromkeys(job.setup.rule.name for job in jobs)
+    results = {name: tuple(load_result(folder, job) for job in jobs if job.setup.rule.name == name) for name in names}
+    recipe = jobs[0].setup.recipe
+    lines = tuple(line for name in names for line in _lines(chip, network, recipe, name, results, baseline))
+    return Comparison(folder, target_accuracy_pct(baseline, target_points), lines)
+
+
+def _check_arguments(
+    out: Path | str, data_dir: Path | None, workers: int, device: str, seeds: int, target_points: float
+) -> None:
+    """Raise ConfigError unless the arguments of `compare` are of their types and within their ranges."""
     check_kind("out", out, (str, Path), "the path of a folder")
     check_folder("data_dir", data_dir)
     check_integer("workers", workers, 1, 10_000)
@@ -101,17 +112,17 @@ def _lines(
     chip: Chip, network: Network, recipe: Recipe, rule: str, results: Mapping[str, tuple[TrainResult, ...]],
     baseline: tuple[TrainResult, ...],
 ) -> Iterator[Line]:  # fmt: skip
-    """A rule under each form of transport, priced with what its own trainings showed where the chip uses that; bp also
-    on the chip with one weight memory, whose trainings are `baseline`."""
+    """The lines of a rule: one for each form of transport, priced with what its own trainings showed where the chip
+    uses that; backpropagation also on the chip with one weight memory, whose trainings are `baseline`."""
     for form in forms_of(chip, rule):
-        found = baseline if form == SHARED else results[rule]
-        measured = mean_activity([row.activity for result in found for row in result.epochs])
+        trainings = baseline if form == SHARED else results[rule]
+        measured = mean_activity([row.activity for result in trainings for row in result.epochs])
         activity = measured if chip.uses_activity else None
         try:
             cost = simulate(chip, network, rule, recipe.batch_size, None if form == NONE else form, activity)
-            yield Line(rule, form, cost, "", found)
+            yield Line(rule, form, cost, "", trainings)
         except ConfigError as error:
-            yield Line(rule, form, None, error.problems[0].message, found)
+            yield Line(rule, form, None, error.problems[0].message, trainings)
 
 
 def _check_hosted(chip: Chip, network: Network, rules: Sequence[str], batch_size: int) -> None:

@@ -24,31 +24,33 @@ class Line:
 
     @property
     def accuracy(self) -> verdict.Spread | None:
-        """Test accuracy over the seeds, percent."""
+        """Test accuracy over the seeds, percent; None where nothing was trained."""
         return verdict.spread([result.test_accuracy_pct for result in self.results])
 
     def steps_to(self, target_pct: float) -> list[int]:
-        """Steps to the first epoch whose validation accuracy reaches the target, for the seeds that reach it."""
-        return [steps for result in self.results if (steps := _steps_to(result, target_pct)) is not None]
+        """Training steps to the first epoch whose validation accuracy reaches the target, for the seeds that reach
+        it."""
+        return [steps for result in self.results if (steps := _steps_to_target(result, target_pct)) is not None]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found; `folder` holds the same as files."""
+    """What `compare` returns: its lines, and the validation accuracy to reach. `folder` holds the same as files."""
 
     folder: Path
     target_pct: float
     lines: tuple[Line, ...]
 
 
-def _steps_to(result: TrainResult, target_pct: float) -> int | None:
+def _steps_to_target(result: TrainResult, target_pct: float) -> int | None:
+    """Training steps to the first epoch that reaches the target; None where none does."""
     reached = (row.epoch for row in result.epochs if row.validation_accuracy_pct >= target_pct)
     epoch = next(reached, None)
     return None if epoch is None else epoch * result.steps_per_epoch
 
 
 def target_accuracy_pct(results: Sequence[TrainResult], points: float) -> float:
-    """Mean of BP's best validation accuracies, minus `points`, percent."""
+    """The mean of backpropagation's best validation accuracies, minus `points`, percent."""
     best = [result.epochs[result.best_epoch - 1].validation_accuracy_pct for result in results]
     mean = verdict.spread(best)
     assert mean is not None
@@ -56,7 +58,7 @@ def target_accuracy_pct(results: Sequence[TrainResult], points: float) -> float:
 
 
 def summary_row(line: Line, target_pct: float) -> dict[str, Any]:
-    """The row of summary.csv; what was not reached or cannot be hosted is empty."""
+    """The line's row of summary.csv; what was not reached or cannot be hosted is empty."""
     cost, accuracy, steps = line.cost, line.accuracy, verdict.spread(line.steps_to(target_pct))
     row: dict[str, Any] = {"rule": line.rule, "transport": line.transport, "seeds": len(line.results)}
     if accuracy:

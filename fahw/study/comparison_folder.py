@@ -25,7 +25,7 @@ from fahw.study.training import Job
 from fahw.version import __version__
 
 _LAYER_COLUMNS = ("angle_deg", "norm_ratio", "gradient_angle_deg", *NAMES)
-"""Kinds of columns of epochs.csv that every layer may have."""
+"""Kinds of columns of epochs.csv that a layer may have, in their order."""
 _ROUNDING_COLUMNS = ("rule", "seed", "epoch", "layer", "tensor", "saturated", "underflowed", "stagnated")
 
 
@@ -57,61 +57,65 @@ def write_comparison(
 
 
 def _write_epochs(folder: Path, lines: Sequence[Line]) -> None:
+    """Write epochs.csv: loss, accuracies and what was measured of each layer, by rule, seed and epoch."""
     results = {line.rule: line.results for line in reversed(lines)}
     results = {line.rule: results[line.rule] for line in lines}
-    measured = {id(row): _by_layer(row) for group in results.values() for r in group for row in r.epochs}
-    found = dict.fromkeys(name for columns in measured.values() for name in columns)
+    layer_values = {
+        id(row): _by_layer(row) for trainings in results.values() for result in trainings for row in result.epochs
+    }
+    layer_columns = dict.fromkeys(name for columns in layer_values.values() for name in columns)
     rows = (
         {"rule": rule, "seed": result.seed, "epoch": row.epoch, "train_loss": row.train_loss}
         | {"validation_accuracy_pct": row.validation_accuracy_pct, "test_accuracy_pct": row.test_accuracy_pct}
-        | measured[id(row)]
-        for rule, group in results.items()
-        for result in group
+        | layer_values[id(row)]
+        for rule, trainings in results.items()
+        for result in trainings
         for row in result.epochs
     )
     columns = ["rule", "seed", "epoch", "train_loss", "validation_accuracy_pct", "test_accuracy_pct"]
-    columns += sorted(found, key=lambda name: (_LAYER_COLUMNS.index(name.partition(".")[0]), name))
+    columns += sorted(layer_columns, key=lambda name: (_LAYER_COLUMNS.index(name.partition(".")[0]), name))
     write_csv(folder / "epochs.csv", columns, rows)
 
 
 def _rounding_rows(lines: Sequence[Line]) -> Iterator[dict[str, Any]]:
-    """What rounding lost in the last step of every epoch, by rule, seed, epoch, layer and tensor."""
+    """The rows of rounding.csv: what rounding lost in the last step of every epoch."""
     for rule, results in {line.rule: line.results for line in reversed(lines)}.items():
         for result in results:
             for row in result.epochs:
                 for layer, tensors in row.lost.items():
                     for tensor, lost in tensors.items():
-                        where = {
+                        address = {
                             "rule": rule,
                             "seed": result.seed,
                             "epoch": row.epoch,
                             "layer": layer,
                             "tensor": tensor,
                         }
-                        yield where | asdict(lost)
+                        yield address | asdict(lost)
 
 
-def _losses(lines: Sequence[Line], chip: Chip) -> list[dict[str, str]]:
-    """The same in sentences, where a threshold is passed."""
-    trained = {line.rule: [result.epochs for result in line.results] for line in lines if line.results}
+def _rounding_findings(lines: Sequence[Line], chip: Chip) -> list[dict[str, str]]:
+    """Rule and sentence of each loss by rounding that exceeds the limits in `fahw.learn.watch.findings`."""
+    epochs_by_rule = {line.rule: [result.epochs for result in line.results] for line in lines if line.results}
     return [
         {"rule": rule, "text": text}
-        for rule, epochs in trained.items()
+        for rule, epochs in epochs_by_rule.items()
         for text in findings(epochs, chip.precision, chip.rounding)
     ]
 
 
 def _by_layer(row: EpochRow) -> dict[str, float]:
-    """What an epoch says of each layer, as `kind.layer`."""
-    kinds = {"angle_deg": row.angles, "norm_ratio": row.norm_ratios, "gradient_angle_deg": row.gradient_angles}
+    """The measured values of an epoch, keyed by column `kind.layer`."""
+    values_by_kind = {"angle_deg": row.angles, "norm_ratio": row.norm_ratios, "gradient_angle_deg": row.gradient_angles}
     for name in NAMES:
-        kinds[name] = {layer: getattr(seen, name) for layer, seen in row.activity.layers.items()}
-    return {f"{kind}.{layer}": value for kind, values in kinds.items() for layer, value in values.items()}
+        values_by_kind[name] = {layer: getattr(activity, name) for layer, activity in row.activity.layers.items()}
+    return {f"{kind}.{layer}": value for kind, values in values_by_kind.items() for layer, value in values.items()}
 
 
 def _manifest(
     comparison: Comparison, chip: Chip, network: Network, jobs: Sequence[Job], dataset: Dataset
 ) -> dict[str, Any]:
+    """The content of manifest.json: all inputs with their hash, versions and the target."""
     inputs = {
         "chip": chip.model_dump(mode="json", by_alias=True),
         "model": {
@@ -137,8 +141,9 @@ def _manifest(
 
 
 def _details(comparison: Comparison, chip: Chip, network: Network, batch_size: int) -> dict[str, Any]:
-    """What the report shows beyond the tables: figures of merit, placements, timelines, verdicts, sources."""
-    lines, losses = comparison.lines, _losses(comparison.lines, chip)
+    """The content of details.json, which the report shows beyond the tables: figures of merit, placements, timelines,
+    verdicts, sources."""
+    lines, losses = comparison.lines, _rounding_findings(comparison.lines, chip)
     baselines = [line for line in lines if line.rule == BACKPROPAGATION.name and line.cost]
     if not baselines:
         return {"lines": [_line_details(line) for line in lines], "verdicts": [], "baseline": None, "losses": losses}
@@ -156,6 +161,7 @@ def _details(comparison: Comparison, chip: Chip, network: Network, batch_size: i
 
 
 def _line_details(line: Line) -> dict[str, Any]:
+    """The details of a line: why it has no cost, or all that the report shows of it."""
     cost = line.cost
     base: dict[str, Any] = {"rule": line.rule, "transport": line.transport, "reason": line.reason}
     base |= {"reached": None, "warnings": sorted({text for result in line.results for text in result.warnings})}
@@ -165,20 +171,21 @@ def _line_details(line: Line) -> dict[str, Any]:
 
 
 def _verdict(line: Line, best: Line, target_pct: float, overhead: verdict.Overhead) -> dict[str, Any]:
+    """The verdict on a line of another rule against `best`, the best line of backpropagation."""
     assert line.cost is not None
     assert best.cost is not None
     assert line.accuracy is not None
     assert best.accuracy is not None
-    step = verdict.saving(line.cost.ledger, best.cost.ledger)
-    mine, theirs = (verdict.spread(item.steps_to(target_pct)) for item in (line, best))
+    per_step = verdict.saving(line.cost.ledger, best.cost.ledger)
+    rule_steps, baseline_steps = (verdict.spread(item.steps_to(target_pct)) for item in (line, best))
     to_target = None
-    if mine and theirs:
-        to_target = verdict.saving(line.cost.ledger, best.cost.ledger, mine.mean, theirs.mean)
+    if rule_steps and baseline_steps:
+        to_target = verdict.saving(line.cost.ledger, best.cost.ledger, rule_steps.mean, baseline_steps.mean)
     return {
         "rule": line.rule, "transport": line.transport,
-        "saving_per_step": asdict(step) | {"winner": step.winner},
+        "saving_per_step": asdict(per_step) | {"winner": per_step.winner},
         "saving_to_target": asdict(to_target) | {"winner": to_target.winner} if to_target else None,
-        "seeds_reached": mine.count if mine else 0, "seeds": len(line.results),
+        "seeds_reached": rule_steps.count if rule_steps else 0, "seeds": len(line.results),
         "accuracy_difference_pct": line.accuracy.mean - best.accuracy.mean,
         "beyond_noise": verdict.beyond_noise(line.accuracy, best.accuracy),
         "break_even_overhead_scale": overhead.break_even(line.cost.energy_pj),

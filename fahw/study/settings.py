@@ -16,9 +16,9 @@ def check_folder(name: str, path: object) -> None:
     check_kind(name, path, (str, Path, NoneType), "the path of a folder")
 
 
-def trainers(device: str, workers: int | None) -> int:
-    """Processes that train: as many as are wanted, else one per core of the processor, and one on a CUDA device, whose
-    memory they would share. Raises ConfigError where `device` is no device."""
+def training_processes(device: str, workers: int | None) -> int:
+    """The number of processes that train: `workers` where given, else one per core of the processor, and one on a CUDA
+    device, whose memory they would share. Raises ConfigError where `device` is no device."""
     check_device(device)
     if workers is not None:
         return workers
@@ -28,10 +28,10 @@ def trainers(device: str, workers: int | None) -> int:
 def with_overrides(
     recipe: Recipe, *, data: str | None = None, epochs: int | None = None, batch_size: int | None = None
 ) -> Recipe:
-    """The recipe with what is given in place of its own."""
+    """The recipe with the given values in place of its own. Raises ConfigError where one is wrong."""
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value is not None:
             check_integer(name, value, 1, 10_000_000)
     check_kind("data", data, (str, NoneType), "the name of a data set or a path, as text")
-    given = {"data": data, "epochs": epochs, "batch_size": batch_size}
-    return recipe.model_copy(update={name: value for name, value in given.items() if value is not None})
+    overrides = {"data": data, "epochs": epochs, "batch_size": batch_size}
+    return recipe.model_copy(update={name: value for name, value in overrides.items() if value is not None})

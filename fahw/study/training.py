@@ -58,20 +58,21 @@ class Job:
     data_hash: str
     data_dir: Path | None = None
     device: str = "cpu"
-    """Integers train to the same bits on any; what floats train to depends on its kind."""
+    """cpu, cuda or cuda:N. Integers train to the same bits on any; what floats train to depends on the kind."""
 
     @cached_property
     def key(self) -> str:
-        """Name of the result: equal for equal inputs."""
+        """The name of the result in a store: equal for equal inputs."""
         return content_key(self.inputs)
 
     @property
     def _in_integers(self) -> bool:
+        """Whether the training computes in integers, to the same bits on any device and version of torch."""
         return self.setup.precision.is_integer and self.setup.rounding.random_bits == RANDOM_BITS
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What the result depends on."""
+        """All that the result depends on, from which the key follows."""
         setup = self.setup
         recipe = setup.recipe.model_dump(exclude={"rules", "data"}) | setup.tuning.model_dump()
         return (
@@ -86,22 +87,23 @@ class Job:
                 "seed": setup.seed,
                 "data": self.data_hash,
             }
-            | self._way_of_errors
+            | self._error_path_inputs
             | ({} if setup.delays == IN_TIME else asdict(setup.delays))
-            | self._kind_of_device
+            | self._device_inputs
         )
 
     @property
-    def _way_of_errors(self) -> dict[str, str]:
+    def _error_path_inputs(self) -> dict[str, str]:
         """How the output error reaches the layers, where the network leaves a choice."""
         direct = self.setup.rule.path == "direct"
         network = self.setup.network
         return {"dfa_feedback": network.dfa_feedback, "dfa_residual": network.dfa_residual} if direct else {}
 
     @property
-    def _kind_of_device(self) -> dict[str, str]:
-        kind = self.device.partition(":")[0]
-        return {} if self._in_integers or kind == "cpu" else {"device": kind}
+    def _device_inputs(self) -> dict[str, str]:
+        """The kind of device, where floats depend on it."""
+        device_kind = self.device.partition(":")[0]
+        return {} if self._in_integers or device_kind == "cpu" else {"device": device_kind}
 
 
 def make_jobs(
@@ -112,7 +114,7 @@ def make_jobs(
 
     Raises ConfigError where the recipe wants what the chip does not do.
     """
-    _check_chip(recipe, rules, chip)
+    _check_state_is_kept(recipe, rules, chip)
     precision = chip.precision if chip else network.precision or FP32
     rounding = chip.rounding if chip else RoundingModes()
     check_trained((get_rule(rule) for rule in rules), precision)
@@ -126,22 +128,23 @@ def make_jobs(
 
 
 def _delays(chip: Chip | None, rule: Rule) -> Delays:
-    """What comes late on the chip under a rule."""
+    """The delays of transports and updates on the chip under a rule."""
     return Delays(chip.transport_period(rule.reads_weight), chip.update_delay) if chip else IN_TIME
 
 
-def _check_chip(recipe: Recipe, rules: Sequence[str], chip: Chip | None) -> None:
-    wanted = [rule for rule in rules if _keeps(recipe.tuning(rule))]
-    if chip is not None and wanted and not chip.update_options.momentum:
+def _check_state_is_kept(recipe: Recipe, rules: Sequence[str], chip: Chip | None) -> None:
+    """Raise ConfigError where a rule's optimizer needs a state that the chip does not keep."""
+    with_state = [rule for rule in rules if _needs_state(recipe.tuning(rule))]
+    if chip is not None and with_state and not chip.update_options.momentum:
         message = f"{chip.name} keeps no velocity (update_options.momentum: false), the recipe has momentum for "
         message += (
-            f"{', '.join(wanted)}: set recipe.momentum to 0, or recipe.optimizer to sgd, and recipe.rules likewise"
+            f"{', '.join(with_state)}: set recipe.momentum to 0, or recipe.optimizer to sgd, and recipe.rules likewise"
         )
         raise ConfigError(Problem("recipe.momentum", message))
 
 
-def _keeps(tuning: Tuning) -> bool:
-    """Whether the optimizer needs room for a state; momentum 0 does not."""
+def _needs_state(tuning: Tuning) -> bool:
+    """Whether the optimizer keeps a state; with momentum 0 it does not."""
     states = OPTIMIZERS[tuning.optimizer].states
     return states > 1 or (states == 1 and tuning.momentum > 0)
 
@@ -153,8 +156,8 @@ def run_job(
 
     `checkpoint`: the file from which a stopped training goes on, and which a long one keeps up to date.
     """
-    keeper = Checkpoint(checkpoint, job.key) if checkpoint else None
-    return train_on(job, _data_of(job), on_epoch, keeper)
+    checkpoint_file = Checkpoint(checkpoint, job.key) if checkpoint else None
+    return train_on(job, _data_of(job), on_epoch, checkpoint_file)
 
 
 def train_on(
@@ -168,10 +171,10 @@ def train_on(
 
 def _data_of(job: Job) -> Dataset:
     """The data set of a job. Raises ConfigError where this machine's is not the one that the job was made for."""
-    dataset = _loaded(job.data, job.data_dir, job.setup.recipe.image_size)
+    dataset = _loaded_data(job.data, job.data_dir, job.setup.recipe.image_size)
     if dataset.content_hash != job.data_hash:  # the file has changed since it was read
-        _loaded.cache_clear()
-        dataset = _loaded(job.data, job.data_dir, job.setup.recipe.image_size)
+        _loaded_data.cache_clear()
+        dataset = _loaded_data(job.data, job.data_dir, job.setup.recipe.image_size)
     if dataset.content_hash != job.data_hash:
         message = f"'{job.data}' on {socket.gethostname()} is not the data that the study was started with"
         raise ConfigError(Problem("data", message))
@@ -179,13 +182,14 @@ def _data_of(job: Job) -> Dataset:
 
 
 @lru_cache(maxsize=2)
-def _loaded(name: str, data_dir: Path | None, image_size: tuple[int, int] | None) -> Dataset:
+def _loaded_data(name: str, data_dir: Path | None, image_size: tuple[int, int] | None) -> Dataset:
+    """The data set of this name, kept for the jobs that share it."""
     return load_dataset(name, data_dir, image_size)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """A job, and the store where its result goes if this machine can reach it."""
+    """A job, and the folder of the store where its result goes if this machine can reach it."""
 
     job: Job
     folder: Path
@@ -193,71 +197,73 @@ class _Task:
 
 def _run_task(task: _Task) -> TrainResult:
     """Train a job where it was sent. It is stored at once if the store is in reach, and goes back in any case."""
-    stored = (task.folder / "store.json").exists()
-    result = run_job(task.job, None, checkpoint_path(task.folder, task.job) if stored else None)
-    if stored:
+    has_store = (task.folder / "store.json").exists()
+    result = run_job(task.job, None, checkpoint_path(task.folder, task.job) if has_store else None)
+    if has_store:
         with suppress(OSError):  # a full disk, say: whoever gets the result will find out, and say so
-            _keep(Store(task.folder), task.job, result)
+            _add_to_store(Store(task.folder), task.job, result)
     return result
 
 
-def _keep(store: Store, job: Job, result: TrainResult) -> None:
-    if store.run_path(job.key).exists():  # the worker stored it
+def _add_to_store(store: Store, job: Job, result: TrainResult) -> None:
+    """Store a result with its manifest, unless the worker has stored it."""
+    if store.run_path(job.key).exists():
         return
     manifest = {"key": job.key, "inputs": job.inputs, "data": job.data, "device": job.device, "versions": versions()}
     store.add_run(job.key, _RESULT.dump_python(result), manifest)
 
 
-def run_all(
+def run_missing(
     jobs: Sequence[Job], store: Store, workers: int, on_progress: OnProgress, executor: Executor | None = None,
-    on_stored: Callable[[Job], None] = lambda job: None, ahead: Executor | None = None,
+    on_stored: Callable[[Job], None] = lambda job: None, started_pool: Executor | None = None,
 ) -> dict[str, Outcome[TrainResult]]:  # fmt: skip
     """Train what the store does not have yet; each result is stored as soon as it is done, and a training that fails
-    does not stop the others. Returns the outcomes of those that failed, by key. Raises OSError where nothing more can
-    be stored. `ahead`: processes that run already."""
+    does not stop the others. Returns the outcomes of those that failed, by key. Raises OSError where nothing more
+    can be stored. `started_pool`: processes that run already."""
     unique = {job.key: job for job in jobs}
-    todo = [job for job in unique.values() if not _finished_before(store, job)]
-    cached, failed = len(unique) - len(todo), dict[str, Outcome[TrainResult]]()
-    done = cached
-    on_progress(done, len(unique), f"{cached} from the store" if cached else "")
-    tasks = [_Task(job, store.folder.absolute()) for job in todo]
-    for outcome in run_tasks(_run_task, tasks, workers, executor, ahead):
-        job, done = todo[outcome.index], done + 1
+    missing = [job for job in unique.values() if not _is_stored(store, job)]
+    stored_count, failed = len(unique) - len(missing), dict[str, Outcome[TrainResult]]()
+    done = stored_count
+    on_progress(done, len(unique), f"{stored_count} from the store" if stored_count else "")
+    tasks = [_Task(job, store.folder.absolute()) for job in missing]
+    for outcome in run_tasks(_run_task, tasks, workers, executor, started_pool):
+        job, done = missing[outcome.index], done + 1
         if outcome.value is None:
             failed[job.key] = outcome
         else:
-            _keep(store, job, outcome.value)
+            _add_to_store(store, job, outcome.value)
             on_stored(job)
-        counted = f"; {len(failed)} failed" if failed else ""
-        on_progress(done, len(unique), f"{job.setup.rule.name}, seed {job.setup.seed}{counted}")
+        failures = f"; {len(failed)} failed" if failed else ""
+        on_progress(done, len(unique), f"{job.setup.rule.name}, seed {job.setup.seed}{failures}")
     return failed
 
 
 def run_jobs(jobs: Sequence[Job], folder: Path, workers: int, on_progress: OnProgress) -> None:
-    """`run_all` for a study that needs all of its trainings: the first failure is raised, once the others are done."""
-    for outcome in run_all(jobs, Store(folder), workers, on_progress).values():
+    """`run_missing` for a study that needs all of its trainings: the first failure is raised, once the others are
+    done."""
+    for outcome in run_missing(jobs, Store(folder), workers, on_progress).values():
         assert outcome.fault is not None
         raise outcome.fault
 
 
 def checkpoint_path(folder: Path, job: Job) -> Path:
-    """Where a store keeps a training that is not finished."""
+    """The file in a store's folder that keeps a training which is not finished."""
     return folder / "unfinished" / f"{job.key}.pt"
 
 
 def store_result(folder: Path, result: TrainResult) -> Path:
-    """Store a single training as result.json."""
+    """Store a single training as result.json in `folder`. Returns the path of the file."""
     write_json(folder / "result.json", asdict(result))
     return folder / "result.json"
 
 
 def load_result(folder: Path, job: Job) -> TrainResult:
-    """The stored result of `job`. Raises ConfigError where it is missing or damaged."""
-    return stored(Store(folder), job)
+    """The result of `job` in the store at `folder`. Raises ConfigError where it is missing or damaged."""
+    return stored_result(Store(folder), job)
 
 
-def stored(store: Store, job: Job) -> TrainResult:
-    """The stored result of `job`. Raises ConfigError where it is missing or damaged."""
+def stored_result(store: Store, job: Job) -> TrainResult:
+    """The result of `job` in a store. Raises ConfigError where it is missing or damaged."""
     path = store.run_path(job.key)
     try:
         result = _RESULT.validate_python(store.run(job.key))
@@ -270,12 +276,12 @@ def stored(store: Store, job: Job) -> TrainResult:
     return result
 
 
-def _finished_before(store: Store, job: Job) -> bool:
+def _is_stored(store: Store, job: Job) -> bool:
     """Whether the store has the result; a damaged one is set aside and trained again."""
     if not store.run_path(job.key).exists():
         return False
     try:
-        stored(store, job)
+        stored_result(store, job)
     except ConfigError:
         store.set_aside(job.key)
         return False
@@ -306,7 +312,7 @@ def make_job(
     network: Network | str | Path, rule: str, chip: Chip | str | Path | None, *, data: str | None, epochs: int | None,
     seed: int, data_dir: Path | None, device: str = "cpu",
 ) -> Job:  # fmt: skip
-    """The job of one training, everything checked that can be wrong before it starts."""
+    """The job of one training. Raises ConfigError for all that can be wrong before it starts."""
     network = network if isinstance(network, Network) else load_model(network)
     chip = chip if isinstance(chip, Chip) or chip is None else load_chip(chip)
     recipe = with_overrides(network.recipe, data=data, epochs=epochs)

@@ -17,7 +17,7 @@ from fahw.optimizers import OPTIMIZERS
 PLAIN_KINDS = ("linear", "conv2d", "maxpool2d", "avgpool2d", "flatten", "relu", "tanh")
 """Layer kinds that golden vectors support."""
 CONSTANT_BITS = 32
-"""Width of the constants in the files."""
+"""Width of the constants in the files, bits."""
 
 
 def check_momentum(tuning: Tuning) -> None:
@@ -29,8 +29,8 @@ def check_momentum(tuning: Tuning) -> None:
         raise ConfigError(Problem("recipe.optimizer", f"{message} {tuning.clip}): leave the others out"))
 
 
-def all_of(checks: list[Callable[[], object]]) -> None:
-    """Run all checks; raise the problems of all of them at once."""
+def run_checks(checks: list[Callable[[], object]]) -> None:
+    """Run all checks. Raises ConfigError with the problems of all of them at once."""
     problems: list[Problem] = []
     for check in checks:
         try:
@@ -58,22 +58,22 @@ def check_fixed_point(chip: Chip) -> None:
 
 
 def check_layers(network: Network) -> None:
-    """Exported are chains of plain layers: no branches, no groups, dilation or padding other than with zeros, no tiled
-    feedback. Raises ConfigError with every layer that is something else."""
-    found: dict[str, list[str]] = {}
-    before = INPUT
+    """Raise ConfigError with every layer that is no link in a chain of plain layers: no branches, no groups, dilation
+    or padding other than with zeros, and no tiled feedback can be exported."""
+    unsupported: dict[str, list[str]] = {}
+    previous = INPUT
     for layer in network.layers:
         reasons = {
             layer.kind: layer.kind not in PLAIN_KINDS,
-            "a branch": layer.kind != "add" and layer.sources != (before,),
+            "a branch": layer.kind != "add" and layer.sources != (previous,),
             f"groups={layer.groups}": layer.groups != 1,
             f"dilation={layer.dilation}": layer.dilation != (1, 1),
             f"padding_mode={layer.padding_mode}": layer.padding_mode != "zeros",
             f"dfa_feedback={network.dfa_feedback}": layer.kind == "conv2d" and network.dfa_feedback != "dense",
         }
         for reason in (reason for reason, applies in reasons.items() if applies):
-            found.setdefault(reason, []).append(layer.name)
-        before = layer.name
-    if found:
-        problems = ", ".join(f"{reason} ({describe_layers(names)})" for reason, names in found.items())
+            unsupported.setdefault(reason, []).append(layer.name)
+        previous = layer.name
+    if unsupported:
+        problems = ", ".join(f"{reason} ({describe_layers(names)})" for reason, names in unsupported.items())
         raise ConfigError(Problem(network.name, f"the export of vectors cannot take {problems} yet"))

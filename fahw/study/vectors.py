@@ -52,11 +52,11 @@ from fahw.prng import LENGTH, TAP, derive, lfsr_bits
 from fahw.study.settings import with_overrides
 from fahw.study.storage.result_files import content_key, make_folder, read_json, versions, write_json
 from fahw.study.training import Job, make_job
-from fahw.study.vector_checks import CONSTANT_BITS, all_of, check_fixed_point, check_layers, check_momentum
+from fahw.study.vector_checks import CONSTANT_BITS, check_fixed_point, check_layers, check_momentum, run_checks
 from fahw.work.layer_gemms import rule_gemm_sizes
 
 KIND = "vectors"
-"""What the manifest calls itself."""
+"""The kind of the folder, as its manifest says."""
 _MOST_STEPS = 1_000_000
 
 
@@ -70,7 +70,7 @@ class Vectors:
 
 @dataclass(frozen=True)
 class _Image:
-    """One memory image. `step` is None for what is there before the first step."""
+    """One memory image. `step` is None for what is stored before the first step; `frac` counts the fraction bits."""
 
     step: int | None
     layer: str
@@ -82,17 +82,17 @@ class _Image:
 
     @property
     def path(self) -> str:
-        """Where it lies in the folder."""
+        """The path of the image within the folder."""
         place = "initial" if self.step is None else f"step{self.step:04d}"
         return f"{place}/{'.'.join(part for part in (self.layer, self.tensor) if part)}.hex"
 
     @property
     def signed(self) -> bool:
-        """Whether the words are two's complement."""
+        """Whether the words are in two's complement."""
         return not self.tensor.startswith(UNSIGNED)
 
     def text(self) -> str:
-        """The file: two comment lines, then one word per line."""
+        """The text of the file: two comment lines, then one word per line."""
         low, high = (-(1 << (self.bits - 1)), 1 << (self.bits - 1)) if self.signed else (0, 1 << self.bits)
         assert self.words.size == 0 or (self.words.min() >= low and self.words.max() < high), self.path
         digits, mask = -(-self.bits // 4), (1 << self.bits) - 1
@@ -122,7 +122,7 @@ def export_vectors(
     check_kind("out", out, (str, Path), "the path of a folder")
     chip = chip if isinstance(chip, Chip) else load_chip(chip)
     network = network if isinstance(network, Network) else load_model(network)
-    all_of(
+    run_checks(
         [lambda: check_fixed_point(chip), lambda: check_integer("steps", steps, 1, _MOST_STEPS), lambda: get_rule(rule)]
     )
     network = replace(network, recipe=with_overrides(network.recipe, data=data, batch_size=batch_size))
@@ -131,15 +131,15 @@ def export_vectors(
     folder = Path(out)
     check_momentum(job.setup.tuning)
     with _whole_folder(folder) as aside:
-        run = _Run(job, chip, aside)
+        run = _RecordedTraining(job, chip, aside)
         run.train(steps)
         manifest = run.manifest(steps)
         write_json(aside / "manifest.json", manifest)
     return Vectors(folder, manifest)
 
 
-class _Run:
-    """The training that is recorded: writes files into `folder` as it goes."""
+class _RecordedTraining:
+    """The training that is recorded; it writes files into `folder` as it goes."""
 
     def __init__(self, job: Job, chip: Chip, folder: Path) -> None:
         self._job, self._chip, self._folder = job, chip, folder
@@ -158,6 +158,7 @@ class _Run:
             self._train(steps)
 
     def _train(self, steps: int) -> None:
+        """Run the steps on the device that is in force. Raises ConfigError where the recipe has fewer."""
         setup, network, arithmetic = self._setup, self._network, self._arithmetic
         recipe = setup.recipe
         training = sample_sets(arithmetic, network, recipe, self._dataset())[0]
@@ -173,15 +174,17 @@ class _Run:
         self._write_tables()
         epochs = range(1, recipe.epochs + 1)
         batches = (batch for epoch in epochs for batch in epoch_batches(setup, training, epoch))
-        for images, labels, rate, number in islice(batches, steps):
-            step(model, images, labels, rate, number)
-            self._write_records(number)
-            self._write_constants(number, rate)
+        for images, labels, rate, step_number in islice(batches, steps):
+            step(model, images, labels, rate, step_number)
+            self._write_records(step_number)
+            self._write_constants(step_number, rate)
 
     def _dataset(self) -> Dataset:
+        """The data set that the training uses."""
         return load_dataset(self._job.data, self._job.data_dir, self._setup.recipe.image_size)
 
     def _write(self, image: _Image) -> None:
+        """Write an image, and note it for the manifest."""
         text = image.text()
         write_text(self._folder / image.path, text)
         entry = {
@@ -192,12 +195,17 @@ class _Run:
         self._files.append(entry | image.extra)
 
     def _write_records(self, number: int | None) -> None:
-        for r in self._arithmetic.take_images():
-            extra = {} if r.lfsr_byte is None else {"lfsr_byte": r.lfsr_byte}
-            self._write(_Image(number, r.layer, r.tensor, r.words, _stored_bits(r), r.format.frac, extra))
+        """Write the tensors that were recorded since the last call; `number` is the step's."""
+        for record in self._arithmetic.take_images():
+            extra = {} if record.lfsr_byte is None else {"lfsr_byte": record.lfsr_byte}
+            self._write(
+                _Image(
+                    number, record.layer, record.tensor, record.words, _stored_bits(record), record.format.frac, extra
+                )
+            )
 
     def _write_tables(self) -> None:
-        """The generator's start and the tables that the datapath looks up."""
+        """Write the generator's start and the tables that the datapath looks up."""
         bits, last = self._setup.precision.bits("activation"), self._scales[self._network.weighted[-1].name]
         register = np.fromiter(islice(lfsr_bits(derive(self._setup.seed, "rounding")), LENGTH), np.int64, LENGTH)
         self._write(_Image(None, "", "random_register", register, 1, 0, {}))
@@ -210,15 +218,17 @@ class _Run:
                 self._write(_Image(None, layer.name, "tanh_table", words, max(bits, 2), max(0, bits - 1), {}))
 
     def _write_constants(self, number: int, rate: float) -> None:
+        """Write the integer constants of every layer's update at this learning rate."""
         share = rate / self._setup.recipe.batch_size
         momentum = round(self._setup.tuning.momentum * (1 << MU_BITS))
         for layer in self._network.weighted:
-            found = datapath_constants(layer, self._scales[layer.name], self._source(layer), momentum, share)
-            words = np.array(list(found.values()), np.int64)
-            self._write(_Image(number, layer.name, "constants", words, CONSTANT_BITS, 0, {"names": list(found)}))
+            values = datapath_constants(layer, self._scales[layer.name], self._error_format(layer), momentum, share)
+            words = np.array(list(values.values()), np.int64)
+            self._write(_Image(number, layer.name, "constants", words, CONSTANT_BITS, 0, {"names": list(values)}))
 
-    def _source(self, layer: Layer) -> Format | None:
-        """The format of the error that the layer's feedback words are multiplied with."""
+    def _error_format(self, layer: Layer) -> Format | None:
+        """The format of the error that the layer's feedback words are multiplied with; None where it sends none
+        down."""
         if layer.name not in roles_of(self._network, self._rule).sends:
             return None
         if self._rule.path == "layerwise":
@@ -227,7 +237,7 @@ class _Run:
         return Format(self._rule.signal_bits(error.bits), signal_fraction_bits(self._rule, error.frac))
 
     def manifest(self, steps: int) -> dict[str, Any]:
-        """What was written and from what."""
+        """The content of manifest.json: the inputs, the formats, the matrix products and every file."""
         setup, dataset = self._setup, self._dataset()
         inputs = {
             "chip": self._chip.model_dump(mode="json", by_alias=True),
@@ -243,7 +253,7 @@ class _Run:
             "inputs": inputs,
             "precision": setup.precision.model_dump(),
             "rounding": setup.rounding.model_dump(),
-            "formats": {name: _formats(scales) for name, scales in self._scales.items()},
+            "formats": {name: _formats_of_layer(scales) for name, scales in self._scales.items()},
             "random_generator": {"length": LENGTH, "tap": TAP, "bits_per_byte": "first bit lowest"},
             "products": _gemms(self._chip, setup),
             "files": self._files,
@@ -253,7 +263,7 @@ class _Run:
 
 @contextmanager
 def _whole_folder(out: Path) -> Iterator[Path]:
-    """A folder aside that takes the place of `out` when all went well, and vanishes otherwise."""
+    """A context with a folder aside that takes the place of `out` when all went well, and vanishes otherwise."""
     out = out.absolute()
     _check_replaceable(out)
     make_folder(out.parent)
@@ -271,6 +281,7 @@ def _whole_folder(out: Path) -> Iterator[Path]:
 
 
 def _check_replaceable(out: Path) -> None:
+    """Raise ConfigError where `out` is a file, or a folder that holds something else than vectors."""
     if out.exists() and not out.is_dir():
         raise ConfigError(Problem(str(out), "cannot write to this folder: it is a file"))
     if not out.is_dir() or not any(out.iterdir()):
@@ -282,18 +293,20 @@ def _check_replaceable(out: Path) -> None:
 
 
 def _stored_bits(record: MemoryImage) -> int:
-    """One-bit formats take two bits here: they hold -1 and +1, but 0 behind a ReLU or a mask."""
+    """The width of the recorded words. One-bit formats take two bits here: they hold -1 and +1, but 0 behind a ReLU or
+    a mask."""
     if record.tensor.startswith(UNSIGNED):
         return record.format.bits
     return max(2, record.format.bits)
 
 
-def _formats(scales: Scales) -> dict[str, Any]:
+def _formats_of_layer(scales: Scales) -> dict[str, Any]:
+    """The fixed-point formats of a layer by name."""
     return {name: asdict(value) for name, value in vars(scales).items() if isinstance(value, Format)}
 
 
 def _gemms(chip: Chip, setup: TrainingSetup) -> list[dict[str, Any]]:
-    """Every matrix product of a step with its cycles on the array that runs it, under each dataflow."""
+    """The matrix products of a step, each with its cycles on the array that runs it, under each dataflow."""
     rows: list[dict[str, Any]] = []
     layers = setup.network.weighted
     phases: tuple[tuple[Phase, tuple[Layer, ...]], ...] = (
@@ -307,7 +320,9 @@ def _gemms(chip: Chip, setup: TrainingSetup) -> list[dict[str, Any]]:
             if gemm is not None:
                 sizes = (gemm[0], gemm[1], gemm[2], array.rows, array.cols)
                 cycles = {dataflow: systolic_cycles(*sizes, dataflow) for dataflow in DATAFLOWS}
-                named = dict(zip(("m", "n", "k", "rows", "cols"), sizes, strict=True))
+                named_sizes = dict(zip(("m", "n", "k", "rows", "cols"), sizes, strict=True))
                 dataflow = getattr(array.phases, phase)
-                rows.append({"phase": phase, "layer": layer.name, **named, "dataflow": dataflow, "cycles": cycles})
+                rows.append(
+                    {"phase": phase, "layer": layer.name, **named_sizes, "dataflow": dataflow, "cycles": cycles}
+                )
     return rows

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 import fahw
 from fahw.config.axes import Range
 from fahw.config.sweep import Sweep
+from fahw.study.sweeps.choices import place_without_file, selected_choices
 from fahw.study.sweeps.load import load_placed_sweep
-from fahw.study.sweeps.points import own_place, points_of
 from fahw.study.sweeps.sweep import describe
 from tests.support.strategies import marked, setups_of
 
 
 def points(**parts):
     spec = Sweep(name="s", **parts)
-    return [choice.values for choice in points_of(spec, own_place(spec)).points]
+    return [choice.values for choice in selected_choices(spec, place_without_file(spec)).choices]
 
 
 def test_grid_zip_and_random_are_combined():

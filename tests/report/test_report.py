@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from fahw.errors import ConfigError
-from fahw.report import sentences as words
+from fahw.report import sentences
 from fahw.report.figures import figure, plots
 from fahw.report.figures.figure import inline_svg
 from fahw.report.page import write_report
@@ -69,7 +69,7 @@ def test_plain_numbers() -> None:
 
 
 def test_a_rule_that_saves_is_named_with_its_range_and_the_baseline_with_its_form() -> None:
-    sentence = words.energy_sentence([verdict("fa", OPEN, WIN), verdict("dfa", WIN, WIN)], "transposable")
+    sentence = sentences.energy_sentence([verdict("fa", OPEN, WIN), verdict("dfa", WIN, WIN)], "transposable")
     assert sentence.lead == "Least energy per step: dfa"
     assert "saves 8.6 % per step (4.6 to 11.5 %" in sentence.text
     assert "backpropagation on one transposable memory" in sentence.text
@@ -79,18 +79,18 @@ def test_a_rule_that_saves_is_named_with_its_range_and_the_baseline_with_its_for
 def test_a_rule_that_saves_but_does_not_learn_enough_is_not_praised() -> None:
     assert (
         "does not reach the target accuracy in any seed within"
-        in words.energy_sentence([verdict("dfa", WIN)], "copy").text
+        in sentences.energy_sentence([verdict("dfa", WIN)], "copy").text
     )
 
 
 def test_backpropagation_wins_where_every_rule_costs_more() -> None:
-    sentence = words.energy_sentence([verdict("frsf", LOSS, transport="copy")], "transposable")
+    sentence = sentences.energy_sentence([verdict("frsf", LOSS, transport="copy")], "transposable")
     assert sentence.lead == "Least energy per step: backpropagation"
     assert "frsf (fixed random sign-concordant feedback, copy), costs 0.23 % more (0.10 to 0.50 %)" in sentence.text
 
 
 def test_undecided_where_the_sign_changes() -> None:
-    sentence = words.energy_sentence([verdict("brsf", OPEN)], "copy")
+    sentence = sentences.energy_sentence([verdict("brsf", OPEN)], "copy")
     assert sentence.lead == "Least energy per step: undecided"
     assert "runs from −0.20 % to 1.4 %, so either may win." in sentence.text
 
@@ -99,32 +99,37 @@ def test_undecided_still_names_a_rule_that_is_ahead_throughout() -> None:
     small = Saving(0.003, 0.0002, 0.007, "rule")
     assert (
         "ahead throughout is fa, which saves 0.30 % (0.02 to 0.70 %)."
-        in words.energy_sentence([verdict("brsf", OPEN), verdict("fa", small)], "copy").text
+        in sentences.energy_sentence([verdict("brsf", OPEN), verdict("fa", small)], "copy").text
     )
 
 
 def test_nothing_to_compare() -> None:
-    assert "no other rule" in words.energy_sentence([], "accumulate").text
-    without = words.energy_sentence([], None, words.least_words("dfa", "none", 92_385.7))
+    assert "no other rule" in sentences.energy_sentence([], "accumulate").text
+    without = sentences.energy_sentence([], None, sentences.least_words("dfa", "none", 92_385.7))
     assert without.text.endswith("the least energy is that of dfa, 92.4 nJ per sample.")
-    assert "no saving can be stated" in words.energy_sentence([], None).text
+    assert "no saving can be stated" in sentences.energy_sentence([], None).text
 
 
 # --- accuracy and energy to the target -------------------------------------------------------------------------------
 
-REACHES = [words.Reach("bp", 3, 3), words.Reach("usf", 3, 3), words.Reach("fa", 1, 3), words.Reach("dfa", 0, 3)]
+REACHES = [
+    sentences.Reach("bp", 3, 3),
+    sentences.Reach("usf", 3, 3),
+    sentences.Reach("fa", 1, 3),
+    sentences.Reach("dfa", 0, 3),
+]
 
 
 def test_who_reaches_the_target_in_how_many_seeds() -> None:
-    text = words.reach_clause(95.978, REACHES)
+    text = sentences.reach_clause(95.978, REACHES)
     assert "95.98 % validation accuracy is reached by bp and usf in 3 of 3 seeds, by fa in 1 of 3 seeds" in text
     assert text.endswith("and by dfa in none")
-    assert words.reach_clause(96, [words.Reach("dfa", 0, 3)]).startswith("No rule reaches")
+    assert sentences.reach_clause(96, [sentences.Reach("dfa", 0, 3)]).startswith("No rule reaches")
 
 
 def test_the_rule_with_the_least_energy_to_the_target() -> None:
-    least = words.LeastToTarget("usf", "copy", 1.489e-3, WIN, words.Reach("usf", 2, 3))
-    sentence = words.target_sentence(95.978, REACHES, least, [verdict("usf", WIN, WIN)], "backpropagation")
+    least = sentences.LeastToTarget("usf", "copy", 1.489e-3, WIN, sentences.Reach("usf", 2, 3))
+    sentence = sentences.target_sentence(95.978, REACHES, least, [verdict("usf", WIN, WIN)], "backpropagation")
     assert sentence.lead == "Least energy to 95.98 % accuracy: usf"
     assert "usf (copy) needs the least energy to get there, 1.49 mJ (mean of the 2 of 3 seeds" in sentence.text
     assert "8.6 % (4.6 to 11.5 %) less than backpropagation" in sentence.text
@@ -132,8 +137,8 @@ def test_the_rule_with_the_least_energy_to_the_target() -> None:
 
 def test_backpropagation_with_the_least_energy_to_the_target() -> None:
     runner = verdict("frsf", WIN, LOSS, "copy")
-    least = words.LeastToTarget("bp", "copy", 1.5e-3, None, words.Reach("bp", 3, 3), runner)
-    sentence = words.target_sentence(95, REACHES, least, [runner], "backpropagation")
+    least = sentences.LeastToTarget("bp", "copy", 1.5e-3, None, sentences.Reach("bp", 3, 3), runner)
+    sentence = sentences.target_sentence(95, REACHES, least, [runner], "backpropagation")
     assert sentence.lead.endswith("accuracy: backpropagation")
     assert "the nearest other rule, frsf (copy), needs 0.23 % more (0.10 to 0.50 %)" in sentence.text
 
@@ -141,14 +146,16 @@ def test_backpropagation_with_the_least_energy_to_the_target() -> None:
 @pytest.mark.parametrize("rule", ["bp", "usf"])
 def test_energy_to_the_target_can_be_undecided(rule: str) -> None:
     runner = verdict("usf", WIN, OPEN)
-    least = words.LeastToTarget(rule, "copy", 1e-3, OPEN, words.Reach(rule, 3, 3), runner if rule == "bp" else None)
-    sentence = words.target_sentence(95, REACHES, least, [runner], "backpropagation")
+    least = sentences.LeastToTarget(
+        rule, "copy", 1e-3, OPEN, sentences.Reach(rule, 3, 3), runner if rule == "bp" else None
+    )
+    sentence = sentences.target_sentence(95, REACHES, least, [runner], "backpropagation")
     assert sentence.lead.endswith("undecided")
     assert "is undecided: it saves −0.20 % to 1.4 %" in sentence.text
 
 
 def test_a_target_that_nobody_reaches_gets_no_number() -> None:
-    sentence = words.target_sentence(99, [words.Reach("bp", 0, 2)], None, [], "backpropagation")
+    sentence = sentences.target_sentence(99, [sentences.Reach("bp", 0, 2)], None, [], "backpropagation")
     assert sentence.lead.endswith("not reached")
     assert (
         sentence.text
@@ -158,18 +165,22 @@ def test_a_target_that_nobody_reaches_gets_no_number() -> None:
 
 def test_accuracy_beyond_within_and_unknown() -> None:
     rules = [verdict("dfa", WIN), replace(verdict("usf", WIN), beyond_noise=False)]
-    assert "beyond the noise of the seeds for dfa (−1.50 points), and within it for usf" in words.accuracy_clause(rules)
-    alone = words.accuracy_clause([replace(verdict("fa", WIN), beyond_noise=None)])
+    assert "beyond the noise of the seeds for dfa (−1.50 points), and within it for usf" in sentences.accuracy_clause(
+        rules
+    )
+    alone = sentences.accuracy_clause([replace(verdict("fa", WIN), beyond_noise=None)])
     assert alone == "with a single seed the noise of the accuracy is unknown for fa (−1.50 points)"
 
 
 def test_break_even_in_words() -> None:
     said = "bp would win if transposed reads cost less than 4.1 % more (this chip: 33 %)"
-    assert words.break_even_sentence(0.124, 0.33) == said
-    assert words.break_even_sentence(1.7, 0.33).startswith("bp wins as long as transposed reads cost less than 56.1 %")
-    assert "even if transposed access cost nothing" in words.break_even_sentence(-3.0, 0.33)
-    assert words.break_even_sentence(None, 0.33).startswith("no break-even")
-    assert "below 1.70 times" in words.break_even_sentence(1.7, 0.0)
+    assert sentences.break_even_sentence(0.124, 0.33) == said
+    assert sentences.break_even_sentence(1.7, 0.33).startswith(
+        "bp wins as long as transposed reads cost less than 56.1 %"
+    )
+    assert "even if transposed access cost nothing" in sentences.break_even_sentence(-3.0, 0.33)
+    assert sentences.break_even_sentence(None, 0.33).startswith("no break-even")
+    assert "below 1.70 times" in sentences.break_even_sentence(1.7, 0.0)
 
 
 # --- the page --------------------------------------------------------------------------------------------------------

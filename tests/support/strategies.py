@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from fahw.config.sweep import Sweep
 from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
-from fahw.study.sweeps import setups as grid
-from fahw.study.sweeps.points import own_place, points_of
+from fahw.study.sweeps import setups
+from fahw.study.sweeps.choices import place_without_file, selected_choices
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REFERENCE = ROOT.parent / "shared" / "reference"
@@ -141,7 +141,7 @@ dataflows = st.sampled_from(("os", "ws", "is"))
 small = st.integers(1, 12)
 
 
-def setups_of(spec: Sweep) -> list[grid.Setup]:
+def setups_of(spec: Sweep) -> list[setups.Setup]:
     """Every point of a sweep over given axes."""
-    place = own_place(spec)
-    return grid.checked(spec, place, None).all_of(points_of(spec, place).points)
+    place = place_without_file(spec)
+    return setups.checked_builder(spec, place, None).build_all(selected_choices(spec, place).choices)

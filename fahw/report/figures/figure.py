@@ -23,7 +23,9 @@ PHASE_COLOURS = {
     "forward": SKY, "error": RED, "gradient": GREEN, "update": ORANGE, "transport": PURPLE, "static": GREY,
 }  # fmt: skip
 _RULE_COLOURS = {"bp": BLACK, "fa": RED, "usf": BLUE, "brsf": SKY, "frsf": GREEN, "dfa": ORANGE}
-_DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
+Dashes = str | tuple[int, tuple[int, ...]]
+"""A line style of matplotlib: a name, or an offset with the lengths of dashes and gaps."""
+_DASHES: tuple[Dashes, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
 _MARKERS = "osD^vPX*"
 INK = "#222222"
 WIDTH = 10.0
@@ -41,18 +43,18 @@ def rule_colour(rule: str, rules: Sequence[str]) -> str:
     return _RULE_COLOURS.get(rule, CYCLE[rules.index(rule) % len(CYCLE)])
 
 
-def dashes(index: int) -> str | tuple[int, tuple[int, ...]]:
-    """Line style number `index`, so that curves differ by more than colour."""
+def dashes(index: int) -> Dashes:
+    """Line style number `index`, so that curves differ by more than their colour."""
     return _DASHES[index % len(_DASHES)]
 
 
 def marker(index: int) -> str:
-    """Marker number `index`."""
+    """Marker number `index`; behind the last they begin again."""
     return _MARKERS[index % len(_MARKERS)]
 
 
 def styled() -> matplotlib.RcParams:
-    """The style, for `matplotlib.rc_context`."""
+    """The style of all plots, for `matplotlib.rc_context`."""
     return matplotlib.RcParams(_STYLE)
 
 
@@ -66,7 +68,7 @@ def new_figure(
 
 
 def tip(artist: Artist, text: str) -> None:
-    """Say `text` where the pointer rests on `artist`."""
+    """Show `text` where the pointer rests on `artist`."""
     artist.set_gid(f"{_TIP}{text}")
 
 
@@ -79,7 +81,8 @@ def to_svg(figure: Figure) -> str:
 
 
 def inline_svg(svg: str, name: str, title: str) -> str:
-    """SVG for a place inside an HTML page: no prolog, names that are unique on the page, a title for screen readers."""
+    """The SVG for a place inside an HTML page: no prolog, names that are unique on the page, a title for screen
+    readers."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r'\b(id|clip-path|xlink:href|href)="(url\(#|#)?([^"]+)"', rf'\1="\2{name}-\3"', body)
     body = re.sub(r"url\(#(?!" + re.escape(name) + r"-)", f"url(#{name}-", body)
@@ -93,7 +96,7 @@ def inline_svg(svg: str, name: str, title: str) -> str:
 def stacked_bars(
     axes: Axes, names: Sequence[str], parts: Iterable[tuple[str, Sequence[float], str, str]]
 ) -> list[float]:
-    """Horizontal stacked bars, the first on top; returns their ends. `parts`: label, lengths, colour, hatch."""
+    """Draw horizontal stacked bars, the first on top. Returns their ends. `parts`: label, lengths, colour, hatch."""
     ends = [0.0] * len(names)
     places = range(len(names))
     for label, lengths, colour, hatch in parts:
@@ -118,24 +121,24 @@ def stacked_bars(
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int = 6) -> None:
-    """One legend under the whole figure."""
+    """Draw one legend under the whole figure."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def patch_legend(figure: Figure, colours: dict[str, str]) -> None:
-    """A legend of coloured areas under the whole figure."""
+    """Draw a legend of coloured areas under the whole figure."""
     handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
 
 
 def epoch_axis(axes: Axes) -> None:
-    """Whole epochs on the horizontal axis."""
+    """Put whole epochs on the horizontal axis."""
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
 
 
 def grouped_ticks(axes: Axes) -> None:
-    """Digits of the horizontal axis in groups of three."""
+    """Show the digits of the horizontal axis in groups of three."""
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: fixed(value, 0)))

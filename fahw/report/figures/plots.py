@@ -15,7 +15,7 @@ from fahw.report.figures import figure as fig
 from fahw.report.figures.floorplan import floorplan
 from fahw.report.figures.roofline import roofline
 from fahw.report.figures.timeline import timeline
-from fahw.report.run_folder import Entry, Line, Numbers, Run, backpropagates, direct
+from fahw.report.run_folder import Entry, Line, Numbers, Run, is_backpropagation, is_direct
 from fahw.units import J_PER_PJ, Scale, scale_for
 
 PHASES = ("forward", "error", "gradient", "update", "transport", "static")
@@ -34,7 +34,7 @@ class Plot:
 
     @property
     def inline(self) -> str:
-        """The SVG for the page."""
+        """The SVG for a place inside the page."""
         return fig.inline_svg(self.svg, self.name, self.title)
 
 
@@ -58,20 +58,20 @@ def phase_of(entry: Entry) -> str:
 
 
 def energy_by_phase(run: Run) -> Figure | None:
-    """Energy per sample, stacked by phase."""
+    """The figure of energy per sample, stacked by phase."""
     used = [phase for phase in PHASES if any(phase_of(row) == phase for line in run.hosted for row in line.ledger)]
     parts = [(phase, fig.PHASE_COLOURS[phase], "") for phase in used]
     return _energy_bars(run, parts, phase_of)
 
 
 def energy_by_component(run: Run) -> Figure | None:
-    """Energy per sample, stacked by component, the largest first."""
+    """The figure of energy per sample, stacked by component, the largest first."""
     names = sorted({_component(row) for line in run.hosted for row in line.ledger})
-    totals = {name: max(_sum(line, name, _component) for line in run.hosted) for name in names}
+    totals = {name: max(_energy_pj(line, name, _component) for line in run.hosted) for name in names}
     names.sort(key=lambda name: -totals[name])
     hatches = ("", "////", "....")
     count = len(fig.CYCLE)
-    parts = [(name, fig.CYCLE[i % count], hatches[i // count % 3]) for i, name in enumerate(names)]
+    parts = [(name, fig.CYCLE[number % count], hatches[number // count % 3]) for number, name in enumerate(names)]
     return _energy_bars(run, parts, _component)
 
 
@@ -80,12 +80,12 @@ def _component(entry: Entry) -> str:
     return entry.component.rpartition(":")[2]
 
 
-def _sum(line: Line, key: str, key_of: Callable[[Entry], str]) -> float:
+def _energy_pj(line: Line, key: str, key_of: Callable[[Entry], str]) -> float:
     return fsum(row.energy_pj for row in line.ledger if key_of(row) == key)
 
 
-def _samples_share(line: Line) -> float:
-    """One sample's share of a step."""
+def _sample_share(line: Line) -> float:
+    """The share of one sample in the energy of a step."""
     step = line.numbers["energy_pj_per_step"]
     return (line.numbers["energy_pj_per_sample"] or 0.0) / step if step else 0.0
 
@@ -95,16 +95,12 @@ def _energy_bars(run: Run, parts: Sequence[tuple[str, str, str]], key_of: Callab
         return None
     scale = scale_for([(line.numbers["energy_pj_per_sample"] or 0.0) * J_PER_PJ for line in run.hosted], "J")
     figure, (axes,) = fig.new_figure(1.3 + 0.3 * len(run.hosted) + 0.18 * (len(parts) // 6))
-    factors = [_samples_share(line) * J_PER_PJ * scale.factor for line in run.hosted]
-    bars = [
-        (
-            key,
-            [_sum(line, key, key_of) * factor for line, factor in zip(run.hosted, factors, strict=True)],
-            colour,
-            hatch,
-        )
-        for key, colour, hatch in parts
-    ]
+    factors = [_sample_share(line) * J_PER_PJ * scale.factor for line in run.hosted]
+
+    def energies(key: str) -> list[float]:
+        return [_energy_pj(line, key, key_of) * factor for line, factor in zip(run.hosted, factors, strict=True)]
+
+    bars = [(key, energies(key), colour, hatch) for key, colour, hatch in parts]
     ends = fig.stacked_bars(axes, [line.label for line in run.hosted], bars)
     for place, end in enumerate(ends):
         axes.annotate(f"{end:.{scale.decimals}f}", (end, place), (4, 0), textcoords="offset points", va="center")
@@ -115,15 +111,16 @@ def _energy_bars(run: Run, parts: Sequence[tuple[str, str, str]], key_of: Callab
 
 
 def accuracy_against_energy(run: Run) -> Figure | None:
-    """Test accuracy, mean and standard deviation over the seeds, against energy per sample."""
+    """The figure of test accuracy, mean and standard deviation over the seeds, against energy per sample."""
     lines = [line for line in run.hosted if line.numbers["accuracy_pct_mean"] is not None]
     if not lines:
         return None
-    rules, forms = (list(dict.fromkeys(names)) for names in zip(*((i.rule, i.transport) for i in lines), strict=True))
+    rules = list(dict.fromkeys(line.rule for line in lines))
+    forms = list(dict.fromkeys(line.transport for line in lines))
     scale = scale_for([(line.numbers["energy_pj_per_sample"] or 0.0) * J_PER_PJ for line in lines], "J")
     figure, (axes,) = fig.new_figure(4.2)
     for line in lines:
-        _point(axes, line, scale, fig.rule_colour(line.rule, rules), fig.marker(forms.index(line.transport)))
+        _draw_point(axes, line, scale, fig.rule_colour(line.rule, rules), fig.marker(forms.index(line.transport)))
     axes.set_xlabel(f"energy per training sample [{scale.unit}]")
     axes.set_ylabel("test accuracy [%]")
     axes.margins(0.08, 0.12)
@@ -133,7 +130,7 @@ def accuracy_against_energy(run: Run) -> Figure | None:
     return figure
 
 
-def _point(axes: Axes, line: Line, scale: Scale, colour: str, marker: str) -> None:
+def _draw_point(axes: Axes, line: Line, scale: Scale, colour: str, marker: str) -> None:
     energy = (line.numbers["energy_pj_per_sample"] or 0.0) * J_PER_PJ * scale.factor
     accuracy, spread = line.numbers["accuracy_pct_mean"] or 0.0, line.numbers["accuracy_pct_std"] or 0.0
     axes.errorbar(
@@ -143,16 +140,16 @@ def _point(axes: Axes, line: Line, scale: Scale, colour: str, marker: str) -> No
 
 
 def learning_curves(run: Run) -> Figure | None:
-    """Validation accuracy over the epochs: whole range, and around the target."""
+    """The figure of validation accuracy over the epochs: whole range, and around the target."""
     if not run.epochs:
         return None
     figure, (whole, near) = fig.new_figure(3.9, 1, 2)
     tops = []
     for index, (rule, seeds) in enumerate(run.epochs.items()):
-        band = _band(list(seeds.values()), "validation_accuracy_pct")
+        band = _mean_and_deviation(list(seeds.values()), "validation_accuracy_pct")
         tops.append(max((mean for _, mean, _ in band), default=0.0))
         for axes in (whole, near):
-            _curve(axes, band, fig.rule_colour(rule, list(run.epochs)), fig.dashes(index), rule)
+            _draw_curve(axes, band, fig.rule_colour(rule, list(run.epochs)), fig.dashes(index), rule)
     for axes in (whole, near):
         axes.axhline(run.target_pct, color=fig.INK, linewidth=0.9, linestyle=(0, (1, 1.5)), label="target")
         fig.epoch_axis(axes)
@@ -165,22 +162,21 @@ def learning_curves(run: Run) -> Figure | None:
     return figure
 
 
-def _band(seeds: Sequence[Sequence[Numbers]], column: str) -> list[tuple[int, float, float]]:
+def _mean_and_deviation(seeds: Sequence[Sequence[Numbers]], column: str) -> list[tuple[int, float, float]]:
     """(epoch, mean, sample standard deviation) over the seeds that have a value."""
-    found: dict[int, list[float]] = {}
+    values_by_epoch: dict[int, list[float]] = {}
     for row in (row for rows in seeds for row in rows):
         value = row.get(column)
         if value is not None:
-            found.setdefault(int(row["epoch"] or 0), []).append(value)
-    return [(e, fmean(v), stdev(v) if len(v) > 1 else 0.0) for e, v in sorted(found.items())]
+            values_by_epoch.setdefault(int(row["epoch"] or 0), []).append(value)
+    return [
+        (epoch, fmean(values), stdev(values) if len(values) > 1 else 0.0)
+        for epoch, values in sorted(values_by_epoch.items())
+    ]
 
 
-def _curve(
-    axes: Axes,
-    band: Sequence[tuple[int, float, float]],
-    colour: str,
-    dashes: str | tuple[int, tuple[int, ...]],
-    label: str,
+def _draw_curve(
+    axes: Axes, band: Sequence[tuple[int, float, float]], colour: str, dashes: fig.Dashes, label: str
 ) -> None:
     epochs, means = [epoch for epoch, _, _ in band], [mean for _, mean, _ in band]
     mark = "o" if len(band) == 1 else ""  # a line of one point would not be seen
@@ -189,35 +185,35 @@ def _curve(
     axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
-def angle_layers(run: Run, kind: str = _ANGLE) -> list[str]:
+def angle_layers(run: Run, prefix: str = _ANGLE) -> list[str]:
     """Layers whose angle is recorded; of many, the first, the last and evenly spaced ones between."""
     columns = {name: None for seeds in run.epochs.values() for rows in seeds.values() for row in rows for name in row}
-    layers = [name[len(kind) :] for name in columns if name.startswith(kind)]
+    layers = [name[len(prefix) :] for name in columns if name.startswith(prefix)]
     if len(layers) <= _MOST_PANELS:
         return layers
     last = len(layers) - 1
-    return [layers[i * last // (_MOST_PANELS - 1)] for i in range(_MOST_PANELS)]
+    return [layers[panel * last // (_MOST_PANELS - 1)] for panel in range(_MOST_PANELS)]
 
 
 def angles(run: Run) -> Figure | None:
-    """Angle between feedback and forward weights over the epochs, a panel per layer."""
-    return _angles(run, _ANGLE)
+    """The figure of the angle between feedback and forward weights over the epochs, a panel per layer."""
+    return _angle_figure(run, _ANGLE)
 
 
 def gradient_angles(run: Run) -> Figure | None:
-    """Angle between the rule's weight gradient and backpropagation's over the epochs, a panel per layer."""
-    return _angles(run, _GRADIENT_ANGLE)
+    """The figure of the angle between the rule's weight gradient and backpropagation's, a panel per layer."""
+    return _angle_figure(run, _GRADIENT_ANGLE)
 
 
-def _angles(run: Run, kind: str) -> Figure | None:
-    layers = angle_layers(run, kind)
+def _angle_figure(run: Run, prefix: str) -> Figure | None:
+    layers = angle_layers(run, prefix)
     if not layers:
         return None
     columns = 2 if len(layers) == 4 else min(3, len(layers))
     rows = -(-len(layers) // columns)
     figure, panels = fig.new_figure(0.6 + 2.9 * rows, rows, columns)
     for axes, layer in zip(panels, layers, strict=False):
-        _angle_panel(axes, run, kind + layer)
+        _draw_angle_panel(axes, run, prefix + layer)
     for axes in panels[len(layers) :]:
         axes.set_visible(False)
     panels[0].set_ylabel("angle [degrees]")
@@ -225,11 +221,11 @@ def _angles(run: Run, kind: str) -> Figure | None:
     return figure
 
 
-def _angle_panel(axes: Axes, run: Run, column: str) -> None:
+def _draw_angle_panel(axes: Axes, run: Run, column: str) -> None:
     for index, (rule, seeds) in enumerate(run.epochs.items()):
-        band = _band(list(seeds.values()), column)
+        band = _mean_and_deviation(list(seeds.values()), column)
         if band:
-            _curve(axes, band, fig.rule_colour(rule, list(run.epochs)), fig.dashes(index), rule)
+            _draw_curve(axes, band, fig.rule_colour(rule, list(run.epochs)), fig.dashes(index), rule)
     axes.axhline(90, color="#888888", linewidth=0.8, linestyle=(0, (1, 1.5)))
     axes.set_ylim(-3, 103)
     axes.set_yticks([0, 30, 45, 60, 90])
@@ -242,34 +238,36 @@ def timeline_lines(run: Run) -> list[Line]:
     """The steps to set side by side: the best backpropagation, the best one that moves its weights, and a direct
     rule or else the one with the least energy."""
     ordered = sorted(run.hosted, key=lambda line: line.numbers["energy_pj_per_step"] or 0.0)
-    moving = [line for line in ordered if backpropagates(line.rule) and line.numbers["transported_bits_per_step"]]
-    others = [line for line in ordered if not backpropagates(line.rule)]
-    rivals = sorted(others, key=lambda line: not direct(line.rule))
+    moving = [line for line in ordered if is_backpropagation(line.rule) and line.numbers["transported_bits_per_step"]]
+    others = [line for line in ordered if not is_backpropagation(line.rule)]
+    rivals = sorted(others, key=lambda line: not is_direct(line.rule))
     chosen = [*([run.baseline] if run.baseline else []), *moving[:1], *rivals[:1]]
     return [line for line in {line.label: line for line in chosen}.values() if line.details.get("spans")]
 
 
-def _two_sides(run: Run) -> list[Line]:
+def _compared_lines(run: Run) -> list[Line]:
     """The best backpropagation, and the rule beside it in the timeline."""
-    rivals = [line for line in timeline_lines(run) if not backpropagates(line.rule)]
+    rivals = [line for line in timeline_lines(run) if not is_backpropagation(line.rule)]
     return [*([run.baseline] if run.baseline else []), *rivals[:1]]
 
 
 def _rival_roofline(run: Run) -> Figure | None:
-    rivals = [line for line in _two_sides(run) if line is not run.baseline]
+    rivals = [line for line in _compared_lines(run) if line is not run.baseline]
     return roofline(rivals[0]) if rivals else None
 
 
 def draw_line(line: Line) -> list[Plot]:
-    """The plots of one priced step."""
+    """The plots of one priced step: timeline, energy map, roofline."""
     figures: tuple[tuple[str, Callable[[], Figure | None]], ...] = (
         ("timeline", lambda: timeline([line])),
         ("energy_map", lambda: floorplan([line])),
         ("roofline", lambda: roofline(line)),
     )
-    told = {name: (title, caption) for name, title, caption, _ in _PLOTS}
+    texts = {name: (title, caption) for name, title, caption, _ in _PLOTS}
     with matplotlib.rc_context(fig.styled()):
-        return [Plot(name, *told[name], fig.to_svg(found)) for name, draw in figures if (found := draw()) is not None]
+        return [
+            Plot(name, *texts[name], fig.to_svg(figure)) for name, draw in figures if (figure := draw()) is not None
+        ]
 
 
 _ROOFLINE = (
@@ -333,7 +331,7 @@ _PLOTS: tuple[tuple[str, str, str, Draw], ...] = (
         "Areas are in proportion to mm², places within a core are not meant; the darker, the more energy per step "
         "(leakage included), on one scale for all maps that goes with the square root and ends at the largest of the "
         "components that have an area. Names where the pointer rests.",
-        lambda run: floorplan(_two_sides(run)),
+        lambda run: floorplan(_compared_lines(run)),
     ),
     (
         "roofline",

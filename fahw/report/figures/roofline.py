@@ -25,7 +25,9 @@ _SIDES: dict[str, tuple[str, Literal["-", "--"], float]] = {
 
 
 @dataclass(frozen=True)
-class _Dot:
+class _RooflinePoint:
+    """A phase of a layer at one port of a memory; `peak` is what the array does at most, MACs per cycle."""
+
     memory: str
     side: str
     phase: str
@@ -38,8 +40,8 @@ class _Dot:
 
 
 def roofline(line: Line) -> Figure | None:
-    """Operational intensity against speed, a panel per memory; equal cores share a panel."""
-    dots = [_dot(row) for row in line.roofline]
+    """The figure of operational intensity against speed, a panel per memory; equal cores share a panel."""
+    dots = [_dot_of_row(row) for row in line.roofline]
     memories = sorted({dot.memory for dot in dots}, key=lambda name: (name == "dram", name))
     if not memories:
         return None
@@ -47,26 +49,28 @@ def roofline(line: Line) -> Figure | None:
     figure, panels = fig.new_figure(1.1 + 2.85 * rows, rows, min(_COLUMNS, len(memories)))
     speeds = min(dot.macs_per_cycle for dot in dots) / 2.5, max(dot.peak for dot in dots) * 2.5
     for axes, memory in zip(panels, memories, strict=False):
-        _panel(axes, memory, [dot for dot in dots if dot.memory == memory], speeds)
+        _draw_panel(axes, memory, [dot for dot in dots if dot.memory == memory], speeds)
     for axes in panels[len(memories) :]:
         axes.set_visible(False)
     for axes in panels[:: min(_COLUMNS, len(memories))]:
         axes.set_ylabel("MACs per cycle")
     figure.suptitle(line.label, x=0.01, ha="left", fontsize=9.5, fontweight="bold")
-    _legend(figure, dots)
+    _draw_legend(figure, dots)
     return figure
 
 
-def _dot(row: Mapping[str, str]) -> _Dot:
+def _dot_of_row(row: Mapping[str, str]) -> _RooflinePoint:
+    """The point of a row of roofline.csv."""
     name = row["port"].rpartition(":")[2]
     memory, point, side = name.rpartition(".")
     place = (memory, side) if point and side in _SIDES else (name, "")
     keys = ("macs_per_bit", "macs_per_cycle", "bits_per_cycle", "peak_macs_per_cycle", "cycles")
     values = [float(row[key]) for key in keys]
-    return _Dot(*place, row["phase"], row["layer"], *values)
+    return _RooflinePoint(*place, row["phase"], row["layer"], *values)
 
 
-def _panel(axes: Axes, memory: str, dots: Sequence[_Dot], speeds: tuple[float, float]) -> None:
+def _draw_panel(axes: Axes, memory: str, dots: Sequence[_RooflinePoint], speeds: tuple[float, float]) -> None:
+    """Draw the roofs of a memory's ports and its points; both axes are logarithmic."""
     peak = max(dot.peak for dot in dots)
     rates = {dot.side: dot.bits_per_cycle for dot in dots}
     xs = [dot.macs_per_bit for dot in dots] + [peak / rate for rate in rates.values()]
@@ -79,41 +83,43 @@ def _panel(axes: Axes, memory: str, dots: Sequence[_Dot], speeds: tuple[float, f
     for dot in sorted(dots, key=lambda dot: -dot.cycles):
         mark, _, filled = _SIDES[dot.side]
         colour = fig.PHASE_COLOURS[dot.phase]
-        (shown,) = axes.plot(
+        (artist,) = axes.plot(
             [dot.macs_per_bit], [dot.macs_per_cycle], marker=mark, linestyle="none", markeredgecolor=colour,
             markersize=3.5 + 5 * (dot.cycles / longest) ** 0.5, markeredgewidth=1.1,
             markerfacecolor=colour if filled else "none", alpha=0.85,
         )  # fmt: skip
         speed = f"{dot.macs_per_bit:.3g} MACs per bit, {dot.macs_per_cycle:.3g} per cycle"
-        fig.tip(shown, f"{dot.phase} {dot.layer}{f', {dot.side}' if dot.side else ''}: {speed}")
+        fig.tip(artist, f"{dot.phase} {dot.layer}{f', {dot.side}' if dot.side else ''}: {speed}")
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(low, high)
     axes.set_ylim(*speeds)
-    said = ", ".join(f"{side} {rate:.4g}".strip() for side, rate in rates.items())
-    axes.set_title(f"{memory}\n{said} bits per cycle", loc="left")
+    rates_text = ", ".join(f"{side} {rate:.4g}".strip() for side, rate in rates.items())
+    axes.set_title(f"{memory}\n{rates_text} bits per cycle", loc="left")
     axes.set_xlabel("MACs per bit")
-    _plain_ticks(axes)
+    _set_plain_ticks(axes)
 
 
-def _plain_ticks(axes: Axes) -> None:
+def _set_plain_ticks(axes: Axes) -> None:
+    """Put a grid and short numbers on both axes."""
     axes.grid(True)
     axes.set_axisbelow(True)
     for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 60 else (1,), numticks=6))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _short_number(value)))
         axis.set_minor_formatter(NullFormatter())
 
 
-def _short(value: float) -> str:
-    """`20k` for 20,000."""
+def _short_number(value: float) -> str:
+    """The number with a letter for its size: `20k` for 20,000."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:g}{letter}"
     return f"{value:g}"
 
 
-def _legend(figure: Figure, dots: Sequence[_Dot]) -> None:
+def _draw_legend(figure: Figure, dots: Sequence[_RooflinePoint]) -> None:
+    """Draw the legend of phases and ports under the whole figure."""
     phases = {dot.phase for dot in dots}
     handles = [
         Line2D([], [], color=colour, marker="o", linestyle="none", markersize=7, label=name)

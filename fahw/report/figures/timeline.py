@@ -20,24 +20,25 @@ from fahw.units import fixed
 _LANE_INCHES, _CORE_LANE_INCHES, _MESH_INCHES = 0.3, 0.13, 7.0
 _NAME_INCHES = 0.15
 _MOST_BARS = 1200
-"""Bars of one step that carry names; where there are more, those of a lane and phase are one shape."""
+"""Most bars of a step that carry names; where there are more, those of a lane and phase are one shape."""
 _LETTER = 0.0082
 """Width of a letter of a label, as a share of the axis."""
-_ORDER = ("io", "", "vector", "link")
+_KIND_ORDER = ("io", "", "vector", "link")
 
 
 def timeline(lines: Sequence[Line]) -> Figure | None:
-    """When each part held a task in one isolated step. On a mesh a core's parts are thin lanes of one row."""
+    """The figure of when each part held a task in one isolated step. On a mesh a core's parts are thin lanes of one
+    row."""
     lines = [line for line in lines if line.details.get("spans")]
     if not lines:
         return None
     lanes = [_lanes(line) for line in lines]
-    inches = [_inches(found) for found in lanes]
+    inches = [_inches(line_lanes) for line_lanes in lanes]
     figure, panels = fig.new_figure(0.8 + sum(0.5 + height for height in inches), len(lines), 1, inches)
     end = max(span["end"] for line in lines for span in line.details["spans"])
-    for axes, line, found, height in zip(panels, lines, lanes, inches, strict=True):
-        _panel(axes, line, found, end)
-        _name_lanes(axes, found, height)
+    for axes, line, line_lanes, height in zip(panels, lines, lanes, inches, strict=True):
+        _draw_step(axes, line, line_lanes, end)
+        _name_lanes(axes, line_lanes, height)
     panels[-1].set_xlabel("clock cycles from the start of the step")
     used = {span["phase"] for line in lines for span in line.details["spans"]}
     fig.patch_legend(figure, {name: colour for name, colour in fig.PHASE_COLOURS.items() if name in used})
@@ -45,29 +46,31 @@ def timeline(lines: Sequence[Line]) -> Figure | None:
 
 
 def _inches(lanes: Sequence[str]) -> float:
-    """Height of a step's lanes; those of a mesh of many cores become thin."""
+    """The height of a step's lanes in inches; those of a mesh of many cores become thin."""
     return min(len(lanes) * _CORE_LANE_INCHES, _MESH_INCHES) if ":" in lanes[0] else len(lanes) * _LANE_INCHES
 
 
 def _lanes(line: Line) -> list[str]:
     """The parts with tasks: core by core, arrays above their vector lanes and links."""
-    return sorted({span["part"] for span in line.details["spans"]}, key=_rank)
+    return sorted({span["part"] for span in line.details["spans"]}, key=_lane_order)
 
 
-def _rank(part: str) -> tuple[int, int, str]:
+def _lane_order(part: str) -> tuple[int, int, str]:
+    """The place of a part among the lanes: number of its core, kind of part, name."""
     core, _, name = part.rpartition(":")
     kind = "io" if name == "io" else "vector" if name.endswith(".vector") else "link" if "link" in name else ""
-    return int(re.sub(r"\D", "", core) or 0), _ORDER.index(kind), name
+    return int(re.sub(r"\D", "", core) or 0), _KIND_ORDER.index(kind), name
 
 
-def _panel(axes: Axes, line: Line, lanes: Sequence[str], end: float) -> None:
+def _draw_step(axes: Axes, line: Line, lanes: Sequence[str], end: float) -> None:
+    """Draw the tasks of one step; `end` is where the axis of time ends, in cycles."""
     spans = line.details["spans"]
     micros = max(span.get("micro", 0) for span in spans)
     on_mesh = ":" in lanes[0]
     if len(spans) > _MOST_BARS:
-        _many_bars(axes, spans, lanes, end)
+        _draw_merged_bars(axes, spans, lanes, end)
     for span in spans if len(spans) <= _MOST_BARS else ():
-        _bar(axes, span, lanes.index(span["part"]), end, named=not on_mesh, numbered=micros > 0)
+        _draw_bar(axes, span, lanes.index(span["part"]), end, named=not on_mesh, numbered=micros > 0)
     axes.set_xlim(0, end * 1.01)
     axes.set_ylim(len(lanes) - 0.4, -0.6)
     axes.grid(axis="x")
@@ -78,36 +81,40 @@ def _panel(axes: Axes, line: Line, lanes: Sequence[str], end: float) -> None:
     fig.grouped_ticks(axes)
 
 
-def _many_bars(axes: Axes, spans: Sequence[dict[str, Any]], lanes: Sequence[str], end: float) -> None:
-    """The tasks of each lane, phase and shade as one shape, without names; gaps too small to be seen are closed."""
-    found: dict[tuple[int, str, bool], list[list[float]]] = {}
+def _draw_merged_bars(axes: Axes, spans: Sequence[dict[str, Any]], lanes: Sequence[str], end: float) -> None:
+    """Draw the tasks of each lane, phase and shade as one shape, without names; gaps too small to be seen are
+    closed."""
+    runs_by_shape: dict[tuple[int, str, bool], list[list[float]]] = {}
     for span in sorted(spans, key=lambda span: int(span["start"])):
         key = (lanes.index(span["part"]), span["phase"], bool(span.get("micro", 0) % 2))
         start, released = span["start"], max(_released(span), span["start"] + end / 2000)
-        runs = found.setdefault(key, [])
+        runs = runs_by_shape.setdefault(key, [])
         if runs and start - runs[-1][1] < end / 4000:
             runs[-1][1] = max(runs[-1][1], released)
         else:
             runs.append([start, released])
-    for (place, phase, light), runs in found.items():
-        corners = [[(x, place - 0.4), (y, place - 0.4), (y, place + 0.4), (x, place + 0.4)] for x, y in runs]
-        shape = Path.make_compound_path(*(Path([*four, four[0]], closed=True) for four in corners))
+    for (place, phase, light), runs in runs_by_shape.items():
+        top, bottom = place - 0.4, place + 0.4
+        rectangles = [[(first, top), (last, top), (last, bottom), (first, bottom)] for first, last in runs]
+        shape = Path.make_compound_path(*(Path([*corners, corners[0]], closed=True) for corners in rectangles))
         colour = fig.PHASE_COLOURS.get(phase, fig.GREY)
         axes.add_patch(PathPatch(shape, facecolor=colour, alpha=0.6 if light else 1.0, linewidth=0))
 
 
 def _released(span: dict[str, Any]) -> int:
+    """The cycle at which a task let go of its part."""
     return int(span.get("released") or span["end"])
 
 
 def _name_lanes(axes: Axes, lanes: Sequence[str], inches: float) -> None:
+    """Name the lanes, or on a mesh the cores, of which some are left out where there is no room for all."""
     axes.tick_params(axis="y", length=0)
     if ":" not in lanes[0]:
         axes.set_yticks(range(len(lanes)), list(lanes))
         return
     places, names, edge = [], [], 0
-    for core, found in groupby(lanes, key=lambda lane: lane.partition(":")[0]):
-        count = len(list(found))
+    for core, core_lanes in groupby(lanes, key=lambda lane: lane.partition(":")[0]):
+        count = len(list(core_lanes))
         places.append(edge + (count - 1) / 2)
         names.append(core)
         edge += count
@@ -116,20 +123,20 @@ def _name_lanes(axes: Axes, lanes: Sequence[str], inches: float) -> None:
     axes.set_yticks(places[::every], names[::every])
 
 
-def _bar(axes: Axes, span: dict[str, Any], place: int, end: float, named: bool, numbered: bool) -> None:
-    """A task while it held its part, thin until its results are stored; every other micro-batch is lighter.
+def _draw_bar(axes: Axes, span: dict[str, Any], place: int, end: float, named: bool, numbered: bool) -> None:
+    """Draw a task while it held its part, thin until its results are stored; every other micro-batch is lighter.
 
     The name stands in it where there is room.
     """
     start, released = span["start"], _released(span)
     length, light = released - start, span.get("micro", 0) % 2
     share, colour = length / end, fig.PHASE_COLOURS.get(span["phase"], fig.GREY)
-    shown = axes.barh(
+    bars = axes.barh(
         place, max(length, 0.001 * end), left=start, height=0.8, alpha=0.6 if light else 1.0, linewidth=0.5,
         color=colour, edgecolor="white" if share > 0.005 else "none",
     )  # fmt: skip
     micro = f", micro-batch {span['micro']}" if numbered else ""
-    fig.tip(shown[0], f"{span['phase']} {span['layer']}{micro}: {fixed(start, 0)} to {fixed(span['end'], 0)}")
+    fig.tip(bars[0], f"{span['phase']} {span['layer']}{micro}: {fixed(start, 0)} to {fixed(span['end'], 0)}")
     if span["end"] - released > 0.001 * end:
         axes.barh(place, span["end"] - released, left=released, height=0.12, color=colour, linewidth=0)
     text = f"{span['layer']} #{span.get('micro', 0)}" if numbered else span["layer"]

@@ -20,8 +20,9 @@ AXIS = "axis."
 FRONTS = ("on_front", "on_front_time", "on_front_area")
 SAVINGS = ("saving_per_step", "saving_to_target", "time_saving")
 _DIGITS = 6
+"""Significant digits of a number on the page."""
 MOST_VALUES = 450_000
-"""Cells that the page holds at most, about 4 MB; beyond it a page shows the fronts and points spread over the rest."""
+"""Most cells that the page holds, about 4 MB; beyond it a page shows the fronts and points spread over the rest."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def read_rows(folder: Path, name: str = "summary.csv") -> list[Record]:
 
 
 def number(text: str | None) -> float | None:
-    """A cell as a number; None where it is empty or text."""
+    """The cell as a number; None where it is empty or text."""
     try:
         return float(text) if text else None
     except ValueError:
@@ -85,35 +86,36 @@ def number(text: str | None) -> float | None:
 
 
 def axes_of(points: Sequence[Record]) -> list[str]:
-    """The axes of a sweep, without their prefix."""
+    """The names of a sweep's axes, without their prefix."""
     return [name.removeprefix(AXIS) for name in (points[0] if points else {}) if name.startswith(AXIS)]
 
 
 def axis_label(name: str) -> str:
-    """A short name: `precision.weight` of `chip.precision.weight`."""
+    """The short name of an axis: `precision.weight` of `chip.precision.weight`."""
     return name.removeprefix("chip.").removeprefix("model.").removeprefix("memories.").removeprefix("links.")
 
 
 def page_data(points: Sequence[Record], ledger: Sequence[Record], extra: dict[str, Any]) -> str:
-    """JSON for the page's script; safe inside a script element."""
-    shown = chosen(points)
-    columns = [_axis(points, name) for name in axes_of(points)]
+    """The JSON for the page's script, safe inside a script element."""
+    shown = shown_points(points)
+    columns = [_axis_column(points, name) for name in axes_of(points)]
     if "rule" not in axes_of(points):
-        columns.insert(0, _text(points, "rule", "rule"))
-    columns += [column for figure in FIGURES if (column := _figure(points, figure)) is not None]
-    columns += [_text(points, name, label) for name, label in _TEXTS.items()]
+        columns.insert(0, _text_column(points, "rule", "rule"))
+    columns += [column for figure in FIGURES if (column := _figure_column(points, figure)) is not None]
+    columns += [_text_column(points, name, label) for name, label in _TEXTS.items()]
     wanted = {points[index]["point"] for index in shown}
-    rows = [[_cell(points[index], column) for column in columns] for index in shown]
-    value = {
+    rows = [[_cell_value(points[index], column) for column in columns] for index in shown]
+    unshown = ("at", "codes")
+    page = {
         "total": len(points), "numbers": [int(points[index]["point"]) for index in shown], "rows": rows,
-        "columns": [{k: v for k, v in column.items() if k not in ("at", "codes")} for column in columns],
+        "columns": [{key: value for key, value in column.items() if key not in unshown} for column in columns],
         "ledgers": _ledgers(row for row in ledger if row["point"] in wanted), **extra,
     }  # fmt: skip
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(page, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def chosen(points: Sequence[Record]) -> list[int]:
+def shown_points(points: Sequence[Record]) -> list[int]:
     """Indices of the points that the page holds: all of them, or the fronts and others spread over the sweep."""
     most = max(1, MOST_VALUES // (len(FIGURES) + len(_TEXTS) + len(axes_of(points)) + 1))
     if len(points) <= most:
@@ -123,23 +125,32 @@ def chosen(points: Sequence[Record]) -> list[int]:
     return sorted({*fronts[:most], *spread})
 
 
-def _axis(points: Sequence[Record], name: str) -> dict[str, Any]:
-    found = dict.fromkeys(point[AXIS + name] for point in points)
-    if all(number(text) is not None for text in found):
-        levels = sorted(map(float, found))
-        kept = levels if len(levels) <= 64 else []
-        return {"id": name, "label": axis_label(name), "kind": "axis", "number": 1, "at": AXIS + name, "levels": kept}
-    return _text(points, AXIS + name, axis_label(name)) | {"id": name, "kind": "axis"}
+def _axis_column(points: Sequence[Record], name: str) -> dict[str, Any]:
+    """The column of an axis: numbers with their levels, or texts."""
+    texts = dict.fromkeys(point[AXIS + name] for point in points)
+    if all(number(text) is not None for text in texts):
+        levels = sorted(map(float, texts))
+        shown_levels = levels if len(levels) <= 64 else []
+        return {
+            "id": name,
+            "label": axis_label(name),
+            "kind": "axis",
+            "number": 1,
+            "at": AXIS + name,
+            "levels": shown_levels,
+        }
+    return _text_column(points, AXIS + name, axis_label(name)) | {"id": name, "kind": "axis"}
 
 
-def _text(points: Sequence[Record], at: str, label: str) -> dict[str, Any]:
+def _text_column(points: Sequence[Record], at: str, label: str) -> dict[str, Any]:
+    """A column of texts, each cell the number of its level; `at` is its name in summary.csv."""
     levels = list(dict.fromkeys(point[at] for point in points))
     codes = {text: code for code, text in enumerate(levels)}
     return {"id": at, "label": label, "kind": "text", "at": at, "levels": levels, "codes": codes}
 
 
-def _figure(points: Sequence[Record], figure: SweepFigure) -> dict[str, Any] | None:
-    """A column of numbers; None where no point has one, or all are nought."""
+def _figure_column(points: Sequence[Record], figure: SweepFigure) -> dict[str, Any] | None:
+    """The column of a figure; None where no point has one, or all are nought."""
     values = [value for point in points if (value := number(point[figure.name])) is not None]
     if not any(values):
         return None
@@ -153,7 +164,8 @@ def _figure(points: Sequence[Record], figure: SweepFigure) -> dict[str, Any] | N
     }  # fmt: skip
 
 
-def _cell(point: Record, column: dict[str, Any]) -> float | int | None:
+def _cell_value(point: Record, column: dict[str, Any]) -> float | int | None:
+    """The value of a point in a column, with the digits that the page shows; None where there is none."""
     text = point[column["at"]]
     if "codes" in column:
         return int(column["codes"][text])
@@ -166,14 +178,14 @@ def _cell(point: Record, column: dict[str, Any]) -> float | int | None:
 
 def _ledgers(rows: Any) -> dict[str, dict[str, dict[str, float]]]:
     """Energies in pJ by point, phase and component."""
-    found: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(float)))
+    energies: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(float)))
     for row in rows:
-        found[row["point"]][row["phase"]][row["component"]] += float(row["energy_pj"])
+        energies[row["point"]][row["phase"]][row["component"]] += float(row["energy_pj"])
     return {
         point: {
             phase: {name: float(f"{pj:.{_DIGITS}g}") for name, pj in parts.items()} for phase, parts in phases.items()
         }
-        for point, phases in found.items()
+        for point, phases in energies.items()
     }
 
 
@@ -184,29 +196,48 @@ _MOST_CELLS = 2_000
 
 
 def maps_csv(points: Sequence[Record]) -> str:
-    """The text of maps.csv."""
+    """The text of maps.csv, by `MAP_COLUMNS`."""
     return csv_text(MAP_COLUMNS, map_rows(points))
 
 
 def map_rows(points: Sequence[Record]) -> list[dict[str, Any]]:
-    """Accuracy and savings over every two axes and rule: mean, lowest and highest of the points that fall together."""
+    """The rows of maps.csv: accuracy and savings over every two axes and rule, as mean, lowest and highest of the
+    points that fall together."""
     names = [name for name in axes_of(points) if name not in ("rule", "transport", "seed")]
     levels = {name: {point[AXIS + name] for point in points} for name in names}
     rows: list[dict[str, Any]] = []
-    for x, y in combinations([name for name in names if len(levels[name]) > 1], 2):
-        if len(levels[x]) * len(levels[y]) <= _MOST_CELLS:
+    for x_axis, y_axis in combinations([name for name in names if len(levels[name]) > 1], 2):
+        if len(levels[x_axis]) * len(levels[y_axis]) <= _MOST_CELLS:
             for quantity in _MAPPED:
-                rows += _cells(points, quantity, x, y)
+                rows += _map_cells(points, quantity, x_axis, y_axis)
     return rows
 
 
-def _cells(points: Sequence[Record], quantity: str, x: str, y: str) -> list[dict[str, Any]]:
+def _map_cells(points: Sequence[Record], quantity: str, x_axis: str, y_axis: str) -> list[dict[str, Any]]:
+    """The rows of one quantity over two axes."""
     cells: dict[tuple[str, str, str], list[float]] = {}
     for point in points:
         value = number(point[quantity])
         if value is not None:
-            cells.setdefault((point["rule"], point[AXIS + x], point[AXIS + y]), []).append(value)
+            cells.setdefault((point["rule"], point[AXIS + x_axis], point[AXIS + y_axis]), []).append(value)
     return [
-        dict(zip(MAP_COLUMNS, (rule, quantity, x, at_x, y, at_y, sum(v) / len(v), min(v), max(v), len(v)), strict=True))
-        for (rule, at_x, at_y), v in cells.items()
+        dict(
+            zip(
+                MAP_COLUMNS,
+                (
+                    rule,
+                    quantity,
+                    x_axis,
+                    x_value,
+                    y_axis,
+                    y_value,
+                    sum(values) / len(values),
+                    min(values),
+                    max(values),
+                    len(values),
+                ),
+                strict=True,
+            )
+        )
+        for (rule, x_value, y_value), values in cells.items()
     ]

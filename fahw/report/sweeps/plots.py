@@ -38,26 +38,28 @@ def draw_plots(points: Sequence[Record]) -> list[Plot]:
     return plots
 
 
-def _front(points: Sequence[Record]) -> list[Record]:
+def _front_points(points: Sequence[Record]) -> list[Record]:
     """The points that nothing beats, the least energy first."""
     front = [point for point in points if point["on_front"] == "1"]
     return sorted(front, key=lambda point: float(point["energy_pj_per_sample"]))
 
 
-def _rule(point: Record) -> str:
+def _rule_of(point: Record) -> str:
+    """The rule of a point."""
     return point.get("axis.rule") or point["rule"]
 
 
 def _front_figure(points: Sequence[Record]) -> Figure:
+    """The figure of accuracy against energy per sample, with the front."""
     figure, (axes,) = fig.new_figure(4.6)
-    rules = list(dict.fromkeys(map(_rule, points)))
+    rules = list(dict.fromkeys(map(_rule_of, points)))
     for index, rule in enumerate(rules):
-        mine = [point for point in points if _rule(point) == rule]
+        points_of_rule = [point for point in points if _rule_of(point) == rule]
         colour = fig.rule_colour(rule, rules)
-        axes.scatter(*_places(mine), color=colour, marker=fig.marker(index), s=32, label=rule, zorder=3)
-    front = _front(points)
-    axes.plot(*_places(front), color=fig.GREY, linewidth=1.2, zorder=2)
-    _number(axes, front)
+        axes.scatter(*_coordinates(points_of_rule), color=colour, marker=fig.marker(index), s=32, label=rule, zorder=3)
+    front = _front_points(points)
+    axes.plot(*_coordinates(front), color=fig.GREY, linewidth=1.2, zorder=2)
+    _number_points(axes, front)
     axes.set_xlabel("energy per sample [nJ]")
     axes.set_ylabel("test accuracy [%]")
     axes.grid()
@@ -66,44 +68,47 @@ def _front_figure(points: Sequence[Record]) -> Figure:
     return figure
 
 
-def _places(points: Sequence[Record]) -> tuple[list[float], list[float]]:
+def _coordinates(points: Sequence[Record]) -> tuple[list[float], list[float]]:
+    """Energies per sample in nJ, and test accuracies in percent."""
     energies = [float(point["energy_pj_per_sample"]) * 1e-3 for point in points]
     return energies, [float(point["accuracy_pct_mean"]) for point in points]
 
 
-def _number(axes: Axes, front: Sequence[Record]) -> None:
-    """The numbers of the front's table, those of one place together."""
+def _number_points(axes: Axes, front: Sequence[Record]) -> None:
+    """Write the numbers of the front's table at its points, those of one place together."""
     numbers: dict[tuple[float, float], list[str]] = {}
     for index, point in enumerate(front, 1):
-        (x,), (y,) = _places([point])
+        (x,), (y,) = _coordinates([point])
         numbers.setdefault((x, y), []).append(str(index))
-    for place, found in numbers.items():
-        axes.annotate(", ".join(found), place, textcoords="offset points", xytext=(4, 6), fontsize=8)
+    for place, indices in numbers.items():
+        axes.annotate(", ".join(indices), place, textcoords="offset points", xytext=(4, 6), fontsize=8)
 
 
 def _bits_figure(points: Sequence[Record]) -> Figure:
-    rules = list(dict.fromkeys(map(_rule, points)))
+    """The figure of accuracy over weight bits and feedback bits, a panel per rule."""
+    rules = list(dict.fromkeys(map(_rule_of, points)))
     columns = min(3, len(rules))
     rows = -(-len(rules) // columns)
     figure, panels = fig.new_figure(2.9 * rows, rows, columns)
-    widths = [sorted({point[name] for point in points}, key=_bits) for name in (_WEIGHT, _FEEDBACK)]
+    widths = [sorted({point[name] for point in points}, key=_width_order) for name in (_WEIGHT, _FEEDBACK)]
     best = max(float(point["accuracy_pct_mean"]) for point in points)
     for panel, rule in zip(panels, rules, strict=False):
-        _heat_map(panel, [point for point in points if _rule(point) == rule], widths, best)
+        _draw_heat_map(panel, [point for point in points if _rule_of(point) == rule], widths, best)
         panel.set_title(rule)
     for panel in panels[len(rules) :]:
         panel.set_visible(False)
     return figure
 
 
-def _bits(form: str) -> tuple[int, str]:
-    """Width of a format that stands as a width or a name, and the name, to sort by."""
+def _width_order(form: str) -> tuple[int, str]:
+    """A sorting key of a format, which stands as a width or a name: its width in bits, then its name."""
     return number_format(int(form) if form.isdecimal() else form).bits, form
 
 
-def _heat_map(axes: Axes, points: Sequence[Record], widths: list[list[str]], best: float) -> None:
+def _draw_heat_map(axes: Axes, points: Sequence[Record], widths: list[list[str]], best: float) -> None:
+    """Draw the accuracies of one rule, each with its number; `best` sets the brightest shade, percent."""
     low = best - _SHADES
-    grid = [[_mean(points, weight, feedback) for feedback in widths[1]] for weight in widths[0]]
+    grid = [[_mean_accuracy(points, weight, feedback) for feedback in widths[1]] for weight in widths[0]]
     axes.pcolormesh(grid, cmap="cividis", vmin=low, vmax=best, edgecolors="white", linewidth=1.0)
     for y, line in enumerate(grid):
         for x, value in enumerate(line):
@@ -116,10 +121,11 @@ def _heat_map(axes: Axes, points: Sequence[Record], widths: list[list[str]], bes
     axes.set_ylabel("weight bits")
 
 
-def _mean(points: Sequence[Record], weight: str, feedback: str) -> float:
-    found = [
+def _mean_accuracy(points: Sequence[Record], weight: str, feedback: str) -> float:
+    """The mean test accuracy in percent of the points of these formats; NaN where there is none."""
+    accuracies = [
         float(point["accuracy_pct_mean"])
         for point in points
         if (point[_WEIGHT], point[_FEEDBACK]) == (weight, feedback)
     ]
-    return sum(found) / len(found) if found else float("nan")
+    return sum(accuracies) / len(accuracies) if accuracies else float("nan")

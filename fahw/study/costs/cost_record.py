@@ -21,14 +21,15 @@ from fahw.errors import FAULTS, ConfigError, fault_text
 from fahw.hardware.chip import Chip
 from fahw.network.graph import Network
 from fahw.study.costs.equal_area import at_equal_area
-from fahw.study.storage.result_files import compact
+from fahw.study.storage.result_files import compact_json
 from fahw.version import code_digest
 
 NOT_COSTS = ("cli", "datasets", "learn", "report", "study")
-"""Folders of the package that no cost comes from."""
-BUT_COSTS = ("study/costs/cost_record.py", "study/costs/equal_area.py", "study/storage/result_files.py")
-"""Modules there that costs do come from."""
+"""Folders of the package that no cost comes from, but for `COST_MODULES`."""
+COST_MODULES = ("study/costs/cost_record.py", "study/costs/equal_area.py", "study/storage/result_files.py")
+"""Modules of those folders that costs do come from."""
 _DIGITS = 12
+"""Significant digits of an energy in a stored ledger."""
 
 FIGURES = (
     "transport", "form", "cycles", "interval_cycles", "seconds", "energy_pj", "energy_pj_per_sample", "static_pj",
@@ -48,12 +49,12 @@ class PackedChip:
     two_memories: bool
     """Whether the error path has a weight memory of its own."""
     shared_key: str
-    """Stands for what counts where backpropagation has one memory: all but the links to the other."""
+    """The key of the chip where backpropagation has one memory: the links to the other do not count."""
     uses_activity: bool
     """Whether its costs depend on what a training measures."""
 
     def unpack(self) -> Chip:
-        """The chip."""
+        """The chip itself, built anew at each call."""
         chip = pickle.loads(zlib.decompress(self.packed))
         assert isinstance(chip, Chip)
         return chip
@@ -72,91 +73,98 @@ class Request:
     """What trainings measured, for chips that use it."""
 
     def key(self, network_key: str) -> str:
-        """Name of the cost in a store: by content, the code that computes it included."""
-        seen = "" if self.activity is None else json.dumps(asdict(self.activity))
+        """The name of the cost in a store: it stands for the content of the request and for the code that computes the
+        cost."""
+        activity = "" if self.activity is None else json.dumps(asdict(self.activity))
         chip = self.chip.shared_key if self.transport == SHARED else self.chip.key
-        parts = (code_key(), chip, network_key, self.rule, str(self.batch_size), str(self.transport), seen)
-        return _digest(" ".join(parts))
+        contents = (code_key(), chip, network_key, self.rule, str(self.batch_size), str(self.transport), activity)
+        return _digest(" ".join(contents))
 
 
-def pack(chip: Chip) -> PackedChip:
-    """`chip`, packed; names and descriptions do not change its key."""
-    derived = chip.without_feedback_memory()
-    two = derived is not chip
-    key, packed = _content(chip), zlib.compress(pickle.dumps(chip), 1)
-    shared = _content(chip.model_copy(update={"links": derived.links})) if two else key
-    return PackedChip(key, packed, chip.transport, two, shared, chip.uses_activity)
+def pack_chip(chip: Chip) -> PackedChip:
+    """The chip, packed; names and descriptions do not change its key."""
+    baseline = chip.without_feedback_memory()
+    two_memories = baseline is not chip
+    key, packed = _content_key(chip), zlib.compress(pickle.dumps(chip), 1)
+    shared = _content_key(chip.model_copy(update={"links": baseline.links})) if two_memories else key
+    return PackedChip(key, packed, chip.transport, two_memories, shared, chip.uses_activity)
 
 
-def _content(chip: Chip) -> str:
+def _content_key(chip: Chip) -> str:
+    """A key for all of a chip that costs depend on: its names, descriptions and sources are left out."""
     return _digest(chip.model_dump_json(exclude={"name", "description", "source", "assumed"}, by_alias=True))
 
 
 def network_key(network: Network) -> str:
-    """Stands for the geometry of a network, how direct rules send the error into it, and what updates compute."""
+    """A key for the geometry of a network, how direct rules send the error into it, and what updates compute."""
     geometry = [asdict(layer) for layer in network.layers]
-    ways = (network.input_shape, network.dfa_feedback, network.dfa_residual)
+    error_path = (network.input_shape, network.dfa_feedback, network.dfa_residual)
     recipe = network.recipe
-    updates = {
-        rule: (own.optimizer, own.weight_decay is None or own.weight_decay > 0, own.clip is None)
-        for rule, own in recipe.rules.items()
-        if (own.optimizer, own.weight_decay, own.clip) != (None, None, None)
+    updates_by_rule = {
+        rule: (tuning.optimizer, tuning.weight_decay is None or tuning.weight_decay > 0, tuning.clip is None)
+        for rule, tuning in recipe.rules.items()
+        if (tuning.optimizer, tuning.weight_decay, tuning.clip) != (None, None, None)
     }
     shared = (recipe.optimizer, recipe.weight_decay > 0, recipe.clip is None, recipe.power_of_two_rates)
-    return _digest(json.dumps([geometry, ways, shared, updates], sort_keys=True, default=str))
+    return _digest(json.dumps([geometry, error_path, shared, updates_by_rule], sort_keys=True, default=str))
 
 
 def code_key() -> str:
-    """Stands for the code and the tables that costs come from: a change of either makes stored costs unknown."""
-    return code_digest(NOT_COSTS, BUT_COSTS)
+    """A key for the code and the tables that costs come from: a change of either makes stored costs unknown."""
+    return code_digest(NOT_COSTS, COST_MODULES)
 
 
-def price_all(requests: Sequence[Request]) -> list[tuple[str, bool]]:
-    """The record of each request as JSON text, and whether it is the answer for good (not a fault of fahw's)."""
-    with _uncollected():
-        return [_priced(_unpacked(request.chip), request) for request in requests]
+def price_records(requests: Sequence[Request]) -> list[tuple[str, bool]]:
+    """The record of each request as JSON text, and whether it is final: a fault of fahw's is not."""
+    with _without_garbage_collection():
+        return [_record_text(_unpacked_chip(request.chip), request) for request in requests]
 
 
 @lru_cache(maxsize=64)
-def _unpacked(chip: PackedChip) -> Chip:
+def _unpacked_chip(chip: PackedChip) -> Chip:
+    """The chip, unpacked once for the points that share it."""
     return chip.unpack()
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """No garbage collection meanwhile: a cost is hundreds of thousands of small objects, which it would go through
+def _without_garbage_collection() -> Iterator[None]:
+    """A context without garbage collection: a cost is hundreds of thousands of small objects, which it would go through
     again and again (a tenth of the time). What refers to itself is collected afterwards."""
-    was = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was:
+        if was_enabled:
             gc.enable()
             gc.collect(0)
 
 
-def _priced(chip: Chip, request: Request) -> tuple[str, bool]:
+def _record_text(chip: Chip, request: Request) -> tuple[str, bool]:
+    """The record of a request as JSON text, or the reason why there is none; and whether that is final."""
     try:
-        return compact(_record(chip, request)), True
+        return compact_json(_simulated_record(chip, request)), True
     except ConfigError as error:
-        return compact({"reason": error.problems[0].message}), True
+        return compact_json({"reason": error.problems[0].message}), True
     except FAULTS as error:
-        return compact({"reason": f"fahw failed: {fault_text(error)}"}), False
+        return compact_json({"reason": f"fahw failed: {fault_text(error)}"}), False
 
 
-def _record(chip: Chip, request: Request) -> dict[str, Any]:
+def _simulated_record(chip: Chip, request: Request) -> dict[str, Any]:
+    """The record of a request; for backpropagation on one memory also its figures at equal area."""
     cost = simulate(chip, request.network, request.rule, request.batch_size, request.transport, request.activity)
     if request.transport != SHARED or not request.chip.two_memories:
-        return record(cost)
-    grown = at_equal_area(chip, request.network, cost, request.activity)
-    figures = {name: getattr(grown.cost, name) for name in ("energy_pj", "seconds", "area_mm2")}
-    return record(cost) | {"equal_area": figures | {"grown_memory": grown.memory, "added_kib": grown.added_kib}}
+        return cost_record(cost)
+    equal_area = at_equal_area(chip, request.network, cost, request.activity)
+    figures = {name: getattr(equal_area.cost, name) for name in ("energy_pj", "seconds", "area_mm2")}
+    return cost_record(cost) | {
+        "equal_area": figures | {"grown_memory": equal_area.memory, "added_kib": equal_area.added_kib}
+    }
 
 
-def record(cost: Cost) -> dict[str, Any]:
-    """What is kept of a cost: its figures, and its ledger by phase; there by component, kind and uncertainty of the
-    price."""
+def cost_record(cost: Cost) -> dict[str, Any]:
+    """What is stored of a cost: its figures, and its ledger by phase, each entry a component, kind of constant,
+    uncertainty and energy in pJ."""
     sums: dict[tuple[str, str, str, float], list[float]] = defaultdict(list)
     for row in cost.ledger:
         sums[row.phase or "static", row.component, row.price.kind, row.price.factor].append(row.energy_pj)
@@ -167,12 +175,13 @@ def record(cost: Cost) -> dict[str, Any]:
 
 
 def _digest(text: str) -> str:
+    """The first 20 hexadecimal digits of the text's SHA-256."""
     return sha256(text.encode()).hexdigest()[:20]
 
 
 def figures_of(record: dict[str, Any]) -> dict[str, Any]:
-    """The figures of a cost's record, and under `kinds` its energy by kind and uncertainty of the price; the ledger
-    itself stays in the store."""
+    """The figures of a cost's record, and under `kinds` its energy in pJ by kind and uncertainty of the constant; the
+    ledger itself stays in the store."""
     kinds: dict[tuple[str, float], float] = defaultdict(float)
     for _, _, kind, factor, energy_pj in ledger_entries(record["ledger"]):
         kinds[kind, factor] += energy_pj
@@ -180,5 +189,5 @@ def figures_of(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def ledger_entries(ledger: dict[str, list[list[Any]]]) -> list[list[Any]]:
-    """Phase, component, kind, uncertainty and energy of each entry of a record's ledger."""
+    """The entries of a record's ledger: phase, component, kind, uncertainty and energy in pJ of each."""
     return [[phase, *entry] for phase, entries in ledger.items() for entry in entries]

@@ -13,43 +13,46 @@ from fahw.network.graph import Network
 
 
 @dataclass(frozen=True)
-class Grown:
-    """The cost on the chip whose `memory` is `added_kib` larger; nothing is added where nothing lies in DRAM for want
-    of room: more of a memory that does not overflow costs leakage and saves nothing."""
+class EqualAreaCost:
+    """A cost on the chip whose `memory` is `added_kib` larger. Nothing is added where nothing lies in DRAM for want of
+    room: more of a memory that does not overflow costs leakage and saves nothing."""
 
     cost: Cost
     memory: str = ""
     added_kib: float = 0.0
 
 
-def at_equal_area(chip: Chip, network: Network, shared: Cost, activity: Activity | None) -> Grown:
+def at_equal_area(chip: Chip, network: Network, shared: Cost, activity: Activity | None) -> EqualAreaCost:
     """Backpropagation on one weight memory, whose cost is `shared`, with the area of the feedback memory as more of the
     memory that overflows most, in whole banks; the better of that and of leaving the area empty."""
-    small = Grown(shared)
+    unchanged = EqualAreaCost(shared)
     spilled: dict[str, int] = {}
-    for placement in small.cost.placements:
+    for placement in unchanged.cost.placements:
         spilled[placement.memory] = spilled.get(placement.memory, 0) + placement.spilled_bits
     name = max(spilled, key=lambda memory: spilled[memory], default="")
-    derived = chip.without_feedback_memory()
-    memory = next((found for found in derived.memories if found.name == name and found.writable), None)
+    baseline = chip.without_feedback_memory()
+    memory = next((enlarged for enlarged in baseline.memories if enlarged.name == name and enlarged.writable), None)
     if memory is None or not spilled[name]:
-        return small
-    area = area_mm2(chip, transposable=False)
-    added = _banks(derived, memory, area, small.cost.form == "transposable") * memory.bank
-    if not added:
-        return small
-    large = _larger(derived, memory, added)
-    found = Grown(simulate(large, network, shared.rule, shared.batch_size, SHARED, activity), name, added)
-    return min(small, found, key=lambda grown: grown.cost.energy_pj)
+        return unchanged
+    area_to_fill = area_mm2(chip, transposable=False)
+    added_kib = _banks_that_fit(baseline, memory, area_to_fill, unchanged.cost.form == "transposable") * memory.bank
+    if not added_kib:
+        return unchanged
+    larger_chip = _with_larger_memory(baseline, memory, added_kib)
+    enlarged = EqualAreaCost(
+        simulate(larger_chip, network, shared.rule, shared.batch_size, SHARED, activity), name, added_kib
+    )
+    return min(unchanged, enlarged, key=lambda candidate: candidate.cost.energy_pj)
 
 
-def _banks(chip: Chip, memory: Memory, area: float, transposable: bool) -> int:
-    """How many more banks fit into `area`, mm2."""
-    empty = area_mm2(chip, transposable)
-    bank = area_mm2(_larger(chip, memory, memory.bank), transposable) - empty
-    return max(0, int((area - empty) / bank + 1e-9)) if bank > 0 else 0
+def _banks_that_fit(chip: Chip, memory: Memory, area_to_fill: float, transposable: bool) -> int:
+    """The number of further banks of `memory` that fit into a chip of `area_to_fill` mm2."""
+    area_without = area_mm2(chip, transposable)
+    bank_mm2 = area_mm2(_with_larger_memory(chip, memory, memory.bank), transposable) - area_without
+    return max(0, int((area_to_fill - area_without) / bank_mm2 + 1e-9)) if bank_mm2 > 0 else 0
 
 
-def _larger(chip: Chip, memory: Memory, added_kib: float) -> Chip:
-    grown = memory.model_copy(update={"size_kib": memory.kib + added_kib})
-    return chip.model_copy(update={"memories": tuple(grown if m is memory else m for m in chip.memories)})
+def _with_larger_memory(chip: Chip, memory: Memory, added_kib: float) -> Chip:
+    """The chip with `memory` larger by `added_kib`."""
+    larger = memory.model_copy(update={"size_kib": memory.kib + added_kib})
+    return chip.model_copy(update={"memories": tuple(larger if other is memory else other for other in chip.memories)})

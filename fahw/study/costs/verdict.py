@@ -34,35 +34,35 @@ class Saving:
 
     @property
     def decided(self) -> bool:
-        """Whether the sign is the same over the whole range."""
+        """Whether the saving has the same sign over its whole range."""
         return self.low > 0 or self.high < 0
 
     @property
     def winner(self) -> str:
-        """`rule`, `baseline`, or `undecided`."""
+        """The side that needs less energy over the whole range: `rule`, `baseline`, or `undecided`."""
         if not self.decided:
             return "undecided"
         return "rule" if self.low > 0 else "baseline"
 
 
 def saving(rows: Sequence[Row], baseline: Sequence[Row], scale: float = 1.0, baseline_scale: float = 1.0) -> Saving:
-    """Saving of `rows` against `baseline`; the scales turn energies per step into energies to a target."""
-    mine, theirs = _at_corners(rows) * scale, _at_corners(baseline) * baseline_scale
+    """The saving of `rows` against `baseline`; the scales turn energies per step into energies to a target."""
+    mine, theirs = _energies_at_corners(rows) * scale, _energies_at_corners(baseline) * baseline_scale
     shares = 1 - mine / theirs
     nominal = fsum(row.energy_pj for row in rows) * scale / (fsum(row.energy_pj for row in baseline) * baseline_scale)
     return Saving(1 - nominal, float(shares.min()), float(shares.max()))
 
 
-def _at_corners(rows: Sequence[Row]) -> np.ndarray:
-    """Energy at every corner: each kind divided or multiplied by its factor."""
-    ends = np.array(
+def _energies_at_corners(rows: Sequence[Row]) -> np.ndarray:
+    """Energy in pJ at every corner, where each kind of constant is divided or multiplied by its factor."""
+    bounds = np.array(
         [
             [fsum(row.energy_pj * row.price.factor**sign for row in rows if row.price.kind == kind) for sign in (-1, 1)]
             for kind in KINDS
         ]
     )
     corners = np.array(list(product((0, 1), repeat=len(KINDS))))
-    return np.asarray(ends[np.arange(len(KINDS)), corners].sum(axis=1))
+    return np.asarray(bounds[np.arange(len(KINDS)), corners].sum(axis=1))
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,20 @@ class Overhead:
 
 
 def transposed_overhead(chip: Chip, network: Network, batch_size: int) -> Overhead:
-    """The two ends of the line, simulated on the chip without its feedback memory."""
-    derived = chip.without_feedback_memory()
+    """The two ends of that line, simulated on the chip without its feedback memory."""
+    baseline = chip.without_feedback_memory()
     return Overhead(
         *(
-            simulate(_scaled(derived, scale), network, BACKPROPAGATION.name, batch_size, "transposable").energy_pj
+            simulate(
+                _with_scaled_overheads(baseline, scale), network, BACKPROPAGATION.name, batch_size, "transposable"
+            ).energy_pj
             for scale in (0.0, 1.0)
         )
     )
 
 
-def _scaled(chip: Chip, scale: float) -> Chip:
+def _with_scaled_overheads(chip: Chip, scale: float) -> Chip:
+    """The chip with all overheads of transposed access times `scale`."""
     access = chip.transposed_access
     names = ("read_overhead", "write_overhead", "area_overhead", "leak_overhead")
     update = {name: getattr(access, name) * scale for name in names}
@@ -101,7 +104,7 @@ def _scaled(chip: Chip, scale: float) -> Chip:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation (0 for a single value) of some seeds."""
+    """Mean and sample standard deviation (0 for a single value) of the values of some seeds."""
 
     mean: float
     std: float
@@ -109,7 +112,7 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread | None:
-    """Mean, sample standard deviation and number; None for no values."""
+    """The mean, sample standard deviation and number of the values; None for no values."""
     if not values:
         return None
     return Spread(fmean(values), stdev(values) if len(values) > 1 else 0.0, len(values))
@@ -139,15 +142,15 @@ _T_95 = (
 """Two-sided 95 % points of Student's t at 1, 2, ... degrees of freedom (any table of it)."""
 
 
-def beyond_noise(a: Spread, b: Spread) -> bool | None:
+def beyond_noise(first: Spread, second: Spread) -> bool | None:
     """Whether two means differ by more than Welch's test lets so few seeds differ by chance in 5 % of cases; None for
     single seeds."""
-    if min(a.count, b.count) < 2:
+    if min(first.count, second.count) < 2:
         return None
-    parts = [(one.std**2 / one.count, one.count - 1) for one in (a, b)]
-    error = sqrt(fsum(square for square, _ in parts))
-    if not error:
-        return a.mean != b.mean
-    freedom = error**4 / fsum(square**2 / degrees for square, degrees in parts)
-    at = [1 / degrees for degrees in range(len(_T_95), 0, -1)]
-    return abs(a.mean - b.mean) > error * float(np.interp(1 / freedom, at, _T_95[::-1]))
+    mean_variances = [(spread.std**2 / spread.count, spread.count - 1) for spread in (first, second)]
+    standard_error = sqrt(fsum(square for square, _ in mean_variances))
+    if not standard_error:
+        return first.mean != second.mean
+    freedom = standard_error**4 / fsum(square**2 / degrees for square, degrees in mean_variances)
+    inverse_degrees = [1 / degrees for degrees in range(len(_T_95), 0, -1)]
+    return abs(first.mean - second.mean) > standard_error * float(np.interp(1 / freedom, inverse_degrees, _T_95[::-1]))

@@ -20,10 +20,10 @@ from fahw.errors import FAULTS, ConfigError, Problem, fault_text, suggestion
 
 T = TypeVar("T")
 R = TypeVar("R")
-_MOST_BREAKS = 3
-"""After so many deaths of workers, what is left runs one task at a time, so that the guilty one is found."""
-_ENDING_S = 10.0
-"""A process told to end is waited for so long, and then left to the machine."""
+_MOST_DEATHS = 3
+"""Deaths of workers after which the pending tasks run one at a time, so that the one that causes them is found."""
+_MOST_ENDING_S = 10.0
+"""Seconds that a process told to end is waited for before it is left to the machine."""
 EXECUTORS = ("processes", "dask")
 
 
@@ -37,7 +37,7 @@ class Outcome(Generic[R]):
 
     @property
     def reason(self) -> str:
-        """Why the task failed, in a line."""
+        """Why the task failed, in a line; empty where it did not."""
         if self.fault is None:
             return ""
         if isinstance(self.fault, ConfigError):
@@ -49,46 +49,49 @@ class Outcome(Generic[R]):
 
 def run_tasks(
     call: Callable[[T], R], tasks: Sequence[T], workers: int, executor: Executor | None = None,
-    ahead: Executor | None = None,
+    started_pool: Executor | None = None,
 ) -> Iterator[Outcome[R]]:  # fmt: skip
     """The outcome of every task as it comes. A task that fails, or whose process dies, does not stop the others.
-    `ahead`: processes of this machine that run already."""
+    `started_pool`: processes of this machine that run already."""
     if executor is not None:
-        yield from _on(executor, call, tasks, range(len(tasks)), cancel=True)
+        yield from _run_on(executor, call, tasks, range(len(tasks)), cancel=True)
     elif min(workers, len(tasks)) <= 1:
-        yield from (_here(call, task, index) for index, task in enumerate(tasks))
+        yield from (_run_here(call, task, index) for index, task in enumerate(tasks))
     else:
-        yield from _in_processes(call, tasks, workers, ahead)
+        yield from _run_in_processes(call, tasks, workers, started_pool)
 
 
-def _here(call: Callable[[T], R], task: T, index: int) -> Outcome[R]:
+def _run_here(call: Callable[[T], R], task: T, index: int) -> Outcome[R]:
+    """The outcome of a task that runs in this process."""
     try:
         return Outcome(index, call(task))
     except (ConfigError, *FAULTS) as error:
         return Outcome(index, None, error)
 
 
-def _in_processes(
-    call: Callable[[T], R], tasks: Sequence[T], workers: int, ahead: Executor | None
+def _run_in_processes(
+    call: Callable[[T], R], tasks: Sequence[T], workers: int, started_pool: Executor | None
 ) -> Iterator[Outcome[R]]:
-    left = dict.fromkeys(range(len(tasks)))
-    for attempt in range(_MOST_BREAKS):
-        with nullcontext(ahead) if ahead and not attempt else _pool(min(workers, len(left))) as pool:
-            for outcome in _on(pool, call, tasks, list(left)):
+    """The outcomes of tasks in processes of this machine; a task whose process died runs again."""
+    pending = dict.fromkeys(range(len(tasks)))
+    for attempt in range(_MOST_DEATHS):
+        with nullcontext(started_pool) if started_pool and not attempt else _pool(min(workers, len(pending))) as pool:
+            for outcome in _run_on(pool, call, tasks, list(pending)):
                 if not isinstance(outcome.fault, BrokenExecutor):
-                    del left[outcome.index]
+                    del pending[outcome.index]
                     yield outcome
-        if not left:
+        if not pending:
             return
-    for index in left:
+    for index in pending:
         with _pool(1) as pool:
-            yield from _on(pool, call, tasks, [index])
+            yield from _run_on(pool, call, tasks, [index])
 
 
-def _on(
+def _run_on(
     executor: Executor, call: Callable[[T], R], tasks: Sequence[T], chosen: Sequence[int], cancel: bool = False
 ) -> Iterator[Outcome[R]]:
-    """Left early: what has not begun is cancelled where `cancel`; a pool of our own sees to that itself."""
+    """The outcomes of the chosen tasks on an executor. Left early, it cancels those that have not begun where `cancel`;
+    a pool of our own sees to that itself."""
     waiting: dict[Future[R], int] = {}
     try:
         for index in chosen:
@@ -107,7 +110,8 @@ def _on(
 
 @contextmanager
 def started_processes(workers: int, prepare: Callable[[], None]) -> Iterator[Executor]:
-    """Processes that start now and `prepare` themselves, while this one goes on; for `run_tasks`, as `ahead`."""
+    """A context with processes that start now and run `prepare`, while this one goes on; for `run_tasks`, as
+    `started_pool`."""
     with _pool(workers) as pool:
         for _ in range(workers):
             pool.submit(prepare)
@@ -116,7 +120,8 @@ def started_processes(workers: int, prepare: Callable[[], None]) -> Iterator[Exe
 
 @contextmanager
 def _pool(workers: int) -> Iterator[Executor]:
-    """Spawned processes; left early, they are ended at once, whatever they do, and none is left behind."""
+    """A context with spawned processes; left early, they are ended at once, whatever they do, and none is left
+    behind."""
     before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
     try:
@@ -128,25 +133,26 @@ def _pool(workers: int) -> Iterator[Executor]:
         for child in children:
             child.terminate()
         for child in children:
-            child.join(_ENDING_S)
+            child.join(_MOST_ENDING_S)
 
 
 def _start_worker() -> None:
-    """In a worker: Ctrl-C is its parent's business, and it ends when its parent does, however that ended."""
+    """Prepare a worker: Ctrl-C is its parent's business, and it ends when its parent does, however that ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+        threading.Thread(target=_exit_with_parent, args=(parent.sentinel,), daemon=True).start()
 
 
-def _end_with(sentinel: int) -> None:
+def _exit_with_parent(sentinel: int) -> None:
+    """Wait until the parent process is gone, and end this one."""
     connection.wait([sentinel])
     os._exit(1)
 
 
 @contextmanager
 def named_executor(name: str | None, address: str | None) -> Iterator[Executor | None]:
-    """The executor of a name: None for processes of this machine, else a cluster's at its address.
+    """A context with the executor of a name: None for processes of this machine, else a cluster's at its address.
 
     Raises ConfigError: unknown name, missing package, nobody at the address.
     """
@@ -166,6 +172,7 @@ def named_executor(name: str | None, address: str | None) -> Iterator[Executor |
 
 
 def _dask_client(address: str | None) -> Any:
+    """A client of Dask's scheduler at `address`. Raises ConfigError where it does not answer or Dask is missing."""
     if address is None:
         raise ConfigError(Problem("--address", "where is Dask's scheduler? As tcp://10.0.0.1:8786"))
     try:

@@ -1,4 +1,4 @@
-"""Tables of a run folder for notebooks."""
+"""The tables of a run folder, for notebooks."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def frame(folder: str | Path, table: str = "summary") -> Any:
     check_kind("folder", folder, (str, Path), "the path of a run folder")
     check_kind("table", table, str, "the name of a table")
     path = Path(folder)
-    known = sorted(found.stem for found in path.glob("*.csv"))
-    if not known:
+    tables = sorted(file.stem for file in path.glob("*.csv"))
+    if not tables:
         raise ConfigError(Problem(str(path), "holds no tables: is this a folder that fahw wrote?"))
-    if table not in known:
-        raise ConfigError(Problem("table", f"no table '{table}'{suggestion(table, known)}; here: {', '.join(known)}"))
+    if table not in tables:
+        raise ConfigError(Problem("table", f"no table '{table}'{suggestion(table, tables)}; here: {', '.join(tables)}"))
     rows = read_rows(path, f"{table}.csv")
-    columns = {name: _typed([row[name] for row in rows]) for name in (rows[0] if rows else {})}
+    columns = {name: _converted([row[name] for row in rows]) for name in (rows[0] if rows else {})}
     try:
         import pandas
     except ImportError:
@@ -32,7 +32,8 @@ def frame(folder: str | Path, table: str = "summary") -> Any:
     return pandas.DataFrame(columns)
 
 
-def _typed(cells: list[str]) -> list[Any]:
+def _converted(cells: list[str]) -> list[Any]:
+    """The cells as integers or else as numbers, if all are; None for an empty cell."""
     for kind in (int, float):
         try:
             return [kind(cell) if cell else None for cell in cells]

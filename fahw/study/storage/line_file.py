@@ -45,20 +45,21 @@ class LineFile:
             raise
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; lines that come later go to a new one."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
 
 def _line(key: str, value: str) -> str:
+    """A line of the file, its checksum included."""
     body = f"{_KEY}{key}{_VALUE}{value}}}"
     return f'{_HEAD}{crc32(body.encode()):08x}",{body}\n'
 
 
 def read_lines(folder: Path, wanted: Collection[str]) -> Iterator[tuple[str, Any]]:
-    """(key, value) of every whole line whose key is `wanted`; a line that is torn or damaged is as if it were not
-    there. A key can come more than once, with equal values."""
+    """Key and value of every whole line whose key is `wanted`; a line that is torn or damaged is passed over. A key can
+    come more than once, with equal values."""
     for path in sorted(folder.glob("*.jsonl")):
         with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
             for line in file:
@@ -68,5 +69,6 @@ def read_lines(folder: Path, wanted: Collection[str]) -> Iterator[tuple[str, Any
 
 
 def _is_whole(line: str) -> bool:
+    """Whether a line agrees with its checksum."""
     body = line[_START:]
     return line[:_START] == f'{_HEAD}{crc32(body.encode()):08x}",'

@@ -24,14 +24,14 @@ SUMMARY_COLUMNS = (
 """Columns that the summaries of comparisons and sweeps have in common."""
 
 
-def canonical(value: Any) -> str:
-    """JSON with sorted keys: equal values give equal text."""
+def canonical_json(value: Any) -> str:
+    """The value as JSON with sorted keys: equal values give equal text."""
     return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def content_key(value: Any) -> str:
     """A short name for a content: the first 20 hexadecimal digits of its SHA-256."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()[:20]
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:20]
 
 
 def make_folder(path: Path) -> Path:
@@ -54,29 +54,32 @@ def make_folder(path: Path) -> Path:
 
 @cache
 def versions() -> dict[str, str]:
-    """What results may depend on beside their inputs."""
-    return {"fahw": __version__, "python": platform.python_version()} | {n: version(n) for n in ("torch", "numpy")}
+    """The versions of fahw, Python and the packages on which results may depend beside their inputs."""
+    return {"fahw": __version__, "python": platform.python_version()} | {
+        name: version(name) for name in ("torch", "numpy")
+    }
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write canonical JSON."""
-    write_text(path, canonical(value))
+    """Write a value as canonical JSON."""
+    write_text(path, canonical_json(value))
 
 
-def _refuse(name: str) -> None:
+def _refuse_constant(name: str) -> None:
+    """Raise ValueError for NaN and infinities, which JSON from fahw never holds."""
     raise ValueError(f"{name} is not a number that fahw writes")
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON. Raises ConfigError where the file is missing or broken."""
+    """The value of a JSON file. Raises ConfigError where the file is missing or broken."""
     try:
-        return json.loads(read_file(path), parse_constant=_refuse)
+        return json.loads(read_file(path), parse_constant=_refuse_constant)
     except ValueError as error:
         raise ConfigError(Problem(str(path), f"cannot be read as JSON: {error}")) from None
 
 
 def read_file(path: Path) -> str:
-    """Read text. Raises ConfigError where the file is missing or no text."""
+    """The text of a file. Raises ConfigError where the file is missing or no text."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -90,6 +93,6 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]
     write_text(path, csv_text(columns, rows))
 
 
-def compact(value: Any) -> str:
-    """JSON without spaces."""
+def compact_json(value: Any) -> str:
+    """The value as JSON without spaces."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

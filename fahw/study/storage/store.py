@@ -19,32 +19,32 @@ from typing import Any
 from fahw.errors import ConfigError, Problem
 from fahw.files import is_abandoned, process_mark, write_text
 from fahw.study.storage.line_file import LineFile, read_lines
-from fahw.study.storage.result_files import canonical, compact, make_folder, read_file, read_json, write_json
+from fahw.study.storage.result_files import canonical_json, compact_json, make_folder, read_file, read_json, write_json
 
 LAYOUT = 2
-_NUMBERS = count()
+_ASIDE_NUMBERS = count()
 
 
 class Store:
-    """The results in a folder. Raises ConfigError where another version of fahw laid it out."""
+    """The stored results in a folder. Raises ConfigError where another version of fahw laid it out."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._costs = LineFile(folder / "costs")
         marker = folder / "store.json"
         if marker.exists():
-            found = read_json(marker)
-            layout = found.get("layout") if isinstance(found, dict) else None
+            content = read_json(marker)
+            layout = content.get("layout") if isinstance(content, dict) else None
             if layout != LAYOUT:
                 message = f"a store of layout {layout}; this version of fahw reads and writes layout {LAYOUT}"
                 raise ConfigError(Problem(str(marker), f"{message}: use another folder, or that version"))
         make_folder(folder)
         if not marker.exists():
             write_json(marker, {"layout": LAYOUT})
-        self._clear()
+        self._remove_unfinished()
 
     def costs(self, wanted: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The stored costs among `wanted`, and their keys."""
+        """Keys and values of the stored costs among `wanted`."""
         return read_lines(self.folder / "costs", wanted)
 
     def add_costs(self, lines: Sequence[tuple[str, str]]) -> None:
@@ -52,7 +52,7 @@ class Store:
         self._costs.append(lines)
 
     def run_path(self, key: str) -> Path:
-        """Folder of a training."""
+        """The folder of a training."""
         return self.folder / "runs" / key
 
     def run(self, key: str) -> Any:
@@ -60,7 +60,7 @@ class Store:
         path = self.run_path(key)
         manifest, text = read_json(path / "manifest.json"), read_file(path / "result.json")
         digest = manifest.pop("sha256", None) if isinstance(manifest, dict) else None
-        if digest != _hash(canonical(manifest) + text):
+        if digest != _sha256(canonical_json(manifest) + text):
             raise ConfigError(Problem(str(path), "the result is not the one that was stored: damaged"))
         return json.loads(text)
 
@@ -69,11 +69,11 @@ class Store:
         path = self.run_path(key)
         if path.exists():
             return
-        aside = path.with_name(f".{key}.{next(_NUMBERS)}.{process_mark()}")
+        aside = path.with_name(f".{key}.{next(_ASIDE_NUMBERS)}.{process_mark()}")
         try:
-            text = compact(result)
+            text = compact_json(result)
             write_text(aside / "result.json", text)
-            write_json(aside / "manifest.json", manifest | {"sha256": _hash(canonical(manifest) + text)})
+            write_json(aside / "manifest.json", manifest | {"sha256": _sha256(canonical_json(manifest) + text)})
             aside.rename(path)
         except OSError:
             if not path.exists():
@@ -82,22 +82,23 @@ class Store:
             shutil.rmtree(aside, ignore_errors=True)
 
     def set_aside(self, key: str) -> None:
-        """Move a damaged training out of the way."""
+        """Move a damaged training to `damaged/`."""
         target = self.folder / "damaged"
         target.mkdir(exist_ok=True)
-        number = next(n for n in count(1) if not (target / f"{key}-{n}").exists())
+        number = next(candidate for candidate in count(1) if not (target / f"{key}-{candidate}").exists())
         self.run_path(key).rename(target / f"{key}-{number}")
 
     def close(self) -> None:
-        """Close what is open for writing."""
+        """Close the file that costs are appended to."""
         self._costs.close()
 
-    def _clear(self) -> None:
+    def _remove_unfinished(self) -> None:
         """Remove what killed processes of this machine left half-written."""
         for path in (self.folder / "runs").glob(".*"):
             if is_abandoned(path.name):
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _hash(text: str) -> str:
+def _sha256(text: str) -> str:
+    """The SHA-256 of a text, as hexadecimal digits."""
     return sha256(text.encode()).hexdigest()

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a table needs of a training."""
+class TrainingDigest:
+    """What the tables of a sweep need of one training: accuracies in percent, steps of an epoch, measured activity."""
 
     seed: int
     steps_per_epoch: int
@@ -24,15 +24,15 @@ class Run:
     activity: Activity | None = None
 
     @classmethod
-    def of(cls, result: TrainResult) -> Run:
-        """The digest of a result."""
-        found = tuple(row.validation_accuracy_pct for row in result.epochs)
-        best = found[result.best_epoch - 1]
-        seen = mean_activity([row.activity for row in result.epochs])
-        return cls(result.seed, result.steps_per_epoch, result.test_accuracy_pct, best, found, seen)
+    def from_result(cls, result: TrainResult) -> TrainingDigest:
+        """The digest of the result of a training."""
+        validation_pct = tuple(row.validation_accuracy_pct for row in result.epochs)
+        best_pct = validation_pct[result.best_epoch - 1]
+        activity = mean_activity([row.activity for row in result.epochs])
+        return cls(result.seed, result.steps_per_epoch, result.test_accuracy_pct, best_pct, validation_pct, activity)
 
     def steps_to(self, target_pct: float) -> int | None:
-        """Steps to the first epoch that reaches the target; None where none does."""
+        """Training steps to the end of the first epoch that reaches the target; None where none does."""
         reached = (epoch for epoch, accuracy in enumerate(self.validation_pct, 1) if accuracy >= target_pct)
         epoch = next(reached, None)
         return None if epoch is None else epoch * self.steps_per_epoch
@@ -49,7 +49,7 @@ class Point:
     jobs: tuple[Job, ...] = ()
     cost: dict[str, Any] | None = None
     """Figures of the cost, and its energy by kind and uncertainty of the price."""
-    runs: tuple[Run, ...] = ()
+    runs: tuple[TrainingDigest, ...] = ()
     reason: str = ""
     finished: bool = False
     mean_steps: float | None = None
@@ -57,7 +57,7 @@ class Point:
 
     @property
     def label(self) -> str:
-        """Its values in a line."""
+        """The values of the point in a line: `rule=dfa, batch_size=8`."""
         return ", ".join(f"{name}={value}" for name, value in self.values.items())
 
     @property

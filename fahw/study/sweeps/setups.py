@@ -28,9 +28,9 @@ from fahw.network.error_path import check_trainable
 from fahw.network.graph import Network
 from fahw.network.load import load_model
 from fahw.network.recipe import Recipe
-from fahw.study.costs.cost_record import PackedChip, Request, network_key, pack
+from fahw.study.costs.cost_record import PackedChip, Request, network_key, pack_chip
 from fahw.study.settings import with_overrides
-from fahw.study.sweeps.points import Choice, alone
+from fahw.study.sweeps.choices import Choice, one_at_a_time
 from fahw.work.training_step import NONE
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-FORMS = (*get_args(Form), SHARED, NONE)
+TRANSPORTS = (*get_args(Form), SHARED, NONE)
 
 
 @dataclass(frozen=True)
@@ -56,50 +56,57 @@ class Setup:
     formats: str
 
 
-def checked(spec: Sweep, place: Place, data_dir: Path | None, with_data: bool = True, device: str = "cpu") -> Maker:
-    """What makes the points of a sweep. Raises ConfigError with every wrong axis and value; what each value does alone
+def checked_builder(
+    spec: Sweep, place: Place, data_dir: Path | None, with_data: bool = True, device: str = "cpu"
+) -> SetupBuilder:
+    """The builder of a sweep's points. Raises ConfigError with every wrong axis and value; what each value does alone
     is looked at, so that a wrong one among thousands is said at once."""
-    maker = Maker(spec, place, data_dir, with_data and spec.train, device)
-    maker.problems += sweep_problems(spec, place)
-    maker.problems += _wrong_forms(spec, place)
-    if maker.problems:
-        spec = _without_form(expandable(spec))
-        maker = Maker(spec, place, data_dir, False, device, maker.problems)
-    maker.all_of(alone(spec))
-    return maker
+    builder = SetupBuilder(spec, place, data_dir, with_data and spec.train, device)
+    builder.problems += sweep_problems(spec, place)
+    builder.problems += _transport_problems(spec, place)
+    if builder.problems:
+        spec = _without_wrong_transport(expandable(spec))
+        builder = SetupBuilder(spec, place, data_dir, False, device, builder.problems)
+    builder.build_all(one_at_a_time(spec))
+    return builder
 
 
-def _without_form(spec: Sweep) -> Sweep:
-    """The sweep without a form of transport that is none at all."""
-    kept = {name: value for name, value in spec.set.items() if name != "transport" or value in FORMS}
-    return spec.model_copy(update={"set": kept})
+def _without_wrong_transport(spec: Sweep) -> Sweep:
+    """The sweep without a value of `transport` for all points that is no form of transport."""
+    settings = {name: value for name, value in spec.set.items() if name != "transport" or value in TRANSPORTS}
+    return spec.model_copy(update={"set": settings})
 
 
-def _wrong_forms(spec: Sweep, place: Place) -> Iterator[Problem]:
-    given: list[tuple[Key, Any]] = [(("set", "transport"), spec.set[key]) for key in spec.set if key == "transport"]
-    for name, at, axis in spec.axis_keys():
+def _transport_problems(spec: Sweep, place: Place) -> Iterator[Problem]:
+    """A problem for every value of `transport`, set or on an axis, that is no form of transport."""
+    forms: list[tuple[Key, Any]] = [(("set", "transport"), spec.set[key]) for key in spec.set if key == "transport"]
+    for name, axis_key, axis in spec.axis_keys():
         if name == "transport" and isinstance(axis, tuple):
-            given += [((*at, index), form) for index, form in enumerate(axis)]
-    for key, form in given:
-        if form not in FORMS:
-            message = f"no transport {form!r}{suggestion(str(form), FORMS)}; known: {', '.join(FORMS)}"
+            forms += [((*axis_key, index), form) for index, form in enumerate(axis)]
+    for key, form in forms:
+        if form not in TRANSPORTS:
+            message = f"no transport {form!r}{suggestion(str(form), TRANSPORTS)}; known: {', '.join(TRANSPORTS)}"
             yield Problem(place(key), message, dotted(key))
 
 
 @dataclass(frozen=True)
 class _ChipFacts:
+    """A packed chip, and text that stands for its number formats, its rounding and what comes late on it."""
+
     packed: PackedChip
     formats: str
 
 
 @dataclass(frozen=True)
 class _NetworkFacts:
+    """A network, and the key that stands for its geometry."""
+
     network: Network
     key: str
 
 
-class Maker:
-    """Makes points; keeps what they share, and the problems that it meets."""
+class SetupBuilder:
+    """Builds the setups of a sweep's points; keeps what they share, and the problems that it meets."""
 
     def __init__(
         self,
@@ -112,87 +119,93 @@ class Maker:
     ) -> None:
         self._spec, self._place, self._data_dir, self._with_data = spec, place, data_dir, with_data
         self._device = device
-        self._made: dict[Any, Any] = {}
+        self._results: dict[Any, Any] = {}
         self.problems = list(problems)
 
-    def all_of(self, choices: Iterable[Choice]) -> list[Setup]:
-        """The point of every choice. Raises ConfigError with every problem met."""
-        made = [self.setup(choice) for choice in choices]
+    def build_all(self, choices: Iterable[Choice]) -> list[Setup]:
+        """The setup of every choice. Raises ConfigError with every problem met."""
+        made = [self.build(choice) for choice in choices]
         if self.problems:
             raise ConfigError(sorted_by_place(self.problems))
         return [setup for setup in made if setup is not None]
 
-    def setup(self, choice: Choice) -> Setup | None:
-        """The point of these values; None where something is wrong."""
+    def build(self, choice: Choice) -> Setup | None:
+        """The setup of one choice; None where something is wrong."""
         spec = self._spec
-        where: dict[str, Key] = {key: ("set", key) for key in spec.set} | choice.where
+        keys: dict[str, Key] = {key: ("set", key) for key in spec.set} | choice.keys
         settings = {**spec.set, **choice.values}
-        chip = self._loaded(_chip_facts, "hwconfigs", "chip", settings, where)
-        found = self._loaded(_network_facts, "models", "model", settings, where)
-        name = settings.get("rule", "bp")
-        rule = self._once(("rule", repr(name)), where.get("rule", ()), lambda: get_rule(name).name)
-        recipe = self._recipe(found.network if found else None, settings, where)
-        seeds = self._seeds(settings, where)
-        if chip is None or found is None or rule is None or recipe is None or seeds is None:
+        chip_facts = self._loaded_facts(_chip_facts, "hwconfigs", "chip", settings, keys)
+        network_facts = self._loaded_facts(_network_facts, "models", "model", settings, keys)
+        rule_name = settings.get("rule", "bp")
+        rule = self._made_once(("rule", repr(rule_name)), keys.get("rule", ()), lambda: get_rule(rule_name).name)
+        recipe = self._recipe(network_facts.network if network_facts else None, settings, keys)
+        seeds = self._seeds(settings, keys)
+        if chip_facts is None or network_facts is None or rule is None or recipe is None or seeds is None:
             return None
-        trained = self._trained(chip, settings.get("transport"))
-        jobs = self._jobs(found.network, recipe, rule, trained, seeds, where) if self._with_data else ()
+        trained_chip = self._trained_chip(chip_facts, settings.get("transport"))
+        jobs = self._jobs(network_facts.network, recipe, rule, trained_chip, seeds, keys) if self._with_data else ()
         if jobs is None:
             return None
-        request = Request(chip.packed, found.network, rule, recipe.batch_size, settings.get("transport"))
-        parts = (chip.packed.key, found.key, rule, recipe.batch_size, request.transport)
-        key = self._once(("cost", *parts), None, lambda: request.key(found.key))
+        request = Request(chip_facts.packed, network_facts.network, rule, recipe.batch_size, settings.get("transport"))
+        parts = (chip_facts.packed.key, network_facts.key, rule, recipe.batch_size, request.transport)
+        key = self._made_once(("cost", *parts), None, lambda: request.key(network_facts.key))
         assert key is not None
-        return Setup(choice.values, request, recipe, seeds, jobs, key, found.key, trained.formats)
+        return Setup(choice.values, request, recipe, seeds, jobs, key, network_facts.key, trained_chip.formats)
 
-    def _trained(self, chip: _ChipFacts, transport: Any) -> _ChipFacts:
+    def _trained_chip(self, chip: _ChipFacts, transport: Any) -> _ChipFacts:
         """The chip in whose arithmetic a point trains: the fair baseline has one weight memory, and no stale copy."""
         if transport != SHARED:
             return chip
         key = ("baseline", chip.packed.key)
-        derived = self._once(key, None, lambda: _facts_of(chip.packed.unpack().without_feedback_memory()))
-        assert derived is not None
-        return derived
+        baseline = self._made_once(key, None, lambda: _facts_of_chip(chip.packed.unpack().without_feedback_memory()))
+        assert baseline is not None
+        return baseline
 
-    def _loaded(
-        self, load: Callable[..., T], folder: str, what: str, settings: dict[str, Any], where: dict[str, Key]
+    def _loaded_facts(
+        self, load: Callable[..., T], folder: str, kind: str, settings: dict[str, Any], keys: dict[str, Key]
     ) -> T | None:
-        """The chip or the model with the settings that concern it."""
-        name, prefix = str(settings.get(what, getattr(self._spec, what))), f"{what}."
-        given = {key: json.dumps(settings[key], ensure_ascii=False) for key in settings if key.startswith(prefix)}
-        path = self._once((folder, name), where.get(what, (what,)), lambda: find_file(name, folder, what))
+        """Facts of the chip or the model (`kind`), loaded with the settings that concern it; None where that failed."""
+        name, prefix = str(settings.get(kind, getattr(self._spec, kind))), f"{kind}."
+        texts = {key: json.dumps(settings[key], ensure_ascii=False) for key in settings if key.startswith(prefix)}
+        path = self._made_once((folder, name), keys.get(kind, (kind,)), lambda: find_file(name, folder, kind))
         if path is None:
             return None
 
-        def load_it() -> T:
-            placed = {k.removeprefix(prefix): Setting(text, self._place(where[k])) for k, text in given.items()}
-            return load(path, placed)
+        def load_placed() -> T:
+            placed_texts = {
+                key.removeprefix(prefix): Setting(text, self._place(keys[key])) for key, text in texts.items()
+            }
+            return load(path, placed_texts)
 
-        return self._once((what, name, *given.items()), None, load_it)
+        return self._made_once((kind, name, *texts.items()), None, load_placed)
 
-    def _recipe(self, network: Network | None, settings: dict[str, Any], where: dict[str, Key]) -> Recipe | None:
-        """The recipe of the point. What is set for the whole sweep is checked also where there is no network."""
+    def _recipe(self, network: Network | None, settings: dict[str, Any], keys: dict[str, Key]) -> Recipe | None:
+        """The recipe of the point; None where it is wrong. What is set for the whole sweep is checked also where there
+        is no network."""
         spec = self._spec
-        given = {name: settings.get(name, getattr(spec, name, None)) for name in ("data", "epochs", "batch_size")}
-        sound = [
-            self._once((name, repr(value)), where.get(name, (name,)), partial(_overridden, Recipe(), {name: value}))
-            for name, value in given.items()
+        overrides = {name: settings.get(name, getattr(spec, name, None)) for name in ("data", "epochs", "batch_size")}
+        checked_values = [
+            self._made_once(
+                (name, repr(value)), keys.get(name, (name,)), partial(_with_overrides, Recipe(), {name: value})
+            )
+            for name, value in overrides.items()
         ]
-        if None in sound:
+        if None in checked_values:
             return None
-        key = ("recipe", id(network), *map(repr, given.values()))
-        recipe = self._once(key, (), partial(_overridden, network.recipe, given)) if network else None
-        name = given["data"] or (recipe.data if recipe and spec.train else None)
+        key = ("recipe", id(network), *map(repr, overrides.values()))
+        recipe = self._made_once(key, (), partial(_with_overrides, network.recipe, overrides)) if network else None
+        name = overrides["data"] or (recipe.data if recipe and spec.train else None)
         if name is None:  # what a model file recommends is not asked for where nothing is trained
             return recipe
 
-        def known() -> bool:
+        def data_is_known() -> bool:
             check_name(name, self._data_dir)
             return True
 
-        return recipe if self._once(("data", name), where.get("data", ("data",)), known) else None
+        return recipe if self._made_once(("data", name), keys.get("data", ("data",)), data_is_known) else None
 
-    def _seeds(self, settings: dict[str, Any], where: dict[str, Key]) -> tuple[int, ...] | None:
+    def _seeds(self, settings: dict[str, Any], keys: dict[str, Key]) -> tuple[int, ...] | None:
+        """The seeds of the point: the value of its axis `seed`, else the sweep's; None where it is no seed."""
         if "seed" not in settings:
             return self._spec.seed_list
         seed = settings["seed"]
@@ -201,65 +214,74 @@ class Maker:
             check_integer("seed", seed, 0, 2**63)
             return (seed,)
 
-        return self._once(("seed", repr(seed)), where["seed"], check)
+        return self._made_once(("seed", repr(seed)), keys["seed"], check)
 
     def _jobs(
         self, network: Network, recipe: Recipe, rule: str, chip: _ChipFacts, seeds: tuple[int, ...],
-        where: dict[str, Key],
+        keys: dict[str, Key],
     ) -> tuple[Job, ...] | None:  # fmt: skip
+        """The trainings of the point, one for each seed; None where the data set is missing or does not fit."""
         from fahw.learn.training.checks import check_data  # loads torch, which a sweep of costs does without
         from fahw.study.training import make_jobs
 
         name, size = recipe.data, recipe.image_size
-        at = where.get("data", ("data",) if self._spec.data else where.get("model", ("model",)))
-        data: Dataset | None = self._once(("set", name, size), at, lambda: load_dataset(name, self._data_dir, size))
+        data_key = keys.get("data", ("data",) if self._spec.data else keys.get("model", ("model",)))
+        data: Dataset | None = self._made_once(
+            ("set", name, size), data_key, lambda: load_dataset(name, self._data_dir, size)
+        )
         if data is None:
             return None
 
-        def fits() -> bool:
+        def data_fits() -> bool:
             check_trainable(network)
             check_data(network, recipe, data)
             return True
 
-        if not self._once(("fit", id(recipe)), where.get("model", ("model",)), fits):
+        if not self._made_once(("fit", id(recipe)), keys.get("model", ("model",)), data_fits):
             return None
-        return self._once(
+        return self._made_once(
             ("jobs", id(recipe), rule, chip.formats, seeds), (),
             lambda: tuple(
                 make_jobs(network, recipe, [rule], chip.packed.unpack(), seeds, data, self._data_dir, self._device)
             ),
         )  # fmt: skip
 
-    def _once(self, key: Any, where: Key | None, make: Callable[[], T]) -> T | None:
-        """What `make` makes, made once for all points of this `key`; its problems, placed at `where` if given."""
-        if key not in self._made:
-            self._made[key] = None
+    def _made_once(self, key: Any, keys: Key | None, make: Callable[[], T]) -> T | None:
+        """What `make` returns, called once for all points of this `key`; None where it raised ConfigError, whose
+        problems are kept, placed at `where` if given."""
+        if key not in self._results:
+            self._results[key] = None
             try:
-                self._made[key] = make()
+                self._results[key] = make()
             except ConfigError as error:
-                self.problems += error.problems if where is None else self._at(where, error.problems)
-        made: T | None = self._made[key]
+                self.problems += error.problems if keys is None else self._placed_at(keys, error.problems)
+        made: T | None = self._results[key]
         return made
 
-    def _at(self, where: Key, problems: tuple[Problem, ...]) -> Iterator[Problem]:
+    def _placed_at(self, keys: Key, problems: tuple[Problem, ...]) -> Iterator[Problem]:
+        """The problems, placed at a key of the sweep's file."""
         for problem in problems:
-            yield replace(problem, place=self._place(where), key=dotted(where) or problem.place)
+            yield replace(problem, place=self._place(keys), key=dotted(keys) or problem.place)
 
 
-def _overridden(recipe: Recipe, given: dict[str, Any]) -> Recipe:
-    return with_overrides(recipe, **given)
+def _with_overrides(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
+    """The recipe with `overrides` in place of its own values."""
+    return with_overrides(recipe, **overrides)
 
 
 def _chip_facts(path: Path, settings: dict[str, Setting]) -> _ChipFacts:
-    return _facts_of(load_chip(path, settings))
+    """The facts of the chip in a file."""
+    return _facts_of_chip(load_chip(path, settings))
 
 
-def _facts_of(chip: Chip) -> _ChipFacts:
+def _facts_of_chip(chip: Chip) -> _ChipFacts:
+    """The facts of a chip."""
     period = chip.transport_period(reads_weight=True)
-    late = f"{period}/{chip.update_delay}/{chip.update_options.momentum}"
-    return _ChipFacts(pack(chip), f"{chip.precision.model_dump_json()}{chip.rounding.model_dump_json()}{late}")
+    delays = f"{period}/{chip.update_delay}/{chip.update_options.momentum}"
+    return _ChipFacts(pack_chip(chip), f"{chip.precision.model_dump_json()}{chip.rounding.model_dump_json()}{delays}")
 
 
 def _network_facts(path: Path, settings: dict[str, Setting]) -> _NetworkFacts:
+    """The facts of the network in a file."""
     network = load_model(path, settings)
     return _NetworkFacts(network, network_key(network))

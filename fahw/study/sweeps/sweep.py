@@ -18,24 +18,24 @@ from fahw.config.sweep import Sweep
 from fahw.config.validate import Place
 from fahw.errors import ConfigError, Problem, check_integer, check_kind
 from fahw.study.costs.cost_pool import OnProgress
-from fahw.study.settings import check_folder, trainers
+from fahw.study.settings import check_folder, training_processes
 from fahw.study.storage.executors import started_processes
 from fahw.study.storage.store import Store
-from fahw.study.sweeps.baseline import rivals
+from fahw.study.sweeps.baseline import added_baselines
+from fahw.study.sweeps.choices import Choice, Selection, choices_per_axis, place_without_file, selected_choices
 from fahw.study.sweeps.load import load_placed_sweep
 from fahw.study.sweeps.point import Point
-from fahw.study.sweeps.points import Choice, Points, dimensions, own_place, points_of
-from fahw.study.sweeps.rounds import SweepRun
-from fahw.study.sweeps.search import Search, drawn
-from fahw.study.sweeps.setups import Maker, Setup, checked
+from fahw.study.sweeps.search import Search, with_random_points
+from fahw.study.sweeps.setups import Setup, SetupBuilder, checked_builder
+from fahw.study.sweeps.sweep_run import SweepRun
 
-_MANY = 4
-"""So many trainings for each process are worth starting processes early."""
+_MANY_TRAININGS = 4
+"""Trainings for each process from which on it pays to start the processes early."""
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep ended with; `folder` holds the same as files."""
+    """What a sweep ended with: its points, and how many `when` skipped. `folder` holds the same as files."""
 
     folder: Path
     points: tuple[Point, ...]
@@ -68,46 +68,48 @@ def sweep(
     ConfigError for a wrong sweep, OSError where nothing more can be stored.
     """
     check_kind("sweep", spec, (Sweep, str, Path), "a Sweep or the path of a sweep file")
-    _check(out, store, data_dir, executor)
-    processes, training = trainers("cpu", workers), trainers(device, workers)
+    _check_arguments(out, store, data_dir, executor)
+    processes, trainers = training_processes("cpu", workers), training_processes(device, workers)
     check_integer("workers", processes, 1, 10_000)
-    value, place = (spec, own_place(spec)) if isinstance(spec, Sweep) else load_placed_sweep(spec)
-    folder, kept = Path(out), Path(out if store is None else store)
+    sweep_spec, place = (spec, place_without_file(spec)) if isinstance(spec, Sweep) else load_placed_sweep(spec)
+    folder, store_folder = Path(out), Path(out if store is None else store)
     with ExitStack() as stack:
-        ahead = None
-        if executor is None and training > 1 and _trains_much(value, kept, training):
-            ahead = stack.enter_context(started_processes(training, _prepare))
-        _check_device(value, device, executor)
-        maker = checked(value, place, data_dir, device=device)
-        source = Search(value, place) if value.search else Given(points_of(value, place))
-        made = maker.all_of(source.ask())
-        work = SweepRun(value, Store(kept), folder, processes, training, executor, on_progress, on_priced, ahead)
+        started_pool = None
+        if executor is None and trainers > 1 and _has_many_trainings(sweep_spec, store_folder, trainers):
+            started_pool = stack.enter_context(started_processes(trainers, _load_training_modules))
+        _check_device(sweep_spec, device, executor)
+        builder = checked_builder(sweep_spec, place, data_dir, device=device)
+        source = Search(sweep_spec, place) if sweep_spec.search else GridSource(selected_choices(sweep_spec, place))
+        setups = builder.build_all(source.ask())
+        work = SweepRun(
+            sweep_spec, Store(store_folder), folder, processes, trainers, executor, on_progress, on_priced, started_pool
+        )
         folder.mkdir(parents=True, exist_ok=True)
-        _work(work, made, source, maker)
+        _run_rounds(work, setups, source, builder)
         return SweepResult(folder, work.points, source.skipped)
 
 
-def _work(work: SweepRun, made: list[Setup], source: Search | Given, maker: Maker) -> None:
-    """Do all that the source asks for; the tables are written however it ends."""
+def _run_rounds(sweep_run: SweepRun, setups: list[Setup], source: Search | GridSource, builder: SetupBuilder) -> None:
+    """Run all that the source asks for, round by round; the tables are written however it ends."""
     try:
-        while made:
-            source.tell(work.run(made))
-            made = maker.all_of(source.ask())
+        while setups:
+            source.tell(sweep_run.run(setups))
+            setups = builder.build_all(source.ask())
     finally:
-        work.save()
-        work.store.close()
+        sweep_run.save()
+        sweep_run.store.close()
 
 
-def _trains_much(spec: Sweep, store: Path, workers: int) -> bool:
-    """Whether it pays to start processes before it is known what they will do: there are many points, and the store
-    has no training yet."""
-    points = prod(len(choices) for choices in dimensions(spec)) * len(spec.seed_list)
-    many = spec.search is not None or points >= _MANY * workers
-    return spec.train and many and not any((store / "runs").glob("*"))
+def _has_many_trainings(spec: Sweep, store: Path, workers: int) -> bool:
+    """Whether it pays to start processes before it is known what they will do: there are many points, and the store has
+    no training yet."""
+    points = prod(len(choices) for choices in choices_per_axis(spec)) * len(spec.seed_list)
+    has_many = spec.search is not None or points >= _MANY_TRAININGS * workers
+    return spec.train and has_many and not any((store / "runs").glob("*"))
 
 
-def _prepare() -> None:
-    """In a worker, before there is something to train: load what trainings need."""
+def _load_training_modules() -> None:
+    """Load in a worker what trainings need, before there is something to train."""
     from fahw.learn.kernels.compiled import loops
     from fahw.study import training
 
@@ -124,22 +126,23 @@ def _check_device(spec: Sweep, device: str, executor: Executor | None) -> None:
         device_of(device)
 
 
-class Given:
-    """The points of a grid as a source of rounds: all in one."""
+class GridSource:
+    """The points of a grid as a source of rounds, like `Search`: there is one round with all of them."""
 
-    def __init__(self, points: Points) -> None:
-        self._left, self.skipped = list(points.points), points.skipped
+    def __init__(self, selection: Selection) -> None:
+        self._remaining, self.skipped = list(selection.choices), selection.skipped
 
     def ask(self) -> list[Choice]:
-        """All points, and then none."""
-        left, self._left = self._left, []
-        return left
+        """All points at the first call, an empty list afterwards."""
+        choices, self._remaining = self._remaining, []
+        return choices
 
     def tell(self, points: Sequence[Point]) -> None:
-        """What they came to changes nothing."""
+        """Nothing is learnt from the points of a grid."""
 
 
-def _check(out: Path | str, store: Path | None, data_dir: Path | None, executor: Executor | None) -> None:
+def _check_arguments(out: Path | str, store: Path | None, data_dir: Path | None, executor: Executor | None) -> None:
+    """Raise ConfigError unless the arguments of `sweep` are of their types, and `out` is a folder of its own."""
     check_kind("out", out, (str, Path), "the path of a folder")
     check_folder("store", store)
     check_folder("data_dir", data_dir)
@@ -151,34 +154,34 @@ def _check(out: Path | str, store: Path | None, data_dir: Path | None, executor:
 def describe(spec: Sweep, place: Place | None = None) -> str:
     """What a sweep will do, in a few lines: points, trainings, time. Raises ConfigError where it is wrong, placed by
     `place` if given."""
-    from fahw.study.sweeps.estimate import time_words
+    from fahw.study.sweeps.estimate import time_estimate
 
-    at = place or own_place(spec)
-    maker = checked(spec, at, None, with_data=False)
+    sweep_place = place or place_without_file(spec)
+    builder = checked_builder(spec, sweep_place, None, with_data=False)
     if spec.search:
-        Search(spec, at)  # is there what it needs?
-    points = points_of(drawn(spec), at)
-    made = maker.all_of(points.points[: spec.search.points] if spec.search else points.points)
-    trainings = _trainings(made) if spec.train else {}
+        Search(spec, sweep_place)  # raises where Optuna is missing
+    selection = selected_choices(with_random_points(spec), sweep_place)
+    setups = builder.build_all(selection.choices[: spec.search.points] if spec.search else selection.choices)
+    trainings = _trainings_by_kind(setups) if spec.train else {}
     count = sum(map(len, trainings.values()))
-    work = f"at most {count:,} trainings" if spec.train else "cost only"
-    skipped = f" ({points.skipped:,} more skipped by 'when')" if points.skipped and not spec.search else ""
-    requests = {setup.cost_key: setup.request for setup in made}
-    shared = f"; {len(requests):,} different costs" if len(requests) < len(made) else ""
-    added = rivals(dict(enumerate(made)), everywhere=spec.search is not None)
-    requests |= {rival.key: rival.request for rival in added}
-    kind = f"search of at most {spec.search.points:,}" if spec.search else f"sweep of {len(made):,}"
-    return f"a {kind} points{skipped}, {work}{shared}\n{time_words(list(requests.values()), trainings)}"
+    trainings_text = f"at most {count:,} trainings" if spec.train else "cost only"
+    skipped = f" ({selection.skipped:,} more skipped by 'when')" if selection.skipped and not spec.search else ""
+    requests = {setup.cost_key: setup.request for setup in setups}
+    shared = f"; {len(requests):,} different costs" if len(requests) < len(setups) else ""
+    baselines = added_baselines(dict(enumerate(setups)), everywhere=spec.search is not None)
+    requests |= {baseline.key: baseline.request for baseline in baselines}
+    kind = f"search of at most {spec.search.points:,}" if spec.search else f"sweep of {len(setups):,}"
+    return f"a {kind} points{skipped}, {trainings_text}{shared}\n{time_estimate(list(requests.values()), trainings)}"
 
 
-def _trainings(setups: Sequence[Setup]) -> dict[tuple[Any, ...], list[Setup]]:
-    """The points by what their training steps are, one per training that differs by content."""
-    seen: set[tuple[Any, ...]] = set()
-    found: dict[tuple[Any, ...], list[Setup]] = {}
+def _trainings_by_kind(setups: Sequence[Setup]) -> dict[tuple[Any, ...], list[Setup]]:
+    """The setups by what their training steps are; within a kind one for each training of different content."""
+    counted: set[tuple[Any, ...]] = set()
+    by_kind: dict[tuple[Any, ...], list[Setup]] = {}
     for setup in setups:
         kind = (id(setup.request.network), setup.recipe.model_dump_json(), setup.request.rule, setup.formats)
         for seed in setup.seeds:
-            if (*kind, seed) not in seen:
-                seen.add((*kind, seed))
-                found.setdefault(kind, []).append(setup)
-    return found
+            if (*kind, seed) not in counted:
+                counted.add((*kind, seed))
+                by_kind.setdefault(kind, []).append(setup)
+    return by_kind

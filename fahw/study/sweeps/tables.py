@@ -29,9 +29,10 @@ EXTRA_COLUMNS = (
     "steps_to_target_std", "seeds_reached", "seconds_per_step", "seconds_per_sample", "power_mw", "samples_per_second",
     "static_pj_per_step", "spilled_bits", "on_front", "on_front_time", "on_front_area", "status", "reason",
 )  # fmt: skip
-LEDGERS = 200
-"""Points whose ledger goes into the folder, beside those of the fronts; the store has all."""
+MOST_LEDGERS = 200
+"""Most points whose ledger goes into ledger.csv, beside those of the fronts; the store has all."""
 LEDGERS_PER_FILE = 1000
+"""Points whose ledgers share a packed file."""
 _LEDGER = ("point", "phase", "component", "kind", "factor", "energy_pj")
 _FRONTS = {
     "on_front": "energy_pj_per_sample", "on_front_time": "seconds_per_sample", "on_front_area": "area_mm2",
@@ -39,18 +40,18 @@ _FRONTS = {
 
 
 def write_folder(
-    folder: Path, spec: Sweep, points: Sequence[Point], rivals: dict[int, list[dict[str, Any]]], store: Store
+    folder: Path, spec: Sweep, points: Sequence[Point], baseline_costs: dict[int, list[dict[str, Any]]], store: Store
 ) -> None:
     """Write summary.csv, uncertainty.csv, ledger.csv, manifest.json and the report of a sweep, finished or not."""
-    target = _target(spec, points)
-    rows = [_row(point, target) for point in points]
-    found = baseline.pairs(points, rivals)
+    target = _target_accuracy_pct(spec, points)
+    rows = [_summary_row(point, target) for point in points]
+    pairs = baseline.pair_with_baselines(points, baseline_costs)
     for point, row in zip(points, rows, strict=True):
         point.mean_steps = row.get("steps_to_target")
-    for row, against in zip(rows, baseline.savings(points, found), strict=True):
-        row |= against
+    for row, saving_row in zip(rows, baseline.saving_columns(points, pairs), strict=True):
+        row |= saving_row
     for name, expense in _FRONTS.items():
-        front = pareto([(row.get(expense), row.get("accuracy_pct_mean")) for row in rows])
+        front = pareto_front([(row.get(expense), row.get("accuracy_pct_mean")) for row in rows])
         for row, on_front in zip(rows, front, strict=True):
             row[name] = int(on_front)
     columns = ["point", *(f"axis.{name}" for name in spec.axes), *SUMMARY_COLUMNS, *EXTRA_COLUMNS]
@@ -61,9 +62,9 @@ def write_folder(
     best = sorted((row for row in rows if any(row[name] for name in _FRONTS)), key=itemgetter("energy_pj_per_sample"))
     write_csv(folder / "front.csv", columns, best)
     write_csv(folder / "equal_accuracy.csv", columns, _equal_accuracy(rows))
-    columns = ["point", *(f"axis.{name}" for name in spec.axes), "rule", "transport", *baseline.AREA]
-    write_csv(folder / "equal_area.csv", columns, baseline.equal_area(points, rivals))
-    write_csv(folder / "sensitivity.csv", baseline.SENSITIVITY, baseline.sensitivity(points, found))
+    columns = ["point", *(f"axis.{name}" for name in spec.axes), "rule", "transport", *baseline.EQUAL_AREA_COLUMNS]
+    write_csv(folder / "equal_area.csv", columns, baseline.equal_area_rows(points, baseline_costs))
+    write_csv(folder / "sensitivity.csv", baseline.SENSITIVITY_COLUMNS, baseline.sensitivity_rows(points, pairs))
     _write_uncertainty(folder, points)
     _write_ledger(folder, points, rows, store)
     _write_manifest(folder, spec, points, target)
@@ -71,6 +72,8 @@ def write_folder(
 
 
 def _write_manifest(folder: Path, spec: Sweep, points: Sequence[Point], target: float | None) -> None:
+    """Write manifest.json: the inputs with their content hash, versions, and how many points are done, failed or
+    pending."""
     inputs = {
         "sweep": spec.model_dump(mode="json", by_alias=True),
         "costs": [point.cost_key for point in points],
@@ -82,35 +85,36 @@ def _write_manifest(folder: Path, spec: Sweep, points: Sequence[Point], target: 
     write_json(folder / "manifest.json", manifest | {"target_accuracy_pct": target, "points": counts})
 
 
-def _target(spec: Sweep, points: Iterable[Point]) -> float | None:
-    """The sweep's own target, else one point below the best mean validation accuracy that bp reaches."""
+def _target_accuracy_pct(spec: Sweep, points: Iterable[Point]) -> float | None:
+    """The sweep's own target, else one point below the best mean validation accuracy that backpropagation reaches; None
+    where it was not trained."""
     if spec.target_accuracy_pct is not None:
         return spec.target_accuracy_pct
-    baseline = [point.runs for point in points if point.rule == BACKPROPAGATION.name and point.runs]
-    means = [sum(run.best_validation_pct for run in runs) / len(runs) for runs in baseline]
+    baseline_runs = [point.runs for point in points if point.rule == BACKPROPAGATION.name and point.runs]
+    means = [sum(run.best_validation_pct for run in runs) / len(runs) for runs in baseline_runs]
     return max(means) - 1.0 if means else None
 
 
 def _equal_accuracy(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each rule's point of least energy per sample among those at most one point of test accuracy below the best
-    backpropagation."""
-    known = [row for row in rows if row.get("accuracy_pct_mean") is not None and "energy_pj_per_sample" in row]
-    limit = max((row["accuracy_pct_mean"] for row in known if row["rule"] == BACKPROPAGATION.name), default=inf) - 1.0
-    good = sorted((r for r in known if r["accuracy_pct_mean"] >= limit), key=itemgetter("energy_pj_per_sample"))
+    """The rows of equal_accuracy.csv: each rule's point of least energy per sample among those at most one point of
+    test accuracy below the best backpropagation."""
+    trained = [row for row in rows if row.get("accuracy_pct_mean") is not None and "energy_pj_per_sample" in row]
+    limit = max((row["accuracy_pct_mean"] for row in trained if row["rule"] == BACKPROPAGATION.name), default=inf) - 1.0
+    good = sorted((row for row in trained if row["accuracy_pct_mean"] >= limit), key=itemgetter("energy_pj_per_sample"))
     best: dict[str, dict[str, Any]] = {}
     for row in good:
         best.setdefault(row["rule"], row)
     return list(best.values())
 
 
-def _row(point: Point, target: float | None) -> dict[str, Any]:
-    """The row of a point; what is not known, not reached or cannot be hosted is empty."""
+def _summary_row(point: Point, target: float | None) -> dict[str, Any]:
+    """The row of a point in summary.csv; what is not known, not reached or cannot be hosted is empty."""
     cost = point.cost
     row: dict[str, Any] = {f"axis.{key}": value for key, value in point.values.items()}
     row |= {"rule": point.rule, "transport": cost["transport"] if cost else point.transport or NONE}
     row |= {"seeds": len(point.runs), "status": point.status, "reason": point.reason}
     accuracy = verdict.spread([run.test_pct for run in point.runs])
-    reached = [n for run in point.runs if target is not None and (n := run.steps_to(target)) is not None]
+    reached = [steps_to for run in point.runs if target is not None and (steps_to := run.steps_to(target)) is not None]
     steps = verdict.spread(reached)
     if accuracy:
         row |= {"accuracy_pct_mean": accuracy.mean, "accuracy_pct_std": accuracy.std, "seeds_reached": len(reached)}
@@ -132,7 +136,8 @@ def _row(point: Point, target: float | None) -> dict[str, Any]:
 
 
 def _write_uncertainty(folder: Path, points: Sequence[Point]) -> None:
-    """Energy of every point by kind of constant and its uncertainty: what ranges and sensitivities follow from."""
+    """Write uncertainty.csv: energy of every point by kind of constant and its uncertainty, from which ranges and
+    sensitivities follow."""
     every = sorted({key for point in points if point.cost for key in point.cost["kinds"]})
     columns = ["point", *(f"{kind} {factor:g}" for kind, factor in every)]
     rows = (
@@ -144,11 +149,11 @@ def _write_uncertainty(folder: Path, points: Sequence[Point]) -> None:
 
 
 def _write_ledger(folder: Path, points: Sequence[Point], rows: Sequence[dict[str, Any]], store: Store) -> None:
-    """The ledgers, by phase and component: of the points on a front and of others spread over the sweep in ledger.csv,
-    of all where these are not all in ledgers/, packed."""
+    """Write the ledgers, by phase and component: in ledger.csv those of the points on a front and of others spread over
+    the sweep; in ledgers/, packed, those of all points where ledger.csv does not have them all."""
     fronts = [number for number, row in enumerate(rows) if any(row[name] for name in _FRONTS)]
-    spread = range(0, len(points), max(1, -(-len(points) // LEDGERS)))
-    chosen = sorted({*fronts[:LEDGERS], *spread})
+    spread = range(0, len(points), max(1, -(-len(points) // MOST_LEDGERS)))
+    chosen = sorted({*fronts[:MOST_LEDGERS], *spread})
     wanted = {points[number].cost_key for number in (chosen if len(chosen) == len(points) else range(len(points)))}
     ledgers = {key: ledger_entries(value["ledger"]) for key, value in store.costs(wanted) if "ledger" in value}
     write_csv(folder / "ledger.csv", _LEDGER, _ledger_rows(points, chosen, ledgers))
@@ -169,17 +174,23 @@ def _write_ledger(folder: Path, points: Sequence[Point], rows: Sequence[dict[str
 def _ledger_rows(
     points: Sequence[Point], chosen: Sequence[int], ledgers: dict[str, list[list[Any]]]
 ) -> Iterator[dict[str, Any]]:
+    """The ledger rows of the points with these indices; `ledgers` has them by the key of their cost."""
     for number in chosen:
         for entry in ledgers.get(points[number].cost_key, ()):
             yield dict(zip(_LEDGER, (number + 1, *entry), strict=True))
 
 
-def pareto(points: Sequence[tuple[float | None, float | None]]) -> list[bool]:
-    """Which points (expense, accuracy) no other point beats: less expense and at least the accuracy, or the reverse."""
+def pareto_front(points: Sequence[tuple[float | None, float | None]]) -> list[bool]:
+    """Whether each point (expense, accuracy) is one that no other beats: less expense and at least the accuracy, or the
+    reverse."""
     front = [False] * len(points)
-    known = [(e, -a, index) for index, (e, a) in enumerate(points) if e is not None and a is not None]
+    complete = [
+        (expense, -accuracy, index)
+        for index, (expense, accuracy) in enumerate(points)
+        if expense is not None and accuracy is not None
+    ]
     best = inf  # minus the best accuracy of all points with less expense
-    for _, group in groupby(sorted(known), key=itemgetter(0)):
+    for _, group in groupby(sorted(complete), key=itemgetter(0)):
         tied = list(group)
         if tied[0][1] < best:
             best = tied[0][1]

@@ -13,7 +13,7 @@ from fahw.config.sweep import Sweep
 from fahw.report.page import write_report
 from fahw.report.sweeps.data import map_rows, page_data
 from fahw.study import training
-from fahw.study.sweeps import tables as table
+from fahw.study.sweeps import tables
 from fahw.study.sweeps.sweep import sweep
 
 AXES = {"rule": ("bp", "usf", "dfa"), "chip.precision.weight": (8, 4), "chip.precision.feedback": (8, 4, 1)}
@@ -96,8 +96,8 @@ def test_ledgers_of_points_add_up_to_their_energy(costs):
 
 def test_ledgers_that_are_not_in_the_page_are_linked(tmp_path, monkeypatch):
     """Beyond as many as the page takes: packed files beside it hold all; none is left of a sweep with other points."""
-    monkeypatch.setattr(table, "LEDGERS", 5)
-    monkeypatch.setattr(table, "LEDGERS_PER_FILE", 10)
+    monkeypatch.setattr(tables, "MOST_LEDGERS", 5)
+    monkeypatch.setattr(tables, "LEDGERS_PER_FILE", 10)
     grid = {"rule": ("bp", "dfa"), "chip.clock_mhz": (100, 150, 200, 300, 400, 500)}
     sweep(Sweep(name="s", train=False, grid=grid), out=tmp_path, workers=1)
     data = data_of(tmp_path)

@@ -21,8 +21,8 @@ import fahw
 from fahw.config.sweep import Sweep
 from fahw.files import process_mark
 from fahw.study import training
-from fahw.study.costs import cost_record as price
-from fahw.study.storage import executors as execute
+from fahw.study.costs import cost_record
+from fahw.study.storage import executors
 from fahw.study.storage.line_file import LineFile, read_lines
 from fahw.study.storage.store import Store
 from fahw.study.sweeps.sweep import sweep
@@ -67,7 +67,7 @@ def test_a_changed_energy_retrains_nothing(tmp_path, trained):
 def test_sweeps_share_a_store(tmp_path, trained, monkeypatch):
     """What one has done, another with the same store reads; costs too."""
     sweep(spec(), out=tmp_path / "a", store=tmp_path / "store", workers=1)
-    monkeypatch.setattr(price, "simulate", None)
+    monkeypatch.setattr(cost_record, "simulate", None)
     sweep(spec(grid=GRID | {"seed": (0,)}), out=tmp_path / "b", store=tmp_path / "store", workers=1)
     assert len(trained) == 4
     assert not (tmp_path / "a" / "runs").exists()
@@ -157,18 +157,18 @@ def test_a_failed_training_is_recorded_and_tried_again(tmp_path, monkeypatch):
 
 def test_a_fault_while_pricing_costs_its_point_only(tmp_path, monkeypatch):
     """It is not stored: the next run prices it."""
-    real = price.simulate
+    real = cost_record.simulate
 
     def simulate(chip, network, rule, *rest):
         if rule == "usf":
             raise AssertionError("no such thing")
         return real(chip, network, rule, *rest)
 
-    monkeypatch.setattr(price, "simulate", simulate)
+    monkeypatch.setattr(cost_record, "simulate", simulate)
     value = spec(grid=COSTS, train=False)
     (reason,) = {point.reason for point in sweep(value, out=tmp_path, workers=1).failed}
     assert re.fullmatch(r"fahw failed: AssertionError: no such thing \(test_store\.py:[0-9]+\)", reason)
-    monkeypatch.setattr(price, "simulate", real)
+    monkeypatch.setattr(cost_record, "simulate", real)
     assert not sweep(value, out=tmp_path, workers=1).failed
 
 
@@ -260,7 +260,7 @@ def test_processes_started_early_train_the_same_and_may_die(tmp_path, monkeypatc
 
     @contextmanager
     def watched(workers, prepare):
-        with execute.started_processes(workers, prepare) as pool:
+        with executors.started_processes(workers, prepare) as pool:
             begun.append(pool)
             pool.submit(os._exit, 1)
             yield pool
@@ -282,7 +282,7 @@ def test_a_wrong_sweep_leaves_no_process_behind(tmp_path, monkeypatch):
 
     @contextmanager
     def watched(workers, prepare):
-        with execute.started_processes(workers, prepare) as pool:
+        with executors.started_processes(workers, prepare) as pool:
             children.update(child.pid for child in multiprocessing.active_children())
             yield pool
 

@@ -9,8 +9,7 @@ from fahw.chip import memory_prices
 from fahw.chip.timing import clock
 from fahw.config.sweep import Sweep
 from fahw.hardware.load import load_chip
-from fahw.study.costs import cost_record as price
-from fahw.study.costs import verdict
+from fahw.study.costs import cost_record, verdict
 from fahw.study.sweeps.sweep import sweep
 from fahw.work.training_step import form_of, training_step
 
@@ -153,11 +152,11 @@ def test_one_memory_costs_the_same_whatever_the_links_to_the_other():
     network = fahw.load_model("mlp_digits")
 
     def key(chip, form):
-        return price.Request(price.pack(chip), network, "bp", 8, form).key("n")
+        return cost_record.Request(cost_record.pack_chip(chip), network, "bp", 8, form).key("n")
 
     assert key(chips[0], "shared") == key(chips[1], "shared") != key(slow, "shared")
     assert key(chips[0], "copy") != key(chips[1], "copy")
-    costs = [price.record(fahw.simulate(chip, network, "bp", 8, "shared")) for chip in chips]
+    costs = [cost_record.cost_record(fahw.simulate(chip, network, "bp", 8, "shared")) for chip in chips]
     assert costs[0] == costs[1]
 
 

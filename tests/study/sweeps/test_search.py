@@ -7,9 +7,9 @@ import pytest
 import fahw
 from fahw.config.sweep import Sweep
 from fahw.study import training
+from fahw.study.sweeps.choices import place_without_file
 from fahw.study.sweeps.load import load_placed_sweep
 from fahw.study.sweeps.point import Point
-from fahw.study.sweeps.points import own_place
 from fahw.study.sweeps.search import Search
 from fahw.study.sweeps.sweep import describe, sweep
 from tests.support.strategies import marked
@@ -109,7 +109,7 @@ def test_a_search_does_not_stop_at_what_it_may_not_propose():
     """The optimizer wants what a condition excludes: it still gets all its points, all different."""
     axes = {name: {"from": 1, "to": 8, "whole": True} for name in ("chip.precision.weight", "chip.precision.feedback")}
     value = spec(axes=axes, points=30, together=6, when="chip.precision.feedback <= chip.precision.weight")
-    finder, found = Search(value, own_place(value)), []
+    finder, found = Search(value, place_without_file(value)), []
     while choices := finder.ask():
         found += [tuple(choice.values.values()) for choice in choices]
         finder.tell([priced(100.0 + weight - 3 * feedback) for weight, feedback in found[-len(choices) :]])
@@ -157,7 +157,7 @@ def test_without_optuna_a_search_says_what_is_missing(monkeypatch, tmp_path):
 
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(fahw.ConfigError, match=r"needs Optuna: pip install 'fahw\[search\]'"):
-        Search(spec(), own_place(spec()))
+        Search(spec(), place_without_file(spec()))
     with pytest.raises(fahw.ConfigError, match="needs Optuna"):
         sweep(spec(), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()

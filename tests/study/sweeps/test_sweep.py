@@ -11,11 +11,10 @@ import fahw
 from fahw.config.sweep import Sweep
 from fahw.errors import ConfigError, Problem
 from fahw.hardware.part import Form
-from fahw.study.sweeps import rounds
-from fahw.study.sweeps import setups as grid
+from fahw.study.sweeps import setups, sweep_run
 from fahw.study.sweeps.load import load_placed_sweep
 from fahw.study.sweeps.sweep import describe, sweep
-from fahw.study.sweeps.tables import pareto
+from fahw.study.sweeps.tables import pareto_front
 from tests.support.strategies import SHIPPED_MODELS, marked, setups_of
 
 GRID = {"rule": ("bp", "dfa"), "chip.precision.weight": (8, 4), "chip.memories.weight_sram.bank_kib": (32, 64)}
@@ -221,8 +220,8 @@ def test_what_points_share_is_made_once(monkeypatch):
     """4,000 points of 20 chips and 40 networks: as many files loaded, and one price for all that share a chip."""
     calls = []
     for name in ("load_chip", "load_model"):
-        real = getattr(grid, name)
-        monkeypatch.setattr(grid, name, lambda *a, real=real, name=name: calls.append(name) or real(*a))
+        real = getattr(setups, name)
+        monkeypatch.setattr(setups, name, lambda *a, real=real, name=name: calls.append(name) or real(*a))
     axes = {
         "rule": ("bp", "fa", "usf", "frsf", "dfa"), "chip.clock_mhz": tuple(range(100, 120)),
         "model.recipe.learning_rate": tuple(0.01 * i for i in range(1, 41)),
@@ -237,7 +236,7 @@ def test_what_points_share_is_made_once(monkeypatch):
 def test_checking_a_sweep_prices_a_few_points_only(monkeypatch):
     """`fahw check` counts the points of a sweep, and simulates some of them to say how long all will take."""
     priced = []
-    monkeypatch.setattr("fahw.study.costs.cost_record._priced", lambda chip, request: priced.append(request))
+    monkeypatch.setattr("fahw.study.costs.cost_record._record_text", lambda chip, request: priced.append(request))
     text = describe(spec(train=False, grid={"chip.clock_mhz": tuple(range(100, 200))}))
     assert text.startswith("a sweep of 100 points, cost only\non one core of this machine: costs about ")
     assert 0 < len(priced) < 10
@@ -273,13 +272,13 @@ def test_the_front_is_what_comparing_all_pairs_gives(points):
         e is not None and a is not None and not any(x <= e and y >= a and (x < e or y > a) for x, y in known)
         for e, a in points
     ]
-    assert pareto(points) == by_pairs
+    assert pareto_front(points) == by_pairs
 
 
 def test_the_front_holds_what_nothing_beats():
     """Hand-worked: less energy or more accuracy than every other; ties stay; unknown points never."""
     points = [(1.0, 90.0), (2.0, 95.0), (3.0, 94.0), (2.0, 95.0), (None, 99.0), (0.5, None)]
-    assert pareto(points) == [True, True, False, True, False, False]
+    assert pareto_front(points) == [True, True, False, True, False, False]
 
 
 def test_a_report_that_fails_half_way_does_not_cost_the_trainings(tmp_path, monkeypatch):
@@ -290,7 +289,7 @@ def test_a_report_that_fails_half_way_does_not_cost_the_trainings(tmp_path, monk
         calls.append(given)
         raise ConfigError(Problem("somewhere", "cannot be drawn"))
 
-    monkeypatch.setattr(rounds, "write_folder", failing)
+    monkeypatch.setattr(sweep_run, "write_folder", failing)
     with pytest.raises(ConfigError, match="cannot be drawn"):
         sweep(spec(grid={"rule": ("bp", "dfa")}), out=tmp_path, workers=1)
     assert len(calls) > 1
