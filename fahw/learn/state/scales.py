@@ -68,7 +68,8 @@ def output_fraction_bits(network: Network, precision: Precision, scales: dict[st
 
 def _output_fraction_bits(network: Network, form: Number, output_frac: Callable[[Layer, int], int]) -> dict[str, int]:
     """The numbers of `output_fraction_bits`. tanh and sigmoid have all their bits behind the point, an add has the
-    fewest of what it adds; the others keep what they read. `output_frac` gives a weighted layer's from those of its input."""
+    fewest of what it adds; the others keep what they read. `output_frac` gives a weighted layer's from those of its
+    input."""
     all_fraction_bits = 0 if has_one_magnitude(form) else form.bits - 1
     fracs = {INPUT: all_fraction_bits}
     for layer in network.layers:
