@@ -25,17 +25,22 @@ def listing(what: str) -> str:
         "chips": lambda: [(n, load_chip(p).description) for n, p in shipped("hwconfigs").items()],
         "models": lambda: [(n, _model_line(p)) for n, p in shipped("models").items()],
         "datasets": _datasets,
-        "formats": lambda: [
-            ("1 to 16", "fixed point of that many bits with a power-of-two scale; 1 bit, or `binary`, holds -1 and +1"),
-            ("ternary", "-1, 0 and +1 in 2 bits, times a power of two"),
-            *((name, _float_line(form)) for name, form in FLOATS.items()),
-            ("scale", "of fixed point: static, fraction bits given, or dynamic (per_tensor, per_channel)"),
-            ("rounding", "nearest (ties to even), floor, stochastic (random_bits of the chip's LFSR, 8 by default)"),
-        ],
+        "formats": _formats,
         "technology": _technology,
     }[what]()
     width = max(22, *(len(name) for name, _ in rows))
     return "".join(f"{name:<{width}} {text}\n" for name, text in rows)
+
+
+def _formats() -> list[tuple[str, str]]:
+    """The number formats, and how their scales and roundings are chosen."""
+    return [
+        ("1 to 16", "fixed point of that many bits with a power-of-two scale; 1 bit, or `binary`, holds -1 and +1"),
+        ("ternary", "-1, 0 and +1 in 2 bits, times a power of two"),
+        *((name, _float_line(form)) for name, form in FLOATS.items()),
+        ("scale", "of fixed point: static, fraction bits given, or dynamic (per_tensor, per_channel)"),
+        ("rounding", "nearest (ties to even), floor, stochastic (random_bits of the chip's LFSR, 8 by default)"),
+    ]
 
 
 def _model_line(path: Path) -> str:

@@ -37,9 +37,7 @@ def _arithmetic(setup: TrainingSetup) -> tuple[Arithmetic, FeedbackWords, tuple[
     if precision.is_float:
         floating = Floating(tuning.momentum, batch_size, seed=seed, tuning=tuning)
         return floating, FloatWords(network, rule, tuning.feedback_gain, seed, torch.float32), ()
-    scales, random, warnings = setup.scales, Lfsr(derive(seed, "rounding")), tuple[str, ...]()
-    if isinstance(precision.accumulator, int):
-        warnings = overflow_problems(network, scales, rule, batch_size, precision.accumulator)
+    scales, random, warnings = setup.scales, Lfsr(derive(seed, "rounding")), _overflows(setup)
     if not (precision.is_integer and rounding.random_bits == RANDOM_BITS):
         emulated = Emulated(network, precision, rounding, scales, tuning, batch_size, random, seed)
         feedback = EmulatedWords(network, rule, precision, scales, tuning.feedback_gain, seed)
@@ -48,3 +46,11 @@ def _arithmetic(setup: TrainingSetup) -> tuple[Arithmetic, FeedbackWords, tuple[
         network, rule, precision, rounding, scales, tuning.momentum, batch_size, random, None, tuning, setup.device
     )
     return integer, IntegerWords(network, rule, precision, scales, seed), warnings
+
+
+def _overflows(setup: TrainingSetup) -> tuple[str, ...]:
+    """A sentence for every accumulator that could overflow; none where accumulators are floats."""
+    width = setup.precision.accumulator
+    if not isinstance(width, int):
+        return ()
+    return overflow_problems(setup.network, setup.scales, setup.rule, setup.recipe.batch_size, width)
