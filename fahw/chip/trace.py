@@ -112,11 +112,11 @@ def _bars(cost: Cost, steps: int) -> tuple[list[_Bar], int]:
     simulation.run(steps)
     recording = simulation.recording
     micros = max(task.micro for task in tasks)
-    found = [*_step_bars(recording.spans, in_flight), *_task_bars(cost.chip, recording.spans, micros)]
+    bars = [*_step_bars(recording.spans, in_flight), *_task_bars(cost.chip, recording.spans, micros)]
     parts = {task.part for task in tasks}
-    found += (_event_bar(cost.chip, event, parts) for event in recording.events if event.end > event.start)
-    found.sort(key=lambda bar: (bar.start, -bar.end, bar.level))
-    return found, simulation.progress.ends[-1]
+    bars += (_event_bar(cost.chip, event, parts) for event in recording.events if event.end > event.start)
+    bars.sort(key=lambda bar: (bar.start, -bar.end, bar.level))
+    return bars, simulation.progress.ends[-1]
 
 
 def _step_bars(spans: Iterable[Span], in_flight: int) -> Iterator[_Bar]:
@@ -124,8 +124,8 @@ def _step_bars(spans: Iterable[Span], in_flight: int) -> Iterator[_Bar]:
     by_step: dict[int, list[Span]] = defaultdict(list)
     for span in spans:
         by_step[span.step].append(span)
-    for step, found in sorted(by_step.items()):
-        start, end = min(span.start for span in found), max(span.end for span in found)
+    for step, step_spans in sorted(by_step.items()):
+        start, end = min(span.start for span in step_spans), max(span.end for span in step_spans)
         slot = f"steps {step % in_flight}, {step % in_flight + in_flight}, ..." if in_flight > 1 else "step"
         yield _Bar(_STEPS, slot, 0, start, end, f"step {step}", args={"cycles": end - start})
 
@@ -136,10 +136,10 @@ def _task_bars(chip: str, spans: Iterable[Span], micros: int) -> Iterator[_Bar]:
     for span in spans:
         if span.released > span.start:
             by_part[span.part].append(span)
-    for part, found in by_part.items():
+    for part, part_spans in by_part.items():
         place = _place(chip, part)
-        found.sort(key=lambda span: span.start)
-        for step, group in groupby(found, key=lambda span: span.step):
+        part_spans.sort(key=lambda span: span.start)
+        for step, group in groupby(part_spans, key=lambda span: span.step):
             items = list(group)
             yield _Bar(*place, 0, items[0].start, items[-1].released, f"step {step}")
             for span in items:
@@ -170,8 +170,8 @@ def _place(chip: str, part: str) -> tuple[str, str]:
 
 
 def _clipped(bars: Iterable[_Bar], start: int, end: int) -> list[_Bar]:
-    found = (bar for bar in bars if bar.start < end and bar.end > start)
-    return [bar._replace(start=max(bar.start, start), end=min(bar.end, end)) for bar in found]
+    visible = (bar for bar in bars if bar.start < end and bar.end > start)
+    return [bar._replace(start=max(bar.start, start), end=min(bar.end, end)) for bar in visible]
 
 
 def _text(bars: Sequence[_Bar], said: dict[str, Any]) -> str:

@@ -116,22 +116,26 @@ def busy_cycles(tasks: Iterable[Task]) -> dict[str, int]:
 
 
 def cut(
-    tasks: Sequence[Task], tiles: int, in_flight: int, known: dict[tuple[TaskId, int], tuple[Burst, ...]] | None = None
+    tasks: Sequence[Task],
+    tiles: int,
+    in_flight: int,
+    cut_before: dict[tuple[TaskId, int], tuple[Burst, ...]] | None = None,
 ) -> dict[TaskId, tuple[Burst, ...]]:
-    """The bursts of every task: one where nothing can meet it at a port, up to `tiles` where something can. `known`:
-    what was cut before, by task and number; what is new is added."""
-    known = {} if known is None else known
-    met = _met_ports(tasks, in_flight)
+    """The bursts of every task: one where nothing can meet it at a port, up to `tiles` where something can.
+    `cut_before`: what was cut before, by task and number; what is new is added."""
+    cut_before = {} if cut_before is None else cut_before
+    met_ports = _met_ports(tasks, in_flight)
     longest = max(busy_cycles(tasks).values(), default=0) or 1
-    found = {}
+    bursts = {}
     for task in tasks:
-        holds = [flow.amount / flow.per_cycle for flow in (*task.loads, *task.drains) if flow.part in met[task.id]]
-        holds += [task.cycles] if task.part in met[task.id] else []
-        name, count = task.id, min(tiles, 1 + ceil(BURSTS_PER_STEP * max(holds) / longest)) if holds else 1
-        if (name, count) not in known:
-            known[name, count] = bursts_of(task, count)
-        found[name] = known[name, count]
-    return found
+        met = met_ports[task.id]
+        held = [flow.amount / flow.per_cycle for flow in (*task.loads, *task.drains) if flow.part in met]
+        held += [task.cycles] if task.part in met else []
+        number = min(tiles, 1 + ceil(BURSTS_PER_STEP * max(held) / longest)) if held else 1
+        if (task.id, number) not in cut_before:
+            cut_before[task.id, number] = bursts_of(task, number)
+        bursts[task.id] = cut_before[task.id, number]
+    return bursts
 
 
 def _awaited(tasks: Sequence[Task], index: Mapping[TaskId, int], node: int) -> list[int]:
