@@ -129,6 +129,14 @@ def test_stored_results_name_all_code_that_they_come_from(start, files):
     assert {KNOWN[name] for name in needed} <= set(files)
 
 
+def test_tests_share_what_lies_in_support_and_import_no_other_test():
+    """A test file imports from no other one: what several need lies in tests/support or tests/reference."""
+    imported_tests = re.compile(r"^\s*(?:from|import) tests\S*\.test_|^\s*from tests\S* import test_", re.M)
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    assert len(files) > 100
+    assert [label(path) for path in files if imported_tests.search(path.read_text(encoding="utf-8"))] == []
+
+
 def constants(node):
     return {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
 
