@@ -126,7 +126,7 @@ def _attack_all(
 
 def _trained_model(job: Job, dataset: Dataset) -> Model:
     """The network of a job with the weights of its last epoch."""
-    return train_model(replace(job.setup, device=device_of(job.device)), dataset)[0]
+    return train_model(job.setup.on(device_of(job.device)), dataset)[0]
 
 
 def _attacked_images(job: Job, dataset: Dataset, images: int) -> Probe:

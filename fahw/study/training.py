@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -166,7 +166,7 @@ def train_on(
     """Train one job on `data`, on one torch thread. Raises ConfigError where its device is not here."""
     device = device_of(job.device)
     with torch_settings(device):
-        return run_training(replace(job.setup, device=device), data, on_epoch=on_epoch, checkpoint=checkpoint)
+        return run_training(job.setup.on(device), data, on_epoch=on_epoch, checkpoint=checkpoint)
 
 
 def _data_of(job: Job) -> Dataset:

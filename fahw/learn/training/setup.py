@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -40,3 +40,7 @@ class TrainingSetup:
     def scales(self) -> dict[str, Scales]:
         """The fixed-point formats of every weighted layer by its name, first to last; computed once."""
         return network_scales(self.network, self.precision, self.tuning, self.rule, self.recipe.batch_size)
+
+    def on(self, device: torch.device) -> TrainingSetup:
+        """The same training on `device`; itself where it is there already, with the scales that it may have computed."""
+        return self if device == self.device else replace(self, device=device)

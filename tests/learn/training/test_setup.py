@@ -1,12 +1,15 @@
 """What a training is made from: one value, whose scales are computed once."""
 
+from dataclasses import replace
+
 import pytest
 
+import fahw
 from fahw.formats.precision import FP32, Precision
 from fahw.learn.training import setup as setups
-from fahw.learn.training.train import train
+from fahw.network.load import load_model
 from tests.support.models import mlp, setup_of
-from tests.support.trainings import RECIPE, TOY
+from tests.support.trainings import RECIPE
 
 
 @pytest.mark.parametrize(("precision", "times"), [(Precision(), 1), (FP32, 0)], ids=["integer", "float"])
@@ -14,9 +17,9 @@ def test_the_scales_of_a_training_are_computed_once(precision, times, monkeypatc
     """Checks before the first step, the arithmetic and its feedback words share them; floats need none."""
     calls, real = [], setups.network_scales
     monkeypatch.setattr(setups, "network_scales", lambda *arguments: calls.append(arguments) or real(*arguments))
-    recipe = RECIPE.model_copy(update={"epochs": 1})
+    network = replace(load_model("mlp_digits"), precision=precision)
 
-    train(setup_of(mlp(16, 8, 4), "fa", precision, recipe=recipe), TOY)
+    fahw.train(network, "fa", epochs=1)
 
     assert len(calls) == times
 
