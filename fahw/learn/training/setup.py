@@ -42,5 +42,5 @@ class TrainingSetup:
         return network_scales(self.network, self.precision, self.tuning, self.rule, self.recipe.batch_size)
 
     def on(self, device: torch.device) -> TrainingSetup:
-        """The same training on `device`; itself where it is there already, with the scales that it may have computed."""
+        """The same training on `device`; itself where it is there already, with scales that it may have computed."""
         return self if device == self.device else replace(self, device=device)
