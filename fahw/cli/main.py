@@ -16,7 +16,7 @@ from fahw.errors import ConfigError
 _WRONG_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 """What the system says of a path that cannot be one: the user's mistake, wherever it shows."""
 _INTERRUPTED = 130
-"""The exit code that typer makes of a KeyboardInterrupt."""
+"""The exit code after Ctrl-C. Some versions of typer make it of a KeyboardInterrupt, others let that pass."""
 
 
 def main() -> None:
@@ -27,10 +27,11 @@ def main() -> None:
         for problem in error.problems:
             typer.echo(f"error: {_one_line(str(problem))}", err=True)
         sys.exit(2)
-    except SystemExit as end:
-        if end.code == _INTERRUPTED:
+    except (KeyboardInterrupt, SystemExit) as end:
+        code = _INTERRUPTED if isinstance(end, KeyboardInterrupt) else end.code
+        if code == _INTERRUPTED:
             typer.echo("interrupted; the same command goes on where it stopped", err=True)
-        raise
+        sys.exit(code)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
