@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import fsum
 
-from fahw.chip import memory_prices
 from fahw.hardware.array import Array
 from fahw.hardware.chip import Chip
 from fahw.hardware.generator import GENERATORS
@@ -42,7 +41,7 @@ def areas_mm2(chip: Chip, transposable: bool, placements: Iterable[Placement] | 
         prefix = core_prefix(chip, core)
         for memory in chip.memories:
             name = f"{prefix}{memory.name}"
-            is_fitted = resident is not None and memory.kind != "rom"
+            is_fitted = resident is not None and not memory.is_read_only
             size = resident.get(name, 0.0) if resident is not None and is_fitted else memory.kib
             areas[name] = _memory_area_mm2(chip, memory, transposable, size)
         areas |= {f"{prefix}{name}": area for name, area in logic.items()}
@@ -62,7 +61,7 @@ def resident_kib(placements: Iterable[Placement]) -> dict[str, float]:
 
 def _memory_area_mm2(chip: Chip, memory: Memory, transposable: bool, size_kib: float) -> float:
     overhead = chip.transposed_access.area_overhead if transposable and "weight" in memory.holds else 0.0
-    return memory_prices.area_mm2(chip, memory, size_kib) * (1 + overhead)
+    return memory.area(chip.technology, size_kib) * (1 + overhead)
 
 
 def array_leak_mw(chip: Chip, array: Array) -> float:

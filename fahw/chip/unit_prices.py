@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-from fahw.chip import memory_prices
 from fahw.formats.number import FLOATS, Float
 from fahw.formats.precision import TENSORS
 from fahw.hardware.array import Array
@@ -61,7 +60,7 @@ class Prices:
         factor = count.factor
         energy = self._given_energies.get((count.component, count.action))
         if energy is not None:
-            price = memory_prices.given_constant(energy, price.kind)
+            price = energy.constant(price.kind)
         elif price.kind in ("logic", "clock"):
             factor *= (self.chip.technology.vdd_v / VDD_V) ** 2
         return replace(price, value=price.value * factor)
@@ -70,7 +69,7 @@ class Prices:
         chip, name = self.chip, count.component
         if name == "dram":
             assert chip.dram is not None
-            return memory_prices.dram_constant(chip.dram, count.action)
+            return chip.dram.constant(count.action)
         if name == NOC:
             assert chip.mesh is not None
             source = chip.mesh.source or "assumed"
@@ -84,7 +83,7 @@ class Prices:
 
     def _part_price(self, part: Memory | Link | Array, count: Count) -> Constant:
         if isinstance(part, Memory):
-            return memory_prices.access_energy(self.chip, part, count.action)
+            return part.access_energy(self.chip.technology, count.action)
         if isinstance(part, Link):
             if count.action == "transpose":
                 write = ops.register_pj(count.widths[0], self.chip.technology.node_nm)

@@ -122,7 +122,7 @@ def feedback_operand(step: StepContext, site: Site) -> Operand:
         fixed = chip.fixed_home
         if chip.feedback_generator is not None:
             generator = f"{site.prefix}feedback_generator"
-        elif fixed is not None and fixed.kind == "prng":
+        elif fixed is not None and fixed.generates:
             generator = f"{site.prefix}{fixed.name}"
         else:
             message = f"{rule.name} redraws its feedback weights: the chip needs a feedback_generator"

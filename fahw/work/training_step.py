@@ -122,7 +122,7 @@ class _CoreContents:
         network, rule = self._inputs[:2]
         fixed_memory, graph = chip.fixed_home, graph_of(network, rule)
         value_bits = rule.kept_bits(chip.precision.bits("feedback"))
-        if fixed_memory is None or fixed_memory.kind != "rom" or not value_bits:
+        if fixed_memory is None or not fixed_memory.is_read_only or not value_bits:
             return 0
         total = 0
         for core in cores:
@@ -130,7 +130,7 @@ class _CoreContents:
             bits = value_bits * sum(tensor_sizes.feedback_values(network, graph, rule, part) for part in sending)
             if fixed_memory.size_kib != "fit" and bits > fixed_memory.kib * 8192:
                 sizes = f"feedback ({bits / 8192:.1f} KiB) does not fit {fixed_memory.name} ({fixed_memory.kib:g} KiB)"
-                message = f"{sizes}, a rom: enlarge it, or lower the feedback's bits"
+                message = f"{sizes}, a {fixed_memory.kind}: enlarge it, or lower the feedback's bits"
                 raise ConfigError(Problem(chip.name, message, "memories"))
             total += bits
         return total

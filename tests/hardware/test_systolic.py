@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fahw.errors import ConfigError
 from fahw.hardware.array import Array
-from fahw.hardware.memory import Memory
+from fahw.hardware.memories.sram import Sram
 from fahw.hardware.systolic import Mapping, systolic_cycles
 from fahw.work.counts.accesses import Accesses
 from fahw.work.counts.gemm import Gemm, Operand, Stream, gemm_traffic, partial_sum_bursts
@@ -168,7 +168,7 @@ def test_layers_that_are_not_in_the_reference():
 
 
 def memory(name, tensors):
-    return Memory(
+    return Sram(
         name=name, holds=tensors, size_kib=1, bank_kib=1, width_bits=8, read_bits_per_cycle=8, write_bits_per_cycle=8
     )
 

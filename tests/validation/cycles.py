@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fahw.hardware.array import Array
-from fahw.hardware.memory import Memory
+from fahw.hardware.memories.sram import Sram
 from fahw.hardware.systolic import Mapping, systolic_cycles
 from fahw.work.counts.accesses import Accesses
 from fahw.work.counts.gemm import Gemm, Operand, Stream, gemm_traffic, partial_sum_bursts
@@ -19,9 +19,9 @@ TITLE = "Cycles and accesses of the array"
 MORE = Path(__file__).parent / "data" / "scalesim_more.csv"
 
 
-def _memory(name: str, tensor: str) -> Memory:
+def _memory(name: str, tensor: str) -> Sram:
     """One value to a word, so that words are values."""
-    return Memory.model_validate(
+    return Sram.model_validate(
         {"name": name, "holds": (tensor,), "size_kib": 1, "bank_kib": 1, "width_bits": 8, "read_bits_per_cycle": 8,
          "write_bits_per_cycle": 8}
     )  # fmt: skip

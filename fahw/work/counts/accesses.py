@@ -171,7 +171,7 @@ class Accesses:
         payload = moves * bits
         if not payload:
             return Traffic()
-        if memory.kind == "prng":
+        if memory.generates:
             counts = (Count(f"{self._prefix}{memory.name}", "generate", tensor, payload),)
             flow = Flow(f"{self._prefix}{memory.name}", payload, memory.read_bits_per_cycle, memory.latency_cycles)
             return Traffic(counts, loads=(flow,))
@@ -192,7 +192,7 @@ class Accesses:
         name = f"{self._prefix}{memory.name}"
         counts = (Count(name, action, tensor, words, factor=factor),)
         side = name if memory.shared_port else f"{name}.{action}"
-        rate = memory.read_bits_per_cycle if action == "read" else memory.write_bits_per_cycle
+        rate = memory.bits_per_cycle(action, self._chip.clock_mhz)
         flow = Flow(side, words * memory.width_bits, rate, memory.latency_cycles)
         return Traffic(counts, loads=(flow,)) if action == "read" else Traffic(counts, drains=(flow,))
 
