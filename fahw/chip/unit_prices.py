@@ -153,19 +153,16 @@ class Prices:
     def _product_forms(self, result: str) -> tuple[Float | None, Float | None]:
         """The float formats of the products (the operands' with more digits) and of the accumulator; None for
         integers."""
-        operands = [self.chip.precision.number(tensor) for tensor in OPERANDS.get(result, ())]
-        floats = [operand for operand in operands if isinstance(operand, Float)]
-        accumulator = self.chip.precision.number("accumulator")
-        product = max(floats, key=lambda form: form.digits, default=None)
-        return product, accumulator if isinstance(accumulator, Float) else None
+        forms = [self.chip.precision.number(tensor).float_form for tensor in OPERANDS.get(result, ())]
+        product = max((form for form in forms if form is not None), key=lambda form: form.digits, default=None)
+        return product, self.chip.precision.number("accumulator").float_form
 
     def _float_form(self, tensor: str, bits: int) -> Float | None:
         """The float format of an operation of the vector lanes: the tensor's, the accumulator's if it is that wide."""
         tensor_number, accumulator = (
             self.chip.precision.number(name) for name in (_FORMATS.get(tensor, "activation"), "accumulator")
         )
-        form = accumulator if bits == accumulator.bits != tensor_number.bits else tensor_number
-        return form if isinstance(form, Float) else None
+        return (accumulator if bits == accumulator.bits != tensor_number.bits else tensor_number).float_form
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod, sqrt
 
-from fahw.formats.fixed_point import Format, ceil_log2, format_fraction_bits, has_one_magnitude, nearest_log2
+from fahw.formats.fixed_point import Format, ceil_log2, format_fraction_bits, nearest_log2
 from fahw.formats.number import TERNARY, Number
 from fahw.formats.precision import Precision
 from fahw.layers.layer import INPUT, Layer
@@ -70,7 +70,7 @@ def _output_fraction_bits(network: Network, form: Number, output_frac: Callable[
     """The numbers of `output_fraction_bits`. tanh and sigmoid have all their bits behind the point, an add has the
     fewest of what it adds; the others keep what they read. `output_frac` gives a weighted layer's from those of its
     input."""
-    all_fraction_bits = 0 if has_one_magnitude(form) else form.bits - 1
+    all_fraction_bits = 0 if form.has_one_magnitude else form.bits - 1
     fracs = {INPUT: all_fraction_bits}
     for layer in network.layers:
         source_fracs = [fracs[source] for source in layer.sources]
@@ -89,7 +89,7 @@ def _layer_scales(
     largest = ranges.weight_headroom * layer.xavier_bound
     weight_frac = format_fraction_bits(number("weight"), largest)
     weight = Format(bits("weight"), weight_frac)
-    if has_one_magnitude(number("weight")):
+    if number("weight").has_one_magnitude:
         weight = Format(bits("weight"), -nearest_log2(layer.xavier_std))
     activation = format_fraction_bits(number("activation"), ranges.activation)
     logit_bits = activation - format_fraction_bits(number("activation"), ranges.activation * ranges.logit_headroom)
@@ -143,7 +143,7 @@ def feedback_format(
 ) -> Format:
     """The format of the words that send the error to the layer's input. Own words of 4 bits and fewer are odd integers
     up to 2^bits - 1, so as integers they are a bit wider; ternary ones have the unit of one bit."""
-    bits, single = precision.bits("feedback"), has_one_magnitude(precision.number("feedback"))
+    bits, single = precision.bits("feedback"), precision.number("feedback").has_one_magnitude
     if rule.magnitude == "weight" and not single:
         return Format(bits, precision.scale.fraction_bits("feedback", weight.frac - (weight.bits - bits)))
     if rule.magnitude in ("weight", "constant"):
