@@ -1,5 +1,6 @@
 """Kinds of memories: what each can hold and what it costs, by hand; none without a law of its own."""
 
+import re
 from dataclasses import replace
 from math import ceil
 from typing import Literal, get_args
@@ -19,7 +20,7 @@ from fahw.hardware.process import Technology
 from fahw.study.costs.verdict import saving
 from fahw.technology import catalogue
 from fahw.technology.sram import sram
-from tests.support.strategies import CHIP, chip_of, marked, swap
+from tests.support.strategies import CHIP, ROOT, chip_of, marked, swap
 
 AT_45 = Technology(node_nm=45)
 SIZED = {
@@ -53,6 +54,13 @@ def test_every_kind_answers_for_its_prices(kind):
 def test_the_listed_parts_are_those_of_the_kinds(kind):
     """`fahw list technology` shows what every kind says of itself."""
     assert set(kind.listed(45)) <= set(catalogue.entries(45))
+
+
+def test_the_table_of_the_model_page_has_every_kind():
+    """docs/model.md has a row for every kind, in the order of the catalogue."""
+    page = (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
+    table = page.partition("| kind | what it is | access |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.M) == [name_of(kind) for kind in MEMORY_KINDS]
 
 
 def test_a_kind_without_a_law_cannot_be_made():
