@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
+from fahw.hardware.memories.mram import Mram
 from fahw.hardware.memories.prng import Prng
 from fahw.hardware.memories.register import Register
 from fahw.hardware.memories.rom import Rom
@@ -20,6 +21,7 @@ MEMORY_KINDS: tuple[type[Memory], ...] = (
     Rom,
     Register,
     Prng,
+    Mram,
 )
 CONSTANT_KINDS = tuple(dict.fromkeys((*KINDS, *(kind.constant_kind for kind in MEMORY_KINDS))))
 """The kinds of constants that are uncertain together, those that a kind of memory adds included."""
