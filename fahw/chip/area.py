@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from math import fsum
 
 from fahw.hardware.array import Array
+from fahw.hardware.arrays.catalogue import DATAFLOWS
 from fahw.hardware.chip import Chip
 from fahw.hardware.generator import GENERATORS
 from fahw.hardware.memory import Memory
 from fahw.technology.operations import pe_area_mm2, pe_leak_mw
-from fahw.technology.storage import Scratchpad, scratchpad
+from fahw.technology.storage import Scratchpad
 from fahw.work.counts.record import Placement
 from fahw.work.mesh import NOC, core_prefix
 
@@ -71,13 +72,9 @@ def array_leak_mw(chip: Chip, array: Array) -> float:
 
 
 def scratchpads(chip: Chip, array: Array) -> list[Scratchpad]:
-    """The scratchpads of one processing element; none where the array is not row-stationary."""
-    pads, bits = array.scratchpads, chip.precision.bits
-    if pads is None:
-        return []
-    node, temp_c = chip.technology.node_nm, chip.technology.temp_c
-    sizes = (("weight", pads.filter_words), ("activation", pads.input_words), ("accumulator", pads.psum_words))
-    return [scratchpad(bits(tensor), words, node, pads.device, temp_c) for tensor, words in sizes]
+    """What one processing element stores beside its registers, by the kinds of arrays."""
+    bits, process = chip.precision.bits, chip.technology
+    return [pad for kind in DATAFLOWS.values() for pad in kind.element_storage(array, bits, process)]
 
 
 def pe_bits(chip: Chip) -> tuple[int, int, int]:

@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 from fahw.formats.number import FLOATS, Float
 from fahw.formats.precision import TENSORS
 from fahw.hardware.array import Array
+from fahw.hardware.arrays.catalogue import DATAFLOWS
 from fahw.hardware.chip import Chip
 from fahw.hardware.generator import GENERATORS, Generator
 from fahw.hardware.interconnect import Link
@@ -16,7 +17,6 @@ from fahw.hardware.process import UnitEnergy
 from fahw.technology import operations as ops
 from fahw.technology.constant import Constant
 from fahw.technology.scaling import LOGIC_FACTOR, VDD_V
-from fahw.technology.storage import scratchpad
 from fahw.technology.wires import WIRE_FACTOR, wire_pj_per_bit_mm
 from fahw.work.counts.record import Count, local_name
 from fahw.work.mesh import NOC
@@ -99,8 +99,9 @@ class Prices:
             return ops.mac_pj(count.widths[0], count.widths[1], count.widths[2], node, *forms)
         if count.action.startswith("shift"):
             return ops.register_pj(count.widths[0], node)
-        if count.action.endswith(("pad", "_registers")):
-            return self._pad_price(array, count)
+        for kind in DATAFLOWS.values():
+            if count.action in kind.own_actions(array):
+                return kind.action_price(count.action, count.widths, array, self.chip.technology)
         left_bits, right_bits, accumulator_bits, shifted_bits = count.widths
         active = (
             ops.mac_pj(left_bits, right_bits, accumulator_bits, node, *forms).value
@@ -111,21 +112,6 @@ class Prices:
             return Constant(active * clock, f"{clock:g} of the logic and registers clocked", "clock", LOGIC_FACTOR)
         value = active * (1 + clock) * array.idle_pe_fraction
         return Constant(value, f"{array.idle_pe_fraction:g} of an active PE-cycle", "logic", LOGIC_FACTOR)
-
-    def _pad_price(self, array: Array, count: Count) -> Constant:
-        assert array.scratchpads is not None
-        bits, entries = count.widths
-        pad = scratchpad(bits, entries, self.chip.technology.node_nm, array.scratchpads.device).access
-        share = self.chip.technology.clock_share
-        if count.action == "pad":
-            return pad
-        if count.action == "clock_registers":
-            clocked = ops.register_clock_pj(bits * entries, self.chip.technology.node_nm)
-            value = clocked.value * (1 + share) if pad.kind == "logic" else 0.0
-            source = f"{clocked.source}; {share:g} more for the clock's tree"
-            return replace(clocked, value=value, kind="clock", source=source)
-        value = pad.value * share if pad.kind == "logic" else 0.0
-        return Constant(value, f"{share:g} of the registers clocked, none of an SRAM", "clock", LOGIC_FACTOR)
 
     def _lane_price(self, count: Count) -> Constant:
         clocked = count.action.startswith("clock_")

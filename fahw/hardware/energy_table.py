@@ -25,6 +25,7 @@ from typing import Any
 from fahw.config import yamltext
 from fahw.config.yamltext import Document, Key
 from fahw.errors import ConfigError, Problem, suggestion
+from fahw.hardware.arrays.catalogue import DATAFLOWS
 from fahw.hardware.chip import Chip
 from fahw.hardware.generator import GENERATORS
 from fahw.hardware.part import STATIC
@@ -32,8 +33,6 @@ from fahw.hardware.process import UnitEnergy
 
 VECTOR_ACTIONS = ("add", "subtract", "accumulate", "multiply", "divide", "compare", "shift", "table")
 ARRAY_ACTIONS = ("mac", "shift_operand", "shift_psum", "clock", "idle")
-PAD_ACTIONS = ("pad", "clock_pad", "clock_registers")
-"""Actions of an array with scratchpads: an access of any, its clock, and a cycle of registers that are not gated."""
 _EMPTY_ACTIONS = ("idle", "leak")
 
 
@@ -53,7 +52,9 @@ def actions_of(chip: Chip) -> dict[str, tuple[str, ...]]:
     lanes = (*VECTOR_ACTIONS, *(f"clock_{action}" for action in VECTOR_ACTIONS))
     actions: dict[str, tuple[str, ...]] = {memory.name: memory.actions for memory in chip.memories}
     actions |= {link.name: ("send", "transpose") for link in chip.links}
-    actions |= {array.name: ARRAY_ACTIONS + (PAD_ACTIONS if array.scratchpads else ()) for array in chip.arrays}
+    for array in chip.arrays:
+        own_actions = [action for kind in DATAFLOWS.values() for action in kind.own_actions(array)]
+        actions[array.name] = (*ARRAY_ACTIONS, *own_actions)
     actions |= {f"{array.name}.vector": lanes for array in chip.arrays}
     actions |= {name: ("generate",) for name in GENERATORS if getattr(chip, name) is not None}
     actions |= {"noc": ("hop",)} if chip.mesh is not None else {}

@@ -17,7 +17,7 @@ from fahw.hardware.chip import Chip
 from fahw.hardware.part import Form, Tensor
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
-from fahw.work import learned_feedback, row_stationary, tensor_sizes, transport
+from fahw.work import learned_feedback, tensor_sizes, transport
 from fahw.work.context import StepContext
 from fahw.work.counts.accesses import Accesses, place_tensors, required_memory, with_sized_memories
 from fahw.work.counts.record import Count, Placement, Task, Work
@@ -93,10 +93,6 @@ class _CoreContents:
         )
         graph = graph_of(network, rule)
         psum = psum_bits(unplaced)
-        for part in all_parts:
-            if unplaced.site(part, "forward").array("forward").phases.forward == "rs":
-                waiting_bits = row_stationary.psum_bits(unplaced, part, max(unplaced.micro_batch_sizes))
-                psum[part.core] = max(psum.get(part.core, 0), waiting_bits)
         self.bits: dict[int, dict[Tensor, int]] = {}
         for core in cores:
             bits = tensor_sizes.tensor_bits(chip, network, graph, rule, batch_size, all_parts, core)

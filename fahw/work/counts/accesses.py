@@ -12,14 +12,12 @@ from dataclasses import dataclass
 
 from fahw.errors import ConfigError, Problem
 from fahw.hardware.array import Array
+from fahw.hardware.arrays.mapping import Burst
 from fahw.hardware.chip import Chip
 from fahw.hardware.memory import LEVELS, Memory
 from fahw.hardware.part import Tensor
 from fahw.technology.dram import activations, dram_type
 from fahw.work.counts.record import Count, Flow, Placement
-
-Burst = tuple[int, int]
-"""(number of bursts, values in each)."""
 
 
 @dataclass(slots=True)
@@ -123,6 +121,10 @@ class Accesses:
             if chain[-1].spilled_bits:
                 outer.append((None, chain[-1].spilled_bits, total))
             self._overflow[tensor] = outer
+
+    def without_overflow(self) -> Accesses:
+        """The same core where all fits its innermost home."""
+        return Accesses(self._chip, (), self._prefix)
 
     def overflow_share(self, tensor: str) -> float:
         """The share of `tensor`, 0 to 1, that does not fit its innermost home."""

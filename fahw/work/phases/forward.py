@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from fahw.layers.layer import INPUT, NORMS
-from fahw.work import row_stationary, tensor_sizes
+from fahw.work import tensor_sizes
 from fahw.work.context import StepContext
 from fahw.work.counts import lanes
 from fahw.work.counts.accesses import Traffic
@@ -80,11 +80,8 @@ def forward_task(step: StepContext, part: Part, micro: int) -> Task:
 
 def _forward_product(step: StepContext, part: Part, samples: int) -> tuple[Traffic, tuple[int, int, int], int]:
     """Traffic, shape and multiply-accumulates under the array's dataflow."""
-    site = step.site(part, "forward")
-    if site.array("forward").phases.forward == "rs":
-        return row_stationary.forward_traffic(step, part, samples)
     product = forward_gemm(step, part, samples)
-    return traffic_of(site, product, "forward"), fold_timing(product), product.macs
+    return traffic_of(step.site(part, "forward"), product, "forward"), fold_timing(product), product.macs
 
 
 def _tail_traffic(step: StepContext, site: Site, part: Part, samples: int) -> Traffic:
