@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor
 
@@ -34,10 +35,9 @@ class Model:
 
 @dataclass(eq=False)
 class Trace:
-    """What the forward pass leaves for the backward pass: operands of weighted layers, `saved` of the others, and the
+    """What the forward pass leaves for the backward pass: what each layer saved, operands of weighted layers, and the
     last layer's `output`. `logits` are the same numbers as `(n, classes)`."""
 
-    operands: dict[str, Tensor]
-    saved: dict[str, Tensor]
+    saved: dict[str, Any]
     output: Tensor
     logits: Tensor

@@ -33,7 +33,7 @@ from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.hardware.part import Phase
 from fahw.hardware.systolic import DATAFLOWS, systolic_cycles
-from fahw.layers.layer import Layer
+from fahw.layers.weighted import Weighted
 from fahw.learn.error_path.feedback import Feedback
 from fahw.learn.error_path.feedback_words import IntegerWords
 from fahw.learn.error_path.signals import signal_fraction_bits
@@ -226,7 +226,7 @@ class _RecordedTraining:
             words = np.array(list(values.values()), np.int64)
             self._write(_Image(number, layer.name, "constants", words, CONSTANT_BITS, 0, {"names": list(values)}))
 
-    def _error_format(self, layer: Layer) -> Format | None:
+    def _error_format(self, layer: Weighted) -> Format | None:
         """The format of the error that the layer's feedback words are multiplied with; None where it sends none
         down."""
         if layer.name not in roles_of(self._network, self._rule).sends:
@@ -309,7 +309,7 @@ def _gemms(chip: Chip, setup: TrainingSetup) -> list[dict[str, Any]]:
     """The matrix products of a step, each with its cycles on the array that runs it, under each dataflow."""
     rows: list[dict[str, Any]] = []
     layers = setup.network.weighted
-    phases: tuple[tuple[Phase, tuple[Layer, ...]], ...] = (
+    phases: tuple[tuple[Phase, tuple[Weighted, ...]], ...] = (
         ("forward", layers), ("error", layers[::-1]), ("gradient", layers)
     )  # fmt: skip
     for phase, layers in phases:

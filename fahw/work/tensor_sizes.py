@@ -7,17 +7,14 @@ from math import prod
 
 from fahw.hardware.chip import Chip
 from fahw.hardware.part import Tensor
-from fahw.layers.layer import INPUT, NORMS, Layer
+from fahw.layers.layer import INPUT, Layer
+from fahw.layers.weighted import Weighted
 from fahw.network.error_path import feedback_shape
 from fahw.network.graph import Network
 from fahw.rules.rule import MIRROR_SAMPLES, TERNARY_BITS, Rule
-from fahw.technology.operations import index_bits
 from fahw.work.counts.optimizer import optimizer_costs
 from fahw.work.graph import Graph
 from fahw.work.mesh import Part
-
-_SAVED = ("tanh", "sigmoid")
-"""Kinds whose derivative needs their output."""
 
 LABEL_BITS = 8
 """Width of a label."""
@@ -43,13 +40,7 @@ def copied_bits(chip: Chip, rule: Rule) -> int:
 
 def mask_bits(layers: Iterable[Layer]) -> int:
     """Bits per sample that the local derivatives need: signs, pooling choices, dropped values."""
-    bits = 0
-    for layer in layers:
-        if layer.kind in ("relu", "hardtanh", "dropout"):
-            bits += layer.outputs
-        elif layer.kind == "maxpool2d":
-            bits += layer.outputs * index_bits(layer.kernel[0] * layer.kernel[1])
-    return bits
+    return sum(layer.mask_bits for layer in layers)
 
 
 def stored_outputs(network: Network, tail: tuple[Layer, ...], layer: Layer | None) -> tuple[Layer, ...]:
@@ -68,18 +59,23 @@ def stored_outputs(network: Network, tail: tuple[Layer, ...], layer: Layer | Non
 def saved_values(network: Network, tail: tuple[Layer, ...], layer: Layer | None, needs_derivative: bool = True) -> int:
     """Values per sample kept although no other layer reads them: tanh before pooling (for its derivative, if
     `needs_derivative`), a norm's input."""
-    stored_names = set()
+    stored_names = {INPUT}
     for item in stored_outputs(network, tail, layer):
-        while item.kind == "flatten" and network.sources_of(item):
+        while item.same_values and network.sources_of(item):
             item = network.sources_of(item)[0]
         stored_names.add(item.name)
-    saved_for_derivative = sum(item.outputs for item in tail if item.kind in _SAVED and item.name not in stored_names)
-    return saved_for_derivative * needs_derivative + sum(item.outputs for item in tail if item.kind in NORMS)
+    computed_here = {item.name for item in tail} | ({layer.name} if layer else set())
+    saved = sum(item.inputs for item in tail if item.rereads_input)
+    for item in tail if needs_derivative else ():
+        saved += item.saved_outputs if item.name not in stored_names else 0
+        sizes = zip(item.sources, item.saved_inputs, strict=True)
+        saved += sum(size for name, size in sizes if name in computed_here - stored_names and not item.rereads_input)
+    return saved
 
 
 def derivative_inputs(layers: Iterable[Layer]) -> int:
     """Number of activations per sample that the local derivatives read."""
-    return sum(layer.outputs for layer in layers if layer.kind in _SAVED or layer.kind in NORMS)
+    return sum(layer.saved_outputs + sum(layer.saved_inputs) for layer in layers)
 
 
 def norm_params(layers: Iterable[Layer]) -> int:
@@ -168,7 +164,7 @@ def feedback_state_bits(chip: Chip, network: Network, rule: Rule, samples: int) 
     return max(number, int(_has_micro_batches(chip, samples))) * width
 
 
-def mirror_samples(rule: Rule, layer: Layer) -> int:
+def mirror_samples(rule: Rule, layer: Weighted) -> int:
     """Samples of noise that show a layer's weights: a convolution's positions count as many."""
     return -(-MIRROR_SAMPLES // layer.positions) if rule.learned == "mirror" else 0
 
@@ -188,17 +184,10 @@ def _activation_values(network: Network, graph: Graph, local_parts: list[Part]) 
     for part in local_parts:
         tail = graph.tails[part.whole.name]
         read_names |= set(part.whole.sources)
-        read_names |= {source for item in tail if item.kind == "add" for source in item.sources} - {
+        read_names |= {source for item in tail if len(item.sources) > 1 for source in item.sources} - {
             layer.name for layer in tail
         }
         saved += part.share(saved_values(network, tail, part.whole, part.whole.name in graph.roles.receives))
         if not graph.users[part.whole.name]:
             saved += part.layer.outputs
     return saved + sum(sizes[name] for name in read_names)
-
-
-def has_overlapping_windows(layer: Layer) -> bool:
-    """Whether neighbouring windows of a convolution share inputs, so that the error path adds into them."""
-    return layer.kind == "conv2d" and any(
-        size > stride for size, stride in zip(layer.kernel, layer.stride, strict=True)
-    )

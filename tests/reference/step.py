@@ -12,7 +12,7 @@ from math import pi
 
 import numpy as np
 
-from fahw.formats.lookup_tables import exp_table, sigmoid_table, tanh_table
+from fahw.formats.lookup_tables import exp_table
 from fahw.formats.precision import TENSORS, Precision, Rounding, RoundingModes
 from fahw.layers.layer import INPUT, NORMS, Layer
 from fahw.learn.state.scales import Scales, output_fraction_bits
@@ -22,6 +22,7 @@ from fahw.network.recipe import Tuning
 from fahw.optimizers import OPTIMIZERS
 from fahw.prng import Lfsr, derive, row_codes, row_seeds
 from fahw.rules.rule import Rule
+from tests.reference.tables import sigmoid_table, tanh_table
 from tests.reference.update import SlowUpdate, State
 from tests.reference.words import (
     Norm,

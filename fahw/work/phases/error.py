@@ -27,7 +27,7 @@ def error_task(step: StepContext, part: Part, micro: int) -> Task:
     product = error_gemm(step, part, samples)
     traffic = traffic_of(site, product, "error")
     accumulator_bits, direct = step.bits("accumulator"), step.rule.path == "direct"
-    if not direct and tensor_sizes.has_overlapping_windows(layer):
+    if not direct and layer.overlapping:
         traffic += _add_windows(site, product, array, accumulator_bits)
     values = samples * (part.share(layer.inputs) if direct else layer.inputs)
     traffic += lanes.exponent_search(site, "error", "error", values, accumulator_bits)

@@ -1,0 +1,123 @@
+"""Maximum and average pooling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar, Literal, Self
+
+from fahw.layers.layer import VALUE, LaneOperation, Layer, Misfit, Pair, Shape
+from fahw.layers.schema import Named, Padding
+from fahw.layers.schema import Pair as PairSpec
+from fahw.layers.unit import Array, Unit
+from fahw.layers.windows import as_pair, output_sizes
+
+
+class PoolSpec(Named):
+    """A pooling over windows; the stride is the kernel where not given. Sums and means count the padding's zeros."""
+
+    kernel: PairSpec | Literal["all"]
+    """`all`: the whole image, which leaves one value per channel."""
+    stride: PairSpec | None = None
+    padding: Padding = 0
+    """At most half the kernel."""
+
+
+class MaxPool2dSpec(PoolSpec):
+    """The largest value of every window."""
+
+    kind: Literal["maxpool2d"]
+
+
+class AvgPool2dSpec(PoolSpec):
+    """The mean of every window."""
+
+    kind: Literal["avgpool2d"]
+
+
+@dataclass(frozen=True)
+class Pooling(Layer):
+    """One value per channel for every window."""
+
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+
+    axes: ClassVar[int | None] = 3
+    in_golden_vectors: ClassVar[bool] = True
+    dilation: ClassVar[Pair] = (1, 1)
+    padding_mode: ClassVar[str] = "zeros"
+
+    @classmethod
+    def make(cls, spec: PoolSpec, name: str, shapes: tuple[Shape, ...], sources: tuple[str, ...]) -> Self:
+        """The pooling of images. Raises Misfit for a padding or a kernel that does not fit them."""
+        shape, covers_image = shapes[0], spec.kernel == "all"
+        kernel = (shape[1], shape[2]) if spec.kernel == "all" else as_pair(spec.kernel)
+        stride, padding = as_pair(spec.stride or kernel), as_pair(spec.padding)
+        if covers_image and (spec.stride is not None or padding != (0, 0)):
+            raise Misfit("kernel 'all' takes neither stride nor padding: one window covers the image")
+        if any(2 * pad > size for pad, size in zip(padding, kernel, strict=True)):
+            raise Misfit(f"padding {list(padding)} is more than half the kernel {list(kernel)}")
+        sizes = output_sizes(cls.kind, shape, kernel, stride, padding)
+        return cls(name, shapes, (shape[0], *sizes), sources, kernel, stride, padding)
+
+    @property
+    def area(self) -> int:
+        """Number of values in a window."""
+        return prod(self.kernel)
+
+
+@dataclass(frozen=True)
+class MaxPool2d(Pooling):
+    """The largest value of every window; the error goes to the first of them."""
+
+    kind: ClassVar[str] = "maxpool2d"
+    spec: ClassVar[type[Named]] = MaxPool2dSpec
+
+    @property
+    def mask_bits(self) -> int:
+        """The place of every maximum in its window."""
+        return self.outputs * (self.area - 1).bit_length()
+
+    def forward_operations(self) -> tuple[LaneOperation, ...]:
+        """A comparison for every value but the first."""
+        return (LaneOperation("compare", self.outputs * (self.area - 1)),)
+
+    def error_operations(self) -> tuple[LaneOperation, ...]:
+        """A comparison per error, with the place that was stored."""
+        return (LaneOperation("compare", self.outputs),)
+
+    def forward(self, unit: Unit, parameters: Any, inputs: list[Array]) -> tuple[Array, Array]:
+        """The maxima, and where they lay."""
+        return unit.window_maxima(self, inputs[0])
+
+    def backward(self, unit: Unit, parameters: Any, saved: Array, error: Array) -> tuple[list[Array], None]:
+        """Each error at the place of its maximum."""
+        return [unit.error_at_maxima(self, error, saved)], None
+
+
+@dataclass(frozen=True)
+class AvgPool2d(Pooling):
+    """The mean of every window."""
+
+    kind: ClassVar[str] = "avgpool2d"
+    spec: ClassVar[type[Named]] = AvgPool2dSpec
+
+    def forward_operations(self) -> tuple[LaneOperation, ...]:
+        """The sum of the window, and a product with the reciprocal of its area."""
+        return (
+            LaneOperation("add", self.outputs * (self.area - 1)),
+            LaneOperation("multiply", self.outputs, (VALUE, VALUE)),
+        )
+
+    def error_operations(self) -> tuple[LaneOperation, ...]:
+        """A product with the reciprocal of the area."""
+        return (LaneOperation("multiply", self.outputs, (VALUE, VALUE)),)
+
+    def forward(self, unit: Unit, parameters: Any, inputs: list[Array]) -> tuple[Array, None]:
+        """The means; nothing is saved."""
+        return unit.window_means(self, inputs[0]), None
+
+    def backward(self, unit: Unit, parameters: Any, saved: None, error: Array) -> tuple[list[Array], None]:
+        """The error over the area, at every pixel of its window."""
+        return [unit.error_over_windows(self, unit.error_share(error, self.area))], None
