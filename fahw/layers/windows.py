@@ -10,6 +10,9 @@ from fahw.layers.layer import Misfit, Pair, Shape
 class Windowed(Protocol):
     """A layer that goes over images by windows: a convolution, a pooling."""
 
+    def __hash__(self) -> int:
+        """Layers are values."""
+
     @property
     def in_shape(self) -> Shape:
         """The shape of the input, (channels, height, width)."""

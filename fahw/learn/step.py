@@ -77,7 +77,8 @@ def _sent_down(model: Model, layer: Weighted, error: Tensor, signal: Tensor, dra
     words = model.feedback.words(layer, model.parameters[layer.name].weight, draw)
     if model.feedback.direct:
         return model.arithmetic.direct_error(layer, signal, words)
-    return model.arithmetic.error(layer, error, words)
+    below: Tensor = model.arithmetic.error(layer, error, words)
+    return below
 
 
 def _passes(model: Model, source: str) -> bool:

@@ -67,10 +67,9 @@ def _shape_problems(model: Model, place: Place) -> Iterator[Problem]:
     for index, name in enumerate(names[:-1]):
         if name not in names_read and name not in names[:index]:
             yield Problem(place(("layers", index)), f"no layer reads '{name}': leave it out or name it in a 'from'")
-    if not KINDS[model.layers[-1].kind].ends_network:
-        message = (
-            f"the last layer must be {' or '.join(_last_kinds())}, one output per class (got {model.layers[-1].kind})"
-        )
+    last_kind = model.layers[-1].kind
+    if not KINDS[last_kind].ends_network:
+        message = f"the last layer must be {' or '.join(_last_kinds())}, one output per class (got {last_kind})"
         yield Problem(place(("layers", len(items) - 1)), message)
     weighted = [name for name, spec in zip(names, model.layers, strict=True) if KINDS[spec.kind].weighted]
     for path, ranges in _layer_ranges(model.recipe):

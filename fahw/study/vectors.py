@@ -28,11 +28,12 @@ from fahw.datasets.dataset import Dataset, load_dataset
 from fahw.errors import ConfigError, Problem, check_integer, check_kind
 from fahw.files import write_text
 from fahw.formats.fixed_point import MU_BITS, Format
-from fahw.formats.lookup_tables import EXP_BITS, exp_table, tanh_table
+from fahw.formats.lookup_tables import EXP_BITS, exp_table, function_table
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.hardware.part import Phase
 from fahw.hardware.systolic import DATAFLOWS, systolic_cycles
+from fahw.layers.activation import Squashing
 from fahw.layers.weighted import Weighted
 from fahw.learn.error_path.feedback import Feedback
 from fahw.learn.error_path.feedback_words import IntegerWords
@@ -213,9 +214,10 @@ class _RecordedTraining:
         self._write(_Image(None, "", "exp_table", table, EXP_BITS + 1, EXP_BITS, {}))
         fracs = output_fraction_bits(self._network, self._setup.precision, self._scales)
         for layer in self._network.layers:
-            if layer.kind == "tanh":
-                words = tanh_table(bits, fracs[layer.sources[0]])
-                self._write(_Image(None, layer.name, "tanh_table", words, max(bits, 2), max(0, bits - 1), {}))
+            if isinstance(layer, Squashing):
+                words = function_table(layer.value, bits, fracs[layer.sources[0]], fracs[layer.name])
+                name = f"{layer.kind}_table"
+                self._write(_Image(None, layer.name, name, words, max(bits, 2), fracs[layer.name], {}))
 
     def _write_constants(self, number: int, rate: float) -> None:
         """Write the integer constants of every layer's update at this learning rate."""
@@ -241,7 +243,7 @@ class _RecordedTraining:
         setup, dataset = self._setup, self._dataset()
         inputs = {
             "chip": self._chip.model_dump(mode="json", by_alias=True),
-            "model": {"name": self._network.name, "layers": [asdict(layer) for layer in self._network.layers]},
+            "model": {"name": self._network.name, "layers": [layer.description() for layer in self._network.layers]},
             "recipe": setup.recipe.model_dump(mode="json", exclude={"rules"}) | setup.tuning.model_dump(mode="json"),
             "data": {"name": dataset.name, "sha256": dataset.content_hash},
             "rule": asdict(self._rule),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import cast
 
 import torch
 import torch.nn.functional as tf
 from torch import Tensor
 
 from fahw.formats.fixed_point import random_bytes
-from fahw.formats.functions import Function
+from fahw.formats.functions import Function, Functions
 from fahw.layers.layer import Layer, Pair, Shape
 from fahw.layers.normalization import EPS, MOMENTUM
 from fahw.layers.pooling import Pooling
@@ -18,6 +19,8 @@ from fahw.learn.kernels.windows import spread_over_windows
 from fahw.learn.state.parameters import Gradient, Parameters
 from fahw.prng import Lfsr
 
+REAL = cast(Functions, torch)
+"""The functions of tensors of real numbers."""
 _IMAGE_AXES = (2, 3)
 
 
@@ -59,7 +62,7 @@ class FloatUnit:
 
     def function(self, layer: Layer, x: Tensor, function: Function) -> Tensor:
         """The function of every value."""
-        y: Tensor = function(torch, x)
+        y: Tensor = function(REAL, x)
         return y
 
     def joined(self, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
@@ -116,12 +119,12 @@ class FloatUnit:
 
     def times_derivative(self, layer: Layer, error: Tensor, values: Tensor, derivative: Function) -> Tensor:
         """The errors times the derivative at the layer's outputs."""
-        below: Tensor = error * derivative(torch, values)
+        below: Tensor = error * derivative(REAL, values)
         return below
 
     def times_function(self, layer: Layer, error: Tensor, x: Tensor, function: Function) -> Tensor:
         """The errors times the function of the layer's inputs."""
-        below: Tensor = error * function(torch, x)
+        below: Tensor = error * function(REAL, x)
         return below
 
     def times_values(self, layer: Layer, error: Tensor, inputs: Sequence[Tensor], number: int) -> Tensor:

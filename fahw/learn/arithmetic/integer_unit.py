@@ -22,7 +22,7 @@ from fahw.layers.layer import Layer, Pair, Shape
 from fahw.layers.pooling import Pooling
 from fahw.learn.arithmetic.accumulator import Accumulator
 from fahw.learn.arithmetic.batch_norm import Norms
-from fahw.learn.arithmetic.float_unit import drop_threshold
+from fahw.learn.arithmetic.float_unit import REAL, drop_threshold
 from fahw.learn.arithmetic.softmax import relu_error
 from fahw.learn.kernels.windows import max_pool, max_pool_adjoint, sum_pool, sum_pool_adjoint
 from fahw.learn.state.parameters import Gradient, Parameters
@@ -151,7 +151,7 @@ class IntegerUnit:
         """The errors times the derivative, which has twice as many fraction bits as the output."""
         digits = self._fracs[layer.name]
         output = values.to(carrier(Format(self._error_bits, 0).limit << (2 * digits))) * 2.0**-digits
-        below: Tensor = error.to(output.dtype) * derivative(torch, output)
+        below: Tensor = error.to(output.dtype) * derivative(REAL, output)
         return saturate_(below.round_(), self._error_bits).to(self._error_type)
 
     def times_function(self, layer: Layer, error: Tensor, x: Tensor, function: Function) -> Tensor:

@@ -31,12 +31,14 @@ class _MonitoredArithmetic:
     def operand(self, layer: Weighted, x: Tensor) -> Tensor:
         """The layer's input as its products read it; notes the input's share of zeros."""
         self._activations[layer.name].append(_zeros(x))
-        return self._inner.operand(layer, x)
+        operand: Tensor = self._inner.operand(layer, x)
+        return operand
 
     def gradient(self, layer: Weighted, delta: Tensor, operand: Tensor) -> Gradient:
         """The layer's gradient; notes the share of zeros of the error at its output."""
         self._errors[layer.name].append(_zeros(delta))
-        return self._inner.gradient(layer, delta, operand)
+        gradient: Gradient = self._inner.gradient(layer, delta, operand)
+        return gradient
 
 
 class ActivityMonitor:
