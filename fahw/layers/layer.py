@@ -173,4 +173,6 @@ class Layer:
 
     def description(self) -> dict[str, Any]:
         """All that defines the layer, as plain values by name."""
-        return {"kind": self.kind} | {field.name: getattr(self, field.name) for field in fields(self)}
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        first = {"name": own.pop("name"), "kind": self.kind, "in_shape": self.in_shape}
+        return first | own

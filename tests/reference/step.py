@@ -14,7 +14,7 @@ import numpy as np
 
 from fahw.formats.lookup_tables import exp_table
 from fahw.formats.precision import TENSORS, Precision, Rounding, RoundingModes
-from fahw.layers.layer import INPUT, NORMS, Layer
+from fahw.layers.layer import INPUT, Layer
 from fahw.learn.state.scales import Scales, output_fraction_bits
 from fahw.network.error_path import feedback_shape
 from fahw.network.graph import Network
@@ -51,7 +51,7 @@ class Reference(SlowUpdate):
         self.mu, self.batch_size, self.seed = round(self.tuning.momentum * 256), batch_size, seed
         self.random = Lfsr(derive(seed, "rounding"))
         self.states = {layer.name: self._initial(layer) for layer in network.weighted}
-        self.norms = {layer.name: Norm.of(layer) for layer in network.layers if layer.kind in NORMS}
+        self.norms = {layer.name: Norm.of(layer) for layer in network.layers if layer.params}
         self.fracs = output_fraction_bits(network, precision, scales)
         self.factors: dict[str, Words] = {}
 
@@ -76,7 +76,7 @@ class Reference(SlowUpdate):
                 values[layer.name] = self._weighted(layer, read[0])
             elif layer.kind == "add":
                 values[layer.name] = self._added(layer, read)
-            elif layer.kind in NORMS:
+            elif layer.params:
                 units = 2.0 ** -self.fracs[layer.sources[0]], 2.0 ** -self.fracs[layer.name]
                 exact = self.norms[layer.name].forward(read[0], units, training)
                 values[layer.name] = self._settled(exact, self.bits["activation"], self.rounding.activation)
@@ -196,7 +196,7 @@ class Reference(SlowUpdate):
         """A random byte below the threshold drops a value; samples last."""
         if not training:
             return x
-        threshold = min(255, round(256 * layer.dropout))
+        threshold = min(255, round(256 * layer.probability))
         order = (*x.shape[1:], len(x))
         kept = np.moveaxis(self.random.take(x.size).reshape(order) >= threshold, -1, 0)
         self.factors[layer.name] = kept * round(2**16 / (256 - threshold))
@@ -251,7 +251,7 @@ class Reference(SlowUpdate):
             if self.rule.pruned and layer.weighted and layer is not network.weighted[-1]:
                 error = self._pruned(error)
             result[layer.name] = error
-            if layer.kind in NORMS:
+            if layer.params:
                 unit = 2.0 ** -self.scales[network.weighted[-1].name].error.frac
                 exact, along, total = self.norms[layer.name].backward(x, error, 2.0 ** -self.fracs[layer.sources[0]])
                 error = self._settled(exact, bits, self.rounding.error)
@@ -263,7 +263,7 @@ class Reference(SlowUpdate):
                 if layer.weighted:
                     arrived.setdefault(source, []).append(self._error(layer, result[layer.name], signal, draw))
                 elif not (direct and network.dfa_residual == "blocked" and any(user.weighted for user in readers)):
-                    whole = layer.kind in NORMS or layer.kind == "add"
+                    whole = layer.params or layer.kind == "add"
                     below = error if whole else self._local_error(layer, x, error)
                     arrived.setdefault(source, []).append(below)
         return result, norms

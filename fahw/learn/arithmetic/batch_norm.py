@@ -17,9 +17,9 @@ from fahw.formats.fixed_point import draws_random, random_bytes, round_, saturat
 from fahw.formats.precision import Precision, Rounding, RoundingModes
 from fahw.layers.layer import Layer
 from fahw.layers.normalization import EPS, MOMENTUM
-from fahw.learn.arithmetic.optimizer import OptimizerSettings
 from fahw.learn.kernels.matmul import exact_matmul, int8_is_fast
 from fahw.learn.state.parameters import Gradient, Parameters
+from fahw.learn.update.optimizer import OptimizerSettings
 from fahw.network.graph import Network
 from fahw.prng import Lfsr
 

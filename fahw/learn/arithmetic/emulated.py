@@ -24,10 +24,10 @@ from fahw.layers.layer import INPUT, Layer
 from fahw.layers.weighted import Weighted
 from fahw.learn.arithmetic.emulated_unit import EmulatedUnit
 from fahw.learn.arithmetic.floating import initial_weights
-from fahw.learn.arithmetic.optimizer import OptimizerSettings, Real
 from fahw.learn.arithmetic.softmax import softmax_error
 from fahw.learn.state.parameters import Gradient, Parameters
 from fahw.learn.state.rounding_losses import RoundingLosses, at_range_ends, count_stagnated, share
+from fahw.learn.update.optimizer import OptimizerSettings, Real
 from fahw.prng import Lfsr
 
 _WIDE = Fixed(63, -(1 << 62), 1 << 62)

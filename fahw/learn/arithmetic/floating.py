@@ -16,13 +16,13 @@ from fahw.datasets.images import Pixels
 from fahw.layers.layer import Layer, Pair
 from fahw.layers.weighted import Weighted
 from fahw.learn.arithmetic.float_unit import FloatUnit
-from fahw.learn.arithmetic.optimizer import OptimizerSettings
 from fahw.learn.error_path.signals import pruned, ternary
 from fahw.learn.error_path.tiled import layer_tiling
 from fahw.learn.kernels.device import CPU
 from fahw.learn.kernels.windows import padded, unpadded
 from fahw.learn.state.parameters import Gradient, Parameters, placed
 from fahw.learn.state.rounding_losses import RoundingLosses
+from fahw.learn.update.optimizer import OptimizerSettings
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
 from fahw.prng import Lfsr, derive

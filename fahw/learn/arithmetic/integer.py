@@ -41,9 +41,7 @@ from fahw.learn.arithmetic import layer_products
 from fahw.learn.arithmetic.accumulator import Accumulator
 from fahw.learn.arithmetic.batch_norm import Norms
 from fahw.learn.arithmetic.floating import initial_weights, norm_parameters
-from fahw.learn.arithmetic.integer_optimizer import IntegerOptimizer
 from fahw.learn.arithmetic.integer_unit import IntegerUnit
-from fahw.learn.arithmetic.optimizer import OptimizerSettings
 from fahw.learn.arithmetic.softmax import softmax_error
 from fahw.learn.error_path.signals import pruned_words, signal_fraction_bits, signal_words
 from fahw.learn.kernels.device import CPU
@@ -53,6 +51,8 @@ from fahw.learn.state.overflow import accumulator_bounds
 from fahw.learn.state.parameters import FlatParameters, Gradient, Parameters
 from fahw.learn.state.rounding_losses import RoundingLosses, record_update_losses, saturated_shares
 from fahw.learn.state.scales import Scales, output_fraction_bits
+from fahw.learn.update.integer_optimizer import IntegerOptimizer
+from fahw.learn.update.optimizer import OptimizerSettings
 from fahw.network.error_path import roles_of
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
