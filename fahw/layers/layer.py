@@ -112,6 +112,11 @@ class Layer:
         return 0
 
     @property
+    def statistics(self) -> int:
+        """Number of values of the whole batch, 32-bit floats, that the way back reads again."""
+        return 0
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of one sample's forward pass, biases not counted."""
         return 0
