@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from math import prod
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
+from fahw.formats.functions import Function
 from fahw.layers.schema import Named
 from fahw.layers.unit import Unit
 
@@ -127,6 +128,11 @@ class Layer:
         return self.weighted or self.params > 0
 
     @property
+    def table(self) -> Function | None:
+        """The function that the lanes look up in a table, None where they look up none."""
+        return None
+
+    @property
     def saved_inputs(self) -> tuple[int, ...]:
         """Values per sample of the inputs that the way back reads again, by source; 0 for those that it does not."""
         return tuple(prod(shape) if self.saves == "inputs" else 0 for shape in self.in_shapes)
@@ -180,4 +186,4 @@ class Layer:
         """All that defines the layer, as plain values by name."""
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         first = {"name": own.pop("name"), "kind": self.kind, "in_shape": self.in_shape}
-        return first | own
+        return first | own | {"weights": self.weights}
