@@ -88,7 +88,7 @@ class SlowUnit:
             words = {}
             for q in np.unique(x):
                 real = Decimal(int(q) << 20) if self.value_bits == 1 else Decimal(int(q)) * Decimal(2) ** -frac
-                scaled = function(_Decimals, real) * 2**digits
+                scaled = function(_Decimals, real) * Decimal(2) ** digits
                 words[q] = min(max(round(scaled), low), high)
         return np.array([words[q] for q in x.reshape(-1)], np.int64).reshape(x.shape)
 
