@@ -61,8 +61,8 @@ def errors(
                 below = _sent_down(model, layer, error, signal, draw)
                 waiting.setdefault(layer.sources[0], []).append(below)
             continue
-        wanted = [_passes(model, source) for source in layer.sources]
-        if layer.trained or any(wanted):
+        wanted = model.passes.get(layer.name)
+        if wanted is not None:
             saved, parameters = trace.saved[layer.name], model.parameters.get(layer.name)
             errors_below, gradient = layer.backward(model.arithmetic, parameters, saved, error)
             if gradient is not None:
@@ -79,16 +79,6 @@ def _sent_down(model: Model, layer: Weighted, error: Tensor, signal: Tensor, dra
         return model.arithmetic.direct_error(layer, signal, words)
     below: Tensor = model.arithmetic.error(layer, error, words)
     return below
-
-
-def _passes(model: Model, source: str) -> bool:
-    """Whether an error goes from a layer without weights to the output `source`, which it reads.
-
-    A direct rule's own error replaces what comes back through a shortcut.
-    """
-    path = model.path
-    is_closed = model.feedback.direct and model.network.dfa_residual == "blocked" and source in path.tapped
-    return source in path.wants_error and not is_closed
 
 
 def gradients(model: Model, x: Tensor, labels: Tensor, draw: int = 0) -> dict[str, Gradient]:
