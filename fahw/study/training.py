@@ -79,7 +79,7 @@ class Job:
             {
                 "version": _ARITHMETIC_VERSION,
                 "torch": "any" if self._in_integers else torch.__version__,
-                "layers": [asdict(layer) for layer in setup.network.layers],
+                "layers": [layer.description() for layer in setup.network.layers],
                 "recipe": recipe,
                 "rule": setup.rule.name,
                 "precision": setup.precision.model_dump(),

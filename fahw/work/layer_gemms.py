@@ -8,7 +8,7 @@ from fahw.errors import ConfigError, Problem
 from fahw.hardware.arrays.catalogue import DATAFLOWS
 from fahw.hardware.arrays.mapping import Convolution, Mapping, Product
 from fahw.hardware.part import Phase, Tensor
-from fahw.layers.layer import Layer
+from fahw.layers.weighted import Weighted
 from fahw.network.error_path import feedback_shape, roles_of
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
@@ -23,7 +23,7 @@ _PLAIN = "os"
 """The dataflow of a product on an array that names none for the phase."""
 
 
-def layer_gemm_sizes(layer: Layer, samples: int) -> dict[Phase, tuple[int, int, int, int]]:
+def layer_gemm_sizes(layer: Weighted, samples: int) -> dict[Phase, tuple[int, int, int, int]]:
     """M, N, K and the number of equal products (groups) of a layer's three phases, layer by layer."""
     groups, positions = layer.groups, samples * layer.positions
     out = layer.out_shape[0] // groups
@@ -34,7 +34,9 @@ def layer_gemm_sizes(layer: Layer, samples: int) -> dict[Phase, tuple[int, int, 
     }
 
 
-def rule_gemm_sizes(network: Network, rule: Rule, layer: Layer, samples: int) -> dict[Phase, tuple[int, int, int, int]]:
+def rule_gemm_sizes(
+    network: Network, rule: Rule, layer: Weighted, samples: int
+) -> dict[Phase, tuple[int, int, int, int]]:
     """M, N, K and the number of equal products of the phases that a layer has under a rule."""
     sizes = layer_gemm_sizes(layer, samples)
     roles = roles_of(network, rule)
@@ -50,10 +52,10 @@ def rule_gemm_sizes(network: Network, rule: Rule, layer: Layer, samples: int) ->
     return sizes
 
 
-def convolution_of(layer: Layer, samples: int) -> Convolution:
+def convolution_of(layer: Weighted, samples: int) -> Convolution:
     """One group of a layer on `samples`; a linear layer has one pixel."""
     outputs, inputs = layer.out_shape[0] // layer.groups, layer.in_shape[0] // layer.groups
-    if len(layer.out_shape) == 1:
+    if not layer.convolutional:
         return Convolution(samples, outputs, inputs, (1, 1), (1, 1), (1, 1))
     (_, *out), (_, *image) = layer.out_shape, layer.in_shape
     return Convolution(
@@ -91,7 +93,7 @@ def _gemm(
 
 
 def _operand(
-    step: StepContext, site: Site, tensor: Tensor, phase: Phase, layer: Layer, distinct: int | None = None,
+    step: StepContext, site: Site, tensor: Tensor, phase: Phase, layer: Weighted, distinct: int | None = None,
     bits: int | None = None,
 ) -> Operand:  # fmt: skip
     zeros, skipping = step.operand_zeros(site.array(phase), tensor, layer)
@@ -232,7 +234,5 @@ def _psum_bits(step: StepContext, product: Gemm, part: Part, samples: int) -> in
     waiting = product.mapping.waiting_sums(product.repeats)
     if waiting:
         return waiting * product.accumulator_bits
-    overlaps = (
-        product.result == "error" and step.rule.path == "layerwise" and tensor_sizes.has_overlapping_windows(part.whole)
-    )
+    overlaps = product.result == "error" and step.rule.path == "layerwise" and part.whole.overlapping
     return samples * part.whole.inputs * product.accumulator_bits if overlaps else 0

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fahw.formats.precision import Precision
 from fahw.formats.quantise import emulation_dtype, quantise
-from fahw.layers.layer import Layer
+from fahw.layers.weighted import Weighted
 from fahw.learn.error_path.feedback_words import FloatWords, IntegerWords
 from fahw.learn.state.scales import Scales
 from fahw.network.graph import Network
@@ -28,13 +28,13 @@ class EmulatedWords(FloatWords):
         integer = isinstance(precision.feedback, int) and not self._dynamic
         self._generated = IntegerWords(network, rule, precision, scales, seed) if integer else None
 
-    def own(self, layer: Layer, draw: int) -> Tensor:
+    def own(self, layer: Weighted, draw: int) -> Tensor:
         """Draw number `draw` of the layer's own numbers: the generator's words, or rounded Xavier-uniform numbers."""
         if self._generated is not None:
             return self._generated.own(layer, draw).to(self._dtype) * self._unit(layer)
         return self._rounded(layer, super().own(layer, draw))
 
-    def constant(self, layer: Layer) -> Tensor | None:
+    def constant(self, layer: Weighted) -> Tensor | None:
         """The one magnitude of the layer's words: a power of two for fixed point, else the number nearest to Xavier's
         standard deviation."""
         exact = super().constant(layer)
@@ -42,13 +42,13 @@ class EmulatedWords(FloatWords):
             return None if exact is None else quantise(exact, self._form)
         return torch.tensor(self._unit(layer), dtype=self._dtype)
 
-    def copy(self, layer: Layer, weight: Tensor) -> Tensor:
+    def copy(self, layer: Weighted, weight: Tensor) -> Tensor:
         """The forward words, rounded to the nearest in the feedback format."""
         return self._rounded(layer, weight)
 
-    def _rounded(self, layer: Layer, values: Tensor) -> Tensor:
+    def _rounded(self, layer: Weighted, values: Tensor) -> Tensor:
         unit = self._form.unit_of(values, self._channel) if self._dynamic else self._unit(layer)
         return quantise(values, self._form, unit)
 
-    def _unit(self, layer: Layer) -> float:
+    def _unit(self, layer: Weighted) -> float:
         return float(2.0 ** -self._scales[layer.name].feedback.frac)

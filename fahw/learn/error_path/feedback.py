@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fahw.errors import ConfigError, Problem
 from fahw.formats.precision import Precision
-from fahw.layers.layer import Layer
+from fahw.layers.weighted import Weighted
 from fahw.learn.error_path.feedback_words import Draw, FeedbackWords
 from fahw.learn.kernels.device import CPU
 from fahw.rules.rule import Rule
@@ -49,7 +49,7 @@ class Feedback:
         self._stored: dict[str, Tensor] = {}
         self._transported: dict[str, tuple[int, Tensor]] = {}
 
-    def words(self, layer: Layer, weight: Tensor, draw: int) -> Tensor:
+    def words(self, layer: Weighted, weight: Tensor, draw: int) -> Tensor:
         """What step `draw` sends the error to the input of `layer` with, given its forward words.
 
         Shaped as the weight, or (classes, inputs of the layer) for direct rules.
@@ -64,24 +64,24 @@ class Feedback:
         sign = self._source.sign(weight)
         return sign if magnitude is None else sign.mul_(magnitude)
 
-    def noise(self, layer: Layer, draw: int) -> Tensor:
+    def noise(self, layer: Weighted, draw: int) -> Tensor:
         """What step `draw` mirrors the layer's weights with, `(samples, *input shape)`."""
         return self._source.noise(layer, draw).to(self._device)
 
-    def _last_transported(self, layer: Layer, weight: Tensor, transport: int) -> Tensor:
+    def _last_transported(self, layer: Weighted, weight: Tensor, transport: int) -> Tensor:
         """The forward words as transport number `transport` found them; the first one is before the first step."""
         if layer.name not in self._transported or self._transported[layer.name][0] < transport:
             self._transported[layer.name] = transport, weight.clone()
         return self._transported[layer.name][1]
 
-    def _magnitude(self, layer: Layer, draw: int) -> Tensor | None:
+    def _magnitude(self, layer: Weighted, draw: int) -> Tensor | None:
         if self.rule.magnitude == "constant":
             return self._source.constant(layer)
         if self.rule.magnitude == "redrawn":
             return self._own(layer, draw + 1).to(self._device)
         return self.stored_matrix(layer)
 
-    def stored_matrix(self, layer: Layer) -> Tensor:
+    def stored_matrix(self, layer: Weighted) -> Tensor:
         """The layer's own numbers, drawn at first use; a rule that learns them changes this very tensor in place."""
         if layer.name not in self._stored:
             self._stored[layer.name] = self._own(layer, 0).to(self._device)

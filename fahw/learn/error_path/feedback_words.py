@@ -12,7 +12,8 @@ from torch import Tensor
 
 from fahw.formats.fixed_point import requantise_, word_dtype
 from fahw.formats.precision import Precision
-from fahw.layers.layer import Layer, Shape
+from fahw.layers.layer import Shape
+from fahw.layers.weighted import Weighted
 from fahw.learn.kernels.generator import lfsr_codes
 from fahw.learn.state.scales import Scales, feedback_std
 from fahw.network.error_path import feedback_shape
@@ -20,7 +21,7 @@ from fahw.network.graph import Network
 from fahw.prng import derive, row_seeds
 from fahw.rules.rule import MIRROR_SAMPLES, Rule
 
-Draw = Callable[[Layer, int], Tensor]
+Draw = Callable[[Weighted, int], Tensor]
 """A function that draws a layer's own numbers, given the number of the draw: shaped as the layer's feedback matrix,
 signed where the rule's sign is its own, else magnitudes."""
 
@@ -28,19 +29,19 @@ signed where the rule's sign is its own, else magnitudes."""
 class FeedbackWords(Protocol):
     """A source of feedback words in one arithmetic."""
 
-    def own(self, layer: Layer, draw: int) -> Tensor:
+    def own(self, layer: Weighted, draw: int) -> Tensor:
         """Draw number `draw` of the layer's own numbers; number 0 is the one that a rule with fixed numbers stores."""
 
-    def constant(self, layer: Layer) -> Tensor | None:
+    def constant(self, layer: Weighted) -> Tensor | None:
         """The one magnitude of a layer's words; None where it is 1 (the scale holds it)."""
 
     def sign(self, weight: Tensor) -> Tensor:
         """-1 where the forward word is below zero, else +1; the caller may change it."""
 
-    def copy(self, layer: Layer, weight: Tensor) -> Tensor:
+    def copy(self, layer: Weighted, weight: Tensor) -> Tensor:
         """The forward words in the feedback format."""
 
-    def noise(self, layer: Layer, draw: int) -> Tensor:
+    def noise(self, layer: Weighted, draw: int) -> Tensor:
         """What step `draw` mirrors the layer's weights with, `(samples, *input shape)`."""
 
 
@@ -55,7 +56,7 @@ class IntegerWords:
         self._shapes = _shapes(network, rule)
         self._dtype = word_dtype(max(scales[layer.name].feedback.bits for layer in network.weighted))
 
-    def own(self, layer: Layer, draw: int) -> Tensor:
+    def own(self, layer: Weighted, draw: int) -> Tensor:
         """Codes of the feedback generator, one register per row; odd and symmetric at 4 bits and below."""
         shape, signed = self._shapes[layer.name], self._rule.sign == "own"
         bits = self._bits if signed else self._bits - 1
@@ -72,7 +73,7 @@ class IntegerWords:
         words = codes.astype(np.int8 if self._dtype == torch.int8 else np.float32)
         return torch.from_numpy(words).view(shape)
 
-    def constant(self, layer: Layer) -> Tensor | None:
+    def constant(self, layer: Weighted) -> Tensor | None:
         """None, as the layer's scale holds the constant: multiplying by it is a shift."""
         return None
 
@@ -82,7 +83,7 @@ class IntegerWords:
             return weight.bitwise_right_shift(7).bitwise_or_(1).to(self._dtype)
         return (weight >= 0).to(self._dtype).mul_(2).sub_(1)
 
-    def copy(self, layer: Layer, weight: Tensor) -> Tensor:
+    def copy(self, layer: Weighted, weight: Tensor) -> Tensor:
         """The forward words in the feedback format: themselves where the formats are equal, signs for one bit, else
         rounded to the nearest and saturated."""
         scales = self._scales[layer.name]
@@ -93,7 +94,7 @@ class IntegerWords:
         shift = scales.weight.bits - self._bits
         return requantise_(weight.to(torch.float32, copy=True), shift, self._bits, "nearest").to(self._dtype)
 
-    def noise(self, layer: Layer, draw: int) -> Tensor:
+    def noise(self, layer: Weighted, draw: int) -> Tensor:
         """Raises NotImplementedError: no rule that mirrors trains in integers (`check_trained`)."""
         raise NotImplementedError
 
@@ -106,7 +107,7 @@ class FloatWords:
         self._shapes = _shapes(network, rule)
         self._std = {layer.name: feedback_std(network, layer, rule) for layer in network.weighted}
 
-    def own(self, layer: Layer, draw: int) -> Tensor:
+    def own(self, layer: Weighted, draw: int) -> Tensor:
         """Draw number `draw` of the layer's own numbers: uniform in +-gain * sqrt(3) * std, or the magnitudes of that,
         or their signs times the constant."""
         generator = torch.Generator().manual_seed(derive(self._seed, "feedback", layer.name, draw))
@@ -116,13 +117,13 @@ class FloatWords:
             return self.sign(signed).mul_(self._gain * self._std[layer.name])
         return (signed if self._rule.sign == "own" else signed.abs()).to(self._dtype)
 
-    def noise(self, layer: Layer, draw: int) -> Tensor:
+    def noise(self, layer: Weighted, draw: int) -> Tensor:
         """Inputs of -1 and 1, `(samples, *input shape)`, to mirror the layer's weights with."""
         generator = torch.Generator().manual_seed(derive(self._seed, "mirror", layer.name, draw))
         samples = -(-MIRROR_SAMPLES // layer.positions)
         return torch.randint(2, (samples, *layer.in_shape), generator=generator).to(self._dtype).mul_(2).sub_(1)
 
-    def constant(self, layer: Layer) -> Tensor | None:
+    def constant(self, layer: Weighted) -> Tensor | None:
         """The gain times Xavier's standard deviation, a scalar."""
         return torch.tensor(self._gain * self._std[layer.name], dtype=self._dtype)
 
@@ -130,7 +131,7 @@ class FloatWords:
         """-1 or +1 by the weight's sign; zero, also minus zero, is plus."""
         return torch.where(weight < 0, -1.0, 1.0).to(self._dtype)
 
-    def copy(self, layer: Layer, weight: Tensor) -> Tensor:
+    def copy(self, layer: Weighted, weight: Tensor) -> Tensor:
         """The weights themselves."""
         return weight
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from fahw.layers.layer import Layer
+from fahw.layers.weighted import Weighted
 from fahw.learn.state.scales import Scales
 from fahw.network.error_path import roles_of
 from fahw.network.graph import Network
@@ -23,7 +23,7 @@ class AccumulatorBounds:
 
 
 def accumulator_bounds(
-    network: Network, layer: Layer, scales: Scales, rule: Rule, batch_size: int
+    network: Network, layer: Weighted, scales: Scales, rule: Rule, batch_size: int
 ) -> AccumulatorBounds:
     """The worst cases of one layer's accumulators for any words of its formats."""
     products = layer.window * scales.input.limit * scales.weight.limit
@@ -45,7 +45,7 @@ def accumulator_bounds(
     )
 
 
-def most_copies(layer: Layer) -> int:
+def most_copies(layer: Weighted) -> int:
     """How often the padded image holds a pixel at most: once, unless it is padded with its own pixels."""
     if layer.padding_mode == "zeros":
         return 1
