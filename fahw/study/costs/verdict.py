@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product
 from math import fsum, sqrt
 from statistics import fmean, stdev
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fahw.chip.cost import simulate
 from fahw.chip.ledger import Row
@@ -64,7 +66,13 @@ def _energies_at_corners(rows: Sequence[Row]) -> np.ndarray:
         ]
     )
     corners = np.array(list(product((0, 1), repeat=len(CONSTANT_KINDS))))
-    return np.asarray(bounds[np.arange(len(CONSTANT_KINDS)), corners].sum(axis=1))
+    return summed_over_kinds(bounds[np.arange(len(CONSTANT_KINDS)), corners])
+
+
+def summed_over_kinds(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums over the last axis, one kind of constant after the other: a kind of which there is nothing changes no
+    bit."""
+    return np.asarray(reduce(np.add, np.moveaxis(values, -1, 0)))
 
 
 @dataclass(frozen=True)

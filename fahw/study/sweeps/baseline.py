@@ -15,6 +15,7 @@ from fahw.chip.cost import SHARED
 from fahw.hardware.memories.catalogue import CONSTANT_KINDS
 from fahw.rules.catalogue import BACKPROPAGATION
 from fahw.study.costs.cost_record import Request
+from fahw.study.costs.verdict import summed_over_kinds
 from fahw.work.training_step import NONE
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def _energy_bounds(costs: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
 
 def _energies_at_corners(bounds: NDArray[np.float64]) -> NDArray[np.float64]:
     """Energies in pJ, (pair, corner): at a corner each kind of constant is at one of its bounds."""
-    return np.asarray(bounds[:, np.arange(len(CONSTANT_KINDS)), _CORNERS].sum(axis=2))
+    return summed_over_kinds(bounds[:, np.arange(len(CONSTANT_KINDS)), _CORNERS])
 
 
 SENSITIVITY_COLUMNS = ("rule", "kind", "name", "saving_mean", "low_at", "saving_low", "high_at", "saving_high", "flips")
@@ -192,7 +193,7 @@ def _sensitivity_of_rule(rule: str, points: Sequence[Point], pairs: BaselinePair
     chosen = [index for index, number in enumerate(pairs.point_numbers) if points[number].rule == rule]
     rule_energies = _nominal_energies([points[pairs.point_numbers[index]].cost or {} for index in chosen])
     baseline_energies = _nominal_energies([pairs.baselines[index][0] for index in chosen])
-    shares = 1 - rule_energies.sum(axis=1) / baseline_energies.sum(axis=1)
+    shares = 1 - summed_over_kinds(rule_energies) / summed_over_kinds(baseline_energies)
     rows = []
     for kind_index, kind in enumerate(CONSTANT_KINDS):
         means = [
@@ -238,4 +239,4 @@ def _energies_at_bound(
     nominal: NDArray[np.float64], bounds: NDArray[np.float64], kind: int, bound: int
 ) -> NDArray[np.float64]:
     """Energies in pJ with one kind of constant at one of its bounds and the others nominal, one for each pair."""
-    return np.asarray(nominal.sum(axis=1) - nominal[:, kind] + bounds[:, kind, bound])
+    return np.asarray(summed_over_kinds(nominal) - nominal[:, kind] + bounds[:, kind, bound])
