@@ -110,6 +110,10 @@ class Precision(Frozen):
         """Whether the unit of `tensor` is found anew from its values whenever it is written."""
         return self.scale.is_dynamic(tensor) or (tensor in TENSORS and self.number(tensor).follows_values)
 
+    def is_static(self, tensor: str) -> bool:
+        """Whether `tensor` is in words whose unit is known before training."""
+        return not self.number(tensor).has_exponent and not self.is_dynamic(tensor)
+
     @model_validator(mode="after")
     def _consistent(self) -> Precision:
         problems = list(_contradictions(self))

@@ -2,7 +2,7 @@
 
     quantise(x, FLOATS["fp8_e4m3"])                                # nearest, ties to even
     quantise(x, fixed_format(8), 2.0**-4, "stochastic", noise)     # words of 8 bits, 4 of them behind the point
-    quantise(x, fixed_format(8), shared_unit(x, fixed_format(8)))  # the finest power of two that holds the largest
+    quantise(x, fixed_format(8), fixed_format(8).unit_of(x))       # the finest power of two that holds the largest
 
 The result is a value, not its code. Every format saturates, infinities too; what is not a number stays so.
 Subnormal numbers are kept. Rounding is to the nearest number of the format, ties to even; `floor`, towards minus
@@ -19,13 +19,7 @@ from torch import Tensor
 
 from fahw.formats.number import Number
 from fahw.formats.precision import Precision, Rounding
-from fahw.formats.rounding import Noise as Noise
-from fahw.formats.rounding import noise as noise
-
-
-def needs_noise(form: Number, mode: Rounding) -> bool:
-    """Whether rounding into a format consumes random bits."""
-    return form.needs_noise(mode)
+from fahw.formats.rounding import Noise
 
 
 def quantise(
@@ -36,11 +30,6 @@ def quantise(
     `unit`: the value of one step of a fixed-point format, a power of two or a tensor of them that broadcasts to x.
     """
     return form.rounded(x, unit, mode, noise)
-
-
-def shared_unit(x: Tensor, form: Number, channel: int | None = None) -> Tensor:
-    """The unit of words that share an exponent, of all of x or of each index of the axis `channel`."""
-    return form.unit_of(x, channel)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fahw.formats.catalogue import number_format
 from fahw.formats.number import FLOATS, TERNARY, Float, fixed_format
-from fahw.formats.quantise import losses, quantise, shared_unit
+from fahw.formats.quantise import losses, quantise
 from fahw.formats.rounding import Noise, noise
 from fahw.prng import Lfsr
 
@@ -154,7 +154,7 @@ def test_a_unit_per_channel_rounds_as_torchs_fake_quantisation(seed, channels, b
     x = torch.randn(channels, 5, generator=torch.Generator().manual_seed(seed))
     x *= torch.logspace(-3, 3, channels)[:, None]
     form = fixed_format(bits)
-    unit = shared_unit(x, form, channel=0)
+    unit = form.unit_of(x, channel=0)
 
     zero = torch.zeros(channels, dtype=torch.int32)
     theirs = torch.fake_quantize_per_channel_affine(x, unit.flatten(), zero, 0, form.lowest, form.highest)
@@ -165,7 +165,7 @@ def test_a_unit_per_channel_rounds_as_torchs_fake_quantisation(seed, channels, b
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=9), st.integers(2, 16))
 def test_a_shared_unit_is_the_finest_power_of_two_that_holds_the_largest(values, bits):
     x, form = torch.tensor(values, dtype=torch.float64), fixed_format(bits)
-    unit, largest = float(shared_unit(x, form)), float(x.abs().max())
+    unit, largest = float(form.unit_of(x)), float(x.abs().max())
 
     if largest == 0:
         assert unit == 1

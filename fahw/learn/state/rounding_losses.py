@@ -82,11 +82,6 @@ class RoundingLosses:
         kinds[kind] = earlier[0] + count, earlier[1] + total
 
 
-def at_range_ends(x: Tensor, form: Number, unit: float) -> Tensor:
-    """A mask of the numbers that lie at an end of their format; False for all where it has one bit."""
-    return form.at_ends(x, unit)
-
-
 def saturated_shares(parameters: list[Parameters], bits: dict[str, int]) -> dict[str, float]:
     """The share of the stored integers at an end of their range, from 0 to 1, by kind of tensor (`weight`, `master`,
     `optimizer`); kinds of one bit are left out. `bits`: the width of every kind."""
