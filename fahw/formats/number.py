@@ -29,6 +29,8 @@ class Number(ABC):
     """Whether the unit always follows the values, whatever scale a chip file gives."""
     own_scale: ClassVar[str] = ""
     """What the format has in place of a scale that a chip file can give, in words; empty where it takes one."""
+    unit_compares: ClassVar[int] = 1
+    """Comparisons per value that finding the unit takes, where it follows the values."""
     accumulates: bool = False
     """Whether sums can be accumulated in it; accumulators of fixed point are given by their width."""
 
