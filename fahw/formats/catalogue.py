@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 
+from fahw.formats.affine import Affine
 from fahw.formats.number import FLOATS, TERNARY, Number, fixed_format
 
 FORMATS: dict[str, Number] = {
     "binary": fixed_format(1),
     "ternary": TERNARY,
     **FLOATS,
+    "affine6": Affine(6),
 }
 
 
