@@ -99,9 +99,9 @@ class Prices:
             return ops.mac_pj(count.widths[0], count.widths[1], count.widths[2], node, *forms)
         if count.action.startswith("shift"):
             return ops.register_pj(count.widths[0], node)
-        for kind in DATAFLOWS.values():
-            if count.action in kind.own_actions(array):
-                return kind.action_price(count.action, count.widths, array, self.chip.technology)
+        if count.action not in ("clock", "idle"):
+            kind = next(kind for kind in DATAFLOWS.values() if count.action in kind.own_actions(array))
+            return kind.action_price(count.action, count.widths, array, self.chip.technology)
         left_bits, right_bits, accumulator_bits, shifted_bits = count.widths
         active = (
             ops.mac_pj(left_bits, right_bits, accumulator_bits, node, *forms).value

@@ -106,7 +106,7 @@ class Memory(Sourced):
             leak = self._estimated_leakage(process)
         else:
             leak = Constant(self.energy.leak_mw, self._source, "leakage", self.energy.uncertainty, given=True)
-        return replace(leak, value=leak.value * share)
+        return leak if share == 1.0 else replace(leak, value=leak.value * share)
 
     def area(self, process: Technology, size_kib: float) -> float:
         """Area in mm2 of a memory of this kind with `size_kib` of capacity, whole banks."""
