@@ -79,11 +79,11 @@ def _sent_down(
     path, direct = model.path, model.feedback.direct
     if layer.weighted:
         if layer.name in path.roles.sends:
-            words = model.feedback.words(layer, model.parameters[layer.name].weight, draw)
-            if direct:
-                yield layer.sources[0], model.arithmetic.direct_error(layer, signal, words)
-            else:
-                yield layer.sources[0], model.arithmetic.error(layer, error, words)
+            below = signal if direct else error
+            send = model.arithmetic.direct_error if direct else model.arithmetic.error
+            for stage, words in model.feedback.stages(layer, model.parameters[layer.name].weight, draw):
+                below = send(stage, below, words)
+            yield layer.sources[0], below
         return
     # A direct rule's own error replaces what comes back through a shortcut.
     closed = path.tapped if direct and model.network.dfa_residual == "blocked" else frozenset()

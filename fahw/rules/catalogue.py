@@ -32,6 +32,10 @@ RULES: dict[str, Rule] = {
             "reads a random B of outputs x width per layer, which is stored; moves nothing",
         ),
         Rule(
+            "bfa", "Binary feedback alignment", "layerwise", "own", "constant", "Lillicrap et al. 2016; Han, Yoo 2019",
+            "as fa with one bit per feedback weight, read and stored; moves nothing",
+        ),
+        Rule(
             "bdfa", "Binary direct feedback alignment", "direct", "own", "constant", "Han, Yoo 2019",
             "as dfa with one bit per feedback weight, read and stored; moves nothing",
         ),

@@ -1,8 +1,9 @@
 """The learning rules as values.
 
 A rule is a few choices: the path of the error, what goes along it, where the sign and the magnitude of a feedback
-weight come from, how feedback weights learn if they do, and which layers learn. The arithmetic (`fahw.learn`) and the
-traffic (`fahw.work`) are both derived from these choices; nothing else in fahw asks for a rule by name.
+weight come from, how many of them there are, how they learn if they do, and which layers learn. The arithmetic
+(`fahw.learn`) and the traffic (`fahw.work`) are both derived from these choices; nothing else in fahw asks for a rule
+by name. A rule that can be made is priced and trained alike everywhere; the others are refused when they are made.
 """
 
 from __future__ import annotations
@@ -10,14 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import exp, pi, sqrt
 from statistics import NormalDist
-from typing import Literal
 
-Path = Literal["layerwise", "direct"]
-Sign = Literal["weight", "own"]
-Magnitude = Literal["weight", "own", "constant", "redrawn"]
-Signal = Literal["error", "ternary", "targets"]
-Learned = Literal["gradient", "mirror"]
-Trained = Literal["all", "dense", "last"]
+from fahw.rules.choices import Learned, Path, Signal, Trained, contradictions, unknown_choices
+from fahw.rules.sources import SOURCES, FeedbackSource, Magnitude, Sign
 
 TERNARY_BITS = 2
 """Bits of a word of a ternary error."""
@@ -40,6 +36,8 @@ class Rule:
     `path`: `layerwise` sends it through one layer after the other; `direct` from the output straight to every layer.
     `sign`, `magnitude`: of a feedback weight. `weight`: the forward weight's, moved after every update. `own`: drawn
     once and kept. `constant`: one power of two per layer. `redrawn`: drawn anew for every training batch.
+    `density`: the share of a layer's feedback weights that there are; the rest are zero, and neither stored nor read
+    nor multiplied. `rank`: B is the product of two matrices, of so many columns and rows; None: it is one matrix.
     `does`: what it reads, stores and moves, in words.
 
     `signal`, along a direct path: the output's `error`; its `ternary` form, -1, 0 or 1 (the last layer still learns
@@ -61,27 +59,33 @@ class Rule:
     learned: Learned | None = None
     pruned: float = 0.0
     trains: Trained = "all"
+    density: float = 1.0
+    rank: int | None = None
 
     def __post_init__(self) -> None:
-        if self.signal != "error" and self.path != "direct":
-            raise ValueError(f"{self.name}: {self.signal} go straight to the layers, so the path must be direct")
-        if self.learned and (self.path, self.sign, self.magnitude) != ("layerwise", "own", "own"):
-            raise ValueError(f"{self.name}: only a layer's own feedback weights, shaped as its weights, can learn")
-        if not 0 <= self.pruned < 1:
-            raise ValueError(f"{self.name}: the pruned share lies in [0, 1) (got {self.pruned})")
+        """Raise ValueError with every reason why the choices make no rule."""
+        reasons = [*unknown_choices(self)] or [*contradictions(self)]
+        if reasons:
+            raise ValueError("; ".join(f"{self.name}: {reason}" for reason in reasons))
+
+    @property
+    def feedback(self) -> FeedbackSource:
+        """Where the feedback weights come from: how their words are made, and their bits."""
+        return SOURCES[self.sign, self.magnitude]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether B is one matrix that holds every feedback weight: neither sparse nor of low rank."""
+        return self.density == 1 and self.rank is None
 
     def transported_bits(self, feedback_bits: int) -> int:
         """Bits per weight that an update must move from the forward memory to a separate feedback memory."""
-        if not self.reads_weight:
-            return 0
-        return feedback_bits if self.magnitude == "weight" else 1
+        return self.feedback.moved(feedback_bits) if self.reads_weight else 0
 
     def kept_bits(self, feedback_bits: int) -> int:
-        """Bits per feedback weight that are the rule's own and stay the same for the whole training."""
-        if self.learned:
-            return 0
-        magnitude = feedback_bits - 1 if self.magnitude == "own" else 0
-        return magnitude + (1 if self.sign == "own" else 0)
+        """Bits per feedback weight that are the rule's own and stay the same for the whole training; where it lies in a
+        sparse matrix is no part of them."""
+        return 0 if self.learned else self.feedback.kept(feedback_bits)
 
     def learned_bits(self, feedback_bits: int) -> int:
         """Bits per feedback weight that are the rule's own and written at every update."""
@@ -89,11 +93,11 @@ class Rule:
 
     def generated_bits(self, feedback_bits: int) -> int:
         """Bits per feedback weight that a generator yields whenever the weight is fetched."""
-        return feedback_bits - 1 if self.magnitude == "redrawn" else 0
+        return self.feedback.generated(feedback_bits)
 
     def operand_bits(self, feedback_bits: int) -> int:
         """Width of the feedback weight at the multiplier: a constant magnitude is a shift, so only the sign is left."""
-        return 1 if self.magnitude == "constant" else feedback_bits
+        return self.feedback.multiplied(feedback_bits)
 
     def signal_bits(self, error_bits: int) -> int:
         """Bits of each word of the signal that is sent back from the output."""
@@ -106,7 +110,7 @@ class Rule:
     @property
     def reads_weight(self) -> bool:
         """Whether the feedback weight depends on the forward weight, by its sign or its magnitude."""
-        return self.trains != "last" and (self.sign == "weight" or self.magnitude == "weight")
+        return self.trains != "last" and self.feedback.reads_weight
 
     @property
     def decay(self) -> float:

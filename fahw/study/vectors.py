@@ -36,7 +36,6 @@ from fahw.hardware.systolic import DATAFLOWS, systolic_cycles
 from fahw.layers.layer import Layer
 from fahw.learn.error_path.feedback import Feedback
 from fahw.learn.error_path.feedback_words import IntegerWords
-from fahw.learn.error_path.signals import signal_fraction_bits
 from fahw.learn.kernels.device import CPU, torch_settings
 from fahw.learn.model import Model
 from fahw.learn.samples.batches import sample_sets
@@ -231,10 +230,7 @@ class _RecordedTraining:
         down."""
         if layer.name not in roles_of(self._network, self._rule).sends:
             return None
-        if self._rule.path == "layerwise":
-            return self._scales[layer.name].delta
-        error = self._scales[self._network.weighted[-1].name].delta
-        return Format(self._rule.signal_bits(error.bits), signal_fraction_bits(self._rule, error.frac))
+        return self._scales[layer.name].sent
 
     def manifest(self, steps: int) -> dict[str, Any]:
         """The content of manifest.json: the inputs, the formats, the matrix products and every file."""

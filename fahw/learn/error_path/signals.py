@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log2, pi, sqrt
+from math import pi, sqrt
 
 import torch
 from torch import Tensor
@@ -10,13 +10,6 @@ from torch import Tensor
 from fahw.formats.fixed_point import Format
 from fahw.learn.kernels import compiled
 from fahw.rules.rule import TERNARY_THRESHOLD, TERNARY_UNIT, Rule
-
-
-def signal_fraction_bits(rule: Rule, output_error_frac: int) -> int:
-    """Fraction bits of what a direct rule sends back from the output; a target's row of B is taken as it is."""
-    if rule.signal == "targets":
-        return 0
-    return round(-log2(TERNARY_UNIT)) if rule.signal == "ternary" else output_error_frac
 
 
 def signal_words(rule: Rule, error: Tensor, labels: Tensor, frac: int) -> Tensor:
