@@ -1,7 +1,7 @@
 """Where feedback weights come from, as values: what a source stores, moves and generates, and how its words are made.
 
 `SOURCES` has one for every choice of sign and magnitude that has a meaning, `NO_SOURCE` says why the others have none.
-A source makes its words in the operations of a `Words`, one for each arithmetic.
+A source makes its words of what a `Words` offers, one for each arithmetic.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ Sign = Literal["weight", "own"]
 Magnitude = Literal["weight", "own", "constant", "redrawn"]
 
 
-class Words(Protocol):
-    """The words that one matrix of one layer can have in a step, in one arithmetic. What is drawn once is the same in
-    every step; magnitudes have no sign."""
+class ForwardWeights(Protocol):
+    """The forward weights of a layer, as feedback words can be made of them."""
 
     def copied(self) -> Any:
         """The forward weights in the feedback format."""
 
     def with_weight_signs(self, magnitudes: Any) -> Any:
         """The magnitudes with the signs of the forward weights."""
+
+
+class DrawnWords(Protocol):
+    """What can be drawn for one matrix of one layer in a step, in one arithmetic. What is drawn once is the same in
+    every step; magnitudes have no sign."""
 
     def signed(self) -> Any:
         """Numbers of both signs, drawn once."""
@@ -41,6 +45,10 @@ class Words(Protocol):
 
     def with_own_signs(self, magnitudes: Any) -> Any:
         """The magnitudes with signs that are drawn once."""
+
+
+class Words(ForwardWeights, DrawnWords, Protocol):
+    """All that the words of one matrix of one layer can be made of."""
 
 
 BitCount = Callable[[int], int]
@@ -73,8 +81,8 @@ class FeedbackSource:
     constant magnitude is a shift.
     """
 
-    drawn: Callable[[Words], Any]
-    joined: Callable[[Words, Any], Any]
+    drawn: Callable[[DrawnWords], Any]
+    joined: Callable[[ForwardWeights, Any], Any]
     moved: BitCount = _none
     kept: BitCount = _none
     generated: BitCount = _none
@@ -100,19 +108,19 @@ class FeedbackSource:
         return self.joined(words, self.drawn(words))
 
 
-def _nothing(words: Words) -> None:
+def _nothing(words: DrawnWords) -> None:
     return None
 
 
-def _copied(words: Words, drawn: Any) -> Any:
-    return words.copied()
+def _copied(weights: ForwardWeights, drawn: Any) -> Any:
+    return weights.copied()
 
 
-def _with_weight_signs(words: Words, drawn: Any) -> Any:
-    return words.with_weight_signs(drawn)
+def _with_weight_signs(weights: ForwardWeights, drawn: Any) -> Any:
+    return weights.with_weight_signs(drawn)
 
 
-def _as_drawn(words: Words, drawn: Any) -> Any:
+def _as_drawn(weights: ForwardWeights, drawn: Any) -> Any:
     return drawn
 
 

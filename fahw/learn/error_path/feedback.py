@@ -6,7 +6,7 @@ matrix that they are entries of.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,12 +57,8 @@ class Feedback:
 
         Shaped as the weight, or (classes, inputs of the layer) for direct rules.
         """
-        (_, first), *others = self.stages(layer, weight, draw)
-        for stage, words in others:
-            groups = 1 if self.direct else stage.groups
-            pairs = zip(first.flatten(1).chunk(groups), words.flatten(1).chunk(groups), strict=True)
-            first = torch.cat([a.double() @ b.double() for a, b in pairs]).view(len(first), *words.shape[1:])
-        return first
+        matrices = [words for _, words in self.stages(layer, weight, draw)]
+        return matrix_product(matrices, 1 if self.direct else layer.groups)
 
     def stages(self, layer: Layer, weight: Tensor, draw: int) -> list[tuple[Layer, Tensor]]:
         """The layers through which step `draw` sends the error to the input of `layer`, one after the other, with their
@@ -102,6 +98,15 @@ class Feedback:
             rows = torch.from_numpy(kept_rows(matrix, self.source.seed))
             words = words.new_zeros(matrix.shape).scatter_(0, rows, words)
         return words.to(self._device)
+
+
+def matrix_product(matrices: Sequence[Tensor], groups: int) -> Tensor:
+    """The one matrix itself, or the product of two, each group's with its own, shaped as the last."""
+    if len(matrices) == 1:
+        return matrices[0]
+    narrow, wide = matrices
+    pairs = zip(narrow.flatten(1).chunk(groups), wide.flatten(1).chunk(groups), strict=True)
+    return torch.cat([a.double() @ b.double() for a, b in pairs]).view(len(narrow), *wide.shape[1:])
 
 
 @dataclass(frozen=True)
