@@ -19,7 +19,7 @@ from tests.support.steps import counts, step
 from tests.support.strategies import CHIP, MODEL, ROOT, chip_of, network_of, swap
 
 ADDED = [name for name in RULES if name not in COMPARED]
-OWN_PLACE = {"dfa_prng": ("fa", "dfa", "bdfa", "tdfa", "drtp", "last")}
+OWN_PLACE = {"dfa_prng": ("fa", "dfa", "bfa", "bdfa", "tdfa", "drtp", "last")}
 """Rules that a chip can host whose feedback weights come from a generator alone: fixed ones, or none."""
 LFSR = "rounding_generator: {pj_per_bit: 1, bits_per_cycle: 8, area_mm2: 0, assumed: a test}\ntransport:"
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import ceil, prod
 
 from fahw.hardware.array import Array, Skipping
@@ -59,6 +60,8 @@ class Operand:
     skipping: Skipping = "none"
     distinct: int | None = None
     """Values that lie in memory, where windows overlap and the product uses them several times."""
+    block: Fraction = Fraction(1)
+    """Values that are read for each that is multiplied: the index of a sparse partner picks one of so many in a row."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,10 @@ def gemm_traffic(product: Gemm, array: Array, accesses: Accesses, psum: Memory |
     unskipped = _unskipped_bursts(product, _operand_bursts(product.mapping))
     bursts = [_repeat(fold_bursts, product.repeats) for fold_bursts in unskipped]
     fetched = _fetched_values(product, accesses)
+    bursts = [
+        [(times, ceil(values * operand.block)) for times, values in each]
+        for operand, each in zip((product.left, product.right), bursts, strict=True)
+    ]
     traffic = Traffic()
     for operand, operand_bursts, values in zip((product.left, product.right), bursts, fetched, strict=True):
         traffic += _operand_reads(operand, operand_bursts, accesses, values, product.index_bits)
@@ -168,13 +175,14 @@ def _fetched_values(product: Gemm, accesses: Accesses) -> tuple[int, int]:
 
 def _distinct_values(operand: Operand, values: int) -> int:
     """Number of values that come from further out: once for all overlapping windows, which are made on the chip."""
+    values = ceil(values * operand.block)
     return values if operand.distinct is None else min(values, operand.distinct)
 
 
 def _block_fetches(operand: Operand, values: int, turns: int) -> int:
     """How often a block of `values` is fetched: once where it can be kept, else at each of the inner loop's turns."""
     room = min((stream.memory.kib * 8192 * _STAGING_SHARE for stream in operand.streams), default=0.0)
-    return 1 if values * operand.bits <= room else turns
+    return 1 if values * operand.block * operand.bits <= room else turns
 
 
 def partial_sum_bursts(mapping: Mapping) -> list[Burst]:
@@ -215,16 +223,22 @@ def _operand_reads(
         if operand.skipping == "skip" and index_bits:
             nonzero = int(values * (1 - operand.zeros))
             traffic += accesses.read(stream.memory, stream.tensor, [(1, nonzero)], index_bits)
-    if operand.generated_bits:
-        traffic += Traffic((Count(operand.generator, "generate", "feedback", values * operand.generated_bits),))
-    return traffic
+    return traffic + generated_traffic(operand, values)
+
+
+def generated_traffic(operand: Operand, values: int) -> Traffic:
+    """Traffic of the bits that a generator yields for `values` of the operand."""
+    if not operand.generated_bits:
+        return Traffic()
+    return Traffic((Count(operand.generator, "generate", "feedback", values * operand.generated_bits),))
 
 
 def _processing_elements(product: Gemm, array: Array) -> tuple[Count, ...]:
     """Action counts of active PE-cycles, and of idle ones (filling, draining, unused rows and columns, gated zeros)."""
     mapping, name, result, useful_macs = product.mapping, array.name, product.result, product.useful_macs
     left_bits, right_bits, accumulator_bits = product.left.bits, product.right.bits, product.accumulator_bits
-    shifted = {"ws": left_bits, "is": right_bits, "broadcast": 0}.get(mapping.dataflow, left_bits + right_bits)
+    left_moved = ceil(left_bits * product.left.block)
+    shifted = {"ws": left_moved, "is": right_bits, "broadcast": 0}.get(mapping.dataflow, left_moved + right_bits)
     widths = (left_bits, right_bits, accumulator_bits, shifted)
     idle = max(0, product.cycles * mapping.rows * mapping.cols - useful_macs)
     counts = [Count(name, "mac", result, useful_macs, (left_bits, right_bits, accumulator_bits))]

@@ -8,10 +8,10 @@ from fahw.work import tensor_sizes
 from fahw.work.context import StepContext
 from fahw.work.counts import lanes
 from fahw.work.counts.accesses import Traffic
-from fahw.work.counts.gemm import Gemm
+from fahw.work.counts.gemm import Gemm, generated_traffic
 from fahw.work.counts.record import Task, task_id
 from fahw.work.counts.site import Site
-from fahw.work.layer_gemms import error_gemm, feedback_operand, traffic_of
+from fahw.work.layer_gemms import error_gemms, feedback_operand, traffic_of
 from fahw.work.mesh import Part
 from fahw.work.phases.forward import LOSS
 from fahw.work.tasks import fold_timing, gemm_task, lane_task, multicast
@@ -24,8 +24,10 @@ def error_task(step: StepContext, part: Part, micro: int) -> Task:
         return _target(step, part, micro)
     site, samples, name = step.site(part, "error"), step.micro_batch_sizes[micro], part.whole.name
     array, graph, layer = site.array("error"), step.graph, part.whole
-    product = error_gemm(step, part, samples)
-    traffic = traffic_of(site, product, "error")
+    products = error_gemms(step, part, samples)
+    product, traffic = products[-1], _narrowed(step, site, part, samples)
+    for each in products:
+        traffic += traffic_of(site, each, "error")
     accumulator_bits, direct = step.bits("accumulator"), step.rule.path == "direct"
     if not direct and tensor_sizes.has_overlapping_windows(layer):
         traffic += _add_windows(site, product, array, accumulator_bits)
@@ -46,7 +48,24 @@ def error_task(step: StepContext, part: Part, micro: int) -> Task:
     else:
         weights_change = (step.rule.reads_weight or step.updates_feedback) and step.learns(part)
         before = [task_id("update", part.name)] if weights_change else []
-    return gemm_task("error", part.name, array.name, fold_timing(product), traffic, after, before, product.macs, micro)
+    macs = sum(each.macs for each in products)
+    return gemm_task("error", part.name, array.name, _timing(products), traffic, after, before, macs, micro)
+
+
+def _timing(products: tuple[Gemm, ...]) -> tuple[int, int, int]:
+    """Number of folds of all products, one after the other, cycles of the longest, cycles of all."""
+    folds, fold_cycles, cycles = zip(*map(fold_timing, products), strict=True)
+    return sum(folds), max(fold_cycles), sum(cycles)
+
+
+def _narrowed(step: StepContext, site: Site, part: Part, samples: int) -> Traffic:
+    """Traffic of the error between two feedback matrices: its rounding, and its way to memory."""
+    values, bits = samples * tensor_sizes.narrow_values(step.network, step.rule, part.whole), step.bits("accumulator")
+    if not values:
+        return Traffic()
+    traffic = lanes.exponent_search(site, "error", "error", values, bits)
+    traffic += lanes.rounding(step.chip, site.array("error"), "error", values, step.chip.rounding.error, bits)
+    return traffic + site.accesses.write(site.home("error", "error"), "error", [(1, values)], step.bits("error"))
 
 
 def _pass_error_down(step: StepContext, site: Site, part: Part, samples: int, is_split: bool = False) -> Traffic:
@@ -74,8 +93,10 @@ def _target(step: StepContext, part: Part, micro: int) -> Task:
     array = site.array("error")
     row_values = tensor_sizes.feedback_values(step.network, graph, step.rule, part) // step.network.classes
     traffic = site.accesses.read(site.home("error", "error"), "error", [(1, samples)], tensor_sizes.LABEL_BITS)
-    for stream in feedback_operand(step, site).streams:
+    feedback = feedback_operand(step, site)
+    for stream in feedback.streams:
         traffic += site.accesses.read(stream.memory, "feedback", [(samples, row_values)], stream.bits)
+    traffic += generated_traffic(feedback, samples * row_values)
     values = samples * part.share(part.whole.inputs)
     traffic += lanes.rounding(step.chip, array, "error", values, step.chip.rounding.error, step.bits("feedback"))
     traffic += _derivatives(step, site, part, samples)
