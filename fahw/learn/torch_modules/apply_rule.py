@@ -196,8 +196,7 @@ def apply_rule(
     module: M, rule: str | Rule, seed: int = 0, *, dfa_feedback: DirectFeedback = "dense",
     dfa_residual: DirectResidual = "blocked",
 ) -> M:  # fmt: skip
-    """A copy of `module` whose backward pass follows `rule` (a key of `RULES`, or a `Rule`); the module itself is left
-    alone.
+    """A copy of `module` whose backward pass follows `rule`, a key of `RULES` or a `Rule`; it itself is left alone.
 
     The copy has the same parameters under the same names. Feedback weights follow from `seed` and the layer's name
     alone, are not parameters and not part of the state dict. Fixed ones are Xavier-uniform, `usf`'s constant is the
@@ -217,9 +216,7 @@ def apply_rule(
     """
     check_kind("module", module, nn.Module, "a torch.nn.Module")
     check_integer("seed", seed, 0, 2**63)
-    if not isinstance(rule, Rule):
-        _check_choice("rule", rule, RULES)
-        rule = RULES[rule]
+    rule = _rule_of(rule)
     _check_choice("dfa_feedback", dfa_feedback, get_args(DirectFeedback))
     _check_choice("dfa_residual", dfa_residual, get_args(DirectResidual))
     problems = _problems(module)
@@ -234,6 +231,14 @@ def apply_rule(
             blocked, tiled = dfa_residual == "blocked", dfa_feedback == "tiled"
             layer.adopt(LayerState(name, rule, seed, network, tiled, blocked))
     return wrapped
+
+
+def _rule_of(rule: str | Rule) -> Rule:
+    """The rule itself, or the one of that name. Raises ConfigError where there is none."""
+    if isinstance(rule, Rule):
+        return rule
+    _check_choice("rule", rule, RULES)
+    return RULES[rule]
 
 
 def _check_choice(what: str, value: str, choices: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ from fahw.work.context import StepContext
 from fahw.work.counts import lanes
 from fahw.work.counts.accesses import Traffic
 from fahw.work.counts.gemm import Gemm, generated_traffic
-from fahw.work.counts.record import Task, task_id
+from fahw.work.counts.record import Task, TaskId, task_id
 from fahw.work.counts.site import Site
 from fahw.work.layer_gemms import error_gemms, feedback_operand, traffic_of
 from fahw.work.mesh import Part
@@ -39,8 +39,7 @@ def error_task(step: StepContext, part: Part, micro: int) -> Task:
     traffic += _pass_error_down(step, site, part, samples, is_split)
     users = graph.users[name]
     after = step.task_ids("error", users, micro) if users and not direct else [task_id("error", LOSS, micro)]
-    if step.passes_shortcut_errors:
-        after += step.task_ids("error", graph.shortcut_sources[name], micro)
+    after += _shortcut_errors(step, name, micro)
     if step.chip.update_delay:
         before = []
     elif step.runs_transport_phase:
@@ -50,6 +49,13 @@ def error_task(step: StepContext, part: Part, micro: int) -> Task:
         before = [task_id("update", part.name)] if weights_change else []
     macs = sum(each.macs for each in products)
     return gemm_task("error", part.name, array.name, _timing(products), traffic, after, before, macs, micro)
+
+
+def _shortcut_errors(step: StepContext, name: str, micro: int) -> list[TaskId]:
+    """The tasks of a direct rule whose errors come through shortcuts to what a layer's task completes; none where these
+    are blocked, or go layer by layer."""
+    sources = step.graph.shortcut_sources[name] if step.passes_shortcut_errors else ()
+    return step.task_ids("error", sources, micro)
 
 
 def _timing(products: tuple[Gemm, ...]) -> tuple[int, int, int]:
@@ -102,6 +108,7 @@ def _target(step: StepContext, part: Part, micro: int) -> Task:
     traffic += _derivatives(step, site, part, samples)
     traffic += _pass_error_down(step, site, part, samples)
     after = [task_id("forward", INPUT, micro), *step.task_ids("forward", graph.below[name], micro)]
+    after += _shortcut_errors(step, name, micro)
     return lane_task("error", part.name, array, traffic, after, micro)
 
 
