@@ -9,6 +9,7 @@ one: the first narrows the error to `rank` values, the second sends these to the
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import ceil, prod, sqrt
 
 import numpy as np
@@ -91,8 +92,13 @@ def feedback_matrices(
 
 def layer_matrices(network: Network, layer: Layer, rule: Rule) -> tuple[FeedbackMatrix, ...]:
     """The matrices that the error goes through to the input of a weighted layer, first to last."""
-    direct, tiled = rule.path == "direct", network.dfa_feedback == "tiled"
-    shape = feedback_shape(layer, network.classes, direct, tiled)
+    return _matrices(layer, network.classes, network.dfa_feedback == "tiled", rule)
+
+
+@lru_cache(maxsize=4096)
+def _matrices(layer: Layer, classes: int, tiled: bool, rule: Rule) -> tuple[FeedbackMatrix, ...]:
+    direct = rule.path == "direct"
+    shape = feedback_shape(layer, classes, direct, tiled)
     if not direct:
         return feedback_matrices(layer.name, shape, sum(layer.fans), rule, layer.groups)
     return feedback_matrices(layer.name, shape, (shape[0] + shape[1]) * prod(shape[2:]), rule)

@@ -96,7 +96,7 @@ def error_gemms(step: StepContext, part: Part, samples: int) -> tuple[Gemm, ...]
         raise ConfigError(Problem(step.chip.name, f"{message} over cores: give it one", "mesh"))
     left, products = _sent_operand(step, site, part), list[Gemm]()
     for matrix in matrices:
-        left = replace(left, block=Fraction(matrix.rows, matrix.fan_in))
+        left = replace(left, block=Fraction(matrix.rows, matrix.fan_in)) if matrix.is_sparse else left
         sizes = _error_sizes(step, part, matrix, samples, matrix is matrices[-1])
         operands = (left, feedback_operand(step, site, matrix.index_bits))
         products.append(_gemm(step, site, "error", sizes, operands, "error", _error_dataflow(step)))

@@ -60,7 +60,7 @@ class Operand:
     skipping: Skipping = "none"
     distinct: int | None = None
     """Values that lie in memory, where windows overlap and the product uses them several times."""
-    block: Fraction = Fraction(1)
+    block: Fraction | int = 1
     """Values that are read for each that is multiplied: the index of a sparse partner picks one of so many in a row."""
 
 
@@ -108,12 +108,10 @@ def gemm_traffic(product: Gemm, array: Array, accesses: Accesses, psum: Memory |
     unskipped = _unskipped_bursts(product, _operand_bursts(product.mapping))
     bursts = [_repeat(fold_bursts, product.repeats) for fold_bursts in unskipped]
     fetched = _fetched_values(product, accesses)
-    bursts = [
-        [(times, ceil(values * operand.block)) for times, values in each]
-        for operand, each in zip((product.left, product.right), bursts, strict=True)
-    ]
     traffic = Traffic()
     for operand, operand_bursts, values in zip((product.left, product.right), bursts, fetched, strict=True):
+        if operand.block != 1:
+            operand_bursts = [(times, ceil(number * operand.block)) for times, number in operand_bursts]
         traffic += _operand_reads(operand, operand_bursts, accesses, values, product.index_bits)
     if psum is not None:
         psum_bursts = _repeat(partial_sum_bursts(product.mapping), product.repeats)
@@ -175,7 +173,7 @@ def _fetched_values(product: Gemm, accesses: Accesses) -> tuple[int, int]:
 
 def _distinct_values(operand: Operand, values: int) -> int:
     """Number of values that come from further out: once for all overlapping windows, which are made on the chip."""
-    values = ceil(values * operand.block)
+    values = values if operand.block == 1 else ceil(values * operand.block)
     return values if operand.distinct is None else min(values, operand.distinct)
 
 
