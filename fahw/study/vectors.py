@@ -51,7 +51,14 @@ from fahw.prng import LENGTH, TAP, derive, lfsr_bits
 from fahw.study.settings import with_overrides
 from fahw.study.storage.result_files import content_key, make_folder, read_json, versions, write_json
 from fahw.study.training import Job, make_job
-from fahw.study.vector_checks import CONSTANT_BITS, check_fixed_point, check_layers, check_momentum, run_checks
+from fahw.study.vector_checks import (
+    CONSTANT_BITS,
+    check_fixed_point,
+    check_layers,
+    check_momentum,
+    check_whole_feedback,
+    run_checks,
+)
 from fahw.work.layer_gemms import rule_gemm_sizes
 
 KIND = "vectors"
@@ -122,7 +129,11 @@ def export_vectors(
     chip = chip if isinstance(chip, Chip) else load_chip(chip)
     network = network if isinstance(network, Network) else load_model(network)
     run_checks(
-        [lambda: check_fixed_point(chip), lambda: check_integer("steps", steps, 1, _MOST_STEPS), lambda: get_rule(rule)]
+        [
+            lambda: check_fixed_point(chip),
+            lambda: check_integer("steps", steps, 1, _MOST_STEPS),
+            lambda: check_whole_feedback(get_rule(rule)),
+        ]
     )
     network = replace(network, recipe=with_overrides(network.recipe, data=data, batch_size=batch_size))
     check_layers(network)
