@@ -1,14 +1,19 @@
-"""Tables that a chip looks values up in: exponential, tanh, sigmoid, pixels. Correctly
-rounded, so that they are the same on any machine."""
+"""Tables that a chip looks values up in: the softmax's exponential, activation functions, pixels.
+
+They are correctly rounded, so that they are the same on any machine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal, localcontext
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fahw.formats.functions import ExactFunctions, Function, powers
 
 EXP_BITS = 15
 """Fraction bits of the softmax table."""
@@ -21,44 +26,33 @@ def exp_table(bits: int, frac_bits: int) -> NDArray[np.int64]:
     return _table(1 << bits, -1, frac_bits, lambda power: _nearest(power * one))
 
 
-@lru_cache
-def tanh_table(bits: int, frac_bits: int) -> NDArray[np.int64]:
-    """The tanh of every word q = -2^(bits-1) ... 2^(bits-1) - 1 with `bits` - 1 fraction bits, saturated; entry 0 is
-    that of the lowest word. One bit: (-1, +1)."""
-    if bits == 1:
-        return np.array([-1, 1])
-    one, half = Decimal(1 << (bits - 1)), 1 << (bits - 1)
-    positive = _table(half + 1, -2, frac_bits, lambda power: _nearest((1 - power) / (1 + power) * one))
-    return np.concatenate([-positive[:0:-1], np.minimum(positive[:half], half - 1)])
+_FAR = 1 << 20
+"""What a word of one bit stands for where a function is looked up: only its sign is known."""
 
 
 @lru_cache
-def sigmoid_table(bits: int, frac_bits: int) -> NDArray[np.int64]:
-    """The sigmoid 1 / (1 + exp(-x)) of every word, in the order and scale of `tanh_table`; one bit: (0, 1)."""
-    if bits == 1:
-        return np.array([0, 1])
-    one, half = Decimal(1 << (bits - 1)), 1 << (bits - 1)
-    negative = _table(half + 1, -1, frac_bits, lambda power: _nearest(power / (1 + power) * one))
-    positive = _table(half + 1, -1, frac_bits, lambda power: _nearest(1 / (1 + power) * one))
-    return np.concatenate([negative[:0:-1], np.minimum(positive[:half], half - 1)])
+def function_table(function: Function, bits: int, frac_bits: int, into_frac_bits: int) -> NDArray[np.int64]:
+    """The `function` of every word q = -2^(bits-1) ... 2^(bits-1) - 1 with `frac_bits` fraction bits, in words of as
+    many bits with `into_frac_bits`, nearest and saturated; entry 0 is that of the lowest word.
+
+    One bit: of -1 and +1, which stand for numbers far from zero.
+    """
+    half, one = 1 << (bits - 1), Decimal(2) ** into_frac_bits
+    low, high = (-1, 1) if bits == 1 else (-half, half - 1)
+    words = (-_FAR, _FAR) if bits == 1 else range(-half, half)
+    with localcontext() as context:
+        context.prec = 60
+        functions = ExactFunctions(0 if bits == 1 else frac_bits)
+        unit = Decimal(2) ** -(0 if bits == 1 else frac_bits)
+        values = (_nearest(function(functions, word * unit) * one) for word in words)
+        return np.fromiter((min(max(value, low), high) for value in values), np.int64, len(words))
 
 
 def _table(size: int, slope: int, frac_bits: int, value: Callable[[Decimal], int]) -> NDArray[np.int64]:
     """The `value` of exp(slope * d * 2^-frac_bits) for d < size. `decimal` rounds exp correctly on any machine."""
     with localcontext() as context:
         context.prec = 60
-        return np.fromiter((value(power) for power in _powers(size, slope, frac_bits)), np.int64, size)
-
-
-def _powers(size: int, slope: int, frac_bits: int) -> Iterator[Decimal]:
-    """exp(slope * d * 2^-frac_bits) for d < size; 0 once it is too small to matter."""
-    base = (Decimal(slope) * Decimal(2) ** -frac_bits).exp()
-    power = Decimal(1)
-    for _ in range(size):
-        yield power
-        power *= base
-        if power < Decimal("1e-40"):
-            power = Decimal(0)
+        return np.fromiter((value(power) for power in islice(powers(slope, frac_bits), size)), np.int64, size)
 
 
 def _nearest(value: Decimal) -> int:

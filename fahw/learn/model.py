@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor
 
@@ -31,13 +32,27 @@ class Model:
         """Where errors go under the rule."""
         return error_path(self.network, self.feedback.rule)
 
+    @cached_property
+    def passes(self) -> dict[str, tuple[bool, ...]]:
+        """For each layer without weights that has something to do on the way back: which of its sources get an error.
+
+        A direct rule's own error replaces what comes back through a shortcut.
+        """
+        path, blocked = self.path, self.feedback.direct and self.network.dfa_residual == "blocked"
+        closed = path.tapped if blocked else frozenset()
+        wanted = {
+            layer.name: tuple(source in path.wants_error and source not in closed for source in layer.sources)
+            for layer in self.network.layers
+            if not layer.weighted
+        }
+        return {name: sources for name, sources in wanted.items() if any(sources) or self.network.layer(name).params}
+
 
 @dataclass(eq=False)
 class Trace:
-    """What the forward pass leaves for the backward pass: operands of weighted layers, `saved` of the others, and the
+    """What the forward pass leaves for the backward pass: what each layer saved, operands of weighted layers, and the
     last layer's `output`. `logits` are the same numbers as `(n, classes)`."""
 
-    operands: dict[str, Tensor]
-    saved: dict[str, Tensor]
+    saved: dict[str, Any]
     output: Tensor
     logits: Tensor

@@ -7,12 +7,14 @@ knows numbers only through an `Arithmetic`, which also chooses the order of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
+from itertools import compress
+from typing import Any
 
 from torch import Tensor
 
-from fahw.layers.layer import INPUT, NORMS, Layer
+from fahw.layers.layer import INPUT
+from fahw.layers.weighted import Weighted
 from fahw.learn.arithmetic.arithmetic import Arithmetic
 from fahw.learn.model import Model, Trace
 from fahw.learn.state.delays import cloned_gradients
@@ -23,77 +25,60 @@ from fahw.rules.rule import MIRROR_RATE
 
 def forward(network: Network, arithmetic: Arithmetic, parameters: dict[str, Parameters], x: Tensor) -> Trace:
     """The outputs of all layers, computed first to last."""
-    operands: dict[str, Tensor] = {}
-    saved: dict[str, Tensor] = {}
+    saved: dict[str, Any] = {}
     values = {INPUT: arithmetic.arranged(x)}
     for layer in network.layers:
         name, inputs = layer.name, [values[source] for source in layer.sources]
-        if layer.weighted:
-            operands[name] = arithmetic.operand(layer, inputs[0])
-            values[name] = arithmetic.weighted(layer, parameters[name], operands[name])
-        elif layer.kind in NORMS:
-            values[name], saved[name] = arithmetic.normalised(layer, parameters[name], inputs[0])
-        elif len(inputs) > 1:
-            values[name] = arithmetic.added(layer, inputs)
-        else:
-            values[name], saved[name] = arithmetic.local(layer, inputs[0])
+        values[name], saved[name] = layer.forward(arithmetic, parameters.get(name), inputs)
         for source in layer.sources:  # what no later layer reads is not kept
             if network.last_reader[source] == name:
                 values.pop(source, None)
     output = values[network.layers[-1].name]
-    return Trace(operands, saved, output, arithmetic.by_sample(output))
+    return Trace(saved, output, arithmetic.by_sample(output))
 
 
 def errors(
     model: Model, trace: Trace, output_error: Tensor, signal: Tensor, draw: int
 ) -> tuple[dict[str, Tensor], dict[str, Gradient]]:
-    """The error at the output of every weighted layer that needs one, and the gradient sums of the batch norms there.
+    """The error at the output of every weighted layer that needs one, and the gradient sums of the other parameters.
 
     `signal`: what a direct rule sends back. `draw` counts the training's steps: redrawn feedback follows it.
     """
     network, rule = model.network, model.feedback.rule
     waiting: dict[str, list[Tensor]] = {network.layers[-1].name: [output_error]}
     deltas: dict[str, Tensor] = {}
-    norms: dict[str, Gradient] = {}
+    others: dict[str, Gradient] = {}
     for layer in reversed(network.layers):
         parts = waiting.pop(layer.name, None)
         if parts is None:
             continue
         error = parts[0] if len(parts) == 1 else model.arithmetic.summed(parts)
-        if layer.weighted:
+        if isinstance(layer, Weighted):
             if rule.pruned and layer is not network.layers[-1]:
                 error = model.arithmetic.pruned(layer, error, rule, draw)
             deltas[layer.name] = error
-        elif layer.kind in NORMS:
-            parameters, saved = model.parameters[layer.name], trace.saved[layer.name]
-            error, norms[layer.name] = model.arithmetic.norm_error(layer, parameters, saved, error)
-        for source, below in _sent_down(model, trace, layer, error, signal, draw):
-            waiting.setdefault(source, []).append(below)
-    return deltas, norms
-
-
-def _sent_down(
-    model: Model, trace: Trace, layer: Layer, error: Tensor, signal: Tensor, draw: int
-) -> Iterator[tuple[str, Tensor]]:
-    """What a layer sends to the outputs that it reads, by their names; a batch norm's error is sent already."""
-    path, direct = model.path, model.feedback.direct
-    if layer.weighted:
-        if layer.name in path.roles.sends:
-            below = signal if direct else error
-            send = model.arithmetic.direct_error if direct else model.arithmetic.error
-            for stage, words in model.feedback.stages(layer, model.parameters[layer.name].weight, draw):
-                below = send(stage, below, words)
-            yield layer.sources[0], below
-        return
-    # A direct rule's own error replaces what comes back through a shortcut.
-    closed = path.tapped if direct and model.network.dfa_residual == "blocked" else frozenset()
-    for number, source in enumerate(layer.sources):
-        if source not in path.wants_error or source in closed:
+            if layer.name in model.path.roles.sends:
+                below = _sent_down(model, layer, error, signal, draw)
+                waiting.setdefault(layer.sources[0], []).append(below)
             continue
-        if layer.kind in NORMS or len(layer.sources) > 1:
-            yield source, error.clone() if number else error  # the receiver may change it
-        else:
-            yield source, model.arithmetic.local_error(layer, trace.saved[layer.name], error)
+        wanted = model.passes.get(layer.name)
+        if wanted is not None:
+            saved, parameters = trace.saved[layer.name], model.parameters.get(layer.name)
+            errors_below, gradient = layer.backward(model.arithmetic, parameters, saved, error)
+            if gradient is not None:
+                others[layer.name] = gradient
+            for source, below in compress(zip(layer.sources, errors_below, strict=True), wanted):
+                waiting.setdefault(source, []).append(below)
+    return deltas, others
+
+
+def _sent_down(model: Model, layer: Weighted, error: Tensor, signal: Tensor, draw: int) -> Tensor:
+    """What a weighted layer sends to the output that it reads, through the rule's feedback words."""
+    direct, below = model.feedback.direct, signal if model.feedback.direct else error
+    send = model.arithmetic.direct_error if direct else model.arithmetic.error
+    for stage, words in model.feedback.stages(layer, model.parameters[layer.name].weight, draw):
+        below = send(stage, below, words)
+    return below
 
 
 def gradients(model: Model, x: Tensor, labels: Tensor, draw: int = 0) -> dict[str, Gradient]:
@@ -113,7 +98,7 @@ def step(model: Model, x: Tensor, labels: Tensor, rate: float, draw: int) -> flo
     return loss
 
 
-def _senders(model: Model) -> list[Layer]:
+def _senders(model: Model) -> list[Weighted]:
     return [layer for layer in model.network.weighted if layer.name in model.path.roles.sends]
 
 
@@ -150,10 +135,10 @@ def _backward(model: Model, x: Tensor, labels: Tensor, draw: int) -> tuple[dict[
     trace = forward(model.network, arithmetic, model.parameters, x)
     output_error, loss = arithmetic.loss(trace.output, labels)
     signal = arithmetic.signal(model.feedback.rule, output_error, labels)
-    deltas, norms = errors(model, trace, output_error, signal, draw)
+    deltas, others = errors(model, trace, output_error, signal, draw)
     sums = {
-        layer.name: arithmetic.gradient(layer, deltas[layer.name], trace.operands[layer.name])
+        layer.name: arithmetic.gradient(layer, deltas[layer.name], trace.saved[layer.name])
         for layer in model.network.weighted
         if layer.name in model.path.roles.learns
     }
-    return sums | norms, loss
+    return sums | others, loss

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fahw.errors import ConfigError, Problem
-from fahw.layers.layer import NORMS, Layer, Shape
+from fahw.layers.layer import Shape
+from fahw.layers.weighted import Weighted
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
 
 
-def feedback_shape(layer: Layer, outputs: int, direct: bool, tiled: bool = False) -> Shape:
+def feedback_shape(layer: Weighted, outputs: int, direct: bool, tiled: bool = False) -> Shape:
     """The shape of the matrix that sends the error to the input of `layer`.
 
     It is the weight's where the error goes layer by layer; `(outputs, values of one input sample)` where it comes
@@ -19,7 +20,7 @@ def feedback_shape(layer: Layer, outputs: int, direct: bool, tiled: bool = False
     """
     if not direct:
         return layer.weight_shape
-    if tiled and layer.kind == "conv2d":
+    if tiled and layer.convolutional:
         return (outputs, layer.in_shape[0], *layer.kernel)
     return (outputs, layer.inputs)
 
@@ -39,7 +40,7 @@ class Roles:
 def roles_of(network: Network, rule: Rule) -> Roles:
     """The roles of the weighted layers under `rule`: which learn, and which an error must pass for that."""
     weighted, receives, sends = network.weighted, set[str](), set[str]()
-    learns = {item.name for item in weighted if rule.trains_layer(item.kind == "conv2d", item is weighted[-1])}
+    learns = {item.name for item in weighted if rule.trains_layer(item.convolutional, item is weighted[-1])}
     for layer in weighted:
         below = {item.name for item in network.weighted_below(layer)}
         if below & receives:
@@ -74,7 +75,7 @@ def error_path(network: Network, rule: Rule) -> ErrorPath:
 
 def check_trainable(network: Network) -> None:
     """Raise ConfigError where a batch norm lies below all layers with weights: no error goes there."""
-    names = [layer.name for layer in network.layers if layer.kind in NORMS and layer.name not in network.wants_error]
+    names = [layer.name for layer in network.layers if layer.params and layer.name not in network.wants_error]
     if names:
         layers = describe_layers(names)
         message = f"no error reaches the batch norms before the first weighted layer ({layers}): leave them out"

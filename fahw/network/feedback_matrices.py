@@ -15,7 +15,8 @@ from math import ceil, prod, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from fahw.layers.layer import Layer, Shape
+from fahw.layers.layer import Shape
+from fahw.layers.weighted import Linear, Weighted
 from fahw.network.error_path import feedback_shape
 from fahw.network.graph import Network
 from fahw.prng import derive, row_codes, row_seeds
@@ -90,13 +91,13 @@ def feedback_matrices(
     return narrow, FeedbackMatrix(f"{name}/wide", wide_shape, groups, rank, 2 * rank * fans / narrow_fans)
 
 
-def layer_matrices(network: Network, layer: Layer, rule: Rule) -> tuple[FeedbackMatrix, ...]:
+def layer_matrices(network: Network, layer: Weighted, rule: Rule) -> tuple[FeedbackMatrix, ...]:
     """The matrices that the error goes through to the input of a weighted layer, first to last."""
     return _matrices(layer, network.classes, network.dfa_feedback == "tiled", rule)
 
 
 @lru_cache(maxsize=4096)
-def _matrices(layer: Layer, classes: int, tiled: bool, rule: Rule) -> tuple[FeedbackMatrix, ...]:
+def _matrices(layer: Weighted, classes: int, tiled: bool, rule: Rule) -> tuple[FeedbackMatrix, ...]:
     direct = rule.path == "direct"
     shape = feedback_shape(layer, classes, direct, tiled)
     if not direct:
@@ -104,18 +105,21 @@ def _matrices(layer: Layer, classes: int, tiled: bool, rule: Rule) -> tuple[Feed
     return feedback_matrices(layer.name, shape, (shape[0] + shape[1]) * prod(shape[2:]), rule)
 
 
-def layer_stages(network: Network, layer: Layer, rule: Rule) -> tuple[Layer, ...]:
+def layer_stages(network: Network, layer: Weighted, rule: Rule) -> tuple[Weighted, ...]:
     """The layers that send the error, one for each matrix: `layer` itself, or the two that stand for it under low
     rank."""
     if rule.rank is None:
         return (layer,)
     narrow, wide = (matrix.name for matrix in layer_matrices(network, layer, rule))
     if rule.path == "direct":
-        narrowing = Layer(narrow, "linear", (rule.rank,), (network.classes,), bias=False)
+        narrowing = Linear(narrow, ((rule.rank,),), (network.classes,), bias=False)
         return narrowing, replace(layer, name=wide, bias=False)
     between = (layer.groups * rule.rank, *layer.out_shape[1:])
-    narrowing = Layer(narrow, layer.kind, between, layer.out_shape, bias=False, groups=layer.groups)
-    return narrowing, replace(layer, name=wide, out_shape=between, bias=False)
+    place_by_place = replace(
+        layer, name=narrow, in_shapes=(between,), bias=False, kernel=(1, 1), stride=(1, 1), padding=(0, 0),
+        dilation=(1, 1), padding_mode="zeros",
+    )  # fmt: skip
+    return place_by_place, replace(layer, name=wide, out_shape=between, bias=False)
 
 
 class NetworkMatrices:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from fahw.formats.precision import Precision
-from fahw.layers.layer import INPUT, NORMS, Layer, Shape
+from fahw.layers.layer import INPUT, Layer, Shape
+from fahw.layers.weighted import Weighted
 from fahw.network.model_file import DirectFeedback, DirectResidual
 from fahw.network.recipe import Recipe
 
@@ -48,14 +49,14 @@ class Network:
         return users
 
     @property
-    def weighted(self) -> tuple[Layer, ...]:
+    def weighted(self) -> tuple[Weighted, ...]:
         """The layers with weights, first to last."""
-        return tuple(layer for layer in self.layers if layer.weighted)
+        return tuple(layer for layer in self.layers if isinstance(layer, Weighted))
 
     @property
     def trained(self) -> tuple[Layer, ...]:
-        """The layers with weights and the batch norms, first to last."""
-        return tuple(layer for layer in self.layers if layer.weighted or layer.kind in NORMS)
+        """The layers with parameters, first to last."""
+        return tuple(layer for layer in self.layers if layer.trained)
 
     @cached_property
     def last_reader(self) -> dict[str, str]:
@@ -107,7 +108,7 @@ class Network:
                 pending += self.sources_of(source)
         return tuple(item for item in self.layers if item.name in between)
 
-    def weighted_below(self, layer: Layer) -> tuple[Layer, ...]:
+    def weighted_below(self, layer: Layer) -> tuple[Weighted, ...]:
         """The weighted layers that `layer` depends on with no other weighted layer between, first to last."""
         path = (layer, *self.between(layer))
         names = {source.name for item in path for source in self.sources_of(item) if source.weighted}

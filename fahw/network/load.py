@@ -10,9 +10,8 @@ from fahw.config.files import find_file, load_file
 from fahw.config.partial import UnknownPart
 from fahw.config.validate import Check, Overrides, Place
 from fahw.errors import ConfigError, Problem, suggestion
-from fahw.layers.build import make_layer
-from fahw.layers.layer import INPUT, WEIGHTED, Layer, Shape
-from fahw.layers.schema import LayerSpec
+from fahw.layers.catalogue import KINDS, LayerSpec, make_layer
+from fahw.layers.layer import INPUT, Layer, Shape
 from fahw.network.graph import Network
 from fahw.network.model_file import Model
 from fahw.network.recipe import Recipe, RuleTuning
@@ -68,14 +67,20 @@ def _shape_problems(model: Model, place: Place) -> Iterator[Problem]:
     for index, name in enumerate(names[:-1]):
         if name not in names_read and name not in names[:index]:
             yield Problem(place(("layers", index)), f"no layer reads '{name}': leave it out or name it in a 'from'")
-    if model.layers[-1].kind != "linear":
-        message = f"the last layer must be linear, one output per class (got {model.layers[-1].kind})"
+    last_kind = model.layers[-1].kind
+    if not KINDS[last_kind].ends_network:
+        message = f"the last layer must be {' or '.join(_last_kinds())}, one output per class (got {last_kind})"
         yield Problem(place(("layers", len(items) - 1)), message)
-    weighted = [name for name, spec in zip(names, model.layers, strict=True) if spec.kind in WEIGHTED]
+    weighted = [name for name, spec in zip(names, model.layers, strict=True) if KINDS[spec.kind].weighted]
     for path, ranges in _layer_ranges(model.recipe):
         for name in (name for name in ranges if name not in weighted):
             message = f"no layer with weights is called '{name}'{suggestion(name, weighted)}; they are"
             yield Problem(place((*path, name)), f"{message} {', '.join(weighted)}", ".".join((*path, name)))
+
+
+def _last_kinds() -> list[str]:
+    """The kinds of layers that can end a network."""
+    return [name for name, kind in KINDS.items() if kind.ends_network]
 
 
 def _layer_ranges(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], Iterable[str]]]:

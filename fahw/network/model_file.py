@@ -8,7 +8,8 @@ from pydantic import ConfigDict, Field
 
 from fahw.config.schema import Frozen
 from fahw.formats.precision import Precision
-from fahw.layers.schema import LayerSpec, Size
+from fahw.layers.catalogue import LayerSpec
+from fahw.layers.schema import Size
 from fahw.network.recipe import Recipe
 
 DirectFeedback = Literal["dense", "tiled"]

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from fahw.errors import ConfigError, Problem, check_integer, suggestion
-from fahw.layers.layer import Layer
+from fahw.layers.weighted import Weighted
 from fahw.network.graph import Network
 
 PHASES = ("forward", "error", "gradient")
@@ -63,7 +63,7 @@ def export(network: Network, phase: str = "forward", batch_size: int | None = No
     return "\n".join([CONV_HEADER, *(line for layer in network.weighted for line in _conv_lines(layer))]) + "\n"
 
 
-def _layer_gemms(layer: Layer, phase: str, samples: int) -> list[Gemm]:
+def _layer_gemms(layer: Weighted, phase: str, samples: int) -> list[Gemm]:
     """The products of one layer in a phase, one per group."""
     groups = layer.groups
     outputs, window, values = layer.out_shape[0] // groups, layer.window, samples * layer.positions
@@ -75,7 +75,7 @@ def _layer_gemms(layer: Layer, phase: str, samples: int) -> list[Gemm]:
     return [Gemm(name, m, n, k) for name in _group_names(layer)]
 
 
-def _conv_lines(layer: Layer) -> list[str]:
+def _conv_lines(layer: Weighted) -> list[str]:
     """The lines of one layer in a `conv` file, one per group."""
     axes = zip(_windows(layer), layer.stride, layer.kernel, strict=True)
     covered = [(windows - 1) * stride + kernel for windows, stride, kernel in axes]
@@ -84,12 +84,12 @@ def _conv_lines(layer: Layer) -> list[str]:
     return [f"{_name(name)},{','.join(map(str, numbers))}," for name in _group_names(layer)]
 
 
-def _windows(layer: Layer) -> tuple[int, int]:
+def _windows(layer: Weighted) -> tuple[int, int]:
     """Number of windows along both axes of the image; a linear layer has one."""
-    return (layer.out_shape[1], layer.out_shape[2]) if layer.kind == "conv2d" else (1, 1)
+    return (layer.out_shape[1], layer.out_shape[2]) if layer.convolutional else (1, 1)
 
 
-def _conv_format_gaps(layer: Layer) -> list[str]:
+def _conv_format_gaps(layer: Weighted) -> list[str]:
     """Every reason why the `conv` format cannot describe the layer."""
     checks: list[tuple[bool, str]] = [
         (layer.stride[0] != layer.stride[1], f"has one stride for both axes (this layer: {list(layer.stride)})"),
@@ -98,7 +98,7 @@ def _conv_format_gaps(layer: Layer) -> list[str]:
     return [f"the conv format {text}: use --format gemm" for wrong, text in checks if wrong]
 
 
-def _group_names(layer: Layer) -> list[str]:
+def _group_names(layer: Weighted) -> list[str]:
     """The names of the layer's groups: its own where there is one, else numbered from 1."""
     return [layer.name] if layer.groups == 1 else [f"{layer.name}_{group + 1}" for group in range(layer.groups)]
 

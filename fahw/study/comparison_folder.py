@@ -121,7 +121,7 @@ def _manifest(
         "model": {
             "name": network.name,
             "input": network.input_shape,
-            "layers": [asdict(layer) for layer in network.layers],
+            "layers": [layer.description() for layer in network.layers],
         },
         "recipe": jobs[0].setup.recipe.model_dump(mode="json"),
         "data": {"name": dataset.name, "sha256": dataset.content_hash},

@@ -80,7 +80,7 @@ class Job:
             {
                 "version": _ARITHMETIC_VERSION,
                 "torch": "any" if self._in_integers else torch.__version__,
-                "layers": [asdict(layer) for layer in setup.network.layers],
+                "layers": [layer.description() for layer in setup.network.layers],
                 "recipe": recipe,
                 "rule": stored_name(setup.rule),
                 "precision": setup.precision.model_dump(),

@@ -9,14 +9,13 @@ from fahw.formats.fixed_point import RANDOM_BITS
 from fahw.formats.precision import TENSORS
 from fahw.hardware.chip import Chip
 from fahw.layers.layer import INPUT
+from fahw.layers.weighted import Weighted
 from fahw.network.error_path import describe_layers
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
 from fahw.optimizers import OPTIMIZERS
 from fahw.rules.rule import Rule
 
-PLAIN_KINDS = ("linear", "conv2d", "maxpool2d", "avgpool2d", "flatten", "relu", "tanh")
-"""Layer kinds that golden vectors support."""
 CONSTANT_BITS = 32
 """Width of the constants in the files, bits."""
 
@@ -66,20 +65,26 @@ def check_fixed_point(chip: Chip) -> None:
         raise ConfigError(Problem(chip.name, message, "update_delay"))
 
 
+def _unsupported_windows(layer: Weighted) -> dict[str, bool]:
+    """What golden vectors cannot describe of a layer's windows, and whether it applies."""
+    return {
+        f"groups={layer.groups}": layer.groups != 1,
+        f"dilation={layer.dilation}": layer.dilation != (1, 1),
+        f"padding_mode={layer.padding_mode}": layer.padding_mode != "zeros",
+    }
+
+
 def check_layers(network: Network) -> None:
     """Raise ConfigError with every layer that is no link in a chain of plain layers: no branches, no groups, dilation
     or padding other than with zeros, and no tiled feedback can be exported."""
     unsupported: dict[str, list[str]] = {}
     previous = INPUT
     for layer in network.layers:
-        reasons = {
-            layer.kind: layer.kind not in PLAIN_KINDS,
-            "a branch": layer.kind != "add" and layer.sources != (previous,),
-            f"groups={layer.groups}": layer.groups != 1,
-            f"dilation={layer.dilation}": layer.dilation != (1, 1),
-            f"padding_mode={layer.padding_mode}": layer.padding_mode != "zeros",
-            f"dfa_feedback={network.dfa_feedback}": layer.kind == "conv2d" and network.dfa_feedback != "dense",
-        }
+        joins = len(layer.sources) > 1
+        reasons = {layer.kind: not layer.in_golden_vectors, "a branch": not joins and layer.sources != (previous,)}
+        if isinstance(layer, Weighted):
+            is_tiled = layer.convolutional and network.dfa_feedback != "dense"
+            reasons |= _unsupported_windows(layer) | {f"dfa_feedback={network.dfa_feedback}": is_tiled}
         for reason in (reason for reason, applies in reasons.items() if applies):
             unsupported.setdefault(reason, []).append(layer.name)
         previous = layer.name

@@ -28,12 +28,12 @@ from fahw.datasets.dataset import Dataset, load_dataset
 from fahw.errors import ConfigError, Problem, check_integer, check_kind
 from fahw.files import write_text
 from fahw.formats.fixed_point import MU_BITS, Format
-from fahw.formats.lookup_tables import EXP_BITS, exp_table, tanh_table
+from fahw.formats.lookup_tables import EXP_BITS, exp_table, function_table
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.hardware.part import Phase
 from fahw.hardware.systolic import DATAFLOWS, systolic_cycles
-from fahw.layers.layer import Layer
+from fahw.layers.weighted import Weighted
 from fahw.learn.error_path.feedback import Feedback
 from fahw.learn.error_path.feedback_words import IntegerWords
 from fahw.learn.kernels.device import CPU, torch_settings
@@ -223,9 +223,10 @@ class _RecordedTraining:
         self._write(_Image(None, "", "exp_table", table, EXP_BITS + 1, EXP_BITS, {}))
         fracs = output_fraction_bits(self._network, self._setup.precision, self._scales)
         for layer in self._network.layers:
-            if layer.kind == "tanh":
-                words = tanh_table(bits, fracs[layer.sources[0]])
-                self._write(_Image(None, layer.name, "tanh_table", words, max(bits, 2), max(0, bits - 1), {}))
+            if layer.table is not None:
+                words = function_table(layer.table, bits, fracs[layer.sources[0]], fracs[layer.name])
+                name = f"{layer.kind}_table"
+                self._write(_Image(None, layer.name, name, words, max(bits, 2), fracs[layer.name], {}))
 
     def _write_constants(self, number: int, rate: float) -> None:
         """Write the integer constants of every layer's update at this learning rate."""
@@ -236,7 +237,7 @@ class _RecordedTraining:
             words = np.array(list(values.values()), np.int64)
             self._write(_Image(number, layer.name, "constants", words, CONSTANT_BITS, 0, {"names": list(values)}))
 
-    def _error_format(self, layer: Layer) -> Format | None:
+    def _error_format(self, layer: Weighted) -> Format | None:
         """The format of the error that the layer's feedback words are multiplied with; None where it sends none
         down."""
         if layer.name not in roles_of(self._network, self._rule).sends:
@@ -248,7 +249,7 @@ class _RecordedTraining:
         setup, dataset = self._setup, self._dataset()
         inputs = {
             "chip": self._chip.model_dump(mode="json", by_alias=True),
-            "model": {"name": self._network.name, "layers": [asdict(layer) for layer in self._network.layers]},
+            "model": {"name": self._network.name, "layers": [layer.description() for layer in self._network.layers]},
             "recipe": setup.recipe.model_dump(mode="json", exclude={"rules"}) | setup.tuning.model_dump(mode="json"),
             "data": {"name": dataset.name, "sha256": dataset.content_hash},
             "rule": asdict(self._rule),
@@ -316,7 +317,7 @@ def _gemms(chip: Chip, setup: TrainingSetup) -> list[dict[str, Any]]:
     """The matrix products of a step, each with its cycles on the array that runs it, under each dataflow."""
     rows: list[dict[str, Any]] = []
     layers = setup.network.weighted
-    phases: tuple[tuple[Phase, tuple[Layer, ...]], ...] = (
+    phases: tuple[tuple[Phase, tuple[Weighted, ...]], ...] = (
         ("forward", layers), ("error", layers[::-1]), ("gradient", layers)
     )  # fmt: skip
     for phase, layers in phases:

@@ -10,7 +10,7 @@ from fahw.errors import ConfigError, Problem
 from fahw.hardware.array import Array
 from fahw.hardware.part import Phase, Tensor
 from fahw.hardware.systolic import Mapping
-from fahw.layers.layer import Layer
+from fahw.layers.weighted import Weighted
 from fahw.network.error_path import feedback_shape, roles_of
 from fahw.network.feedback_matrices import FeedbackMatrix, layer_matrices
 from fahw.network.graph import Network
@@ -23,7 +23,7 @@ from fahw.work.counts.site import Site
 from fahw.work.mesh import Part
 
 
-def layer_gemm_sizes(layer: Layer, samples: int) -> dict[Phase, tuple[int, int, int, int]]:
+def layer_gemm_sizes(layer: Weighted, samples: int) -> dict[Phase, tuple[int, int, int, int]]:
     """M, N, K and the number of equal products (groups) of a layer's three phases, layer by layer."""
     groups, positions = layer.groups, samples * layer.positions
     out = layer.out_shape[0] // groups
@@ -34,7 +34,9 @@ def layer_gemm_sizes(layer: Layer, samples: int) -> dict[Phase, tuple[int, int, 
     }
 
 
-def rule_gemm_sizes(network: Network, rule: Rule, layer: Layer, samples: int) -> dict[Phase, tuple[int, int, int, int]]:
+def rule_gemm_sizes(
+    network: Network, rule: Rule, layer: Weighted, samples: int
+) -> dict[Phase, tuple[int, int, int, int]]:
     """M, N, K and the number of equal products of the phases that a layer has under a rule."""
     sizes = layer_gemm_sizes(layer, samples)
     roles = roles_of(network, rule)
@@ -66,7 +68,7 @@ def _gemm(
 
 
 def _operand(
-    step: StepContext, site: Site, tensor: Tensor, phase: Phase, layer: Layer, distinct: int | None = None,
+    step: StepContext, site: Site, tensor: Tensor, phase: Phase, layer: Weighted, distinct: int | None = None,
     bits: int | None = None,
 ) -> Operand:  # fmt: skip
     zeros, skipping = step.operand_zeros(site.array(phase), tensor, layer)
@@ -233,7 +235,5 @@ def _learning_products(step: StepContext, part: Part, samples: int) -> list[tupl
 def _psum_bits(step: StepContext, product: Gemm, part: Part, samples: int) -> int:
     if partial_sum_bursts(product.mapping):
         return product.mapping.m * product.mapping.n * product.repeats * product.accumulator_bits
-    overlaps = (
-        product.result == "error" and step.rule.path == "layerwise" and tensor_sizes.has_overlapping_windows(part.whole)
-    )
+    overlaps = product.result == "error" and step.rule.path == "layerwise" and part.whole.overlapping
     return samples * part.whole.inputs * product.accumulator_bits if overlaps else 0

@@ -13,7 +13,7 @@ from itertools import pairwise
 from fahw.errors import ConfigError, Problem, suggestion
 from fahw.hardware.chip import Chip
 from fahw.hardware.interconnect import Mesh
-from fahw.layers.layer import Layer
+from fahw.layers.weighted import Weighted
 from fahw.network.graph import Network
 from fahw.work.counts.accesses import Traffic
 from fahw.work.counts.record import Count, Flow
@@ -27,8 +27,8 @@ class Part:
     """A weighted layer, or the share of its outputs that one core holds. `layer` is the share as a layer of its own,
     `whole` the layer that it is a share of, `error_core` the core that sends the error to its input."""
 
-    layer: Layer
-    whole: Layer
+    layer: Weighted
+    whole: Weighted
     core: int
     error_core: int
 
@@ -75,7 +75,7 @@ def parts_of(chip: Chip, network: Network, direct: bool) -> dict[str, tuple[Part
     return parts
 
 
-def _split_layer(chip: Chip, layer: Layer, count: int) -> list[Layer]:
+def _split_layer(chip: Chip, layer: Weighted, count: int) -> list[Weighted]:
     """`layer` split by outputs into `count` layers."""
     if count == 1:
         return [layer]
@@ -107,7 +107,7 @@ def _layer_cores(chip: Chip, mesh: Mesh, network: Network) -> dict[str, tuple[in
     return {name: tuple(next(cores) for _ in range(count)) for name, count in counts.items()}
 
 
-def _cores_needed(chip: Chip, layer: Layer) -> int:
+def _cores_needed(chip: Chip, layer: Weighted) -> int:
     memory = chip.home("weight")
     if memory is None or not memory.kib:
         return 1

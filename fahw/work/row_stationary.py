@@ -6,7 +6,7 @@ from fahw.errors import ConfigError, Problem
 from fahw.hardware.array import Array
 from fahw.hardware.part import Tensor
 from fahw.hardware.row_stationary import Convolution, Movement, movement
-from fahw.layers.layer import Layer
+from fahw.layers.weighted import Weighted
 from fahw.work.context import StepContext
 from fahw.work.counts.accesses import Accesses, Burst, Traffic
 from fahw.work.counts.record import Count
@@ -17,10 +17,10 @@ Shape = tuple[int, int, int]
 """(folds, cycles of one, cycles of all)."""
 
 
-def convolution(layer: Layer, samples: int) -> Convolution:
+def convolution(layer: Weighted, samples: int) -> Convolution:
     """One group of a layer on `samples`; a linear layer has one pixel."""
     outputs, inputs = layer.out_shape[0] // layer.groups, layer.in_shape[0] // layer.groups
-    if layer.kind == "linear":
+    if not layer.convolutional:
         return Convolution(samples, outputs, inputs, (1, 1), (1, 1), (1, 1))
     (_, *out), (_, *image) = layer.out_shape, layer.in_shape
     return Convolution(

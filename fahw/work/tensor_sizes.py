@@ -7,17 +7,15 @@ from math import prod
 
 from fahw.hardware.chip import Chip
 from fahw.hardware.part import Tensor
-from fahw.layers.layer import INPUT, NORMS, Layer
+from fahw.layers.layer import INPUT, Layer
+from fahw.layers.weighted import Weighted
 from fahw.network.feedback_matrices import layer_matrices, layer_stages
 from fahw.network.graph import Network
+from fahw.optimizers import FLOAT_BITS
 from fahw.rules.rule import MIRROR_SAMPLES, TERNARY_BITS, Rule
-from fahw.technology.operations import index_bits
 from fahw.work.counts.optimizer import optimizer_costs
 from fahw.work.graph import Graph
 from fahw.work.mesh import Part
-
-_SAVED = ("tanh", "sigmoid")
-"""Kinds whose derivative needs their output."""
 
 LABEL_BITS = 8
 """Width of a label."""
@@ -34,13 +32,13 @@ def feedback_values(network: Network, graph: Graph, rule: Rule, part: Part) -> i
     return sum(matrix.words for matrix in narrow) + part.share(last.words)
 
 
-def fixed_bits(network: Network, rule: Rule, layer: Layer, feedback_bits: int) -> int:
+def fixed_bits(network: Network, rule: Rule, layer: Weighted, feedback_bits: int) -> int:
     """Bits that are stored for each of a layer's feedback weights before training: what the rule keeps of it, and where
     it lies in a sparse matrix."""
     return rule.kept_bits(feedback_bits) + layer_matrices(network, layer, rule)[-1].index_bits
 
 
-def narrow_values(network: Network, rule: Rule, layer: Layer) -> int:
+def narrow_values(network: Network, rule: Rule, layer: Weighted) -> int:
     """Values per sample of the error between the two matrices of a layer, where the rule has two."""
     return layer_stages(network, layer, rule)[0].inputs if rule.rank is not None else 0
 
@@ -52,13 +50,7 @@ def copied_bits(chip: Chip, rule: Rule) -> int:
 
 def mask_bits(layers: Iterable[Layer]) -> int:
     """Bits per sample that the local derivatives need: signs, pooling choices, dropped values."""
-    bits = 0
-    for layer in layers:
-        if layer.kind in ("relu", "hardtanh", "dropout"):
-            bits += layer.outputs
-        elif layer.kind == "maxpool2d":
-            bits += layer.outputs * index_bits(layer.kernel[0] * layer.kernel[1])
-    return bits
+    return sum(layer.mask_bits for layer in layers)
 
 
 def stored_outputs(network: Network, tail: tuple[Layer, ...], layer: Layer | None) -> tuple[Layer, ...]:
@@ -77,23 +69,50 @@ def stored_outputs(network: Network, tail: tuple[Layer, ...], layer: Layer | Non
 def saved_values(network: Network, tail: tuple[Layer, ...], layer: Layer | None, needs_derivative: bool = True) -> int:
     """Values per sample kept although no other layer reads them: tanh before pooling (for its derivative, if
     `needs_derivative`), a norm's input."""
-    stored_names = set()
+    stored_names = {INPUT}
     for item in stored_outputs(network, tail, layer):
-        while item.kind == "flatten" and network.sources_of(item):
+        while item.same_values and network.sources_of(item):
             item = network.sources_of(item)[0]
         stored_names.add(item.name)
-    saved_for_derivative = sum(item.outputs for item in tail if item.kind in _SAVED and item.name not in stored_names)
-    return saved_for_derivative * needs_derivative + sum(item.outputs for item in tail if item.kind in NORMS)
+    computed_here = {item.name for item in tail} | ({layer.name} if layer else set())
+    saved = sum(item.inputs for item in tail if item.rereads_input)
+    for item in tail if needs_derivative else ():
+        saved += item.saved_outputs if item.name not in stored_names else 0
+        sizes = zip(item.sources, item.saved_inputs, strict=True)
+        saved += sum(size for name, size in sizes if name in computed_here - stored_names and not item.rereads_input)
+    return saved
 
 
 def derivative_inputs(layers: Iterable[Layer]) -> int:
     """Number of activations per sample that the local derivatives read."""
-    return sum(layer.outputs for layer in layers if layer.kind in _SAVED or layer.kind in NORMS)
+    return sum(layer.saved_outputs + sum(layer.saved_inputs) for layer in layers)
 
 
 def norm_params(layers: Iterable[Layer]) -> int:
     """Number of scales and shifts of the batch norms among `layers`."""
     return sum(layer.params for layer in layers)
+
+
+def norm_constants(layers: Iterable[Layer]) -> tuple[int, int]:
+    """Numbers of statistics and of scales that the way back through `layers` needs of each batch."""
+    items = tuple(layers)
+    return sum(item.statistics for item in items), sum(item.scales for item in items)
+
+
+def reaches_params(chip: Chip) -> bool:
+    """Whether the array of the error path is wired to the memory of the parameters."""
+    array, home = chip.array_of("error"), chip.home("param")
+    return array is not None and home is not None and home.name in array.memories
+
+
+def _constant_bits(chip: Chip, graph: Graph, parts: Iterable[Part]) -> int:
+    """Bits per batch of the batch norms' constants that wait for the way back: statistics, and scales out of reach."""
+    scale_bits = 0 if reaches_params(chip) else chip.precision.bits("master")
+    bits = 0
+    for part in parts:
+        statistics, scales = norm_constants(graph.tails[part.whole.name])
+        bits += part.share(statistics) * FLOAT_BITS + part.share(scales) * scale_bits
+    return bits
 
 
 def tensor_bits(
@@ -115,7 +134,9 @@ def tensor_bits(
     optimizer_width = optimizer_costs(chip, network, rule).optimizer.state_bits(precision.bits("optimizer"))
     param_state_bits = (precision.bits("gradient") if gradient_width else 0) + optimizer_width
     receiving = [part for part in local_parts if part.whole.name in graph.roles.receives]
-    masks = sum(part.share(mask_bits(graph.tails[part.whole.name])) for part in receiving if _has_readers(graph, part))
+    waiting = [part for part in receiving if _has_readers(graph, part)]
+    batches_in_flight = chip.steps_in_flight * -(-samples // (chip.micro_batch or samples))
+    masks = sum(part.share(mask_bits(graph.tails[part.whole.name])) for part in waiting)
     return {
         "weight": weights * precision.bits("weight"),
         "master": 0 if options.in_place else learned_weights * precision.bits("master"),
@@ -124,18 +145,20 @@ def tensor_bits(
         "param": learned_params * param_state_bits + params * precision.bits("master"),
         "feedback": sum(_feedback_bits(chip, network, graph, rule, part, samples) for part in sending),
         "activation": samples_in_flight * _activation_values(network, graph, local_parts) * precision.bits("activation")
+        + batches_in_flight * _constant_bits(chip, graph, waiting)
         + max((mirror_samples(rule, share.layer) * share.whole.inputs * NOISE_BITS for share in sending), default=0),
         "mask": samples_in_flight * masks,
         "error": samples * sum(part.layer.outputs for part in receiving) * precision.bits("error")
         + _signal_bits(chip, network, rule, samples) * bool(sending)
-        + samples
-        * max((narrow_values(network, rule, part.whole) for part in sending), default=0)
-        * precision.bits("error")
-        + max(
-            (mirror_samples(rule, share.layer) * share.layer.outputs * precision.bits("error") for share in sending),
-            default=0,
-        ),
+        + max((_passing_errors(chip, network, rule, samples, part) for part in sending), default=0)
+        * precision.bits("error"),
     }
+
+
+def _passing_errors(chip: Chip, network: Network, rule: Rule, samples: int, part: Part) -> int:
+    """Errors of a part that wait for its next product alone: between two matrices, or answers to noise."""
+    narrow = min(chip.micro_batch or samples, samples) * narrow_values(network, rule, part.whole)
+    return narrow + mirror_samples(rule, part.layer) * part.layer.outputs
 
 
 def gradient_bits(chip: Chip, samples: int) -> int:
@@ -180,7 +203,7 @@ def feedback_state_bits(chip: Chip, network: Network, rule: Rule, samples: int) 
     return max(number, int(_has_micro_batches(chip, samples))) * width
 
 
-def mirror_samples(rule: Rule, layer: Layer) -> int:
+def mirror_samples(rule: Rule, layer: Weighted) -> int:
     """Samples of noise that show a layer's weights: a convolution's positions count as many."""
     return -(-MIRROR_SAMPLES // layer.positions) if rule.learned == "mirror" else 0
 
@@ -200,17 +223,10 @@ def _activation_values(network: Network, graph: Graph, local_parts: list[Part]) 
     for part in local_parts:
         tail = graph.tails[part.whole.name]
         read_names |= set(part.whole.sources)
-        read_names |= {source for item in tail if item.kind == "add" for source in item.sources} - {
+        read_names |= {source for item in tail if len(item.sources) > 1 for source in item.sources} - {
             layer.name for layer in tail
         }
         saved += part.share(saved_values(network, tail, part.whole, part.whole.name in graph.roles.receives))
         if not graph.users[part.whole.name]:
             saved += part.layer.outputs
     return saved + sum(sizes[name] for name in read_names)
-
-
-def has_overlapping_windows(layer: Layer) -> bool:
-    """Whether neighbouring windows of a convolution share inputs, so that the error path adds into them."""
-    return layer.kind == "conv2d" and any(
-        size > stride for size, stride in zip(layer.kernel, layer.stride, strict=True)
-    )

@@ -23,7 +23,9 @@ import torch
 from torch import nn
 
 from fahw.formats.precision import Precision
+from fahw.layers.activation import Relu
 from fahw.layers.layer import INPUT, Layer
+from fahw.layers.weighted import Linear
 from fahw.learn.step import step
 from fahw.learn.torch_modules.apply_rule import apply_rule
 from fahw.learn.training.build import build
@@ -43,8 +45,8 @@ def mlp(*sizes: int) -> Network:
     """Linear layers with ReLU between them."""
     layers: list[Layer] = []
     for number, (inputs, outputs) in enumerate(pairwise(sizes), 1):
-        layers.append(Layer(f"fc{number}", "linear", (inputs,), (outputs,)))
-        layers.append(Layer(f"relu{number}", "relu", (outputs,), (outputs,)))
+        layers.append(Linear(f"fc{number}", ((inputs,),), (outputs,)))
+        layers.append(Relu(f"relu{number}", ((outputs,),), (outputs,)))
     return Network("mlp", (sizes[0],), tuple(layers[:-1]))
 
 

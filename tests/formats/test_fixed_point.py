@@ -20,13 +20,15 @@ from fahw.formats.fixed_point import (
     useful_shift,
     wrap_,
 )
-from fahw.formats.lookup_tables import exp_table, pixel_table, tanh_table
+from fahw.formats.lookup_tables import exp_table, function_table, pixel_table
 from fahw.formats.precision import Precision
+from fahw.layers.activation import Sigmoid, Tanh
 from fahw.learn.arithmetic.softmax import relu_error
 from fahw.learn.state.overflow import overflow_problems
 from fahw.learn.state.scales import network_scales
 from fahw.network.recipe import Ranges, Tuning
 from fahw.rules.catalogue import COMPARED, RULES
+from tests.reference.tables import sigmoid_table, tanh_table
 from tests.support.models import mlp, roundings, widths
 
 accs = st.lists(st.integers(-(2**23) + 1, 2**23 - 1), min_size=1, max_size=20)
@@ -121,7 +123,15 @@ def test_tables_agree_with_floating_point(bits, frac_bits):
     if bits > 1:
         one = 2 ** (bits - 1)
         clipped = np.minimum(np.tanh(q * 2.0**-frac_bits) * one, one - 1)
-        assert np.abs(tanh_table(bits, frac_bits) - clipped).max() <= 0.5 + 1e-6
+        assert np.abs(function_table(Tanh.value, bits, frac_bits, bits - 1) - clipped).max() <= 0.5 + 1e-6
+
+
+@pytest.mark.parametrize("frac_bits", [-2, 0, 3, 7, 12])
+@pytest.mark.parametrize("bits", [1, 2, 5, 8, 11])
+def test_tables_of_functions_are_those_of_their_own_formulas(bits, frac_bits):
+    """tanh by its odd symmetry from exp(-2x), the sigmoid by halves; one bit has the limits, 0 or -1 and 1."""
+    for kind, table in ((Tanh, tanh_table), (Sigmoid, sigmoid_table)):
+        assert np.array_equal(function_table(kind.value, bits, frac_bits, max(0, bits - 1)), table(bits, frac_bits))
 
 
 @pytest.mark.parametrize("maximum", [16, 255])

@@ -12,12 +12,14 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fahw.errors import ConfigError
-from fahw.layers.build import make_layer
-from fahw.layers.layer import Layer
-from fahw.layers.schema import Conv2dSpec, LinearSpec, PlainSpec, PoolSpec, ShortcutSpec
+from fahw.layers.catalogue import KINDS, make_layer
+from fahw.layers.convolution import Conv2dSpec
+from fahw.layers.reshaping import ShortcutSpec
+from fahw.layers.weighted import LinearSpec
 from fahw.network.error_path import feedback_shape
 from fahw.network.graph import Network
 from fahw.network.load import load_model
+from tests.support.models import layer as made
 from tests.support.strategies import MODEL, REFERENCE, SHIPPED_MODELS, marked, network_of, swap
 
 PLAIN = {
@@ -186,7 +188,7 @@ def test_same_keeps_the_image_size(size, kernel, dilation):
 @given(st.sampled_from(sorted(POOLS)), pairs, pairs, st.none() | pairs, paddings)
 def test_pooling_geometry_is_torchs(kind, size, kernel, stride, padding):
     """Pooling windows fall as torch's do, the stride being the kernel where not given; partial ones are dropped."""
-    spec = PoolSpec(kind=kind, kernel=kernel, stride=stride, padding=padding)
+    spec = KINDS[kind].spec(kind=kind, kernel=kernel, stride=stride, padding=padding)
     x = torch.zeros(1, 2, *size)
     try:
         shape = tuple(POOLS[kind](kernel, stride, padding)(x).shape[1:])
@@ -203,7 +205,7 @@ def test_pooling_geometry_is_torchs(kind, size, kernel, stride, padding):
 @given(pairs, st.integers(1, 3), st.integers(0, 4), pairs)
 def test_whole_image_windows_and_shortcuts(size, channels, more, stride):
     """`kernel: all` leaves a value per channel; a shortcut has every s-th pixel of each axis and added channels."""
-    pooled = make_layer(PoolSpec(kind="avgpool2d", kernel="all"), "p", (channels, *size))
+    pooled = make_layer(KINDS["avgpool2d"].spec(kind="avgpool2d", kernel="all"), "p", (channels, *size))
     assert pooled.out_shape == tuple(nn.AdaptiveAvgPool2d(1)(torch.zeros(1, channels, *size)).shape[1:])
     assert pooled.kernel == size
     short = make_layer(ShortcutSpec(kind="shortcut", out=channels + more, stride=stride), "s", (channels, *size))
@@ -316,7 +318,7 @@ def test_every_layer_is_read_by_its_users(name):
 
 def test_layers_made_by_hand_read_the_one_before():
     """A chain made without sources is wired as a chain."""
-    layers = (Layer("a", "relu", (3,), (3,)), Layer("b", "linear", (3,), (2,)))
+    layers = (made("relu", "a", (3,)), made("linear", "b", (3,), out=2))
     network = Network("hand", (3,), layers)
     assert [layer.sources for layer in network.layers] == [("input",), ("a",)]
 
@@ -397,7 +399,7 @@ def test_plain_layers_keep_the_values(kinds, channels, size):
     """Activations and flatten neither add nor drop a value."""
     shape = (channels, size, size)
     for number, kind in enumerate(kinds):
-        layer = make_layer(PlainSpec(kind=kind), f"p{number}", shape)
+        layer = make_layer(KINDS[kind].spec(kind=kind), f"p{number}", shape)
         assert layer.outputs == layer.inputs == channels * size * size
         shape = layer.out_shape
 

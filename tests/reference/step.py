@@ -12,9 +12,9 @@ from math import pi
 
 import numpy as np
 
-from fahw.formats.lookup_tables import exp_table, sigmoid_table, tanh_table
+from fahw.formats.lookup_tables import exp_table
 from fahw.formats.precision import TENSORS, Precision, Rounding, RoundingModes
-from fahw.layers.layer import INPUT, NORMS, Layer
+from fahw.layers.layer import INPUT, Layer
 from fahw.learn.state.scales import Scales, output_fraction_bits
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
@@ -22,6 +22,8 @@ from fahw.optimizers import OPTIMIZERS
 from fahw.prng import Lfsr, derive
 from fahw.rules.rule import Rule
 from tests.reference.feedback import SlowFeedback
+from tests.reference.tables import sigmoid_table, tanh_table
+from tests.reference.unit import SlowUnit
 from tests.reference.update import SlowUpdate, State
 from tests.reference.words import (
     Norm,
@@ -34,6 +36,11 @@ from tests.reference.words import (
     value_range,
     windows,
 )
+
+_SPELLED_OUT = (
+    "flatten", "relu", "hardtanh", "tanh", "sigmoid", "dropout", "shortcut", "maxpool2d", "avgpool2d",
+)  # fmt: skip
+"""The kinds of layers that are written out here once more; others are computed in `SlowUnit`."""
 
 
 class Reference(SlowUpdate, SlowFeedback):
@@ -50,9 +57,11 @@ class Reference(SlowUpdate, SlowFeedback):
         self.mu, self.batch_size, self.seed = round(self.tuning.momentum * 256), batch_size, seed
         self.random = Lfsr(derive(seed, "rounding"))
         self.states = {layer.name: self._initial(layer) for layer in network.weighted}
-        self.norms = {layer.name: Norm.of(layer) for layer in network.layers if layer.kind in NORMS}
+        self.norms = {layer.name: Norm.of(layer) for layer in network.layers if layer.params}
         self.fracs = output_fraction_bits(network, precision, scales)
         self.factors: dict[str, Words] = {}
+        self.unit = SlowUnit(self.bits["activation"], self.bits["error"], self.fracs)
+        self.saved: dict[str, object] = {}
 
     def step(self, x: Words, labels: Words, rate: float, draw: int) -> Words:
         """One batch; returns the logits before the update."""
@@ -75,14 +84,16 @@ class Reference(SlowUpdate, SlowFeedback):
                 values[layer.name] = self._weighted(layer, read[0])
             elif layer.kind == "add":
                 values[layer.name] = self._added(layer, read)
-            elif layer.kind in NORMS:
+            elif layer.params:
                 units = 2.0 ** -self.fracs[layer.sources[0]], 2.0 ** -self.fracs[layer.name]
                 exact = self.norms[layer.name].forward(read[0], units, training)
                 values[layer.name] = self._settled(exact, self.bits["activation"], self.rounding.activation)
             elif layer.kind == "dropout":
                 values[layer.name] = self._dropped(layer, read[0], training)
-            else:
+            elif layer.kind in _SPELLED_OUT:
                 values[layer.name] = self._local(layer, read[0])
+            else:
+                values[layer.name], self.saved[layer.name] = layer.forward(self.unit, None, read)
         return inputs, values[self.network.layers[-1].name]
 
     def gradient(self, layer: Layer, delta: Words, x: Words) -> tuple[Words, Words]:
@@ -170,7 +181,7 @@ class Reference(SlowUpdate, SlowFeedback):
         """A random byte below the threshold drops a value; samples last."""
         if not training:
             return x
-        threshold = min(255, round(256 * layer.dropout))
+        threshold = min(255, round(256 * layer.probability))
         order = (*x.shape[1:], len(x))
         kept = np.moveaxis(self.random.take(x.size).reshape(order) >= threshold, -1, 0)
         self.factors[layer.name] = kept * round(2**16 / (256 - threshold))
@@ -225,7 +236,7 @@ class Reference(SlowUpdate, SlowFeedback):
             if self.rule.pruned and layer.weighted and layer is not network.weighted[-1]:
                 error = self._pruned(error)
             result[layer.name] = error
-            if layer.kind in NORMS:
+            if layer.params:
                 unit = 2.0 ** -self.scales[network.weighted[-1].name].error.frac
                 exact, along, total = self.norms[layer.name].backward(x, error, 2.0 ** -self.fracs[layer.sources[0]])
                 error = self._settled(exact, bits, self.rounding.error)
@@ -237,10 +248,17 @@ class Reference(SlowUpdate, SlowFeedback):
                 if layer.weighted:
                     arrived.setdefault(source, []).append(self._error(layer, result[layer.name], signal, draw))
                 elif not (direct and network.dfa_residual == "blocked" and any(user.weighted for user in readers)):
-                    whole = layer.kind in NORMS or layer.kind == "add"
-                    below = error if whole else self._local_error(layer, x, error)
-                    arrived.setdefault(source, []).append(below)
+                    arrived.setdefault(source, []).append(self._sent(layer, source, x, error))
         return result, norms
+
+    def _sent(self, layer: Layer, source: str, x: Words, error: Words) -> Words:
+        """The error that a layer without weights sends to one of those that it reads."""
+        if layer.params or layer.kind == "add":
+            return error
+        if layer.kind in _SPELLED_OUT:
+            return self._local_error(layer, x, error)
+        below: Words = layer.backward(self.unit, None, self.saved[layer.name], error)[0][layer.sources.index(source)]
+        return below
 
     def _pruned(self, error: Words) -> Words:
         """Errors below the threshold become it, by a chance of size over threshold, or zero; samples last."""

@@ -9,7 +9,7 @@ import torch
 from hypothesis import strategies as st
 
 from fahw.formats.precision import Precision, RoundingModes
-from fahw.layers.layer import Layer, output_size
+from fahw.layers.catalogue import KINDS, make_layer
 from fahw.learn.arithmetic.floating import Floating
 from fahw.learn.arithmetic.integer import Integer
 from fahw.learn.error_path.feedback import Feedback
@@ -25,25 +25,18 @@ from fahw.network.recipe import Tuning
 from fahw.prng import Lfsr, derive
 from fahw.rules.catalogue import RULES
 
-WINDOWED = ("conv2d", "maxpool2d", "avgpool2d")
+
+def layer(kind, name, *shapes, **options):
+    """The layer of a kind on inputs of these shapes; `options` as in a model file."""
+    return make_layer(KINDS[kind].spec(kind=kind, **options), name, *shapes)
 
 
 def chain(input_shape, *specs):
     """A network from `(kind, {out, kernel, stride, padding, bias})`, shapes derived."""
     layers, shape = [], tuple(input_shape)
     for number, (kind, given) in enumerate(specs):
-        kernel, stride, padding = (
-            given.get(k, d) for k, d in (("kernel", (1, 1)), ("stride", (1, 1)), ("padding", (0, 0)))
-        )
-        if kind in WINDOWED:
-            sizes = [output_size(s, k, t, p) for s, k, t, p in zip(shape[1:], kernel, stride, padding, strict=True)]
-            out = (given.get("out", shape[0]), *sizes)
-        elif kind == "linear":
-            out = (given["out"],)
-        else:
-            out = (int(np.prod(shape)),) if kind == "flatten" else shape
-        layers.append(Layer(f"{kind}{number}", kind, shape, out, kernel, stride, padding, given.get("bias", True)))
-        shape = out
+        layers.append(layer(kind, f"{kind}{number}", shape, **given))
+        shape = layers[-1].out_shape
     return Network("case", tuple(input_shape), tuple(layers))
 
 

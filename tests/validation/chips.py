@@ -13,7 +13,8 @@ import yaml
 
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
-from fahw.layers.layer import Layer
+from fahw.layers.activation import Relu
+from fahw.layers.weighted import Linear
 from fahw.network.graph import Network
 from fahw.work.counts.accesses import Accesses
 from tests.support.strategies import CHIP
@@ -61,9 +62,9 @@ def array(name: str, phases: Mapping[str, str], memories: tuple[str, ...], **mor
 
 def perceptron(*sizes: int, relu: bool = True) -> Network:
     """Linear layers linear1, linear2, ... without biases, with ReLU between them."""
-    layers: list[Layer] = []
+    layers: list[Linear | Relu] = []
     for number, (inputs, outputs) in enumerate(pairwise(sizes), 1):
-        layers.append(Layer(f"linear{number}", "linear", (inputs,), (outputs,), bias=False))
+        layers.append(Linear(f"linear{number}", ((inputs,),), (outputs,), bias=False))
         if relu and number + 1 < len(sizes):
-            layers.append(Layer(f"relu{number}", "relu", (outputs,), (outputs,)))
+            layers.append(Relu(f"relu{number}", ((outputs,),), (outputs,)))
     return Network("perceptron", (sizes[0],), tuple(layers))

@@ -9,8 +9,9 @@ from fahw.chip.cost import Cost, simulate
 from fahw.datasets.dataset import load_dataset
 from fahw.formats.precision import Precision
 from fahw.hardware.load import load_chip
-from fahw.layers.build import make_layer
-from fahw.layers.schema import LinearSpec, PlainSpec
+from fahw.layers.activation import ReluSpec
+from fahw.layers.catalogue import make_layer
+from fahw.layers.weighted import LinearSpec
 from fahw.learn.state.delays import Delays
 from fahw.learn.training.setup import TrainingSetup
 from fahw.learn.training.train import train
@@ -72,7 +73,7 @@ def deep(layers: int) -> Network:
     found, shape = [], (WIDTH,)
     for number in range(1, layers + 1):
         found.append(make_layer(LinearSpec(kind="linear", out=WIDTH), f"fc{number}", shape))
-        found.append(make_layer(PlainSpec(kind="relu"), f"relu{number}", shape))
+        found.append(make_layer(ReluSpec(kind="relu"), f"relu{number}", shape))
     found.append(make_layer(LinearSpec(kind="linear", out=10), "out", shape))
     return Network(f"deep{layers}", shape, tuple(found))
 

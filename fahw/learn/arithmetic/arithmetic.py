@@ -9,6 +9,8 @@ from torch import Tensor
 
 from fahw.datasets.images import Pixels
 from fahw.layers.layer import Layer
+from fahw.layers.unit import Unit
+from fahw.layers.weighted import Weighted
 from fahw.learn.kernels.device import CPU
 from fahw.learn.state.parameters import Gradient, Parameters
 from fahw.network.graph import Network
@@ -18,9 +20,11 @@ if TYPE_CHECKING:
     from fahw.learn.state.rounding_losses import RoundingLosses
 
 
-class Arithmetic(Protocol):
-    """The operations of a training step in some kind of numbers. Layers are the network's own; errors and words are
-    scaled as the arithmetic likes."""
+class Arithmetic(Unit, Protocol):
+    """The operations of a training step in some kind of numbers, those of layers among them.
+
+    Layers are the network's own; errors and words are scaled as the arithmetic likes.
+    """
 
     def initial(self, network: Network, seed: int, device: torch.device = CPU) -> dict[str, Parameters]:
         """The parameters of every layer with weights and batch norm before training: Xavier-uniform weights, zero
@@ -35,47 +39,20 @@ class Arithmetic(Protocol):
     def by_sample(self, logits: Tensor) -> Tensor:
         """The logits as `(n, classes)`."""
 
-    def operand(self, layer: Layer, x: Tensor) -> Tensor:
-        """A weighted layer's input as its products read it (a convolution's windows as rows)."""
-
-    def weighted(self, layer: Layer, parameters: Parameters, operand: Tensor) -> Tensor:
-        """The outputs of a linear or conv2d layer."""
-
-    def local(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The outputs of a layer without weights, and what its `local_error` needs."""
-
-    def added(self, layer: Layer, inputs: list[Tensor]) -> Tensor:
-        """The sum of several layers' outputs, which is the layer's own."""
-
-    def normalised(self, layer: Layer, parameters: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The outputs of a batch norm, and what `norm_error` needs; in training, with the batch's statistics."""
-
     def loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
         """The output error, softmax - one-hot per sample, and the summed cross-entropy."""
-
-    def error(self, layer: Layer, delta: Tensor, feedback: Tensor) -> Tensor:
-        """The error at the layer's output sent to its input."""
 
     def signal(self, rule: Rule, output_error: Tensor, labels: Tensor) -> Tensor:
         """What a direct rule sends back from the output: the error, its ternary form, or the labels."""
 
-    def direct_error(self, layer: Layer, signal: Tensor, feedback: Tensor) -> Tensor:
+    def direct_error(self, layer: Weighted, signal: Tensor, feedback: Tensor) -> Tensor:
         """The error at the layer's input under a direct rule, from what is sent back from the output (`signal`)."""
 
-    def pruned(self, layer: Layer, error: Tensor, rule: Rule, draw: int) -> Tensor:
+    def pruned(self, layer: Weighted, error: Tensor, rule: Rule, draw: int) -> Tensor:
         """The error at a hidden layer's output with small ones rounded at random to zero or to the threshold."""
-
-    def local_error(self, layer: Layer, saved: Tensor, error: Tensor) -> Tensor:
-        """The error at the output of a layer without weights, sent to its input; may change `error`."""
-
-    def norm_error(self, layer: Layer, parameters: Parameters, saved: Tensor, error: Tensor) -> tuple[Tensor, Gradient]:
-        """The error at a batch norm's output sent to its input, and the gradient sums of its scale and shift."""
 
     def summed(self, errors: list[Tensor]) -> Tensor:
         """The sum of the errors that come back to one layer's output from several that read it."""
-
-    def gradient(self, layer: Layer, delta: Tensor, operand: Tensor) -> Gradient:
-        """The gradient sums of a weighted layer over the batch, from the error at its output and its operand."""
 
     def update(self, parameters: dict[str, Parameters], gradients: dict[str, Gradient], rate: float, step: int) -> None:
         """Move the parameters of all layers in place, by the recipe's optimizer; `step` counts the training's steps
@@ -94,7 +71,7 @@ class Arithmetic(Protocol):
     def watch(self, losses: RoundingLosses | None) -> None:
         """From now on count in `losses` what rounding loses; None: no longer."""
 
-    def unit_ratio(self, layer: Layer) -> float:
+    def unit_ratio(self, layer: Weighted) -> float:
         """The value of one step of the layer's feedback words over that of one step of its weight words."""
 
     def saturated(self, parameters: dict[str, Parameters]) -> dict[str, float]:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from fahw.formats.fixed_point import draws_random, random_bytes, round_, saturate_, word_dtype
 from fahw.formats.precision import Precision, Rounding, RoundingModes
-from fahw.layers.layer import NORMS, Layer
-from fahw.learn.arithmetic.floating import NORM_EPS, NORM_MOMENTUM
-from fahw.learn.arithmetic.optimizer import OptimizerSettings
+from fahw.layers.layer import Layer
+from fahw.layers.normalization import EPS, MOMENTUM
 from fahw.learn.kernels.matmul import exact_matmul, int8_is_fast
 from fahw.learn.state.parameters import Gradient, Parameters
+from fahw.learn.update.optimizer import OptimizerSettings
 from fahw.network.graph import Network
 from fahw.prng import Lfsr
 
@@ -40,7 +40,7 @@ class Norms:
         settings: OptimizerSettings,
     ) -> None:  # fmt: skip
         self._fracs, self._error_unit = fracs, 2.0**-error_frac
-        self._names = [layer.name for layer in network.layers if layer.kind in NORMS]
+        self._names = [layer.name for layer in network.layers if layer.params]
         self._bits = precision.bits("activation"), precision.bits("error")
         self._modes = rounding.activation, rounding.error
         self._settings = settings.in_words
@@ -151,13 +151,13 @@ def _dots(x: Tensor, y: Tensor) -> Tensor:
 
 def _inverse_deviation(variance: Tensor) -> Tensor:
     """1 / sqrt(variance + eps), by numpy, whose root is correctly rounded; torch's may be the last bit off."""
-    return torch.from_numpy(1 / np.sqrt(variance.cpu().numpy() + NORM_EPS)).to(variance.device)
+    return torch.from_numpy(1 / np.sqrt(variance.cpu().numpy() + EPS)).to(variance.device)
 
 
 def _update_running(statistics: Tensor, mean: Tensor, variance: Tensor, count: int) -> None:
     """Move the running statistics towards those of a batch of `count` values per channel."""
     unbiased = variance * (count / max(1, count - 1))
-    statistics.mul_(1 - NORM_MOMENTUM).add_(torch.stack((mean, unbiased)) * NORM_MOMENTUM)
+    statistics.mul_(1 - MOMENTUM).add_(torch.stack((mean, unbiased)) * MOMENTUM)
 
 
 def _wide(channels: Tensor, like: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ Random bytes are taken as tensors are rounded, in the order of memory, samples f
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Self
 
 import torch
@@ -20,48 +19,28 @@ from torch import Tensor
 from fahw.datasets.images import Pixels
 from fahw.formats.fixed_point import MU_BITS, rate_constant
 from fahw.formats.number import Fixed, Float, Number
-from fahw.formats.precision import Precision, Rounding, RoundingModes
-from fahw.formats.quantise import Noise, emulation_dtype, needs_noise, noise, quantise, shared_unit
-from fahw.layers.layer import INPUT, NORMS, Layer
-from fahw.learn.arithmetic.floating import Floating, initial_weights
-from fahw.learn.arithmetic.optimizer import OptimizerSettings, Real
-from fahw.learn.arithmetic.softmax import relu_error, softmax_error
-from fahw.learn.kernels.windows import spread_over_windows
+from fahw.formats.quantise import Noise, quantise
+from fahw.layers.layer import INPUT, Layer
+from fahw.layers.weighted import Weighted
+from fahw.learn.arithmetic.emulated_unit import EmulatedUnit
+from fahw.learn.arithmetic.floating import initial_weights
+from fahw.learn.arithmetic.softmax import softmax_error
 from fahw.learn.state.parameters import Gradient, Parameters
 from fahw.learn.state.rounding_losses import RoundingLosses, at_range_ends, count_stagnated, share
-from fahw.learn.state.scales import Scales, output_fraction_bits
-from fahw.network.graph import Network
-from fahw.network.recipe import Tuning
+from fahw.learn.update.optimizer import OptimizerSettings, Real
 from fahw.prng import Lfsr
 
-_EXACT = ("flatten", "maxpool2d", "shortcut", "relu")
-"""Layers whose outputs are numbers that they read, or zero."""
-_MASKS = ("flatten", "shortcut", "relu", "hardtanh")
-"""Layers whose errors are errors that they read, or zero."""
-_RELATIVE = ("weight", "feedback", "activation", "error", "master")
-"""Tensors whose given scale is in `Scales` already; a master's follows from the weight's unless it is given."""
 _WIDE = Fixed(63, -(1 << 62), 1 << 62)
 """A change of a word before it is subtracted: it cannot saturate."""
 
 
-class Emulated(Floating):
+class Emulated(EmulatedUnit):
     """The `Arithmetic` of one training; `scales` hold the static scales, `random` is the rounding generator."""
-
-    def __init__(
-        self, network: Network, precision: Precision, rounding: RoundingModes, scales: dict[str, Scales],
-        tuning: Tuning, batch_size: int, random: Lfsr, seed: int = 0,
-    ) -> None:  # fmt: skip
-        super().__init__(tuning.momentum, batch_size, emulation_dtype(precision), seed, tuning)
-        self._precision, self._modes, self._scales, self._lfsr = precision, rounding, scales, random
-        self._fracs = output_fraction_bits(network, precision, scales)
-        self._last = network.weighted[-1].name
-        self._losses: RoundingLosses | None = None
-        self._error_frac = scales[self._last].error.frac
 
     def _drawn(self, layer: Layer, seed: int) -> Parameters:
         """One layer's parameters before training: drawn, rounded into the master format, and from there into the
         weight's."""
-        if layer.kind in NORMS:
+        if not isinstance(layer, Weighted):
             return super()._drawn(layer, seed)
         s = self._scales[layer.name]
         drawn = torch.from_numpy(initial_weights(layer, seed)).to(self._dtype)
@@ -76,28 +55,11 @@ class Emulated(Floating):
             return (2 * x >= 1).to(x.dtype)
         return quantise(x, form, 2.0 ** -self._fracs[INPUT])
 
-    def weighted(self, layer: Layer, parameters: Parameters, operand: Tensor) -> Tensor:
+    def weighted(self, layer: Weighted, parameters: Parameters, operand: Tensor) -> Tensor:
         """The outputs: sums of products with the bias, rounded into the output format."""
         acc = self._accumulated(super().weighted(layer, self._aligned(layer, parameters), operand))
         frac, place = self._scales[layer.name].output.frac, (layer.name, "activation")
         return self._into("activation", acc, frac, self._modes.activation, place=place)
-
-    def local(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The outputs, rounded to the nearest where anything is to round, and what is saved."""
-        y, saved = super().local(layer, x)
-        if layer.kind in _EXACT or (layer.kind == "dropout" and not self._training):
-            return y, saved
-        rounded = self._into("activation", y, self._fracs[layer.name])
-        return rounded, rounded if saved is y else saved
-
-    def added(self, layer: Layer, inputs: list[Tensor]) -> Tensor:
-        """The sum, rounded once."""
-        return self._into("activation", super().added(layer, inputs), self._fracs[layer.name], self._modes.activation)
-
-    def normalised(self, layer: Layer, parameters: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The output of a float unit, rounded once."""
-        y, saved = super().normalised(layer, parameters, x)
-        return self._into("activation", y, self._fracs[layer.name], self._modes.activation), saved
 
     def loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
         """The output error and the loss: the integer step's between words of static scale, else in float and rounded
@@ -114,34 +76,15 @@ class Emulated(Floating):
         error, loss = softmax_error(words, labels, forms[0].bits, s.output.frac, s.delta, mode, noise)
         return quantise(error.t().to(self._dtype) * 2.0**-s.delta.frac, forms[1], 2.0**-s.delta.frac), loss
 
-    def error(self, layer: Layer, delta: Tensor, feedback: Tensor) -> Tensor:
+    def error(self, layer: Weighted, delta: Tensor, feedback: Tensor) -> Tensor:
         """The error at the layer's input, summed up and rounded into the error format."""
         return self._sent_down(layer, super().error(layer, delta, feedback))
 
-    def direct_error(self, layer: Layer, signal: Tensor, feedback: Tensor) -> Tensor:
+    def direct_error(self, layer: Weighted, signal: Tensor, feedback: Tensor) -> Tensor:
         """The error at the layer's input, summed up and rounded into the error format."""
         return self._sent_down(layer, super().direct_error(layer, signal, feedback))
 
-    def local_error(self, layer: Layer, saved: Tensor, error: Tensor) -> Tensor:
-        """The error at the layer's input, rounded to the nearest where anything is to round."""
-        if layer.kind == "avgpool2d":
-            return self._nearest_error(spread_over_windows(self._nearest_error(error / prod(layer.kernel)), layer))
-        below = super().local_error(layer, saved, error)
-        form = self._precision.number("activation")
-        if layer.kind == "relu" and isinstance(form, Fixed) and not self._precision.scale.is_dynamic("activation"):
-            return relu_error(saved * 2.0 ** self._fracs[layer.name], below, form.bits)
-        return below if layer.kind in _MASKS else self._nearest_error(below)
-
-    def norm_error(self, layer: Layer, parameters: Parameters, saved: Tensor, error: Tensor) -> tuple[Tensor, Gradient]:
-        """The error through a float unit, rounded once, and the gradient sums."""
-        below, gradient = super().norm_error(layer, parameters, saved, error)
-        return self._into("error", below, self._error_frac, self._modes.error), gradient
-
-    def summed(self, errors: list[Tensor]) -> Tensor:
-        """The sum, rounded to the nearest."""
-        return self._nearest_error(super().summed(errors))
-
-    def gradient(self, layer: Layer, delta: Tensor, operand: Tensor) -> Gradient:
+    def gradient(self, layer: Weighted, delta: Tensor, operand: Tensor) -> Gradient:
         """The gradient sums as the accumulator holds them."""
         sums = super().gradient(layer, delta, operand)
         return Gradient(self._accumulated(sums.weight), None if sums.bias is None else self._accumulated(sums.bias))
@@ -234,7 +177,7 @@ class Emulated(Floating):
         """The momentum as the chip holds it."""
         return momentum_constant(self._settings.momentum, self._precision.number("optimizer"))
 
-    def _aligned(self, layer: Layer, parameters: Parameters) -> Parameters:
+    def _aligned(self, layer: Weighted, parameters: Parameters) -> Parameters:
         """The parameters with the bias in units of the products, where the accumulator is fixed point and these are
         known."""
         dynamic = any(self._precision.scale.is_dynamic(kind) for kind in ("weight", "activation"))
@@ -244,37 +187,15 @@ class Emulated(Floating):
         unit = 2.0 ** -(s.input.frac + s.weight.frac)
         return replace(parameters, bias=quantise(parameters.bias, _WIDE, unit))
 
-    def _sent_down(self, layer: Layer, acc: Tensor) -> Tensor:
+    def _sent_down(self, layer: Weighted, acc: Tensor) -> Tensor:
         """An error at a layer's input, from its sums of products."""
         sums, place = self._accumulated(acc), (layer.name, "error")
         return self._into("error", sums, self._error_frac, self._modes.error, place=place)
-
-    def _nearest_error(self, error: Tensor) -> Tensor:
-        """The errors rounded to the nearest; one bit has no zero, and keeps those that masks and windows leave."""
-        rounded = self._into("error", error, self._error_frac)
-        return torch.where(error == 0, error, rounded)
 
     def _accumulated(self, acc: Tensor) -> Tensor:
         """A sum of products as the accumulator holds it in the end."""
         form = self._precision.number("accumulator")
         return quantise(acc, form) if isinstance(form, Float) else acc
-
-    def _into(
-        self, kind: str, x: Tensor, frac: int, mode: Rounding = "nearest", channel: int | None = None,
-        place: tuple[str, str] | None = None,
-    ) -> Tensor:  # fmt: skip
-        """Numbers rounded into the format of `kind`; `place`: layer and tensor, where losses are noted."""
-        form, scale = self._precision.number(kind), getattr(self._precision.scale, kind)
-        unit: float | Tensor = 2.0 ** -(frac if kind in _RELATIVE else self._precision.scale.fraction_bits(kind, frac))
-        if isinstance(form, Fixed) and self._precision.scale.is_dynamic(kind):
-            unit = shared_unit(x, form, channel if scale == "per_channel" else None)
-        rounded = quantise(x, form, unit, mode, self._noise(x, form, mode))
-        if self._losses is not None and place is not None:
-            self._losses.rounded(*place, x, rounded, form, unit)
-        return rounded
-
-    def _noise(self, x: Tensor, form: Number, mode: Rounding) -> Noise | None:
-        return noise(self._lfsr, x.shape, self._modes.random_bits, x.device) if needs_noise(form, mode) else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,15 +35,14 @@ from fahw.formats.fixed_point import (
 from fahw.formats.lookup_tables import pixel_table
 from fahw.formats.precision import Precision, RoundingModes
 from fahw.formats.quantise import Noise
-from fahw.layers.layer import NORMS, Layer
+from fahw.layers.layer import Layer
+from fahw.layers.weighted import Weighted
 from fahw.learn.arithmetic import layer_products
 from fahw.learn.arithmetic.accumulator import Accumulator
 from fahw.learn.arithmetic.batch_norm import Norms
 from fahw.learn.arithmetic.floating import initial_weights, norm_parameters
-from fahw.learn.arithmetic.integer_optimizer import IntegerOptimizer
-from fahw.learn.arithmetic.optimizer import OptimizerSettings
+from fahw.learn.arithmetic.integer_unit import IntegerUnit
 from fahw.learn.arithmetic.softmax import softmax_error
-from fahw.learn.arithmetic.unweighted_layers import UnweightedLayers
 from fahw.learn.error_path.signals import pruned_words, signal_words
 from fahw.learn.kernels.device import CPU
 from fahw.learn.kernels.matmul import Way
@@ -52,6 +51,8 @@ from fahw.learn.state.overflow import network_bounds
 from fahw.learn.state.parameters import FlatParameters, Gradient, Parameters
 from fahw.learn.state.rounding_losses import RoundingLosses, record_update_losses, saturated_shares
 from fahw.learn.state.scales import Scales, output_fraction_bits
+from fahw.learn.update.integer_optimizer import IntegerOptimizer
+from fahw.learn.update.optimizer import OptimizerSettings
 from fahw.network.error_path import roles_of
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
@@ -59,7 +60,7 @@ from fahw.prng import Lfsr
 from fahw.rules.rule import Rule
 
 
-class Integer:
+class Integer(IntegerUnit):
     """The `Arithmetic` of one training: `scales` fix every format, `random` is the rounding generator it consumes.
 
     `way` forces a way to multiply (`kernels.matmul.Way`), for tests.
@@ -70,21 +71,18 @@ class Integer:
         momentum: float, batch_size: int, random: Lfsr, way: Way | None = None, tuning: Tuning | None = None,
         device: torch.device = CPU,
     ) -> None:  # fmt: skip
-        self._rule, self._precision, self._rounding, self._scales = rule, precision, rounding, scales
-        self._random, self._way, self._last = random, way, network.weighted[-1].name
-        self._accumulator = Accumulator(precision.bits("accumulator"), random)
+        self._rule, self._precision, self._scales = rule, precision, scales
+        self._way, self._last = way, network.weighted[-1].name
+        self._settings = OptimizerSettings.of(tuning or Tuning(momentum=momentum), batch_size)
+        fracs = output_fraction_bits(network, precision, scales)
+        norms = Norms(network, fracs, scales[self._last].error.frac, precision, rounding, self._settings)
+        accumulator = Accumulator(precision.bits("accumulator"), random)
+        super().__init__(fracs, precision, rounding, accumulator, norms, random)
         self._bounds = network_bounds(network, scales, rule, batch_size)
         self._gradients = layer_products.GradientSums(self._bounds, self._accumulator, way)
-        fracs = output_fraction_bits(network, precision, scales)
-        self._unweighted = UnweightedLayers(network, fracs, precision, device)
-        self._settings = OptimizerSettings.of(tuning or Tuning(momentum=momentum), batch_size)
-        self._norms = Norms(network, fracs, scales[self._last].error.frac, precision, rounding, self._settings)
-        self._training, self._of_batch = True, True
         limit = 1 << (self._accumulator.bits - 1)
         reach = {name: (min(b.gradient, limit), min(b.bias_gradient, limit)) for name, b in self._bounds.items()}
         self._optimizer = IntegerOptimizer(self._settings, rounding, random, scales, reach)
-        self._operand_type = word_dtype(precision.bits("activation"))
-        self._delta_type = word_dtype(precision.bits("error"))
 
     def initial(self, network: Network, seed: int, device: torch.device = CPU) -> FlatParameters:
         """The drawn weights rounded into the master format; what learns lies in flat arrays."""
@@ -93,7 +91,7 @@ class Integer:
 
     def _drawn(self, layer: Layer, seed: int) -> Parameters:
         """One layer's parameters before training, without the optimizer's states."""
-        if layer.kind in NORMS:
+        if not isinstance(layer, Weighted):
             return norm_parameters(layer, torch.float64)
         s = self._scales[layer.name]
         drawn = torch.from_numpy(initial_weights(layer, seed) * 2.0**s.master.frac)
@@ -105,7 +103,7 @@ class Integer:
     def encode(self, pixels: Pixels, maximum: int) -> Tensor:
         """The pixels in words of the input format."""
         table = pixel_table(self._precision.bits("activation"), maximum)
-        return torch.from_numpy(table.astype(np.int8 if self._operand_type == torch.int8 else np.float32)[pixels])
+        return torch.from_numpy(table.astype(np.int8 if self._value_type == torch.int8 else np.float32)[pixels])
 
     def arranged(self, x: Tensor) -> Tensor:
         """The inputs, samples last."""
@@ -115,11 +113,11 @@ class Integer:
         """The logits, samples first."""
         return logits.t()
 
-    def operand(self, layer: Layer, x: Tensor) -> Tensor:
+    def operand(self, layer: Weighted, x: Tensor) -> Tensor:
         """The words as products read them, (inputs of one output, positions * n)."""
-        return im2col(x.contiguous(), layer) if layer.kind == "conv2d" else x
+        return im2col(x.contiguous(), layer) if layer.convolutional else x
 
-    def weighted(self, layer: Layer, parameters: Parameters, operand: Tensor) -> Tensor:
+    def weighted(self, layer: Weighted, parameters: Parameters, operand: Tensor) -> Tensor:
         """The outputs: product, bias and one rounding into the output format."""
         s, bound = self._scales[layer.name], self._bounds[layer.name].forward
         acc_frac = s.input.frac + s.weight.frac
@@ -131,27 +129,15 @@ class Integer:
         words = self._accumulator.rounded(acc, bound, shift, s.output, mode, place, bias)
         return words.view(*layer.out_shape, -1)
 
-    def local(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The output of a layer without weights, and what its `local_error` needs; see `UnweightedLayers`."""
-        return self._unweighted.forward(layer, x, self._random if self._training else None)
-
-    def added(self, layer: Layer, inputs: list[Tensor]) -> Tensor:
-        """The sum, rounded at most once."""
-        return self._unweighted.added(layer, inputs, self._rounding.activation, self._accumulator)
-
-    def normalised(self, layer: Layer, parameters: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The output of a unit in float64, its sums exact, rounded once; see `Norms`."""
-        return self._norms.forward(layer, parameters, x, self._random, self._of_batch, self._training), x
-
     def loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
         """The output error, softmax from the exponential table and one integer division, less one-hot, and the loss."""
         s, mode, bits = self._scales[self._last], self._rounding.of_output_error, self._precision.bits("activation")
         random = random_bytes(self._random, logits.numel() * draws_random(mode, s.delta.bits), logits.device)
         noise = Noise(random.view(logits.shape), RANDOM_BITS) if len(random) else None
         error, nats = softmax_error(logits, labels, bits, s.output.frac, s.delta, mode, noise)
-        return saturate_(error, s.delta.bits).to(self._delta_type), nats
+        return saturate_(error, s.delta.bits).to(self._error_type), nats
 
-    def error(self, layer: Layer, delta: Tensor, feedback: Tensor) -> Tensor:
+    def error(self, layer: Weighted, delta: Tensor, feedback: Tensor) -> Tensor:
         """The error B^T delta, its windows added up in the accumulator; rounded once."""
         acc = layer_products.errors(layer, delta, feedback, self._bounds[layer.name].error, self._way)
         return self._sent_down(layer, acc)
@@ -160,29 +146,17 @@ class Integer:
         """The output error as it is or in its ternary form, or the labels one-hot."""
         return signal_words(rule, output_error, labels, self._scales[self._last].delta.frac)
 
-    def direct_error(self, layer: Layer, signal: Tensor, feedback: Tensor) -> Tensor:
+    def direct_error(self, layer: Weighted, signal: Tensor, feedback: Tensor) -> Tensor:
         """The error B^T e, or the tiled e through the kernel B; rounded once."""
         acc = layer_products.direct_errors(layer, signal, feedback, self._bounds[layer.name].error, self._way)
         return self._sent_down(layer, acc)
 
-    def pruned(self, layer: Layer, error: Tensor, rule: Rule, draw: int) -> Tensor:
+    def pruned(self, layer: Weighted, error: Tensor, rule: Rule, draw: int) -> Tensor:
         """The error with small words rounded by one random byte each, in the order of memory."""
         random = random_bytes(self._random, error.numel(), error.device)
         return pruned_words(error, rule, random, Format(self._precision.bits("error"), 0))
 
-    def local_error(self, layer: Layer, saved: Tensor, error: Tensor) -> Tensor:
-        """The error at the input of a layer without weights; see `UnweightedLayers`."""
-        return self._unweighted.backward(layer, saved, error)
-
-    def norm_error(self, layer: Layer, parameters: Parameters, saved: Tensor, error: Tensor) -> tuple[Tensor, Gradient]:
-        """The error through a unit in float64, its sums exact, rounded once, and the gradient sums."""
-        return self._norms.backward(layer, parameters, saved, error, self._random)
-
-    def summed(self, errors: list[Tensor]) -> Tensor:
-        """The sum, saturated."""
-        return self._unweighted.summed(errors)
-
-    def gradient(self, layer: Layer, delta: Tensor, operand: Tensor) -> Gradient:
+    def gradient(self, layer: Weighted, delta: Tensor, operand: Tensor) -> Gradient:
         """The accumulators, wrapped: int32 or float; the next step may use their memory again."""
         return self._gradients.sums(layer, delta, operand)
 
@@ -211,7 +185,7 @@ class Integer:
 
     def plain(self, layer: Layer, parameters: Parameters) -> tuple[Tensor, Tensor | None]:
         """The words times their units; of a batch norm, the float scale and shift, unchanged."""
-        if layer.kind in NORMS:
+        if not layer.weighted:
             return parameters.weight, parameters.bias
         s, bias = self._scales[layer.name], parameters.bias
         weight = parameters.weight.float() * 2.0**-s.weight.frac
@@ -221,7 +195,7 @@ class Integer:
         """From now on count what roundings of outputs and errors lose, and every update; None: no longer."""
         self._accumulator.losses = self._optimizer.losses = losses
 
-    def unit_ratio(self, layer: Layer) -> float:
+    def unit_ratio(self, layer: Weighted) -> float:
         """The value of one feedback step over one weight step, from the layer's fixed-point scales."""
         s = self._scales[layer.name]
         return 2.0 ** (s.weight.frac - s.feedback.frac)
@@ -232,7 +206,7 @@ class Integer:
         bits = {kind: self._precision.bits(kind) for kind in kinds}
         return saturated_shares([parameters[name] for name in self._scales if name in parameters], bits)
 
-    def _sent_down(self, layer: Layer, acc: Tensor) -> Tensor:
+    def _sent_down(self, layer: Weighted, acc: Tensor) -> Tensor:
         """The words of the error format at the layer's input, from their accumulators."""
         s, bound = self._scales[layer.name], self._bounds[layer.name].error
         shift = useful_shift(bound, s.sent.frac + s.feedback.frac - s.error.frac)

@@ -11,7 +11,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from fahw.layers.layer import Layer
+from fahw.layers.convolution import Conv2d
+from fahw.layers.weighted import Weighted
 from fahw.learn.arithmetic.accumulator import Accumulator
 from fahw.learn.error_path.tiled import layer_tiling
 from fahw.learn.kernels.matmul import Way, exact_matmul
@@ -20,7 +21,7 @@ from fahw.learn.state.overflow import AccumulatorBounds
 from fahw.learn.state.parameters import Gradient
 
 
-def outputs(layer: Layer, weight: Tensor, operand: Tensor, bound: int, way: Way | None) -> Tensor:
+def outputs(layer: Weighted, weight: Tensor, operand: Tensor, bound: int, way: Way | None) -> Tensor:
     """The product of weight (out, ...) and operand (inputs of one output, positions * n)."""
     rows = weight.flatten(1)
     if layer.groups == 1:
@@ -29,7 +30,7 @@ def outputs(layer: Layer, weight: Tensor, operand: Tensor, bound: int, way: Way 
     return torch.cat([exact_matmul(x, y, bound, way) for x, y in parts])
 
 
-def errors(layer: Layer, delta: Tensor, feedback: Tensor, bound: int, way: Way | None) -> Tensor:
+def errors(layer: Weighted, delta: Tensor, feedback: Tensor, bound: int, way: Way | None) -> Tensor:
     """The product of feedback^T (as the weight) and delta (out, ..., n), summed where windows overlap: (in, ..., n)."""
     back = _backwards(layer)
     if back is not None:
@@ -41,10 +42,10 @@ def errors(layer: Layer, delta: Tensor, feedback: Tensor, bound: int, way: Way |
     else:
         parts = zip(feedback.flatten(1).chunk(layer.groups), rows.chunk(layer.groups), strict=True)
         acc = torch.cat([exact_matmul(b.t(), d, bound, way) for b, d in parts])
-    return col2im(acc, layer) if layer.kind == "conv2d" else acc
+    return col2im(acc, layer) if layer.convolutional else acc
 
 
-def direct_errors(layer: Layer, signal: Tensor, feedback: Tensor, bound: int, way: Way | None) -> Tensor:
+def direct_errors(layer: Weighted, signal: Tensor, feedback: Tensor, bound: int, way: Way | None) -> Tensor:
     """The product of feedback^T and what is sent back from the output, or of the kernel and the tiled signal:
     (in, ..., n)."""
     if feedback.dim() == 2:
@@ -65,14 +66,14 @@ class GradientSums:
         self._sums: dict[str, Tensor] = {}
         self._columns: dict[tuple[int, torch.dtype], Tensor] = {}
 
-    def sums(self, layer: Layer, delta: Tensor, operand: Tensor) -> Gradient:
+    def sums(self, layer: Weighted, delta: Tensor, operand: Tensor) -> Gradient:
         """Delta (out, ..., n) times operand^T, and the sums of delta over samples and positions."""
         bound = self._bounds[layer.name]
         rows = delta.view(delta.shape[0], -1)
         if layer.groups > 1:
             parts = zip(operand.chunk(layer.groups), rows.chunk(layer.groups), strict=True)
             acc = torch.cat([self._product(x, d.t(), bound.gradient).t() for x, d in parts])
-        elif layer.kind == "conv2d":  # the longer side first, which is faster
+        elif layer.convolutional:  # the longer side first, which is faster
             acc = self._product(operand, rows.t(), bound.gradient).t()
         else:
             acc = self._product(rows, operand.t(), bound.gradient, self._memory(layer, rows, operand))
@@ -84,7 +85,7 @@ class GradientSums:
         """The exact product, wrapped where it can overflow the accumulator."""
         return self._accumulator.sums(exact_matmul(a, b, bound, self._way, out), bound)
 
-    def _memory(self, layer: Layer, rows: Tensor, operand: Tensor) -> Tensor | None:
+    def _memory(self, layer: Weighted, rows: Tensor, operand: Tensor) -> Tensor | None:
         """Memory for the layer's sums, the same in every step; None where the product is not one of bytes."""
         if not rows.dtype == operand.dtype == torch.int8:
             return None
@@ -101,13 +102,13 @@ class GradientSums:
 
 
 @cache
-def _backwards(layer: Layer) -> Layer | None:
+def _backwards(layer: Weighted) -> Conv2d | None:
     """The convolution that sends an error down as this one sends values up, of kernels turned by 180 degrees: products
     with long sums, and no windows to add up. None where strides or paddings forbid it, or where it has more to do."""
-    if layer.kind != "conv2d" or layer.groups > 1 or layer.padding_mode != "zeros" or prod(layer.kernel) == 1:
+    if not layer.convolutional or layer.groups > 1 or layer.padding_mode != "zeros" or prod(layer.kernel) == 1:
         return None
     padding = layer.kernel[0] - 1 - layer.padding[0], layer.kernel[1] - 1 - layer.padding[1]
     larger = prod(layer.in_shape[1:]) > layer.positions
     if layer.stride != (1, 1) or layer.dilation != (1, 1) or min(padding) < 0 or larger:
         return None
-    return Layer(layer.name, "conv2d", layer.out_shape, layer.in_shape, layer.kernel, (1, 1), padding)
+    return Conv2d(layer.name, (layer.out_shape,), layer.in_shape, kernel=layer.kernel, padding=padding)

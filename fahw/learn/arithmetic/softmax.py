@@ -1,4 +1,4 @@
-"""What the integer step looks up: softmax and its loss, tanh and sigmoid; derivatives of these and of ReLU."""
+"""What the integer step computes of words: softmax and its loss, and the derivative of ReLU."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fahw.formats.fixed_point import Format, carrier, requantise_, word_dtype  # fmt: skip
-from fahw.formats.lookup_tables import EXP_BITS, exp_table, sigmoid_table, tanh_table
+from fahw.formats.fixed_point import Format  # fmt: skip
+from fahw.formats.lookup_tables import EXP_BITS, exp_table
 from fahw.formats.precision import Rounding
 from fahw.formats.quantise import Noise
-from fahw.layers.layer import Layer
 from fahw.learn.kernels.compiled import loops, masked
-from fahw.network.graph import Network
 
 Words = NDArray[np.int64]
 
@@ -58,23 +56,6 @@ def _softmax(
         error = (powers << fraction + extra) // sums + random >> extra
     error[truth, rows] -= 1 << fraction
     return error, depth[truth, rows], sums
-
-
-def activation_tables(network: Network, fracs: dict[str, int], bits: int, device: torch.device) -> dict[str, Tensor]:
-    """The tables of tanh and sigmoid by layer, on the device: a word for every word that the layer can read."""
-    makers = {"tanh": tanh_table, "sigmoid": sigmoid_table}
-    return {
-        layer.name: torch.from_numpy(makers[layer.kind](bits, fracs[layer.sources[0]])).to(device, word_dtype(bits))
-        for layer in network.layers
-        if layer.kind in makers
-    }
-
-
-def table_error(layer: Layer, output: Tensor, error: Tensor, digits: int, bits: int) -> Tensor:
-    """The error times 1 - h^2 of a tanh, h (1 - h) of a sigmoid; `digits`: fraction bits of h, `bits`: of the error."""
-    h = output.to(carrier(Format(bits, 0).limit << (2 * digits)))
-    derivative = 4.0**digits - h * h if layer.kind == "tanh" else h * (2.0**digits - h)
-    return requantise_(error.to(h.dtype) * derivative, 2 * digits, bits, "nearest")
 
 
 def relu_error(output: Tensor, error: Tensor, bits: int) -> Tensor:

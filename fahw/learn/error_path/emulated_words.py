@@ -8,7 +8,7 @@ from torch import Tensor
 from fahw.formats.number import Float
 from fahw.formats.precision import Precision
 from fahw.formats.quantise import emulation_dtype, quantise, shared_unit
-from fahw.layers.layer import Layer
+from fahw.layers.weighted import Weighted
 from fahw.learn.error_path.feedback_words import FloatWords, IntegerWords
 from fahw.learn.state.scales import Scales
 from fahw.network.graph import Network
@@ -28,29 +28,29 @@ class EmulatedWords(FloatWords):
         integer = isinstance(precision.feedback, int) and not precision.scale.is_dynamic("feedback")
         self._generated = IntegerWords(network, rule, precision, scales, seed) if integer else None
 
-    def signed(self, layer: Layer, draw: int) -> Tensor:
+    def signed(self, layer: Weighted, draw: int) -> Tensor:
         """The generator's words, or rounded Xavier-uniform numbers."""
         if self._generated is not None:
             return self._valued(layer, self._generated.signed(layer, draw))
         return self._rounded(layer, super().signed(layer, draw))
 
-    def magnitudes(self, layer: Layer, draw: int) -> Tensor:
+    def magnitudes(self, layer: Weighted, draw: int) -> Tensor:
         """The magnitudes of such numbers."""
         if self._generated is not None:
             return self._valued(layer, self._generated.magnitudes(layer, draw))
         return self._rounded(layer, super().magnitudes(layer, draw))
 
-    def signs(self, layer: Layer) -> Tensor:
+    def signs(self, layer: Weighted) -> Tensor:
         """The generator's signs, or those of Xavier-uniform numbers."""
         return super().signs(layer) if self._generated is None else self._generated.signs(layer).to(self._dtype)
 
-    def binary(self, layer: Layer) -> Tensor:
+    def binary(self, layer: Weighted) -> Tensor:
         """The signs times the constant, rounded."""
         if self._generated is not None:
             return self._valued(layer, self._generated.binary(layer))
         return self._rounded(layer, super().binary(layer))
 
-    def constant(self, layer: Layer) -> Tensor | None:
+    def constant(self, layer: Weighted) -> Tensor | None:
         """The one magnitude of the layer's words: a power of two for fixed point, else the number nearest to Xavier's
         standard deviation."""
         exact = super().constant(layer)
@@ -58,18 +58,18 @@ class EmulatedWords(FloatWords):
             return None if exact is None else quantise(exact, self._form)
         return torch.tensor(self._unit(layer), dtype=self._dtype)
 
-    def copy(self, layer: Layer, weight: Tensor) -> Tensor:
+    def copy(self, layer: Weighted, weight: Tensor) -> Tensor:
         """The forward words, rounded to the nearest in the feedback format."""
         return self._rounded(layer, weight)
 
-    def _valued(self, layer: Layer, words: Tensor) -> Tensor:
+    def _valued(self, layer: Weighted, words: Tensor) -> Tensor:
         return words.to(self._dtype) * self._unit(layer)
 
-    def _rounded(self, layer: Layer, values: Tensor) -> Tensor:
+    def _rounded(self, layer: Weighted, values: Tensor) -> Tensor:
         if isinstance(self._form, Float) or self._scale not in ("per_tensor", "per_channel"):
             return quantise(values, self._form, self._unit(layer))
         channel = 1 if self._scale == "per_channel" else None
         return quantise(values, self._form, shared_unit(values, self._form, channel))
 
-    def _unit(self, layer: Layer) -> float:
+    def _unit(self, layer: Weighted) -> float:
         return float(2.0 ** -self._scales[layer.name].feedback.frac)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fahw.errors import ConfigError, Problem
 from fahw.formats.precision import Precision
-from fahw.layers.layer import Layer
+from fahw.layers.weighted import Weighted
 from fahw.learn.error_path.feedback_words import Draw, FeedbackWords
 from fahw.learn.kernels.device import CPU
 from fahw.network.feedback_matrices import kept_rows
@@ -51,7 +51,7 @@ class Feedback:
         self._stored: dict[str, Tensor] = {}
         self._transported: dict[str, tuple[int, Tensor]] = {}
 
-    def words(self, layer: Layer, weight: Tensor, draw: int) -> Tensor:
+    def words(self, layer: Weighted, weight: Tensor, draw: int) -> Tensor:
         """What step `draw` sends the error to the input of `layer` with, given its forward words: of two matrices the
         product.
 
@@ -60,7 +60,7 @@ class Feedback:
         matrices = [words for _, words in self.stages(layer, weight, draw)]
         return matrix_product(matrices, 1 if self.direct else layer.groups)
 
-    def stages(self, layer: Layer, weight: Tensor, draw: int) -> list[tuple[Layer, Tensor]]:
+    def stages(self, layer: Weighted, weight: Tensor, draw: int) -> list[tuple[Weighted, Tensor]]:
         """The layers through which step `draw` sends the error to the input of `layer`, one after the other, with their
         words: itself, or the two that stand for it where the rule has two matrices."""
         if self._period > 1 and self.rule.reads_weight:
@@ -71,27 +71,27 @@ class Feedback:
             drawn = [words.view(stage.weight_shape) for stage, words in zip(stages, drawn, strict=True)]
         return list(zip(stages, drawn, strict=True))
 
-    def noise(self, layer: Layer, draw: int) -> Tensor:
+    def noise(self, layer: Weighted, draw: int) -> Tensor:
         """What step `draw` mirrors the layer's weights with, `(samples, *input shape)`."""
         return self.source.noise(layer, draw).to(self._device)
 
-    def _last_transported(self, layer: Layer, weight: Tensor, transport: int) -> Tensor:
+    def _last_transported(self, layer: Weighted, weight: Tensor, transport: int) -> Tensor:
         """The forward words as transport number `transport` found them; the first one is before the first step."""
         if layer.name not in self._transported or self._transported[layer.name][0] < transport:
             self._transported[layer.name] = transport, weight.clone()
         return self._transported[layer.name][1]
 
-    def stored_matrix(self, layer: Layer) -> Tensor:
+    def stored_matrix(self, layer: Weighted) -> Tensor:
         """The layer's own numbers, drawn at first use; a rule that learns them changes this very tensor in place."""
         return self.stored(layer, self.own or self.source.signed)
 
-    def stored(self, layer: Layer, drawn: Callable[[Layer, int], Tensor]) -> Tensor:
+    def stored(self, layer: Weighted, drawn: Callable[[Weighted, int], Tensor]) -> Tensor:
         """What is drawn for a layer once, at first use, spread over its matrix."""
         if layer.name not in self._stored:
             self._stored[layer.name] = self.placed(layer, drawn(layer, 0))
         return self._stored[layer.name]
 
-    def placed(self, layer: Layer, words: Tensor) -> Tensor:
+    def placed(self, layer: Weighted, words: Tensor) -> Tensor:
         """Drawn words on the device; those of a sparse matrix as a whole one, zero where no entry is."""
         matrix = self.source.matrices.named[layer.name]
         if matrix.is_sparse:
@@ -114,7 +114,7 @@ class _Drawing:
     """The `fahw.rules.sources.Words` of one layer in step `draw`, given its forward words."""
 
     feedback: Feedback
-    layer: Layer
+    layer: Weighted
     weight: Tensor
     draw: int
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from fahw.layers.layer import Layer
+from fahw.layers.weighted import Weighted
 from fahw.learn.kernels.device import CPU
 
 
@@ -94,7 +94,7 @@ def axes(
     return ConvolutionAxis(*height), ConvolutionAxis(*width)
 
 
-def layer_tiling(layer: Layer, device: torch.device) -> Tiling:
+def layer_tiling(layer: Weighted, device: torch.device) -> Tiling:
     """The tiling of a convolution's input image: of the padded one where the layer pads other than with zeros."""
     zeros = layer.padding_mode == "zeros"
     inside = layer.in_shape if zeros else [s + 2 * p for s, p in zip(layer.in_shape[1:], layer.padding, strict=True)]

@@ -14,17 +14,17 @@ import torch
 import torch.nn.functional as tf
 from torch import Tensor
 
-from fahw.layers.layer import Layer
+from fahw.layers.windows import Windowed
 
 
-def im2col(x: Tensor, layer: Layer) -> Tensor:
+def im2col(x: Tensor, layer: Windowed) -> Tensor:
     """The windows of an image (channels, height, width, n) as a matrix (channels * kernel, positions * n): one row per
     channel and place of the kernel, one column per position and sample."""
     windows = _windows(padded(x, layer, 1) if layer.padding_mode != "zeros" else _padded(x, layer), layer)
     return windows.reshape(layer.in_shape[0] * prod(layer.kernel), -1)
 
 
-def col2im(rows: Tensor, layer: Layer) -> Tensor:
+def col2im(rows: Tensor, layer: Windowed) -> Tensor:
     """The adjoint of `im2col`: values summed where their windows lie, (channels, height, width, n)."""
     channels, height, width = layer.in_shape
     (kh, kw), (oh, ow) = layer.kernel, layer.out_shape[1:]
@@ -41,7 +41,7 @@ def col2im(rows: Tensor, layer: Layer) -> Tensor:
     return unpadded(below, layer, 1) if layer.padding_mode != "zeros" else _inside(below, layer)
 
 
-def kernel_views(padded: Tensor, layer: Layer) -> Iterator[Tensor]:
+def kernel_views(padded: Tensor, layer: Windowed) -> Iterator[Tensor]:
     """The pixels under each place of the kernel, in its order: views (channels, out height, out width, n)."""
     (kh, kw), (sh, sw), (oh, ow) = layer.kernel, layer.stride, layer.out_shape[1:]
     for row in range(0, kh * layer.dilation[0], layer.dilation[0]):
@@ -49,7 +49,7 @@ def kernel_views(padded: Tensor, layer: Layer) -> Iterator[Tensor]:
             yield padded[:, row : row + sh * (oh - 1) + 1 : sh, column : column + sw * (ow - 1) + 1 : sw]
 
 
-def max_pool(x: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
+def max_pool(x: Tensor, layer: Windowed) -> tuple[Tensor, Tensor]:
     """The maxima of all windows, and which place of the kernel (int8; int16 for large kernels) has the first one."""
     padded = x
     if any(layer.padding):  # padded with what is below every word, so that no padding is a maximum
@@ -66,7 +66,7 @@ def max_pool(x: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
     return best.to(x.dtype), argmax
 
 
-def max_pool_adjoint(error: Tensor, argmax: Tensor, layer: Layer) -> Tensor:
+def max_pool_adjoint(error: Tensor, argmax: Tensor, layer: Windowed) -> Tensor:
     """The adjoint of `max_pool`: each value sent to the place of its maximum, summed where windows overlap."""
     overlapping = layer.stride[0] < layer.kernel[0] or layer.stride[1] < layer.kernel[1]
     below = _canvas(layer, error.to(_summed(error.dtype)) if overlapping else error)
@@ -79,12 +79,12 @@ def max_pool_adjoint(error: Tensor, argmax: Tensor, layer: Layer) -> Tensor:
     return _inside(below, layer)
 
 
-def sum_pool(x: Tensor, layer: Layer) -> Tensor:
+def sum_pool(x: Tensor, layer: Windowed) -> Tensor:
     """The sum of every window of float words, (channels, out height, out width, n)."""
     return _windows(_padded(x, layer), layer).sum((1, 2))
 
 
-def sum_pool_adjoint(x: Tensor, layer: Layer) -> Tensor:
+def sum_pool_adjoint(x: Tensor, layer: Windowed) -> Tensor:
     """The adjoint of `sum_pool`: each value added to every pixel of its window, (channels, height, width, n)."""
     below = _canvas(layer, x)
     for view in kernel_views(below, layer):
@@ -92,7 +92,7 @@ def sum_pool_adjoint(x: Tensor, layer: Layer) -> Tensor:
     return _inside(below, layer)
 
 
-def spread_over_windows(x: Tensor, layer: Layer) -> Tensor:
+def spread_over_windows(x: Tensor, layer: Windowed) -> Tensor:
     """Each pooled value of (n, channels, ...) copied to its whole window, summed where windows overlap: floats shaped
     (n, channels, height, width)."""
     batch, channels = x.shape[:2]
@@ -102,13 +102,13 @@ def spread_over_windows(x: Tensor, layer: Layer) -> Tensor:
     return tf.fold(rows, (height, width), layer.kernel, padding=layer.padding, stride=layer.stride)
 
 
-def padded(x: Tensor, layer: Layer, axis: int) -> Tensor:
+def padded(x: Tensor, layer: Windowed, axis: int) -> Tensor:
     """Images, rows at `axis` and columns behind it, padded in the layer's mode with their own pixels."""
     rows, im2col = pad_sources(layer, x.device)
     return x.index_select(axis, rows).index_select(axis + 1, im2col)
 
 
-def unpadded(x: Tensor, layer: Layer, axis: int) -> Tensor:
+def unpadded(x: Tensor, layer: Windowed, axis: int) -> Tensor:
     """The adjoint of `padded`: every pixel of the padding is added to the one that it copies."""
     for dim, sources, size in zip((axis, axis + 1), pad_sources(layer, x.device), layer.in_shape[1:], strict=True):
         shape = list(x.shape)
@@ -118,7 +118,7 @@ def unpadded(x: Tensor, layer: Layer, axis: int) -> Tensor:
 
 
 @cache
-def pad_sources(layer: Layer, device: torch.device) -> tuple[Tensor, Tensor]:
+def pad_sources(layer: Windowed, device: torch.device) -> tuple[Tensor, Tensor]:
     """For every row and every column of the padded image, the row or column of the image that it copies."""
     sources = []
     for size, pad in zip(layer.in_shape[1:], layer.padding, strict=True):
@@ -129,24 +129,24 @@ def pad_sources(layer: Layer, device: torch.device) -> tuple[Tensor, Tensor]:
     return sources[0], sources[1]
 
 
-def _padded(x: Tensor, layer: Layer, value: int = 0) -> Tensor:
+def _padded(x: Tensor, layer: Windowed, value: int = 0) -> Tensor:
     ph, pw = layer.padding
     return tf.pad(x, (0, 0, pw, pw, ph, ph), value=value) if ph or pw else x
 
 
-def _inside(padded: Tensor, layer: Layer) -> Tensor:
+def _inside(padded: Tensor, layer: Windowed) -> Tensor:
     """The image without its padding, contiguous."""
     (ph, pw), (height, width) = layer.padding, layer.in_shape[1:]
     return padded[:, ph : ph + height, pw : pw + width].contiguous()
 
 
-def _canvas(layer: Layer, like: Tensor) -> Tensor:
+def _canvas(layer: Windowed, like: Tensor) -> Tensor:
     """Zeros shaped as the padded input, for the samples and in the type of `like`."""
     (channels, height, width), (ph, pw) = layer.in_shape, layer.padding
     return like.new_zeros((channels, height + 2 * ph, width + 2 * pw, like.shape[-1]))
 
 
-def _windows(padded: Tensor, layer: Layer) -> Tensor:
+def _windows(padded: Tensor, layer: Windowed) -> Tensor:
     """All windows as a view (channels, kernel height, kernel width, out height, out width, n)."""
     channel, row, column, sample = padded.stride()
     (sh, sw), (dh, dw), (oh, ow) = layer.stride, layer.dilation, layer.out_shape[1:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import prod
 
-from fahw.layers.layer import Layer
+from fahw.layers.weighted import Weighted
 from fahw.learn.state.scales import Scales
 from fahw.network.error_path import roles_of
 from fahw.network.feedback_matrices import FeedbackMatrix, layer_matrices, layer_stages
@@ -24,7 +24,7 @@ class AccumulatorBounds:
 
 
 def accumulator_bounds(
-    network: Network, layer: Layer, scales: Scales, rule: Rule, batch_size: int
+    network: Network, layer: Weighted, scales: Scales, rule: Rule, batch_size: int
 ) -> AccumulatorBounds:
     """The worst cases of one layer's accumulators for any words of its formats."""
     products = layer.window * scales.input.limit * scales.weight.limit
@@ -59,14 +59,14 @@ def network_bounds(
     return bounds
 
 
-def _error_bound(layer: Layer, scales: Scales, matrix: FeedbackMatrix, rule: Rule) -> int:
+def _error_bound(layer: Weighted, scales: Scales, matrix: FeedbackMatrix, rule: Rule) -> int:
     """The largest sum that an error can reach on its way through a matrix to the input of `layer`."""
     summed_places = rule.path == "layerwise" or len(matrix.shape) > 2
     taps = prod(layer.kernel) * most_copies(layer) if summed_places else 1
     return matrix.fan_in * taps * scales.error.limit * scales.feedback.limit
 
 
-def most_copies(layer: Layer) -> int:
+def most_copies(layer: Weighted) -> int:
     """How often the padded image holds a pixel at most: once, unless it is padded with its own pixels."""
     if layer.padding_mode == "zeros":
         return 1

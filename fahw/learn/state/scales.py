@@ -9,7 +9,8 @@ from math import log2, sqrt
 from fahw.formats.fixed_point import Format, ceil_log2, format_fraction_bits, has_one_magnitude, nearest_log2
 from fahw.formats.number import TERNARY, Number
 from fahw.formats.precision import Precision
-from fahw.layers.layer import INPUT, Layer
+from fahw.layers.layer import INPUT
+from fahw.layers.weighted import Weighted
 from fahw.network.feedback_matrices import FeedbackMatrix, layer_matrices
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
@@ -53,7 +54,7 @@ def network_scales(
     result: dict[str, Scales] = {}
     last = network.weighted[-1]
 
-    def output_frac(layer: Layer, input_frac: int) -> int:
+    def output_frac(layer: Weighted, input_frac: int) -> int:
         scales = _layer_scales(network, layer, precision, tuning, rule, batch_size, input_frac, layer == last)
         result[layer.name] = scales
         return scales.output.frac
@@ -71,7 +72,7 @@ def network_scales(
 
 
 def _stage_scales(
-    network: Network, layer: Layer, precision: Precision, tuning: Tuning, rule: Rule, whole: Scales
+    network: Network, layer: Weighted, precision: Precision, tuning: Tuning, rule: Rule, whole: Scales
 ) -> dict[str, Scales]:
     """The formats around the two matrices whose product sends the error, by their names: the error between them is as
     any hidden one. `whole`: the layer's."""
@@ -90,23 +91,24 @@ def output_fraction_bits(network: Network, precision: Precision, scales: dict[st
     )
 
 
-def _output_fraction_bits(network: Network, form: Number, output_frac: Callable[[Layer, int], int]) -> dict[str, int]:
-    """The numbers of `output_fraction_bits`. tanh and sigmoid have all their bits behind the point, an add has the
-    fewest of what it adds; the others keep what they read. `output_frac` gives a weighted layer's from those of its
+def _output_fraction_bits(
+    network: Network, form: Number, output_frac: Callable[[Weighted, int], int]
+) -> dict[str, int]:
+    """The numbers of `output_fraction_bits`: each kind's own, but a weighted layer's by `output_frac` from those of its
     input."""
     all_fraction_bits = 0 if has_one_magnitude(form) else form.bits - 1
     fracs = {INPUT: all_fraction_bits}
     for layer in network.layers:
         source_fracs = [fracs[source] for source in layer.sources]
-        if layer.weighted:
+        if isinstance(layer, Weighted):
             fracs[layer.name] = output_frac(layer, source_fracs[0])
         else:
-            fracs[layer.name] = all_fraction_bits if layer.kind in ("tanh", "sigmoid") else min(source_fracs)
+            fracs[layer.name] = layer.fraction_bits(all_fraction_bits, source_fracs)
     return fracs
 
 
 def _layer_scales(
-    network: Network, layer: Layer, precision: Precision, tuning: Tuning, rule: Rule, batch_size: int,
+    network: Network, layer: Weighted, precision: Precision, tuning: Tuning, rule: Rule, batch_size: int,
     input_frac: int, last: bool,
 ) -> Scales:  # fmt: skip
     ranges, bits, number = tuning.ranges_of(layer.name), precision.bits, precision.number
@@ -162,7 +164,7 @@ def gradient_shifts(precision: Precision, terms: int) -> tuple[int, int]:
 
 
 def feedback_format(
-    network: Network, layer: Layer, rule: Rule, precision: Precision, weight: Format, gain: float
+    network: Network, layer: Weighted, rule: Rule, precision: Precision, weight: Format, gain: float
 ) -> Format:
     """The format of the words that send the error to the layer's input; of two matrices, that of their product."""
     bits, single = precision.bits("feedback"), has_one_magnitude(precision.number("feedback"))

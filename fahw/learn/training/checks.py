@@ -9,9 +9,9 @@ from fahw.datasets.dataset import Dataset
 from fahw.datasets.suitability import size_mismatches
 from fahw.errors import ConfigError, Problem
 from fahw.formats.number import Float
-from fahw.learn.arithmetic.optimizer import float_underflows, underflows
 from fahw.learn.samples.batches import augment_problems, validation_size
 from fahw.learn.training.setup import TrainingSetup
+from fahw.learn.update.optimizer import float_underflows, underflows
 from fahw.network.error_path import check_trainable
 from fahw.network.graph import Network
 from fahw.network.recipe import Recipe

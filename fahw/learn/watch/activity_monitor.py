@@ -7,7 +7,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from fahw.activity import Activity, LayerActivity
-from fahw.layers.layer import Layer
+from fahw.layers.weighted import Weighted
 from fahw.learn.arithmetic.arithmetic import Arithmetic
 from fahw.learn.model import Model
 from fahw.learn.state.parameters import Gradient
@@ -28,15 +28,17 @@ class _MonitoredArithmetic:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def operand(self, layer: Layer, x: Tensor) -> Tensor:
+    def operand(self, layer: Weighted, x: Tensor) -> Tensor:
         """The layer's input as its products read it; notes the input's share of zeros."""
         self._activations[layer.name].append(_zeros(x))
-        return self._inner.operand(layer, x)
+        operand: Tensor = self._inner.operand(layer, x)
+        return operand
 
-    def gradient(self, layer: Layer, delta: Tensor, operand: Tensor) -> Gradient:
+    def gradient(self, layer: Weighted, delta: Tensor, operand: Tensor) -> Gradient:
         """The layer's gradient; notes the share of zeros of the error at its output."""
         self._errors[layer.name].append(_zeros(delta))
-        return self._inner.gradient(layer, delta, operand)
+        gradient: Gradient = self._inner.gradient(layer, delta, operand)
+        return gradient
 
 
 class ActivityMonitor:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fahw.formats.fixed_point import MU_BITS, RANDOM_BITS, Format, draws_random, rate_constant, requantise_
 from fahw.formats.precision import Precision, RoundingModes
-from fahw.layers.layer import Layer
+from fahw.layers.weighted import Weighted
 from fahw.learn.arithmetic.integer import Integer
 from fahw.learn.state.parameters import Gradient, Parameters
 from fahw.learn.state.scales import Scales
@@ -85,7 +85,7 @@ class RecordingArithmetic(Integer):
         images, self._images = self._images, []
         return images
 
-    def record_stored(self, layer: Layer, parameters: Parameters) -> None:
+    def record_stored(self, layer: Weighted, parameters: Parameters) -> None:
         """Record all tensors that the layer stores."""
         s, p = self._scales[layer.name], parameters
         self._note(layer.name, "weight", p.weight, s.weight)
@@ -97,12 +97,12 @@ class RecordingArithmetic(Integer):
         for state in p.bias_states:
             self._note(layer.name, "bias_velocity", state, s.bias_velocity)
 
-    def operand(self, layer: Layer, x: Tensor) -> Tensor:
+    def operand(self, layer: Weighted, x: Tensor) -> Tensor:
         """A layer's input as its products read it; records the input words as they are stored."""
         self._note(layer.name, "activation", x.movedim(-1, 0), self._scales[layer.name].input)
         return super().operand(layer, x)
 
-    def weighted(self, layer: Layer, parameters: Parameters, operand: Tensor) -> Tensor:
+    def weighted(self, layer: Weighted, parameters: Parameters, operand: Tensor) -> Tensor:
         """A weighted layer's output; records it, and the bytes that rounded it."""
         output = super().weighted(layer, parameters, operand)
         self._note(layer.name, "output", output.movedim(-1, 0), self._scales[layer.name].output)
@@ -123,22 +123,22 @@ class RecordingArithmetic(Integer):
             self._note(self._last, "signal", signal.t(), self._scales[self._network.weighted[0].name].sent)
         return signal
 
-    def pruned(self, layer: Layer, error: Tensor, rule: Rule, draw: int) -> Tensor:
+    def pruned(self, layer: Weighted, error: Tensor, rule: Rule, draw: int) -> Tensor:
         """The error at a layer's output, small ones rounded; records the bytes that did it."""
         pruned_error = super().pruned(layer, error, rule, draw)
         self._note_words_random(layer, "delta", pruned_error)
         return pruned_error
 
-    def error(self, layer: Layer, delta: Tensor, feedback: Tensor) -> Tensor:
+    def error(self, layer: Weighted, delta: Tensor, feedback: Tensor) -> Tensor:
         """The error at the layer's input, sent layer by layer; records it, its feedback words and the bytes that
         rounded it."""
         return self._note_error(layer, feedback, super().error(layer, delta, feedback))
 
-    def direct_error(self, layer: Layer, signal: Tensor, feedback: Tensor) -> Tensor:
+    def direct_error(self, layer: Weighted, signal: Tensor, feedback: Tensor) -> Tensor:
         """The error at the layer's input, sent there straight from the output; records the same as `error`."""
         return self._note_error(layer, feedback, super().direct_error(layer, signal, feedback))
 
-    def gradient(self, layer: Layer, delta: Tensor, operand: Tensor) -> Gradient:
+    def gradient(self, layer: Weighted, delta: Tensor, operand: Tensor) -> Gradient:
         """The gradient's accumulators; records them, and the error at the layer's output that they are made of."""
         gradient, scales = super().gradient(layer, delta, operand), self._scales[layer.name]
         width = self._accumulator.bits
@@ -188,14 +188,14 @@ class RecordingArithmetic(Integer):
     def _note(self, layer: str, tensor: str, words: Tensor, form: Format) -> None:
         self._images.append(MemoryImage(layer, tensor, words.to(torch.int64).numpy().copy(), form))
 
-    def _note_error(self, layer: Layer, feedback: Tensor, error: Tensor) -> Tensor:
+    def _note_error(self, layer: Weighted, feedback: Tensor, error: Tensor) -> Tensor:
         scales = self._scales[layer.name]
         self._note(layer.name, "feedback", feedback, scales.feedback)
         self._note(layer.name, "error", error.movedim(-1, 0), scales.error)
         self._note_words_random(layer, "error", error)
         return error
 
-    def _note_words_random(self, layer: Layer, name: str, words: Tensor) -> None:
+    def _note_words_random(self, layer: Weighted, name: str, words: Tensor) -> None:
         """Record the bytes that rounded activations or errors: they were drawn in the order of memory, samples last."""
         self._note_random([(layer.name, name, tuple(words.shape))], samples_last=True)
 
@@ -217,7 +217,7 @@ class RecordingArithmetic(Integer):
 
 
 def datapath_constants(
-    layer: Layer, scales: Scales, source: Format | None, momentum: int, rate_per_sample: float
+    layer: Weighted, scales: Scales, source: Format | None, momentum: int, rate_per_sample: float
 ) -> dict[str, int]:
     """The constants by which the datapath of one layer multiplies and shifts. Shifts are right shifts; below zero they
     are left shifts.

@@ -99,7 +99,7 @@ def _content_key(chip: Chip) -> str:
 
 def network_key(network: Network) -> str:
     """A key for the geometry of a network, how direct rules send the error into it, and what updates compute."""
-    geometry = [asdict(layer) for layer in network.layers]
+    geometry = [layer.description() for layer in network.layers]
     error_path = (network.input_shape, network.dfa_feedback, network.dfa_residual)
     recipe = network.recipe
     updates_by_rule = {

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from fahw.errors import ConfigError, Problem
 from fahw.formats.precision import Rounding
 from fahw.hardware.array import Array
 from fahw.hardware.chip import Chip
 from fahw.hardware.part import Phase, Tensor
-from fahw.layers.layer import Layer
+from fahw.layers.dropout import DRAW_BITS
+from fahw.layers.layer import VALUE, LaneOperation, Layer
 from fahw.work.counts.accesses import Traffic
 from fahw.work.counts.record import Count, Flow
 from fahw.work.counts.site import Site
-
-DRAW_BITS = 8
-"""Random bits that decide about a value by chance: whether it is dropped, say."""
-
-NORM_BITS = 32
-"""Width of the sums of a batch norm."""
 
 Operation = tuple[str, int, tuple[int, ...]]
 """(action, count, widths)."""
@@ -91,48 +86,22 @@ def random_bits(
     return Traffic((Count(name, "generate", tensor, values * bits),))
 
 
-def forward_operations(layers: tuple[Layer, ...], samples: int, bits: int) -> list[Operation]:
+def forward_operations(layers: Iterable[Layer], samples: int, bits: int) -> list[Operation]:
     """Operations of the layers without weights on `samples` samples of `bits`-wide activations."""
-    ops: list[Operation] = []
-    for layer in layers:
-        values, area = samples * layer.outputs, layer.kernel[0] * layer.kernel[1]
-        by_kind: dict[str, list[Operation]] = {
-            "relu": [("compare", values, (bits,))],
-            "hardtanh": [("compare", 2 * values, (bits,))],
-            "dropout": [("compare", values, (DRAW_BITS,))],
-            "tanh": [("table", values, (bits,))],
-            "sigmoid": [("table", values, (bits,))],
-            "add": [("add", values, (bits,))],
-            # sums of values and of squares; then mean off, times scale over deviation, shift on
-            "batchnorm1d": _norm(values, bits, products=2, sums=4),
-            "batchnorm2d": _norm(values, bits, products=2, sums=4),
-            "maxpool2d": [("compare", values * (area - 1), (bits,))],
-            "avgpool2d": [("add", values * (area - 1), (bits,)), ("multiply", values, (bits, bits))],
-        }
-        ops += by_kind.get(layer.kind, [])
-    return ops
+    pairs = ((layer.forward_operations(), layer.forward_constants()) for layer in layers)
+    return [operation for pair in pairs for operation in _counted(*pair, samples, bits)]
 
 
-def derivative_operations(layers: tuple[Layer, ...], samples: int, bits: int) -> list[Operation]:
+def derivative_operations(layers: Iterable[Layer], samples: int, bits: int) -> list[Operation]:
     """Operations of the local derivatives of the layers without weights, on `samples` errors of `bits`-wide values."""
-    ops: list[Operation] = []
-    for layer in layers:
-        values = samples * layer.outputs
-        by_kind: dict[str, list[Operation]] = {
-            "relu": [("compare", values, (bits,))],
-            "hardtanh": [("compare", values, (bits,))],
-            "dropout": [("compare", values, (bits,))],
-            "tanh": [("multiply", 2 * values, (bits, bits))],
-            "sigmoid": [("multiply", 2 * values, (bits, bits))],
-            # sums of errors and of errors times input; then both taken off and the scale multiplied on
-            "batchnorm1d": _norm(values, bits, products=3, sums=4),
-            "batchnorm2d": _norm(values, bits, products=3, sums=4),
-            "maxpool2d": [("compare", values, (bits,))],
-            "avgpool2d": [("multiply", values, (bits, bits))],
-        }
-        ops += by_kind.get(layer.kind, [])
-    return ops
+    pairs = ((layer.error_operations(), layer.error_constants()) for layer in layers)
+    return [operation for pair in pairs for operation in _counted(*pair, samples, bits)]
 
 
-def _norm(values: int, bits: int, products: int, sums: int) -> list[Operation]:
-    return [("multiply", products * values, (bits, bits)), ("add", sums * values, (NORM_BITS,))]
+def _counted(
+    per_sample: Iterable[LaneOperation], per_batch: Iterable[LaneOperation], samples: int, bits: int
+) -> Iterator[Operation]:
+    """Yield the operations on a batch, the width of values filled in."""
+    for times, operations_of_one in ((samples, per_sample), (1, per_batch)):
+        for action, count, widths in operations_of_one:
+            yield action, times * count, tuple(bits if width == VALUE else int(width) for width in widths)

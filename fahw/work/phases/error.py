@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fahw.hardware.array import Array
 from fahw.layers.layer import INPUT
-from fahw.work import tensor_sizes
+from fahw.work import norm_constants, tensor_sizes
 from fahw.work.context import StepContext
 from fahw.work.counts import lanes
 from fahw.work.counts.accesses import Traffic
@@ -29,7 +29,7 @@ def error_task(step: StepContext, part: Part, micro: int) -> Task:
     for each in products:
         traffic += traffic_of(site, each, "error")
     accumulator_bits, direct = step.bits("accumulator"), step.rule.path == "direct"
-    if not direct and tensor_sizes.has_overlapping_windows(layer):
+    if not direct and layer.overlapping:
         traffic += _add_windows(site, product, array, accumulator_bits)
     values = samples * (part.share(layer.inputs) if direct else layer.inputs)
     traffic += lanes.exponent_search(site, "error", "error", values, accumulator_bits)
@@ -126,6 +126,7 @@ def _derivatives(step: StepContext, site: Site, part: Part, samples: int) -> Tra
     if saved:
         memory = site.home("activation", "error")
         traffic += site.accesses.read(memory, "activation", [(1, saved)], step.bits("activation"))
+    traffic += norm_constants.read_traffic(step, site, part)
     ops = lanes.derivative_operations(local_layers, samples, error_bits)
     adds_paths = step.rule.path == "layerwise" or step.passes_shortcut_errors
     summed_values = -(-samples * step.graph.summed_values[part.whole.name] // share_count) if adds_paths else 0

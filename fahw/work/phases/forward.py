@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
-from fahw.layers.layer import INPUT, NORMS
-from fahw.work import row_stationary, tensor_sizes
+from fahw.layers.layer import INPUT
+from fahw.work import norm_constants, row_stationary, tensor_sizes
 from fahw.work.context import StepContext
 from fahw.work.counts import lanes
 from fahw.work.counts.accesses import Traffic
@@ -60,7 +60,7 @@ def forward_task(step: StepContext, part: Part, micro: int) -> Task:
         traffic += lanes.operations(array, "param", [("add", outputs, (accumulator_bits,))])
     traffic += lanes.exponent_search(site, "forward", "activation", outputs, accumulator_bits)
     traffic += lanes.rounding(step.chip, array, "activation", outputs, step.chip.rounding.activation, accumulator_bits)
-    traffic += _tail_traffic(step, site, part, samples)
+    traffic += _tail_traffic(step, site, part, samples) + norm_constants.left_traffic(step, site, part)
     stored = samples * part.share(
         sum(item.outputs for item in tensor_sizes.stored_outputs(step.network, tail, part.whole))
     )
@@ -96,19 +96,19 @@ def _tail_traffic(step: StepContext, site: Site, part: Part, samples: int) -> Tr
     ]
     traffic = lanes.operations(array, "activation", ops)
     own_names = {part.whole.name, *(item.name for item in tail)}
-    adds = [(item.outputs, source) for item in tail if item.kind == "add" for source in item.sources]
-    second_operands = sum(values for values, source in adds if source not in own_names)
-    norms = sum(item.outputs for item in tail if item.kind in NORMS)
+    read = [(prod(shape), name) for item in tail for shape, name in zip(item.in_shapes, item.sources, strict=True)]
+    second_operands = sum(values for values, name in read if name not in own_names)
+    second_passes = sum(item.inputs for item in tail if item.rereads_input)
     saved_count = samples * part.share(
         tensor_sizes.saved_values(step.network, tail, part.whole, step.receives_error(part))
     )
     memory = site.home("activation", "forward")
-    read_count = samples * part.share(second_operands + norms)
+    read_count = samples * part.share(second_operands + second_passes)
     if read_count:
         traffic += site.accesses.read(memory, "activation", [(1, read_count)], bits)
     if saved_count:
         traffic += site.accesses.write(memory, "activation", [(1, saved_count)], bits)
-    dropped = samples * part.share(sum(item.outputs for item in tail if item.kind == "dropout"))
+    dropped = samples * part.share(sum(item.draws for item in tail))
     return traffic + lanes.random_bits(step.chip, array, "mask", dropped, "dropout")
 
 

@@ -94,7 +94,7 @@ def test_fixed_point_in_emulation_is_the_integer_step(
             assert torch.equal(numbers(deltas[0][name], s.delta), deltas[1][name]), name
         for model, trace, delta in zip((integer, emulated), traces, deltas, strict=True):
             found = {
-                layer.name: model.arithmetic.gradient(layer, delta[layer.name], trace.operands[layer.name])
+                layer.name: model.arithmetic.gradient(layer, delta[layer.name], trace.saved[layer.name])
                 for layer in network.weighted
             }
             model.arithmetic.update(model.parameters, found, 0.1, draw)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from fahw.formats.fixed_point import Format
 from fahw.formats.precision import Precision, RoundingModes
 from fahw.learn.arithmetic import batch_norm as norms
-from fahw.learn.arithmetic import integer_optimizer
 from fahw.learn.kernels import matmul
 from fahw.learn.state.scales import network_scales
 from fahw.learn.step import forward, step
+from fahw.learn.update import integer_optimizer
 from fahw.network.recipe import LayerRanges, Ranges, Tuning
 from fahw.rules.catalogue import RULES
 from tests.reference.compare import assert_same_training
@@ -188,8 +188,9 @@ def test_maximum_pooling_sends_the_error_to_the_first_of_equal_maxima():
     model, _ = integer_model(network, RULES["bp"])
     x = torch.full((1, 2, 2, 1), 5, dtype=torch.int8)
 
-    _, saved = model.arithmetic.local(network.layers[0], x)
-    below = model.arithmetic.local_error(network.layers[0], saved, torch.full((1, 1, 1, 1), 3, dtype=torch.int8))
+    _, saved = network.layers[0].forward(model.arithmetic, None, [x])
+    error = torch.full((1, 1, 1, 1), 3, dtype=torch.int8)
+    (below,), _ = network.layers[0].backward(model.arithmetic, None, saved, error)
 
     assert below.flatten().tolist() == [3, 0, 0, 0]
 

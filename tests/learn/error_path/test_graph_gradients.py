@@ -22,15 +22,13 @@ def found_and_wanted(network, rule, draw=0):
     pixels, labels = batch_of(network, 5)
     x = model.arithmetic.encode(pixels, 255)
     kept = {}
-    local = model.arithmetic.local
+    drop_factors = model.arithmetic.drop_factors
 
-    def watched(layer, values):
-        out, saved = local(layer, values)
-        if layer.kind == "dropout":
-            kept[layer.name] = saved
-        return out, saved
+    def watched(layer, values, probability):
+        kept[layer.name] = drop_factors(layer, values, probability)
+        return kept[layer.name]
 
-    model.arithmetic.local = watched
+    model.arithmetic.drop_factors = watched
     found = gradients(model, x, labels, draw)
     weights = {name: (p.weight, p.bias) for name, p in model.parameters.items()}
     values = Values(network, weights, kept)

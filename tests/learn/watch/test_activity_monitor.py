@@ -78,7 +78,7 @@ def test_shares_are_those_of_the_steps_tensors(network, rule):
         after = states(twin)
         for name, row in counted.items():
             old, new = (state[name, "weight"].numpy() for state in (before, after))
-            tensors = [t.numpy() == 0 for t in (trace.operands[name], deltas[name])]
+            tensors = [t.numpy() == 0 for t in (trace.saved[name], deltas[name])]
             row.append([np.mean(t) for t in (*tensors, (old < 0) != (new < 0), old != new)])
 
     found = monitor.activity()

@@ -16,14 +16,14 @@ import torch
 
 from fahw.formats.fixed_point import MU_BITS, draws_random, random_bytes
 from fahw.formats.precision import RoundingModes
-from fahw.learn.arithmetic.block_update import BlockUpdate, Noise, Scratch
-from fahw.learn.arithmetic.optimizer import OptimizerSettings
-from fahw.learn.arithmetic.update_constants import Constants, UpdateFormats, shared
 from fahw.learn.kernels.compiled import loops
 from fahw.learn.kernels.device import CPU
 from fahw.learn.state.parameters import FlatArrays, Gradient
 from fahw.learn.state.rounding_losses import RoundingLosses
 from fahw.learn.state.scales import Scales
+from fahw.learn.update.block_update import BlockUpdate, Noise, Scratch
+from fahw.learn.update.optimizer import OptimizerSettings
+from fahw.learn.update.update_constants import Constants, UpdateFormats, shared
 from fahw.prng import Lfsr
 
 _BLOCK = 1 << 20

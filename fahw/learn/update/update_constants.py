@@ -9,8 +9,8 @@ import torch
 
 from fahw.formats.fixed_point import MU_BITS, Format, carrier, rate_constant, useful_shift
 from fahw.formats.precision import Rounding, RoundingModes
-from fahw.learn.arithmetic.optimizer import OptimizerSettings, direction_format
 from fahw.learn.state.scales import Scales
+from fahw.learn.update.optimizer import OptimizerSettings, direction_format
 
 
 @dataclass(frozen=True)

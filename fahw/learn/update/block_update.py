@@ -10,10 +10,10 @@ from torch import Tensor
 
 from fahw.formats.fixed_point import MU_BITS, RANDOM_BITS, round_, saturate_
 from fahw.formats.number import fixed_format
-from fahw.learn.arithmetic.optimizer import clip_word, root
-from fahw.learn.arithmetic.update_constants import Constants, UpdateFormats, gradient_unit
 from fahw.learn.state.parameters import FlatArrays, Gradient
 from fahw.learn.state.rounding_losses import RoundingLosses, count_stagnated
+from fahw.learn.update.optimizer import clip_word, root
+from fahw.learn.update.update_constants import Constants, UpdateFormats, gradient_unit
 
 
 @dataclass(frozen=True, eq=False)
