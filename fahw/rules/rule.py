@@ -14,19 +14,13 @@ from math import exp, pi, sqrt
 from statistics import NormalDist
 from typing import Literal, get_args
 
+from fahw.rules.signals import SIGNALS, Signal, SignalName
 from fahw.rules.sources import NO_SOURCE, SOURCES, FeedbackSource, Magnitude, Sign
 
 Path = Literal["layerwise", "direct"]
-Signal = Literal["error", "ternary", "targets"]
 Learned = Literal["gradient", "mirror"]
 Trained = Literal["all", "dense", "last"]
 
-TERNARY_BITS = 2
-"""Bits of a word of a ternary error."""
-TERNARY_THRESHOLD = 1 / 8
-"""Ternary errors are 0 where the output error, which lies in [-1, 1] for a sample, is no larger than this."""
-TERNARY_UNIT = 1 / 4
-"""The magnitude that the words -1 and 1 of a ternary error stand for."""
 FEEDBACK_DECAY = 2.0**-11
 """Share of themselves that W and B lose at every update where feedback weights learn by W's gradient."""
 MIRROR_SAMPLES = 16
@@ -61,7 +55,7 @@ class Rule:
     magnitude: Magnitude
     source: str
     does: str = ""
-    signal: Signal = "error"
+    signal: SignalName = "error"
     learned: Learned | None = None
     pruned: float = 0.0
     trains: Trained = "all"
@@ -78,6 +72,11 @@ class Rule:
     def feedback(self) -> FeedbackSource:
         """Where the feedback weights come from: how their words are made, and their bits."""
         return SOURCES[self.sign, self.magnitude]
+
+    @property
+    def sent(self) -> Signal:
+        """What a direct path sends back from the output: how its words are made, and their bits."""
+        return SIGNALS[self.signal]
 
     @property
     def is_whole(self) -> bool:
@@ -107,7 +106,7 @@ class Rule:
 
     def signal_bits(self, error_bits: int) -> int:
         """Bits of each word of the signal that is sent back from the output."""
-        return TERNARY_BITS if self.signal == "ternary" else error_bits
+        return self.sent.bits(error_bits)
 
     def trains_layer(self, convolution: bool, last: bool) -> bool:
         """Whether the rule trains a weighted layer, `convolution` or linear, the `last` of its network or not."""
@@ -140,7 +139,14 @@ class Rule:
         return self.pruned - sqrt(2 / pi) * (1 - exp(-(threshold**2) / 2)) / threshold
 
 
-_NAMED = {"path": Path, "sign": Sign, "magnitude": Magnitude, "signal": Signal, "learned": Learned, "trains": Trained}
+_NAMED = {
+    "path": Path,
+    "sign": Sign,
+    "magnitude": Magnitude,
+    "signal": SignalName,
+    "learned": Learned,
+    "trains": Trained,
+}
 """The values of the choices that have names."""
 _UNSENT = {
     "path": "layerwise", "sign": "weight", "magnitude": "weight", "signal": "error", "learned": None, "pruned": 0.0,

@@ -44,7 +44,7 @@ def rule_gemm_sizes(
         del sizes["gradient"]
     if layer.name not in roles.sends:
         del sizes["error"]
-    elif rule.signal == "targets":
+    elif rule.sent.names_rows:
         del sizes["error"]  # a label names a row
     elif rule.path == "direct":
         shape = feedback_shape(layer, network.classes, True, network.dfa_feedback == "tiled")
@@ -211,7 +211,7 @@ def psum_bits(step: StepContext) -> dict[int, int]:
         products = [(part.core, forward_gemm(step, part, samples))]
         if step.learns(part):
             products.append((part.core, gradient_gemm(step, part, samples)))
-        if step.sends_error(part) and step.rule.signal != "targets":
+        if step.sends_error(part) and not step.rule.sent.names_rows:
             products += [(part.error_core, product) for product in error_gemms(step, part, samples)]
         products += _learning_products(step, part, samples)
         for core, product in products:

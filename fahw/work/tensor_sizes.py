@@ -12,13 +12,10 @@ from fahw.layers.weighted import Weighted
 from fahw.network.feedback_matrices import layer_matrices, layer_stages
 from fahw.network.graph import Network
 from fahw.optimizers import FLOAT_BITS
-from fahw.rules.rule import MIRROR_SAMPLES, TERNARY_BITS, Rule
+from fahw.rules.rule import MIRROR_SAMPLES, Rule
 from fahw.work.counts.optimizer import optimizer_costs
 from fahw.work.graph import Graph
 from fahw.work.mesh import Part
-
-LABEL_BITS = 8
-"""Width of a label."""
 
 NOISE_BITS = 1
 """Width of the noise that mirrors weights: -1 and 1."""
@@ -149,7 +146,7 @@ def tensor_bits(
         + max((mirror_samples(rule, share.layer) * share.whole.inputs * NOISE_BITS for share in sending), default=0),
         "mask": samples_in_flight * masks,
         "error": samples * sum(part.layer.outputs for part in receiving) * precision.bits("error")
-        + _signal_bits(chip, network, rule, samples) * bool(sending)
+        + samples * rule.sent.stored_bits(network.classes, precision.bits("error")) * bool(sending)
         + max((_passing_errors(chip, network, rule, samples, part) for part in sending), default=0)
         * precision.bits("error"),
     }
@@ -178,13 +175,6 @@ def _feedback_bits(chip: Chip, network: Network, graph: Graph, rule: Rule, part:
     written = fixed_bits(network, rule, part.whole, bits) if fixed is not None and fixed.writable else 0
     learned = rule.learned_bits(bits) + feedback_state_bits(chip, network, rule, samples)
     return feedback_values(network, graph, rule, part) * (written + learned + copied_bits(chip, rule))
-
-
-def _signal_bits(chip: Chip, network: Network, rule: Rule, samples: int) -> int:
-    """Bits of the signal that a rule sends back from the output in place of the output error: ternary values,
-    labels."""
-    ternary = samples * network.classes * TERNARY_BITS if rule.signal == "ternary" else 0
-    return ternary + (samples * LABEL_BITS if rule.signal == "targets" else 0)
 
 
 def recomputes_gradient(chip: Chip, rule: Rule) -> bool:

@@ -43,7 +43,7 @@ from fahw.learn.arithmetic.batch_norm import Norms
 from fahw.learn.arithmetic.floating import initial_weights, norm_parameters
 from fahw.learn.arithmetic.integer_unit import IntegerUnit
 from fahw.learn.arithmetic.softmax import softmax_error
-from fahw.learn.error_path.signals import pruned_words, signal_words
+from fahw.learn.error_path.signals import IntegerSignals, pruned_words
 from fahw.learn.kernels.device import CPU
 from fahw.learn.kernels.matmul import Way
 from fahw.learn.kernels.windows import im2col
@@ -144,7 +144,8 @@ class Integer(IntegerUnit):
 
     def signal(self, rule: Rule, output_error: Tensor, labels: Tensor) -> Tensor:
         """The output error as it is or in its ternary form, or the labels one-hot."""
-        return signal_words(rule, output_error, labels, self._scales[self._last].delta.frac)
+        words: Tensor = rule.sent.made(IntegerSignals(output_error, labels, self._scales[self._last].delta.frac))
+        return words
 
     def direct_error(self, layer: Weighted, signal: Tensor, feedback: Tensor) -> Tensor:
         """The error B^T e, or the tiled e through the kernel B; rounded once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import log2, sqrt
+from math import sqrt
 
 from fahw.formats.fixed_point import Format, ceil_log2, format_fraction_bits, has_one_magnitude, nearest_log2
 from fahw.formats.number import TERNARY, Number
@@ -14,7 +14,7 @@ from fahw.layers.weighted import Weighted
 from fahw.network.feedback_matrices import FeedbackMatrix, layer_matrices
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
-from fahw.rules.rule import TERNARY_UNIT, Rule
+from fahw.rules.rule import Rule
 
 BIAS_RANGE = 2.0
 """The largest bias that a master of any width holds."""
@@ -60,11 +60,11 @@ def network_scales(
         return scales.output.frac
 
     _output_fraction_bits(network, precision.number("activation"), output_frac)
-    signal_frac = signal_fraction_bits(rule, result[last.name].delta.frac)
+    signal_frac = rule.sent.fraction_bits(result[last.name].delta.frac)
     for layer in network.weighted:
         sent = result[layer.name].delta
         if rule.path == "direct":
-            sent = Format(rule.signal_bits(sent.bits), signal_frac)
+            sent = Format(rule.sent.bits(sent.bits), signal_frac)
         result[layer.name] = replace(result[layer.name], sent=sent)
         if rule.rank is not None:
             result |= _stage_scales(network, layer, precision, tuning, rule, result[layer.name])
@@ -146,13 +146,6 @@ def _layer_scales(
         bias_velocity=Format(bits("optimizer"), bias_gradient.frac - coarser),
         sent=delta,
     )
-
-
-def signal_fraction_bits(rule: Rule, output_error_frac: int) -> int:
-    """Fraction bits of what a direct rule sends back from the output; a target's row of B is taken as it is."""
-    if rule.signal == "targets":
-        return 0
-    return round(-log2(TERNARY_UNIT)) if rule.signal == "ternary" else output_error_frac
 
 
 def gradient_shifts(precision: Precision, terms: int) -> tuple[int, int]:

@@ -233,7 +233,7 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     x_layout, weight_layout = ctx.layouts
     rule = call.state.rule
     if rule.path == "direct" and not call.consumed:
-        call.hand_down(_signal(rule, g))
+        call.hand_down(rule.sent.made(_GradientSignals(g)))
     if rule.pruned and call.consumed:
         g = pruned(g, rule, call.state.generator("pruning"))
     if call.below and not call.sends:
@@ -250,16 +250,25 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     return signal, down, *gradients, gradients[0] if follows else None, None
 
 
-def _signal(rule: Rule, error: Tensor) -> Tensor:
-    """The signal that a direct rule sends back from the output, given there the gradient of a loss that is a mean over
-    the batch.
+@dataclass(frozen=True)
+class _GradientSignals:
+    """The `fahw.rules.signals.Signals`, given the gradient at the output of a loss that is a mean over the batch."""
 
-    Targets are where that gradient is negative, as under a cross-entropy, one-hot over the size of the batch.
-    """
-    unit = 1 / max(1, len(error))
-    if rule.signal == "targets":
-        return (error < 0).to(error.dtype).mul_(unit)
-    return ternary(error, unit) if rule.signal == "ternary" else error
+    gradient: Tensor
+
+    def error(self) -> Tensor:
+        return self.gradient
+
+    def ternary(self) -> Tensor:
+        return ternary(self.gradient, self._unit)
+
+    def targets(self) -> Tensor:
+        """Where the gradient is negative, as under a cross-entropy: one-hot over the size of the batch."""
+        return (self.gradient < 0).to(self.gradient.dtype).mul_(self._unit)
+
+    @property
+    def _unit(self) -> float:
+        return 1 / max(1, len(self.gradient))
 
 
 def _signal_shaped(rows: Tensor, words: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:

@@ -119,7 +119,7 @@ class RecordingArithmetic(Integer):
     def signal(self, rule: Rule, output_error: Tensor, labels: Tensor) -> Tensor:
         """The signal that a direct rule sends back; records it where it is neither the error nor the labels."""
         signal = super().signal(rule, output_error, labels)
-        if rule.signal == "ternary":
+        if rule.sent.is_copy:
             self._note(self._last, "signal", signal.t(), self._scales[self._network.weighted[0].name].sent)
         return signal
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fahw.hardware.array import Array
 from fahw.layers.layer import INPUT
+from fahw.rules.signals import LABEL_BITS
 from fahw.work import norm_constants, tensor_sizes
 from fahw.work.context import StepContext
 from fahw.work.counts import lanes
@@ -20,7 +21,7 @@ from fahw.work.tasks import fold_timing, gemm_task, lane_task, multicast
 def error_task(step: StepContext, part: Part, micro: int) -> Task:
     """The task of the product, its rounding, the derivatives of the tails below, and the sending of errors to their
     readers."""
-    if step.rule.signal == "targets":
+    if step.rule.sent.names_rows:
         return _target(step, part, micro)
     site, samples, name = step.site(part, "error"), step.micro_batch_sizes[micro], part.whole.name
     array, graph, layer = site.array("error"), step.graph, part.whole
@@ -98,7 +99,7 @@ def _target(step: StepContext, part: Part, micro: int) -> Task:
     site, samples, graph, name = step.site(part, "error"), step.micro_batch_sizes[micro], step.graph, part.whole.name
     array = site.array("error")
     row_values = tensor_sizes.feedback_values(step.network, graph, step.rule, part) // step.network.classes
-    traffic = site.accesses.read(site.home("error", "error"), "error", [(1, samples)], tensor_sizes.LABEL_BITS)
+    traffic = site.accesses.read(site.home("error", "error"), "error", [(1, samples)], LABEL_BITS)
     feedback = feedback_operand(step, site)
     for stream in feedback.streams:
         traffic += site.accesses.read(stream.memory, "feedback", [(samples, row_values)], stream.bits)
