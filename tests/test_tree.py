@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from fahw.layers.catalogue import KINDS
 from fahw.learn.training.checkpoint import NOT_TRAINING
 from fahw.rules.catalogue import RULES
 from fahw.study.costs.cost_record import COST_MODULES, NOT_COSTS
@@ -149,6 +150,25 @@ def test_no_module_asks_for_a_rule_by_name(path):
         if isinstance(node, ast.Compare | ast.MatchValue):
             asked += [f"line {node.lineno}: {name}" for name in constants(node) & set(RULES)]
     assert not asked
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.parent.name != "layers"], ids=label)
+def test_no_kind_of_layer_is_asked_for_by_name(path):
+    """What a kind is, costs and computes is said in `fahw.layers` alone; nobody compares its name, or its class."""
+    classes = {kind.__name__ for kind in KINDS.values()}
+    asked = []
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Compare) and any(ast.unparse(side).endswith(".kind") for side in sides(node)):
+            asked += [f"line {node.lineno}: {name}" for name in constants(node) & set(KINDS)]
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+            named = {name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)}
+            asked += [f"line {node.lineno}: {name}" for name in named & classes]
+    assert not asked
+
+
+def sides(node):
+    """What a comparison compares."""
+    return [node.left, *node.comparators]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=label)
