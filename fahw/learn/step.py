@@ -74,10 +74,10 @@ def errors(
 
 def _sent_down(model: Model, layer: Weighted, error: Tensor, signal: Tensor, draw: int) -> Tensor:
     """What a weighted layer sends to the output that it reads, through the rule's feedback words."""
-    words = model.feedback.words(layer, model.parameters[layer.name].weight, draw)
-    if model.feedback.direct:
-        return model.arithmetic.direct_error(layer, signal, words)
-    below: Tensor = model.arithmetic.error(layer, error, words)
+    direct, below = model.feedback.direct, signal if model.feedback.direct else error
+    send = model.arithmetic.direct_error if direct else model.arithmetic.error
+    for stage, words in model.feedback.stages(layer, model.parameters[layer.name].weight, draw):
+        below = send(stage, below, words)
     return below
 
 

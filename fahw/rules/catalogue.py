@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 from fahw.rules.rule import Rule
 
 RULES: dict[str, Rule] = {
@@ -32,8 +35,23 @@ RULES: dict[str, Rule] = {
             "reads a random B of outputs x width per layer, which is stored; moves nothing",
         ),
         Rule(
+            "bfa", "Binary feedback alignment", "layerwise", "own", "constant", "Lillicrap et al. 2016; Han, Yoo 2019",
+            "as fa with one bit per feedback weight, read and stored; moves nothing",
+        ),
+        Rule(
             "bdfa", "Binary direct feedback alignment", "direct", "own", "constant", "Han, Yoo 2019",
             "as dfa with one bit per feedback weight, read and stored; moves nothing",
+        ),
+        Rule(
+            "sdfa", "Sparse direct feedback alignment", "direct", "own", "own", "Crafton et al. 2019",
+            "reads a tenth of dfa's B, of ten outputs one per value, which is stored with its place; moves nothing",
+            density=0.1,
+        ),
+        Rule(
+            "lrfa", "Low-rank feedback alignment", "layerwise", "own", "own",
+            "after Hanut, Kadmon 2025, whose matrices adapt",
+            "reads two random matrices in place of fa's B, outputs x 10 and 10 x inputs, which stay; moves nothing",
+            rank=10,
         ),
         Rule(
             "tdfa", "Direct feedback alignment with a ternary error", "direct", "own", "own", "Launay et al. 2020",
@@ -83,3 +101,14 @@ BACKPROPAGATION = RULES["bp"]
 
 COMPARED = ("bp", "fa", "usf", "brsf", "frsf", "dfa")
 """The rules that a comparison compares by default."""
+
+_SHIPPED = dict(RULES)
+
+
+def stored_name(rule: Rule) -> str:
+    """What stored results call a rule: a shipped one by its name, another one by its choices too, so that results of
+    one are not taken for those of another that had its name before."""
+    if _SHIPPED.get(rule.name) == rule:
+        return rule.name
+    choices = {key: value for key, value in asdict(rule).items() if key not in ("title", "source", "does")}
+    return json.dumps(choices, sort_keys=True)

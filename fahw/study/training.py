@@ -34,6 +34,7 @@ from fahw.network.graph import Network
 from fahw.network.load import load_model
 from fahw.network.recipe import Recipe, Tuning
 from fahw.optimizers import OPTIMIZERS
+from fahw.rules.catalogue import stored_name
 from fahw.rules.rule import Rule
 from fahw.study.settings import check_folder, with_overrides
 from fahw.study.storage.executors import Outcome, run_tasks
@@ -81,7 +82,7 @@ class Job:
                 "torch": "any" if self._in_integers else torch.__version__,
                 "layers": [layer.description() for layer in setup.network.layers],
                 "recipe": recipe,
-                "rule": setup.rule.name,
+                "rule": stored_name(setup.rule),
                 "precision": setup.precision.model_dump(),
                 "rounding": setup.rounding.model_dump(),
                 "seed": setup.seed,

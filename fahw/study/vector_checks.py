@@ -14,6 +14,7 @@ from fahw.network.error_path import describe_layers
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
 from fahw.optimizers import OPTIMIZERS
+from fahw.rules.rule import Rule
 
 CONSTANT_BITS = 32
 """Width of the constants in the files, bits."""
@@ -38,6 +39,14 @@ def run_checks(checks: list[Callable[[], object]]) -> None:
             problems += error.problems
     if problems:
         raise ConfigError(problems)
+
+
+def check_whole_feedback(rule: Rule) -> None:
+    """Raise ConfigError where a rule's feedback matrices are sparse or of low rank."""
+    if not rule.is_whole:
+        message = f"golden vectors are of one whole feedback matrix per layer, and those of {rule.name} are"
+        form = "sparse" if rule.rank is None else "products of two"
+        raise ConfigError(Problem("rule", f"{message} {form}: take a rule without density and rank"))
 
 
 def check_fixed_point(chip: Chip) -> None:

@@ -36,7 +36,6 @@ from fahw.hardware.part import Phase
 from fahw.layers.weighted import Weighted
 from fahw.learn.error_path.feedback import Feedback
 from fahw.learn.error_path.feedback_words import IntegerWords
-from fahw.learn.error_path.signals import signal_fraction_bits
 from fahw.learn.kernels.device import CPU, torch_settings
 from fahw.learn.model import Model
 from fahw.learn.samples.batches import sample_sets
@@ -52,7 +51,14 @@ from fahw.prng import LENGTH, TAP, derive, lfsr_bits
 from fahw.study.settings import with_overrides
 from fahw.study.storage.result_files import content_key, make_folder, read_json, versions, write_json
 from fahw.study.training import Job, make_job
-from fahw.study.vector_checks import CONSTANT_BITS, check_fixed_point, check_layers, check_momentum, run_checks
+from fahw.study.vector_checks import (
+    CONSTANT_BITS,
+    check_fixed_point,
+    check_layers,
+    check_momentum,
+    check_whole_feedback,
+    run_checks,
+)
 from fahw.work.layer_gemms import rule_gemm_sizes
 
 KIND = "vectors"
@@ -123,7 +129,11 @@ def export_vectors(
     chip = chip if isinstance(chip, Chip) else load_chip(chip)
     network = network if isinstance(network, Network) else load_model(network)
     run_checks(
-        [lambda: check_fixed_point(chip), lambda: check_integer("steps", steps, 1, _MOST_STEPS), lambda: get_rule(rule)]
+        [
+            lambda: check_fixed_point(chip),
+            lambda: check_integer("steps", steps, 1, _MOST_STEPS),
+            lambda: check_whole_feedback(get_rule(rule)),
+        ]
     )
     network = replace(network, recipe=with_overrides(network.recipe, data=data, batch_size=batch_size))
     check_layers(network)
@@ -232,10 +242,7 @@ class _RecordedTraining:
         down."""
         if layer.name not in roles_of(self._network, self._rule).sends:
             return None
-        if self._rule.path == "layerwise":
-            return self._scales[layer.name].delta
-        error = self._scales[self._network.weighted[-1].name].delta
-        return Format(self._rule.signal_bits(error.bits), signal_fraction_bits(self._rule, error.frac))
+        return self._scales[layer.name].sent
 
     def manifest(self, steps: int) -> dict[str, Any]:
         """The content of manifest.json: the inputs, the formats, the matrix products and every file."""

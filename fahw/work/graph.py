@@ -33,7 +33,8 @@ class Graph:
     summed_values: dict[str, int]
     """Values per sample that the error task of a weighted layer adds to the errors of other paths, where paths part."""
     shortcut_sources: dict[str, tuple[str, ...]]
-    """Weighted layers whose error tasks send errors, through shortcuts, to those that a weighted layer completes."""
+    """Higher weighted layers whose error tasks send errors, through shortcuts, to what a weighted layer completes with
+    them."""
     roles: Roles
     """Which layers learn, and which send an error for that."""
 
@@ -72,7 +73,10 @@ def _graph(input_shape: Shape, layers: tuple[Layer, ...], rule: Rule) -> Graph:
         for item in (layer, *tails[layer.name]):
             summed_values[reader] += max(0, len(network.users_of(item)) - 1) * item.outputs
             passed = [owner[user.name] for user in network.users_of(item) if not user.weighted]
-            shortcut_sources[reader] += [first[name] for name in passed if name not in (layer.name, first[name])]
+            for other in (first[name] for name in passed if name not in (layer.name, first[name])):
+                if other != reader:  # else one task makes both errors; of two, the lower layer's comes last
+                    later, earlier = sorted((reader, other), key=list(below).index)
+                    shortcut_sources[later].append(earlier)
     return Graph(
         {name: tuple(tail) for name, tail in tails.items()},
         {name: tuple(readers) for name, readers in users.items()},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
 from math import prod
 
 from fahw.errors import ConfigError, Problem
@@ -10,6 +12,7 @@ from fahw.hardware.arrays.mapping import Convolution, Mapping, Product
 from fahw.hardware.part import Phase, Tensor
 from fahw.layers.weighted import Weighted
 from fahw.network.error_path import feedback_shape, roles_of
+from fahw.network.feedback_matrices import FeedbackMatrix, layer_matrices
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
 from fahw.work import tensor_sizes
@@ -44,7 +47,7 @@ def rule_gemm_sizes(
         del sizes["gradient"]
     if layer.name not in roles.sends:
         del sizes["error"]
-    elif rule.signal == "targets":
+    elif rule.sent.names_rows:
         del sizes["error"]  # a label names a row
     elif rule.path == "direct":
         shape = feedback_shape(layer, network.classes, True, network.dfa_feedback == "tiled")
@@ -111,26 +114,53 @@ def forward_gemm(step: StepContext, part: Part, samples: int) -> Gemm:
     return _gemm(step, site, "forward", sizes, operands, "activation", mapping=mapping)
 
 
-def error_gemm(step: StepContext, part: Part, samples: int) -> Gemm:
-    """The product that computes the error at a layer's input: (samples x positions) x out by out x window; from the
-    output for a direct rule."""
-    site = step.site(part, "error")
-    sizes = layer_gemm_sizes(part.layer, samples)["error"]
-    if step.rule.path == "direct":
-        values = tensor_sizes.feedback_values(step.network, step.graph, step.rule, part)
-        sizes = (samples, values // step.network.classes, step.network.classes, 1)
-    dataflow = None
-    stored_rows = step.has_weight_copy and step.chip.transport_options.layout == "same"
-    if step.form == "accumulate" or stored_rows:
-        dataflow = step.chip.transposed_access.accumulate_dataflow
+def error_gemms(step: StepContext, part: Part, samples: int) -> tuple[Gemm, ...]:
+    """The products that compute the error at a layer's input, one per feedback matrix: (samples x positions) x out by
+    out x window; from the output for a direct rule. Of a sparse matrix only the entries are multiplied, each with the
+    error that its index picks.
+
+    Raises ConfigError where the shares of a split layer would have to be summed up between two matrices.
+    """
+    site, matrices = step.site(part, "error"), layer_matrices(step.network, part.whole, step.rule)
+    if len(matrices) > 1 and step.rule.path == "layerwise" and len(step.parts[part.whole.name]) > 1:
+        message = f"{step.rule.name} rounds the error of a layer between two matrices, and '{part.whole.name}' is split"
+        raise ConfigError(Problem(step.chip.name, f"{message} over cores: give it one", "mesh"))
+    left, products = _sent_operand(step, site, part), list[Gemm]()
+    for matrix in matrices:
+        left = replace(left, block=Fraction(matrix.rows, matrix.fan_in)) if matrix.is_sparse else left
+        sizes = _error_sizes(step, part, matrix, samples, matrix is matrices[-1])
+        operands = (left, feedback_operand(step, site, matrix.index_bits))
+        products.append(_gemm(step, site, "error", sizes, operands, "error", _error_dataflow(step)))
+        stream = Stream(site.home("error", "error"), "error", step.bits("error"))
+        left = Operand(stream.bits, (stream,))
+    return tuple(products)
+
+
+def _error_sizes(
+    step: StepContext, part: Part, matrix: FeedbackMatrix, samples: int, last: bool
+) -> tuple[int, int, int, int]:
+    """M, N, K and the number of equal products through a matrix, the `last` or the first of two."""
+    columns = prod(matrix.shape[1:])
+    if step.rule.path == "layerwise":
+        return samples * part.layer.positions, columns, part.share(matrix.fan_in), matrix.groups
+    return samples, part.share(matrix.words) // matrix.fan_in if last else columns, matrix.fan_in, 1
+
+
+def _sent_operand(step: StepContext, site: Site, part: Part) -> Operand:
+    """The error at the layer's output, or the signal of a direct rule, as an operand."""
     sender = step.output_part.whole if step.rule.path == "direct" else part.whole
-    error = _operand(step, site, "error", "error", sender, bits=step.rule.signal_bits(step.bits("error")))
-    operands = (error, feedback_operand(step, site))
-    return _gemm(step, site, "error", sizes, operands, "error", dataflow)
+    return _operand(step, site, "error", "error", sender, bits=step.rule.signal_bits(step.bits("error")))
 
 
-def feedback_operand(step: StepContext, site: Site) -> Operand:
+def _error_dataflow(step: StepContext) -> str | None:
+    """The dataflow that consumes weights by rows as they are stored, where the error reads them so."""
+    stored_rows = step.has_weight_copy and step.chip.transport_options.layout == "same"
+    return step.chip.transposed_access.accumulate_dataflow if step.form == "accumulate" or stored_rows else None
+
+
+def feedback_operand(step: StepContext, site: Site, index_bits: int = 0) -> Operand:
     """The feedback weights as an operand, read from their own memory, the copy or W's memory, or from a generator.
+    `index_bits`: stored beside each, where they are sparse.
 
     Raises ConfigError where the rule redraws them and the chip has no generator.
     """
@@ -145,7 +175,7 @@ def feedback_operand(step: StepContext, site: Site) -> Operand:
     if rule.learned_bits(bits):
         streams.append(Stream(site.home("feedback", "error"), "feedback", rule.learned_bits(bits)))
     if rule.kept_bits(bits):
-        streams.append(Stream(site.fixed_home("error"), "feedback", rule.kept_bits(bits)))
+        streams.append(Stream(site.fixed_home("error"), "feedback", rule.kept_bits(bits) + index_bits))
     if step.has_weight_copy and rule.transported_bits(bits):
         streams.append(Stream(site.home("feedback", "error"), "feedback", rule.transported_bits(bits)))
     generated, generator = rule.generated_bits(bits), ""
@@ -209,8 +239,8 @@ def psum_bits(step: StepContext) -> dict[int, int]:
         products = [(part.core, forward_gemm(step, part, samples))]
         if step.learns(part):
             products.append((part.core, gradient_gemm(step, part, samples)))
-        if step.sends_error(part) and step.rule.signal != "targets":
-            products.append((part.error_core, error_gemm(step, part, samples)))
+        if step.sends_error(part) and not step.rule.sent.names_rows:
+            products += [(part.error_core, product) for product in error_gemms(step, part, samples)]
         products += _learning_products(step, part, samples)
         for core, product in products:
             largest[core] = max(largest.get(core, 0), _psum_bits(step, product, part, samples))

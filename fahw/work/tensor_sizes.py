@@ -9,29 +9,35 @@ from fahw.hardware.chip import Chip
 from fahw.hardware.part import Tensor
 from fahw.layers.layer import INPUT, Layer
 from fahw.layers.weighted import Weighted
-from fahw.network.error_path import feedback_shape
+from fahw.network.feedback_matrices import layer_matrices, layer_stages
 from fahw.network.graph import Network
 from fahw.optimizers import FLOAT_BITS
-from fahw.rules.rule import MIRROR_SAMPLES, TERNARY_BITS, Rule
+from fahw.rules.rule import MIRROR_SAMPLES, Rule
 from fahw.work.counts.optimizer import optimizer_costs
 from fahw.work.graph import Graph
 from fahw.work.mesh import Part
-
-LABEL_BITS = 8
-"""Width of a label."""
 
 NOISE_BITS = 1
 """Width of the noise that mirrors weights: -1 and 1."""
 
 
 def feedback_values(network: Network, graph: Graph, rule: Rule, part: Part) -> int:
-    """Feedback weights of a part: none where it sends no error down, outputs x inputs under a direct rule."""
+    """Feedback weights that a part has, in one matrix or two: none where it sends no error down."""
     if part.whole.name not in graph.roles.sends:
         return 0
-    if rule.path == "direct":
-        shape = feedback_shape(part.whole, network.classes, True, network.dfa_feedback == "tiled")
-        return part.share(shape[0] * prod(shape[1:]))
-    return part.layer.weights
+    *narrow, last = layer_matrices(network, part.whole, rule)
+    return sum(matrix.words for matrix in narrow) + part.share(last.words)
+
+
+def fixed_bits(network: Network, rule: Rule, layer: Weighted, feedback_bits: int) -> int:
+    """Bits that are stored for each of a layer's feedback weights before training: what the rule keeps of it, and where
+    it lies in a sparse matrix."""
+    return rule.kept_bits(feedback_bits) + layer_matrices(network, layer, rule)[-1].index_bits
+
+
+def narrow_values(network: Network, rule: Rule, layer: Weighted) -> int:
+    """Values per sample of the error between the two matrices of a layer, where the rule has two."""
+    return layer_stages(network, layer, rule)[0].inputs if rule.rank is not None else 0
 
 
 def copied_bits(chip: Chip, rule: Rule) -> int:
@@ -140,12 +146,16 @@ def tensor_bits(
         + max((mirror_samples(rule, share.layer) * share.whole.inputs * NOISE_BITS for share in sending), default=0),
         "mask": samples_in_flight * masks,
         "error": samples * sum(part.layer.outputs for part in receiving) * precision.bits("error")
-        + _signal_bits(chip, network, rule, samples) * bool(sending)
-        + max(
-            (mirror_samples(rule, share.layer) * share.layer.outputs * precision.bits("error") for share in sending),
-            default=0,
-        ),
+        + samples * rule.sent.stored_bits(network.classes, precision.bits("error")) * bool(sending)
+        + max((_passing_errors(chip, network, rule, samples, part) for part in sending), default=0)
+        * precision.bits("error"),
     }
+
+
+def _passing_errors(chip: Chip, network: Network, rule: Rule, samples: int, part: Part) -> int:
+    """Errors of a part that wait for its next product alone: between two matrices, or answers to noise."""
+    narrow = min(chip.micro_batch or samples, samples) * narrow_values(network, rule, part.whole)
+    return narrow + mirror_samples(rule, part.layer) * part.layer.outputs
 
 
 def gradient_bits(chip: Chip, samples: int) -> int:
@@ -162,16 +172,9 @@ def _params(graph: Graph, parts: Iterable[Part]) -> int:
 def _feedback_bits(chip: Chip, network: Network, graph: Graph, rule: Rule, part: Part, samples: int) -> int:
     """Bits of a part's feedback weights in memories that are written."""
     bits, fixed = chip.precision.bits("feedback"), chip.fixed_home
-    fixed_bits = rule.kept_bits(bits) if fixed is not None and fixed.writable else 0
+    written = fixed_bits(network, rule, part.whole, bits) if fixed is not None and fixed.writable else 0
     learned = rule.learned_bits(bits) + feedback_state_bits(chip, network, rule, samples)
-    return feedback_values(network, graph, rule, part) * (fixed_bits + learned + copied_bits(chip, rule))
-
-
-def _signal_bits(chip: Chip, network: Network, rule: Rule, samples: int) -> int:
-    """Bits of the signal that a rule sends back from the output in place of the output error: ternary values,
-    labels."""
-    ternary = samples * network.classes * TERNARY_BITS if rule.signal == "ternary" else 0
-    return ternary + (samples * LABEL_BITS if rule.signal == "targets" else 0)
+    return feedback_values(network, graph, rule, part) * (written + learned + copied_bits(chip, rule))
 
 
 def recomputes_gradient(chip: Chip, rule: Rule) -> bool:

@@ -116,14 +116,17 @@ class _CoreContents:
     def _rom_bits(self, chip: Chip, all_parts: list[Part], cores: Iterable[int]) -> int:
         """Bits of fixed feedback weights in read-only memory. Raises ConfigError where they do not fit."""
         network, rule = self._inputs[:2]
-        fixed_memory, graph = chip.fixed_home, graph_of(network, rule)
-        value_bits = rule.kept_bits(chip.precision.bits("feedback"))
-        if fixed_memory is None or not fixed_memory.is_read_only or not value_bits:
+        fixed_memory, graph, width = chip.fixed_home, graph_of(network, rule), chip.precision.bits("feedback")
+        if fixed_memory is None or not fixed_memory.is_read_only:
             return 0
         total = 0
         for core in cores:
             sending = [part for part in all_parts if part.error_core == core]
-            bits = value_bits * sum(tensor_sizes.feedback_values(network, graph, rule, part) for part in sending)
+            bits = sum(
+                tensor_sizes.fixed_bits(network, rule, part.whole, width)
+                * tensor_sizes.feedback_values(network, graph, rule, part)
+                for part in sending
+            )
             if fixed_memory.size_kib != "fit" and bits > fixed_memory.kib * 8192:
                 sizes = f"feedback ({bits / 8192:.1f} KiB) does not fit {fixed_memory.name} ({fixed_memory.kib:g} KiB)"
                 message = f"{sizes}, a {fixed_memory.kind}: enlarge it, or lower the feedback's bits"
@@ -165,14 +168,15 @@ def _tasks(step: StepContext) -> Iterable[Task]:
 def _one_time(step: StepContext) -> tuple[Count, ...]:
     """Counts of writing the rule's own feedback weights once before training, where their memory is written."""
     rule, width = step.rule, step.bits("feedback")
-    fixed, bits = step.chip.fixed_home, rule.kept_bits(width) + rule.learned_bits(width)
-    if fixed is None or not fixed.writable or not bits:
+    fixed = step.chip.fixed_home
+    if fixed is None or not fixed.writable:
         return ()
     counts: list[Count] = []
     for part in (part for shares in step.parts.values() for part in shares):
         values = tensor_sizes.feedback_values(step.network, step.graph, step.rule, part)
         site = step.sites[part.error_core]
-        if values:
+        bits = tensor_sizes.fixed_bits(step.network, rule, part.whole, width) + rule.learned_bits(width)
+        if values and bits:
             counts += site.accesses.write(site.fixed_home("error"), "feedback", [(1, values)], bits).counts
     return _merged(counts)
 

@@ -100,7 +100,7 @@ def _message(step: StepContext, part: Part) -> _Message:
     options, rule, bits = step.chip.transport_options, step.rule, step.rule.transported_bits(step.bits("feedback"))
     values = part.layer.weights
     memory = required_memory(step.chip, "feedback", None, "transport")
-    moves_words = rule.magnitude == "weight"
+    moves_words = rule.feedback.copies_weight
     values_per_word = max(1, memory.width_bits // bits)
     words = ceil(values / values_per_word)
     if not (options.changed_words_only if moves_words else options.sign_flips_only):

@@ -47,8 +47,8 @@ class MovedToW:
     def __init__(self, rule):
         self.rule, self.direct = rule, False
 
-    def words(self, layer, weight, draw):
-        return weight.clone()
+    def stages(self, layer, weight, draw):
+        return [(layer, weight.clone())]
 
 
 @pytest.mark.parametrize("rule", ["frsf", "brsf"])
@@ -140,7 +140,7 @@ def test_own_words_are_the_generators_codes():
     codes = row_codes(row_seeds(derive(seed, "feedback", layer.name), 5), 7, 8).astype(int)
     scales = network_scales(network, Precision(), Tuning(), RULES["fa"], 4)
 
-    words = IntegerWords(network, RULES["fa"], Precision(), scales, seed).own(layer, 0)
+    words = IntegerWords(network, RULES["fa"], Precision(), scales, seed).signed(layer, 0)
 
     assert np.array_equal(words.numpy(), codes - 128)
 
@@ -154,7 +154,8 @@ def test_own_words_have_the_wanted_deviation_at_every_width(rule, bits):
     scales = network_scales(network, precision, Tuning(), RULES[rule], 4)
     source = IntegerWords(network, RULES[rule], precision, scales, 0)
 
-    words = source.own(layer, 0).double() * 2.0 ** -scales[layer.name].feedback.frac
+    drawn = source.magnitudes if rule == "frsf" else source.signed
+    words = drawn(layer, 0).double() * 2.0 ** -scales[layer.name].feedback.frac
 
     std = (2 / (60 + 50)) ** 0.5 if rule == "dfa" else layer.xavier_std
     rms = float(words.square().mean().sqrt())
@@ -166,7 +167,7 @@ def test_own_words_have_the_wanted_deviation_at_every_width(rule, bits):
 def test_feedback_does_not_depend_on_other_layers():
     def words(network):
         scales = network_scales(network, Precision(), Tuning(), RULES["fa"], 4)
-        return IntegerWords(network, RULES["fa"], Precision(), scales, 0).own(network.weighted[1], 0)
+        return IntegerWords(network, RULES["fa"], Precision(), scales, 0).signed(network.weighted[1], 0)
 
     assert torch.equal(words(mlp(10, 8, 7, 5)), words(mlp(20, 8, 7, 6)))
 

@@ -16,12 +16,12 @@ from fahw.formats.lookup_tables import exp_table
 from fahw.formats.precision import TENSORS, Precision, Rounding, RoundingModes
 from fahw.layers.layer import INPUT, Layer
 from fahw.learn.state.scales import Scales, output_fraction_bits
-from fahw.network.error_path import feedback_shape
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
 from fahw.optimizers import OPTIMIZERS
-from fahw.prng import Lfsr, derive, row_codes, row_seeds
+from fahw.prng import Lfsr, derive
 from fahw.rules.rule import Rule
+from tests.reference.feedback import SlowFeedback
 from tests.reference.tables import sigmoid_table, tanh_table
 from tests.reference.unit import SlowUnit
 from tests.reference.update import SlowUpdate, State
@@ -43,7 +43,7 @@ _SPELLED_OUT = (
 """The kinds of layers that are written out here once more; others are computed in `SlowUnit`."""
 
 
-class Reference(SlowUpdate):
+class Reference(SlowUpdate, SlowFeedback):
     """A training in plain integers; `step` moves `states` (by layer name) as one batch does."""
 
     def __init__(
@@ -110,31 +110,6 @@ class Reference(SlowUpdate):
         """The forward weight words."""
         s = self.scales[layer.name]
         return self._requant(self.states[layer.name].master, s.master.frac - s.weight.frac, s.weight.bits, "nearest")
-
-    def feedback(self, layer: Layer, draw: int) -> Words:
-        """The words that send the error to the layer's input."""
-        rule, b, w = self.rule, self.bits["feedback"], self.words(layer)
-        sign = np.where(w < 0, -1, 1)
-        if rule.magnitude == "weight":
-            return sign if b == 1 else self._requant(w, self.bits["weight"] - b, b, "nearest")
-        if rule.magnitude == "constant" and rule.sign == "weight":
-            return sign
-        b = 1 if rule.magnitude == "constant" else b
-        tiled = self.network.dfa_feedback == "tiled"
-        shape = feedback_shape(layer, self.network.classes, rule.path == "direct", tiled)
-        own = self._own(layer, shape, b, draw + 1 if rule.magnitude == "redrawn" else 0)
-        return own if rule.sign == "own" else own * sign
-
-    def _own(self, layer: Layer, shape: tuple[int, ...], b: int, draw: int) -> Words:
-        signed = self.rule.sign == "own"
-        bits = b if signed else b - 1
-        if bits == 0:
-            return np.ones(shape, np.int64)
-        seeds = row_seeds(derive(self.seed, "feedback", layer.name), shape[0], draw)
-        codes = row_codes(seeds, int(np.prod(shape[1:])), bits).astype(np.int64).reshape(shape)
-        if b <= 4:
-            return 2 * codes + 1 - (2**bits if signed else 0)
-        return codes - (2 ** (bits - 1) if signed else 0)
 
     def _initial(self, layer: Layer) -> State:
         s = self.scales[layer.name]
@@ -316,25 +291,6 @@ class Reference(SlowUpdate):
         if self.rule.signal == "ternary":
             return np.where(8 * abs(output_error) > 2.0**frac, np.sign(output_error), 0)
         return output_error
-
-    def _error(self, layer: Layer, delta: Words, signal: Words, draw: int) -> Words:
-        s, b, direct = self.scales[layer.name], self.feedback(layer, draw), self.rule.path == "direct"
-        acc = np.zeros((len(delta), layer.inputs), np.int64)
-        for sample in range(len(delta)):
-            if direct and b.ndim == 2:
-                acc[sample] = signal[sample] @ b
-                continue
-            for d, _, where in self._places(layer, delta[sample], np.zeros(layer.in_shape, np.int64)):
-                e, cells = (signal[sample], where[None]) if direct else (d, per_output(layer, where))
-                terms = e.reshape(-1, *[1] * (b.ndim - 1)) * b
-                cells = np.broadcast_to(cells, terms.shape)
-                np.add.at(acc[sample], cells[cells >= 0], terms[cells >= 0])
-        last = self.scales[self.network.weighted[-1].name].delta.frac
-        units = {"error": last, "ternary": 2, "targets": 0}  # of a ternary error: 1/4
-        frac = units[self.rule.signal] if direct else s.delta.frac
-        shift = frac + s.feedback.frac - s.error.frac
-        acc = self._wrap(acc).reshape(-1, *layer.in_shape)
-        return self._words(acc, shift, s.error.bits, self.rounding.error)
 
     def _local_error(self, layer: Layer, x: Words, error: Words) -> Words:
         bits = self.bits["error"]

@@ -1,6 +1,7 @@
 """Direct feedback on residual networks: errors wait for the loss alone, or for those through shortcuts."""
 
 from dataclasses import replace
+from graphlib import TopologicalSorter
 
 import pytest
 
@@ -8,6 +9,8 @@ from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
 from fahw.work.training_step import form_of, training_step
+from tests.support.models import everything, graph
+from tests.support.steps import step
 
 
 def errors_of(residual, model="resnet20"):
@@ -49,3 +52,41 @@ def test_each_shortcut_adds_its_errors_once():
     (_, blocked), (_, passed) = errors_of("blocked"), errors_of("biotorch")
     assert passed["layer1_1_conv1"] - blocked["layer1_1_conv1"] == 4 * 16 * 32 * 32
     assert passed["layer1_1_conv2"] == blocked["layer1_1_conv2"]
+
+
+CROSSING = (
+    {"kind": "linear", "name": "a", "out": 4},
+    {"kind": "linear", "name": "b", "out": 4},
+    {"kind": "linear", "name": "c", "out": 4},
+    {"kind": "linear", "name": "d", "out": 4},
+    {"kind": "add", "name": "outer", "from": ("a", "d")},
+    {"kind": "linear", "name": "e", "from": "outer", "out": 4},
+    {"kind": "add", "name": "left", "from": ("a", "c")},
+    {"kind": "add", "name": "right", "from": ("b", "d")},
+    {"kind": "add", "name": "inner", "from": ("b", "c", "left", "right")},
+    {"kind": "linear", "name": "f", "from": "inner", "out": 4},
+    {"kind": "add", "name": "all", "from": ("e", "f")},
+    {"kind": "linear", "name": "g", "from": "all", "out": 4},
+)  # fmt: skip
+"""Layers that read each other's sums crosswise: e reads a and d, f reads b and c, and both meet in other sums."""
+
+
+@pytest.mark.parametrize("rule", ["dfa", "tdfa", "drtp"])
+@pytest.mark.parametrize(
+    "network",
+    [everything("projection"), everything(), graph((4,), *CROSSING)],
+    ids=["projection", "option_a", "crossing"],
+)
+def test_no_error_waits_for_itself(rule, network):
+    """Also where the shortcut is a convolution, whose error the same layer makes as the block's."""
+    work = step("edge_dual", replace(network, dfa_residual="biotorch"), rule, 4)
+    order = list(TopologicalSorter({task.id: task.after for task in work.tasks}).static_order())
+    assert {task.id for task in work.tasks} == set(order)
+
+
+def test_targets_wait_for_the_errors_of_shortcuts_too():
+    """drtp makes its errors without the output, and adds those of the block above all the same."""
+    network = replace(load_model("resnet20"), dfa_residual="biotorch")
+    work = step("edge_dual", network, "drtp", 4)
+    (found,) = (task for task in work.tasks if task.id == ("error", "layer1_1_conv1"))
+    assert ("error", "layer1_2_conv1") in found.after

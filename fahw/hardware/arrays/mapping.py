@@ -194,7 +194,11 @@ class Mapping(ABC):
 
     @abstractmethod
     def element_actions(
-        self, result: str, widths: tuple[int, int, int], useful_macs: int, idle: int, repeats: int
-    ) -> list[ElementAction]:
-        """What the elements do in `repeats` such products. `widths`: of the left and right operand and the accumulator;
-        `idle`: PE-cycles without a multiply-accumulate."""
+        self, result: str, widths: tuple[int, int, int], moved: tuple[int, int], useful_macs: int, idle: int,
+        repeats: int,
+    ) -> list[ElementAction]:  # fmt: skip
+        """What the elements do in `repeats` such products.
+
+        `widths`: of the left and right operand and the accumulator. `moved`: bits of both operands that pass an element
+        for each multiply-accumulate. `idle`: PE-cycles without one.
+        """

@@ -185,8 +185,9 @@ class RowStationary(Mapping):
         return max(zeros, default=0.0)
 
     def element_actions(
-        self, result: str, widths: tuple[int, int, int], useful_macs: int, idle: int, repeats: int
-    ) -> list[ElementAction]:
+        self, result: str, widths: tuple[int, int, int], moved: tuple[int, int], useful_macs: int, idle: int,
+        repeats: int,
+    ) -> list[ElementAction]:  # fmt: skip
         """A gated zero is still read; its weight and sum are not, and nothing is multiplied. An element that works has
         a multiply-accumulate in every cycle; those that do not are clock-gated."""
         moves, pads, (input_bits, weight_bits, accumulator_bits) = self.moves, self.pads, widths

@@ -180,20 +180,20 @@ class Folded(Mapping):
         return self.m * self.n * repeats if self.partial_sum_bursts else 0
 
     def element_actions(
-        self, result: str, widths: tuple[int, int, int], useful_macs: int, idle: int, repeats: int
-    ) -> list[ElementAction]:
+        self, result: str, widths: tuple[int, int, int], moved: tuple[int, int], useful_macs: int, idle: int,
+        repeats: int,
+    ) -> list[ElementAction]:  # fmt: skip
         """Active PE-cycles, what moves on in them, and idle ones (filling, draining, unused rows and columns, gated
         zeros)."""
-        left_bits, right_bits, accumulator_bits = widths
-        moved = self._moved_bits(left_bits, right_bits)
+        accumulator_bits, moved_bits = widths[-1], self._moved_bits(*moved)
         actions = [ElementAction("mac", result, useful_macs, widths)]
-        if moved:
-            actions.append(ElementAction("shift_operand", result, useful_macs, (moved,)))
+        if moved_bits:
+            actions.append(ElementAction("shift_operand", result, useful_macs, (moved_bits,)))
         return [
             *actions,
             ElementAction("shift_psum", result, useful_macs, (accumulator_bits,)),
-            ElementAction("clock", result, useful_macs, (*widths, moved)),
-            ElementAction("idle", result, idle, (*widths, moved)),
+            ElementAction("clock", result, useful_macs, (*widths, moved_bits)),
+            ElementAction("idle", result, idle, (*widths, moved_bits)),
         ]
 
 

@@ -116,8 +116,8 @@ class Emulated(EmulatedUnit):
         """The share of weights, masters and velocities at an end of their range, by kind: of those with static scales;
         formats of one bit are left out."""
         stored: dict[str, list[Tensor]] = {"weight": [], "master": [], "optimizer": []}
-        for name, s in self._scales.items():
-            p = parameters[name]
+        for name, p in ((name, p) for name, p in parameters.items() if name in self._scales):
+            s = self._scales[name]
             first = [("optimizer", state, s.velocity) for state in p.states[:1]]
             for kind, x, form in (("weight", p.weight, s.weight), ("master", p.master, s.master), *first):
                 stored[kind].append(self._precision.number(kind).at_ends(x, 2.0**-form.frac).flatten())

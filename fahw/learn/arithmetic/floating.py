@@ -16,7 +16,7 @@ from fahw.datasets.images import Pixels
 from fahw.layers.layer import Layer, Pair
 from fahw.layers.weighted import Weighted
 from fahw.learn.arithmetic.float_unit import FloatUnit
-from fahw.learn.error_path.signals import pruned, ternary
+from fahw.learn.error_path.signals import FloatSignals, pruned
 from fahw.learn.error_path.tiled import layer_tiling
 from fahw.learn.kernels.device import CPU
 from fahw.learn.kernels.windows import padded, unpadded
@@ -95,9 +95,8 @@ class Floating(FloatUnit):
 
     def signal(self, rule: Rule, output_error: Tensor, labels: Tensor) -> Tensor:
         """The output error as it is or in its ternary form, or the labels."""
-        if rule.signal == "targets":
-            return labels
-        return ternary(output_error) if rule.signal == "ternary" else output_error
+        words: Tensor = rule.sent.made(FloatSignals(output_error, labels))
+        return words
 
     def direct_error(self, layer: Weighted, signal: Tensor, feedback: Tensor) -> Tensor:
         """e @ B, or the tiled e through the kernel B; the rows of B that labels name."""

@@ -43,11 +43,11 @@ from fahw.learn.arithmetic.batch_norm import Norms
 from fahw.learn.arithmetic.floating import initial_weights, norm_parameters
 from fahw.learn.arithmetic.integer_unit import IntegerUnit
 from fahw.learn.arithmetic.softmax import softmax_error
-from fahw.learn.error_path.signals import pruned_words, signal_fraction_bits, signal_words
+from fahw.learn.error_path.signals import IntegerSignals, pruned_words
 from fahw.learn.kernels.device import CPU
 from fahw.learn.kernels.matmul import Way
 from fahw.learn.kernels.windows import im2col
-from fahw.learn.state.overflow import accumulator_bounds
+from fahw.learn.state.overflow import network_bounds
 from fahw.learn.state.parameters import FlatParameters, Gradient, Parameters
 from fahw.learn.state.rounding_losses import RoundingLosses, record_update_losses, saturated_shares
 from fahw.learn.state.scales import Scales, output_fraction_bits
@@ -78,10 +78,7 @@ class Integer(IntegerUnit):
         norms = Norms(network, fracs, scales[self._last].error.frac, precision, rounding, self._settings)
         accumulator = Accumulator(precision.bits("accumulator"), random)
         super().__init__(fracs, precision, rounding, accumulator, norms, random)
-        self._bounds = {
-            layer.name: accumulator_bounds(network, layer, scales[layer.name], rule, batch_size)
-            for layer in network.weighted
-        }
+        self._bounds = network_bounds(network, scales, rule, batch_size)
         self._gradients = layer_products.GradientSums(self._bounds, self._accumulator, way)
         limit = 1 << (self._accumulator.bits - 1)
         reach = {name: (min(b.gradient, limit), min(b.bias_gradient, limit)) for name, b in self._bounds.items()}
@@ -143,17 +140,17 @@ class Integer(IntegerUnit):
     def error(self, layer: Weighted, delta: Tensor, feedback: Tensor) -> Tensor:
         """The error B^T delta, its windows added up in the accumulator; rounded once."""
         acc = layer_products.errors(layer, delta, feedback, self._bounds[layer.name].error, self._way)
-        return self._sent_down(layer, acc, self._scales[layer.name].delta.frac)
+        return self._sent_down(layer, acc)
 
     def signal(self, rule: Rule, output_error: Tensor, labels: Tensor) -> Tensor:
         """The output error as it is or in its ternary form, or the labels one-hot."""
-        return signal_words(rule, output_error, labels, self._scales[self._last].delta.frac)
+        words: Tensor = rule.sent.made(IntegerSignals(output_error, labels, self._scales[self._last].delta.frac))
+        return words
 
     def direct_error(self, layer: Weighted, signal: Tensor, feedback: Tensor) -> Tensor:
         """The error B^T e, or the tiled e through the kernel B; rounded once."""
-        frac = signal_fraction_bits(self._rule, self._scales[self._last].delta.frac)
         acc = layer_products.direct_errors(layer, signal, feedback, self._bounds[layer.name].error, self._way)
-        return self._sent_down(layer, acc, frac)
+        return self._sent_down(layer, acc)
 
     def pruned(self, layer: Weighted, error: Tensor, rule: Rule, draw: int) -> Tensor:
         """The error with small words rounded by one random byte each, in the order of memory."""
@@ -208,11 +205,11 @@ class Integer(IntegerUnit):
         """The share of weight words, masters and velocities at an end; formats of one bit are left out."""
         kinds = ("weight", "master") if self._settings.optimizer.is_float else ("weight", "master", "optimizer")
         bits = {kind: self._precision.bits(kind) for kind in kinds}
-        return saturated_shares([parameters[name] for name in self._scales], bits)
+        return saturated_shares([parameters[name] for name in self._scales if name in parameters], bits)
 
-    def _sent_down(self, layer: Weighted, acc: Tensor, delta_frac: int) -> Tensor:
+    def _sent_down(self, layer: Weighted, acc: Tensor) -> Tensor:
         """The words of the error format at the layer's input, from their accumulators."""
         s, bound = self._scales[layer.name], self._bounds[layer.name].error
-        shift = useful_shift(bound, delta_frac + s.feedback.frac - s.error.frac)
+        shift = useful_shift(bound, s.sent.frac + s.feedback.frac - s.error.frac)
         words = self._accumulator.rounded(acc, bound, shift, s.error, self._rounding.error, (layer.name, "error"))
         return words.view(*layer.in_shape, -1)

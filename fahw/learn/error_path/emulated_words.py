@@ -28,11 +28,27 @@ class EmulatedWords(FloatWords):
         integer = isinstance(precision.feedback, int) and not self._dynamic
         self._generated = IntegerWords(network, rule, precision, scales, seed) if integer else None
 
-    def own(self, layer: Weighted, draw: int) -> Tensor:
-        """Draw number `draw` of the layer's own numbers: the generator's words, or rounded Xavier-uniform numbers."""
+    def signed(self, layer: Weighted, draw: int) -> Tensor:
+        """The generator's words, or rounded Xavier-uniform numbers."""
         if self._generated is not None:
-            return self._generated.own(layer, draw).to(self._dtype) * self._unit(layer)
-        return self._rounded(layer, super().own(layer, draw))
+            return self._valued(layer, self._generated.signed(layer, draw))
+        return self._rounded(layer, super().signed(layer, draw))
+
+    def magnitudes(self, layer: Weighted, draw: int) -> Tensor:
+        """The magnitudes of such numbers."""
+        if self._generated is not None:
+            return self._valued(layer, self._generated.magnitudes(layer, draw))
+        return self._rounded(layer, super().magnitudes(layer, draw))
+
+    def signs(self, layer: Weighted) -> Tensor:
+        """The generator's signs, or those of Xavier-uniform numbers."""
+        return super().signs(layer) if self._generated is None else self._generated.signs(layer).to(self._dtype)
+
+    def binary(self, layer: Weighted) -> Tensor:
+        """The signs times the constant, rounded."""
+        if self._generated is not None:
+            return self._valued(layer, self._generated.binary(layer))
+        return self._rounded(layer, super().binary(layer))
 
     def constant(self, layer: Weighted) -> Tensor | None:
         """The one magnitude of the layer's words: a power of two for fixed point, else the number nearest to Xavier's
@@ -45,6 +61,9 @@ class EmulatedWords(FloatWords):
     def copy(self, layer: Weighted, weight: Tensor) -> Tensor:
         """The forward words, rounded to the nearest in the feedback format."""
         return self._rounded(layer, weight)
+
+    def _valued(self, layer: Weighted, words: Tensor) -> Tensor:
+        return words.to(self._dtype) * self._unit(layer)
 
     def _rounded(self, layer: Weighted, values: Tensor) -> Tensor:
         unit = self._form.unit_of(values, self._channel) if self._dynamic else self._unit(layer)

@@ -1,12 +1,13 @@
-"""The words that send the error back, made from a rule's choices of sign and magnitude.
+"""The words that send the error back, made as the rule's source of feedback weights says (`fahw.rules.sources`).
 
-`Feedback` asks a `FeedbackWords` source, one per arithmetic, only for what the rule needs: own numbers drawn once or
-anew, a constant, the copy or the sign of the forward words. Nothing here knows a rule's name.
+A `FeedbackWords`, one per arithmetic, draws them; what is drawn once is stored here. Sparse ones are spread over the
+matrix that they are entries of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from fahw.formats.precision import Precision
 from fahw.layers.weighted import Weighted
 from fahw.learn.error_path.feedback_words import Draw, FeedbackWords
 from fahw.learn.kernels.device import CPU
+from fahw.network.feedback_matrices import kept_rows
 from fahw.rules.rule import Rule
 
 
@@ -44,29 +46,34 @@ class Feedback:
         recipe's, which feedback weights that learn by W's steps have too. `device`: where the words go; they are drawn
         on the processor."""
         self.rule, self.direct = rule, rule.path == "direct"
-        self._source, self._own, self._period, self._device = source, own or source.own, period, device
+        self.source, self.own, self._period, self._device = source, own, period, device
         self.weight_decay = weight_decay
         self._stored: dict[str, Tensor] = {}
         self._transported: dict[str, tuple[int, Tensor]] = {}
 
     def words(self, layer: Weighted, weight: Tensor, draw: int) -> Tensor:
-        """What step `draw` sends the error to the input of `layer` with, given its forward words.
+        """What step `draw` sends the error to the input of `layer` with, given its forward words: of two matrices the
+        product.
 
         Shaped as the weight, or (classes, inputs of the layer) for direct rules.
         """
+        matrices = [words for _, words in self.stages(layer, weight, draw)]
+        return matrix_product(matrices, 1 if self.direct else layer.groups)
+
+    def stages(self, layer: Weighted, weight: Tensor, draw: int) -> list[tuple[Weighted, Tensor]]:
+        """The layers through which step `draw` sends the error to the input of `layer`, one after the other, with their
+        words: itself, or the two that stand for it where the rule has two matrices."""
         if self._period > 1 and self.rule.reads_weight:
             weight = self._last_transported(layer, weight, draw // self._period)
-        if self.rule.magnitude == "weight":
-            return self._source.copy(layer, weight)
-        if self.rule.sign == "own":
-            return self.stored_matrix(layer)
-        magnitude = self._magnitude(layer, draw)
-        sign = self._source.sign(weight)
-        return sign if magnitude is None else sign.mul_(magnitude)
+        stages = self.source.matrices.stages[layer.name]
+        drawn = [self.rule.feedback.words(_Drawing(self, stage, weight, draw)) for stage in stages]
+        if not self.direct:  # a matrix that narrows the error of a convolution is a kernel of one pixel there
+            drawn = [words.view(stage.weight_shape) for stage, words in zip(stages, drawn, strict=True)]
+        return list(zip(stages, drawn, strict=True))
 
     def noise(self, layer: Weighted, draw: int) -> Tensor:
         """What step `draw` mirrors the layer's weights with, `(samples, *input shape)`."""
-        return self._source.noise(layer, draw).to(self._device)
+        return self.source.noise(layer, draw).to(self._device)
 
     def _last_transported(self, layer: Weighted, weight: Tensor, transport: int) -> Tensor:
         """The forward words as transport number `transport` found them; the first one is before the first step."""
@@ -74,15 +81,68 @@ class Feedback:
             self._transported[layer.name] = transport, weight.clone()
         return self._transported[layer.name][1]
 
-    def _magnitude(self, layer: Weighted, draw: int) -> Tensor | None:
-        if self.rule.magnitude == "constant":
-            return self._source.constant(layer)
-        if self.rule.magnitude == "redrawn":
-            return self._own(layer, draw + 1).to(self._device)
-        return self.stored_matrix(layer)
-
     def stored_matrix(self, layer: Weighted) -> Tensor:
         """The layer's own numbers, drawn at first use; a rule that learns them changes this very tensor in place."""
+        return self.stored(layer, self.own or self.source.signed)
+
+    def stored(self, layer: Weighted, drawn: Callable[[Weighted, int], Tensor]) -> Tensor:
+        """What is drawn for a layer once, at first use, spread over its matrix."""
         if layer.name not in self._stored:
-            self._stored[layer.name] = self._own(layer, 0).to(self._device)
+            self._stored[layer.name] = self.placed(layer, drawn(layer, 0))
         return self._stored[layer.name]
+
+    def placed(self, layer: Weighted, words: Tensor) -> Tensor:
+        """Drawn words on the device; those of a sparse matrix as a whole one, zero where no entry is."""
+        matrix = self.source.matrices.named[layer.name]
+        if matrix.is_sparse:
+            rows = torch.from_numpy(kept_rows(matrix, self.source.seed))
+            words = words.new_zeros(matrix.shape).scatter_(0, rows, words)
+        return words.to(self._device)
+
+
+def matrix_product(matrices: Sequence[Tensor], groups: int) -> Tensor:
+    """The one matrix itself, or the product of two, each group's with its own, shaped as the last."""
+    if len(matrices) == 1:
+        return matrices[0]
+    narrow, wide = matrices
+    pairs = zip(narrow.flatten(1).chunk(groups), wide.flatten(1).chunk(groups), strict=True)
+    return torch.cat([a.double() @ b.double() for a, b in pairs]).view(len(narrow), *wide.shape[1:])
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """The `fahw.rules.sources.Words` of one layer in step `draw`, given its forward words."""
+
+    feedback: Feedback
+    layer: Weighted
+    weight: Tensor
+    draw: int
+
+    def copied(self) -> Tensor:
+        return self.feedback.source.copy(self.layer, self.weight)
+
+    def with_weight_signs(self, magnitudes: Tensor | None) -> Tensor:
+        sign = self.feedback.source.sign(self.weight)
+        return sign if magnitudes is None else sign.mul_(magnitudes)
+
+    def signed(self) -> Tensor:
+        return self.feedback.stored(self.layer, self._drawn(self.feedback.source.signed))
+
+    def magnitudes(self) -> Tensor:
+        return self.feedback.stored(self.layer, self._drawn(self.feedback.source.magnitudes))
+
+    def binary(self) -> Tensor:
+        return self.feedback.stored(self.layer, self._drawn(lambda layer, _: self.feedback.source.binary(layer)))
+
+    def constant(self) -> Tensor | None:
+        return self.feedback.source.constant(self.layer)
+
+    def redrawn(self) -> Tensor:
+        drawn = self._drawn(self.feedback.source.magnitudes)
+        return self.feedback.placed(self.layer, drawn(self.layer, self.draw + 1))
+
+    def with_own_signs(self, magnitudes: Tensor) -> Tensor:
+        return magnitudes * self.feedback.stored(self.layer, lambda layer, _: self.feedback.source.signs(layer))
+
+    def _drawn(self, drawn: Draw) -> Draw:
+        return self.feedback.own or drawn

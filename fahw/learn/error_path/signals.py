@@ -2,32 +2,59 @@
 
 from __future__ import annotations
 
-from math import log2, pi, sqrt
+from dataclasses import dataclass
+from math import pi, sqrt
 
 import torch
 from torch import Tensor
 
 from fahw.formats.fixed_point import Format
 from fahw.learn.kernels import compiled
-from fahw.rules.rule import TERNARY_THRESHOLD, TERNARY_UNIT, Rule
+from fahw.rules.rule import Rule
+from fahw.rules.signals import TERNARY_THRESHOLD, TERNARY_UNIT
 
 
-def signal_fraction_bits(rule: Rule, output_error_frac: int) -> int:
-    """Fraction bits of what a direct rule sends back from the output; a target's row of B is taken as it is."""
-    if rule.signal == "targets":
-        return 0
-    return round(-log2(TERNARY_UNIT)) if rule.signal == "ternary" else output_error_frac
+@dataclass(frozen=True)
+class IntegerSignals:
+    """The `fahw.rules.signals.Signals` in words, `(classes, n)`, given the output error in words of `frac` fraction
+    bits."""
+
+    output_error: Tensor
+    labels: Tensor
+    frac: int
+
+    def error(self) -> Tensor:
+        """The error's words."""
+        return self.output_error
+
+    def ternary(self) -> Tensor:
+        """Words -1, 0 and 1."""
+        error, threshold = self.output_error, int(TERNARY_THRESHOLD * 2.0**self.frac)
+        return (error > threshold).to(error.dtype) - (error < -threshold).to(error.dtype)  # -128 has no size in a byte
+
+    def targets(self) -> Tensor:
+        """The labels, one-hot."""
+        return torch.zeros_like(self.output_error).scatter_(0, self.labels[None], 1)
 
 
-def signal_words(rule: Rule, error: Tensor, labels: Tensor, frac: int) -> Tensor:
-    """The words that a direct rule sends back, `(classes, n)`, given the output error in words of `frac` fraction bits:
-    the error itself, its ternary code (-1, 0 and 1), or one-hot targets."""
-    if rule.signal == "error":
-        return error
-    if rule.signal == "targets":
-        return torch.zeros_like(error).scatter_(0, labels[None], 1)
-    threshold = int(TERNARY_THRESHOLD * 2.0**frac)
-    return (error > threshold).to(error.dtype) - (error < -threshold).to(error.dtype)  # -128 has no size in a byte
+@dataclass(frozen=True)
+class FloatSignals:
+    """The `fahw.rules.signals.Signals` in floating point, given the output error."""
+
+    output_error: Tensor
+    labels: Tensor
+
+    def error(self) -> Tensor:
+        """The error itself."""
+        return self.output_error
+
+    def ternary(self) -> Tensor:
+        """Its ternary form."""
+        return ternary(self.output_error)
+
+    def targets(self) -> Tensor:
+        """The labels."""
+        return self.labels
 
 
 def ternary(error: Tensor, unit: float = 1.0) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from fahw.layers.weighted import Weighted
 from fahw.learn.state.scales import Scales
 from fahw.network.error_path import roles_of
+from fahw.network.feedback_matrices import FeedbackMatrix, layer_matrices, layer_stages
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
 
@@ -32,17 +33,37 @@ def accumulator_bounds(
         if layer.bias
         else 0
     )
-    taps = prod(layer.kernel) * most_copies(layer)
-    rows = layer.out_shape[0] // layer.groups * taps
-    if rule.path == "direct":
-        rows = network.classes * (taps if network.dfa_feedback == "tiled" else 1)
     terms = batch_size * layer.positions
     return AccumulatorBounds(
         forward=products + bias,
-        error=rows * scales.error.limit * scales.feedback.limit,
+        error=_error_bound(layer, scales, layer_matrices(network, layer, rule)[-1], rule),
         gradient=terms * scales.delta.limit * scales.input.limit,
         bias_gradient=terms * scales.delta.limit,
     )
+
+
+def network_bounds(
+    network: Network, scales: dict[str, Scales], rule: Rule, batch_size: int
+) -> dict[str, AccumulatorBounds]:
+    """The worst cases of every weighted layer by its name, and of the two that stand for it where its error goes
+    through two matrices."""
+    bounds = {}
+    for layer in network.weighted:
+        whole = accumulator_bounds(network, layer, scales[layer.name], rule, batch_size)
+        bounds[layer.name] = whole
+        if rule.rank is not None:
+            matrices, stages = layer_matrices(network, layer, rule), layer_stages(network, layer, rule)
+            for matrix, stage in zip(matrices, stages, strict=True):
+                largest = _error_bound(stage, scales[stage.name], matrix, rule)
+                bounds[stage.name] = replace(whole, error=largest)
+    return bounds
+
+
+def _error_bound(layer: Weighted, scales: Scales, matrix: FeedbackMatrix, rule: Rule) -> int:
+    """The largest sum that an error can reach on its way through a matrix to the input of `layer`."""
+    summed_places = rule.path == "layerwise" or len(matrix.shape) > 2
+    taps = prod(layer.kernel) * most_copies(layer) if summed_places else 1
+    return matrix.fan_in * taps * scales.error.limit * scales.feedback.limit
 
 
 def most_copies(layer: Weighted) -> int:
@@ -57,9 +78,11 @@ def overflow_problems(
 ) -> tuple[str, ...]:
     """One sentence for every accumulator that the worst case can wrap."""
     problems, sends = [], roles_of(network, rule).sends
+    bounds = network_bounds(network, scales, rule, batch_size)
     for layer in network.weighted:
-        worst = accumulator_bounds(network, layer, scales[layer.name], rule, batch_size)
-        sums = {"forward": worst.forward, "error": worst.error, "gradient": max(worst.gradient, worst.bias_gradient)}
+        worst = bounds[layer.name]
+        errors = [bounds[stage.name].error for stage in layer_stages(network, layer, rule)]
+        sums = {"forward": worst.forward, "error": max(errors), "gradient": max(worst.gradient, worst.bias_gradient)}
         for phase, largest in sums.items():
             if largest >= 1 << (accumulator - 1) and (phase != "error" or layer.name in sends):
                 bits_needed = largest.bit_length() + 1

@@ -77,7 +77,8 @@ class RoundingLosses:
         return result
 
     def _add(self, layer: str, tensor: str, kind: str, count: int, total: int) -> None:
-        kinds = self._counts.setdefault((layer, tensor), {})
+        whole = layer.partition("/")[0]  # what two matrices send one after the other are the layer's errors
+        kinds = self._counts.setdefault((whole, tensor), {})
         earlier = kinds.get(kind, (0, 0))
         kinds[kind] = earlier[0] + count, earlier[1] + total
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import prod, sqrt
+from math import sqrt
 
 from fahw.formats.fixed_point import Format, ceil_log2, format_fraction_bits, nearest_log2
 from fahw.formats.number import TERNARY, Number
 from fahw.formats.precision import Precision
 from fahw.layers.layer import INPUT
 from fahw.layers.weighted import Weighted
-from fahw.network.error_path import feedback_shape
+from fahw.network.feedback_matrices import FeedbackMatrix, layer_matrices
 from fahw.network.graph import Network
 from fahw.network.recipe import Tuning
 from fahw.rules.rule import Rule
@@ -24,8 +24,9 @@ BIAS_RANGE = 2.0
 class Scales:
     """All fixed-point formats around one weighted layer; static, known before training.
 
-    `input`: its input words. `delta`: the error at its output, `error`: at its input. A gradient is its accumulator
-    shifted right by `gradient_shift`.
+    `input`: its input words. `delta`: the error at its output, `error`: at its input, `sent`: what the feedback words
+    are multiplied with, `delta` or a direct rule's signal. A gradient is its accumulator shifted right by
+    `gradient_shift`.
     """
 
     input: Format
@@ -42,12 +43,14 @@ class Scales:
     bias_gradient_shift: int
     velocity: Format
     bias_velocity: Format
+    sent: Format
 
 
 def network_scales(
     network: Network, precision: Precision, tuning: Tuning, rule: Rule, batch_size: int
 ) -> dict[str, Scales]:
-    """The formats of every weighted layer by its name, first to last."""
+    """The formats of every weighted layer by its name, first to last; then those of the layers that stand for them
+    where errors go through two matrices (`fahw.network.feedback_matrices`)."""
     result: dict[str, Scales] = {}
     last = network.weighted[-1]
 
@@ -57,6 +60,27 @@ def network_scales(
         return scales.output.frac
 
     _output_fraction_bits(network, precision.number("activation"), output_frac)
+    signal_frac = rule.sent.fraction_bits(result[last.name].delta.frac)
+    for layer in network.weighted:
+        sent = result[layer.name].delta
+        if rule.path == "direct":
+            sent = Format(rule.sent.bits(sent.bits), signal_frac)
+        result[layer.name] = replace(result[layer.name], sent=sent)
+        if rule.rank is not None:
+            result |= _stage_scales(network, layer, precision, tuning, rule, result[layer.name])
+    return result
+
+
+def _stage_scales(
+    network: Network, layer: Weighted, precision: Precision, tuning: Tuning, rule: Rule, whole: Scales
+) -> dict[str, Scales]:
+    """The formats around the two matrices whose product sends the error, by their names: the error between them is as
+    any hidden one. `whole`: the layer's."""
+    sent, result = whole.sent, {}
+    for matrix in layer_matrices(network, layer, rule):
+        form = _matrix_format(matrix, rule, precision, tuning.feedback_gain)
+        result[matrix.name] = replace(whole, sent=sent, feedback=form)
+        sent = whole.error
     return result
 
 
@@ -120,6 +144,7 @@ def _layer_scales(
         bias_gradient_shift=bias_shift,
         velocity=Format(bits("optimizer"), gradient.frac - coarser),
         bias_velocity=Format(bits("optimizer"), bias_gradient.frac - coarser),
+        sent=delta,
     )
 
 
@@ -131,25 +156,23 @@ def gradient_shifts(precision: Precision, terms: int) -> tuple[int, int]:
     return max(0, bias + precision.bits("activation") - 1), max(0, bias)
 
 
-def feedback_std(network: Network, layer: Weighted, rule: Rule) -> float:
-    """The standard deviation of a feedback matrix with numbers of its own, before the gain: Xavier's, from the fans of
-    the layer, or of the matrix if the rule is direct."""
-    if rule.path != "direct":
-        return layer.xavier_std
-    rows, columns, *kernel = feedback_shape(layer, network.classes, True, network.dfa_feedback == "tiled")
-    return sqrt(2 / ((rows + columns) * prod(kernel)))
-
-
 def feedback_format(
     network: Network, layer: Weighted, rule: Rule, precision: Precision, weight: Format, gain: float
 ) -> Format:
-    """The format of the words that send the error to the layer's input. Own words of 4 bits and fewer are odd integers
-    up to 2^bits - 1, so as integers they are a bit wider; ternary ones have the unit of one bit."""
+    """The format of the words that send the error to the layer's input; of two matrices, that of their product."""
     bits, single = precision.bits("feedback"), precision.number("feedback").has_one_magnitude
-    if rule.magnitude == "weight" and not single:
+    if rule.feedback.copies_weight and not single:
         return Format(bits, precision.scale.fraction_bits("feedback", weight.frac - (weight.bits - bits)))
-    if rule.magnitude in ("weight", "constant"):
-        return Format(bits if single else 1, -nearest_log2(gain * feedback_std(network, layer, rule)))
+    forms = [_matrix_format(matrix, rule, precision, gain) for matrix in layer_matrices(network, layer, rule)]
+    return Format(forms[-1].bits, sum(form.frac for form in forms))
+
+
+def _matrix_format(matrix: FeedbackMatrix, rule: Rule, precision: Precision, gain: float) -> Format:
+    """The format of the words of a matrix. Own words of 4 bits and fewer are odd integers up to 2^bits - 1, so as
+    integers they are a bit wider; ternary ones have the unit of one bit."""
+    bits, single = precision.bits("feedback"), precision.number("feedback").has_one_magnitude
+    std = gain * matrix.std if matrix.has_gain else matrix.std
+    if rule.feedback.copies_weight or rule.feedback.is_constant:
+        return Format(bits if single else 1, -nearest_log2(std))
     rms = 2**bits / sqrt(12) if bits > 4 else sqrt(((2 if single else 2**bits) ** 2 - 1) / 3)
-    scale = nearest_log2(rms / (gain * feedback_std(network, layer, rule)))
-    return Format(bits if bits > 4 else bits + 1, precision.scale.fraction_bits("feedback", scale))
+    return Format(bits if bits > 4 else bits + 1, precision.scale.fraction_bits("feedback", nearest_log2(rms / std)))

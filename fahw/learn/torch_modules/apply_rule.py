@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
-from math import prod, sqrt
+from math import prod
 from typing import TypeVar, get_args
 
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fahw.errors import ConfigError, Problem, check_integer, check_kind, suggestion
+from fahw.learn.error_path.feedback import matrix_product
 from fahw.learn.torch_modules.autograd_call import (
     LayerCall,
     LayerState,
@@ -32,14 +33,15 @@ from fahw.learn.torch_modules.autograd_call import (
     signal_inbox,
 )
 from fahw.learn.torch_modules.copies import module_copy
+from fahw.learn.torch_modules.module_words import ModuleWords
 from fahw.learn.torch_modules.weighted_products import (
     ConvProducts,
     LinearProducts,
     Pair,
     Products,
     layout_of,
-    xavier_uniform,
 )
+from fahw.network.feedback_matrices import FeedbackMatrix, feedback_matrices
 from fahw.network.model_file import DirectFeedback, DirectResidual
 from fahw.rules.catalogue import RULES
 from fahw.rules.rule import MIRROR_RATE, MIRROR_SAMPLES, Rule
@@ -52,6 +54,7 @@ class _WrappedLayer(nn.Module):
 
     fahw: LayerState
     fahw_feedback: Tensor | None
+    fahw_narrow: Tensor | None
     weight: Tensor
     training: bool
 
@@ -68,49 +71,38 @@ class _WrappedLayer(nn.Module):
             self.fahw.draws += 1
             if calls_below_input and rule.learned == "mirror":
                 self._mirror(padded, products)
-        magnitude = self._magnitude(rule) if calls_below_input and not direct else None
+        parts = self._layerwise_parts() if calls_below_input and not direct else (None,)
         inbox = signal_inbox(module_input) if direct and self.fahw.blocked else None
-        call = LayerCall(self, products, calls_below_input, unpad, inbox)
+        call = LayerCall(
+            self, products, calls_below_input, unpad, inbox, self.fahw.draws, parts[0] if len(parts) > 1 else None
+        )
         signal_input, x_local = (x, padded.detach()) if direct else (None, padded)
-        arguments = (signal_input, x_local, self.weight, bias, magnitude, call)
+        arguments = (signal_input, x_local, self.weight, bias, parts[-1], call)
         out: Tensor = Local.apply(*arguments)  # type: ignore[no-untyped-call]
         return out
 
-    def direct_matrix(self, outputs: int, x_shape: torch.Size, tiled: bool) -> Tensor:
+    def direct_matrices(self, outputs: int, x_shape: torch.Size, tiled: bool, draw: int) -> tuple[Tensor, ...]:
         """The layer's feedback matrix under a direct rule for an input of shape `x_shape`, (n, ...), drawn when first
         needed: (outputs, values of one sample), or the kernel (outputs, channels, kernel height, kernel width) if
-        `tiled`. Raises ConfigError where an earlier input had another shape."""
+        `tiled`; or the two matrices whose product it is. Raises ConfigError where an earlier input had another
+        shape."""
         shape = (outputs, x_shape[1], *self.weight.shape[2:]) if tiled else (outputs, x_shape[1:].numel())
-        if self.fahw_feedback is None:
-            fans = (shape[0] + shape[1]) * prod(shape[2:])
-            drawn, std = self._draw(shape, fans), sqrt(2 / fans)
-            binary = self.fahw.rule.magnitude == "constant"
-            self.fahw_feedback = torch.where(drawn < 0, -std, std).to(drawn.dtype) if binary else drawn
-        if self.fahw_feedback.shape != shape:
-            shape_before = tuple(self.fahw_feedback.shape)
-            message = (
-                f"its feedback matrix is {shape_before} (outputs, inputs), but {shape} is needed now;"
-                " keep the image size"
-            )
-            raise ConfigError(Problem(f"layer '{self.fahw.name}'", message))
-        return self.fahw_feedback
+        fans, rule = (shape[0] + shape[1]) * prod(shape[2:]), self.fahw.rule
+        matrices = feedback_matrices(self.fahw.name, shape, fans, rule)
+        return tuple(rule.feedback.drawn(ModuleWords(self, matrix, draw)) for matrix in matrices)
 
-    def _magnitude(self, rule: Rule) -> Tensor | None:
-        """The magnitude of the feedback weights (with its sign where the rule has its own), shaped as the weight or a
-        scalar; None where it is the weight's."""
-        if rule.magnitude == "weight":
-            return None
-        if rule.magnitude == "own" and self.fahw_feedback is not None:
-            return self.fahw_feedback
+    def _layerwise_parts(self) -> tuple[Tensor | None, ...]:
+        """What does not depend on the forward weight in the layer's feedback matrix, or in the two whose product it is:
+        shaped as the weight, a scalar, or None where nothing is left."""
+        rule = self.fahw.rule
+        return tuple(rule.feedback.drawn(ModuleWords(self, matrix, self.fahw.draws)) for matrix in self._matrices)
+
+    @property
+    def _matrices(self) -> tuple[FeedbackMatrix, ...]:
+        """The feedback matrices of a rule that goes layer by layer."""
         shape = tuple(self.weight.shape)
         fans = (shape[0] + shape[1]) * prod(shape[2:])
-        if rule.magnitude == "constant":
-            return self.weight.new_full((), sqrt(2 / fans))
-        if rule.magnitude == "redrawn":
-            return self._draw(shape, fans, self.fahw.draws).abs()
-        drawn = self._draw(shape, fans)
-        self.fahw_feedback = drawn if rule.sign == "own" else drawn.abs()
-        return self.fahw_feedback
+        return feedback_matrices(self.fahw.name, shape, fans, self.fahw.rule, getattr(self, "groups", 1))
 
     def adopt(self, state: LayerState) -> None:
         """Make the layer follow the rule of `state`. Feedback weights that learn are drawn now, so that an optimizer or
@@ -118,10 +110,12 @@ class _WrappedLayer(nn.Module):
         self.fahw = state
         for registered in (self._buffers, self._parameters):  # of a rule that was there before
             registered.pop("fahw_feedback", None)
+            registered.pop("fahw_narrow", None)
         self.register_buffer("fahw_feedback", None, persistent=state.rule.learned == "mirror")
+        self.register_buffer("fahw_narrow", None, persistent=False)
         if state.rule.learned:
-            shape = tuple(self.weight.shape)
-            drawn = self._draw(shape, (shape[0] + shape[1]) * prod(shape[2:]))
+            (matrix,) = self._matrices
+            drawn = ModuleWords(self, matrix, 0).drawn(0)
             if state.rule.learned == "gradient":
                 del self.fahw_feedback
                 drawn = nn.Parameter(drawn)
@@ -150,9 +144,6 @@ class _WrappedLayer(nn.Module):
         estimate /= answer.numel() // answer.shape[1]
         # A new tensor: another forward pass may wait for its backward pass with the old one.
         self.fahw_feedback = torch.lerp(self.fahw_feedback, estimate, MIRROR_RATE)
-
-    def _draw(self, shape: tuple[int, ...], fans: int, draw: int = 0) -> Tensor:
-        return xavier_uniform(shape, fans, self.weight, self.fahw.seed, "feedback", self.fahw.name, draw)
 
 
 class WrappedLinear(_WrappedLayer, nn.Linear):
@@ -202,10 +193,10 @@ _EXACT = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def apply_rule(
-    module: M, rule: str, seed: int = 0, *, dfa_feedback: DirectFeedback = "dense",
+    module: M, rule: str | Rule, seed: int = 0, *, dfa_feedback: DirectFeedback = "dense",
     dfa_residual: DirectResidual = "blocked",
 ) -> M:  # fmt: skip
-    """A copy of `module` whose backward pass follows `rule` (a key of `RULES`); the module itself is left alone.
+    """A copy of `module` whose backward pass follows `rule`, a key of `RULES` or a `Rule`; it itself is left alone.
 
     The copy has the same parameters under the same names. Feedback weights follow from `seed` and the layer's name
     alone, are not parameters and not part of the state dict. Fixed ones are Xavier-uniform, `usf`'s constant is the
@@ -225,7 +216,7 @@ def apply_rule(
     """
     check_kind("module", module, nn.Module, "a torch.nn.Module")
     check_integer("seed", seed, 0, 2**63)
-    _check_choice("rule", rule, RULES)
+    rule = _rule_of(rule)
     _check_choice("dfa_feedback", dfa_feedback, get_args(DirectFeedback))
     _check_choice("dfa_residual", dfa_residual, get_args(DirectResidual))
     problems = _problems(module)
@@ -238,8 +229,16 @@ def apply_rule(
             # The class is exchanged, not the object: hooks, settings and the names of the parameters stay.
             layer.__class__ = _WRAPPED[type(layer)]
             blocked, tiled = dfa_residual == "blocked", dfa_feedback == "tiled"
-            layer.adopt(LayerState(name, RULES[rule], seed, network, tiled, blocked))
+            layer.adopt(LayerState(name, rule, seed, network, tiled, blocked))
     return wrapped
+
+
+def _rule_of(rule: str | Rule) -> Rule:
+    """The rule itself, or the one of that name. Raises ConfigError where there is none."""
+    if isinstance(rule, Rule):
+        return rule
+    _check_choice("rule", rule, RULES)
+    return RULES[rule]
 
 
 def _check_choice(what: str, value: str, choices: Iterable[str]) -> None:
@@ -261,7 +260,14 @@ def feedback_weights(module: nn.Module) -> dict[str, Tensor]:
     layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, _WrappedLayer)]
     if not layers:
         raise ConfigError(Problem("module", "has no learning rule; use what apply_rule returns"))
-    return {name: layer.fahw.used.detach().clone() for name, layer in layers if layer.fahw.used is not None}
+    return {name: _used(layer) for name, layer in layers if layer.fahw.used}
+
+
+def _used(layer: _WrappedLayer) -> Tensor:
+    """The matrix that a layer sent its error with: of two the product."""
+    groups = 1 if layer.fahw.rule.path == "direct" else getattr(layer, "groups", 1)
+    product = matrix_product(layer.fahw.used, groups)
+    return product.detach().to(layer.weight.dtype, copy=True)
 
 
 def _problems(module: nn.Module) -> list[Problem]:

@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 
 from fahw.errors import ConfigError, Problem
 from fahw.learn.error_path.signals import pruned, ternary
-from fahw.learn.torch_modules.weighted_products import ConvProducts, Layout, Products, layout_of
+from fahw.learn.torch_modules.weighted_products import ConvProducts, Layout, Products, layout_of, through_two
 from fahw.prng import derive
 from fahw.rules.rule import Rule
 
@@ -35,9 +35,9 @@ class WrappedNetwork:
 
 @dataclass(eq=False)
 class LayerState:
-    """What a wrapped layer knows beside its parameters. `draws` counts its training-mode forward passes; `used` is the
-    feedback matrix that the last backward pass used. `tiled`: a direct rule sends the error to convolutions through a
-    kernel; `blocked`: only that error reaches the layer's input."""
+    """What a wrapped layer knows beside its parameters. `draws` counts its training-mode forward passes; `used` has the
+    feedback matrices that the last backward pass used, none or one or two. `tiled`: a direct rule sends the error to
+    convolutions through a kernel; `blocked`: only that error reaches the layer's input."""
 
     name: str
     rule: Rule
@@ -46,7 +46,7 @@ class LayerState:
     tiled: bool = False
     blocked: bool = True
     draws: int = 0
-    used: Tensor | None = None
+    used: tuple[Tensor, ...] = ()
 
     def generator(self, use: str) -> torch.Generator:
         """A generator of the random numbers of the layer's last training-mode forward pass, for one use."""
@@ -58,7 +58,8 @@ class LayerCall:
     """One use of a layer in one forward pass. `below`: the calls that its input depends on, without others between.
 
     `unpad`: takes an error from the padded input to the input. `inbox`: where a direct rule leaves the signal for the
-    input, so that nothing else reaches it.
+    input, so that nothing else reaches it. `draw`: the layer's number of training-mode forward passes. `narrow`: the
+    first of two feedback matrices, where the rule has two and sends errors layer by layer.
     """
 
     layer: FeedbackLayer
@@ -66,6 +67,8 @@ class LayerCall:
     below: tuple[LayerCall, ...]
     unpad: Callable[[Tensor], Tensor] | None = None
     inbox: SignalInbox | None = None
+    draw: int = 0
+    narrow: Tensor | None = None
     names: frozenset[str] = field(init=False)
     consumed: bool = False
     output: LayerCall | None = None
@@ -105,16 +108,20 @@ class LayerCall:
     def feedback(self, weight: Tensor | None, magnitude: Tensor | None) -> Tensor:
         """The feedback matrix of a layer-by-layer rule, shaped as the weight; stored in `LayerState.used`, save the
         first layer's."""
-        rule = self.state.rule
-        if not self.below or rule.magnitude == "weight":
+        if not self.below:
             assert weight is not None
-            matrix = weight
-        else:
-            assert magnitude is not None
-            matrix = magnitude if weight is None else torch.where(weight < 0, -magnitude, magnitude)
-        if self.below:  # the optimizer changes what it trains in place: keep it as it was used
-            self.state.used = matrix.detach().clone() if matrix is weight or rule.learned else matrix
+            return weight
+        rule = self.state.rule
+        matrix: Tensor = rule.feedback.joined(_ForwardWeights(weight), magnitude)
+        # the optimizer changes what it trains in place: keep it as it was used
+        kept = matrix.detach().clone() if matrix is weight or rule.learned else matrix
+        self.state.used = (kept,) if self.narrow is None else (self.narrow, kept)
         return matrix
+
+    def narrowed(self, g: Tensor, wide: Tensor, x: Layout) -> Tensor | None:
+        """The error at the layer's input, from `g` at its output, through the two matrices of a rule of low rank."""
+        assert self.narrow is not None
+        return through_two(self.products, g, self.narrow.to(g.dtype), wide, x)
 
     def hand_down(self, error: Tensor) -> None:
         """Leave the error of the output, (n, ...), with every call that the output depends on."""
@@ -143,8 +150,11 @@ class LayerCall:
             message = f"has a batch of {shape[0]} at its input but {len(rows)} at the network's output"
             raise ConfigError(Problem(place, message))
         tiled = self.state.tiled and isinstance(self.products, ConvProducts)
-        matrix = self.layer.direct_matrix(rows.shape[1], shape, tiled)
-        self.state.used, words = matrix, matrix.to(rows.dtype)
+        matrices = self.layer.direct_matrices(rows.shape[1], shape, tiled, self.draw)
+        self.state.used = matrices
+        *narrow, words = (matrix.to(rows.dtype) for matrix in matrices)
+        for matrix in narrow:
+            rows = rows @ matrix
         if tiled:
             assert isinstance(self.products, ConvProducts)
             signal_below = self.products.tiled(rows, words, padded, out)
@@ -161,8 +171,23 @@ class FeedbackLayer(Protocol):
 
     fahw: LayerState
 
-    def direct_matrix(self, outputs: int, x_shape: torch.Size, tiled: bool) -> Tensor:
-        """The feedback matrix of a direct rule from `outputs` network outputs to an input of shape `x_shape`."""
+    def direct_matrices(self, outputs: int, x_shape: torch.Size, tiled: bool, draw: int) -> tuple[Tensor, ...]:
+        """The feedback matrices of a direct rule from `outputs` network outputs to an input of shape `x_shape`, in
+        training-mode forward pass number `draw`."""
+
+
+@dataclass(frozen=True)
+class _ForwardWeights:
+    """The `fahw.rules.sources.ForwardWeights` of a layer, which may be None where the rule needs none."""
+
+    weight: Tensor | None
+
+    def copied(self) -> Tensor | None:
+        return self.weight
+
+    def with_weight_signs(self, magnitudes: Tensor) -> Tensor:
+        assert self.weight is not None
+        return torch.where(self.weight < 0, -magnitudes, magnitudes)
 
 
 class Local(Function):
@@ -208,7 +233,7 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     x_layout, weight_layout = ctx.layouts
     rule = call.state.rule
     if rule.path == "direct" and not call.consumed:
-        call.hand_down(_signal(rule, g))
+        call.hand_down(rule.sent.made(_GradientSignals(g)))
     if rule.pruned and call.consumed:
         g = pruned(g, rule, call.state.generator("pruning"))
     if call.below and not call.sends:
@@ -217,20 +242,33 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     signal = call.direct_signal(ctx.signal_layout, x_layout[0], g.shape) if takes_signal else None
     # Under autocast the error is narrower than what was saved.
     feedback = call.feedback(weight, magnitude).to(g.dtype) if sends else weight_layout
-    parts = call.products.backward(g, x.to(g.dtype) if learns else x_layout, feedback, biased)
-    return signal, *parts, parts[1] if follows else None, None
+    through_two_matrices = sends and call.narrow is not None and bool(call.below)
+    at_once = weight_layout if through_two_matrices else feedback
+    down, *gradients = call.products.backward(g, x.to(g.dtype) if learns else x_layout, at_once, biased)
+    if through_two_matrices:
+        down = call.narrowed(g, feedback, x_layout)
+    return signal, down, *gradients, gradients[0] if follows else None, None
 
 
-def _signal(rule: Rule, error: Tensor) -> Tensor:
-    """The signal that a direct rule sends back from the output, given there the gradient of a loss that is a mean over
-    the batch.
+@dataclass(frozen=True)
+class _GradientSignals:
+    """The `fahw.rules.signals.Signals`, given the gradient at the output of a loss that is a mean over the batch."""
 
-    Targets are where that gradient is negative, as under a cross-entropy, one-hot over the size of the batch.
-    """
-    unit = 1 / max(1, len(error))
-    if rule.signal == "targets":
-        return (error < 0).to(error.dtype).mul_(unit)
-    return ternary(error, unit) if rule.signal == "ternary" else error
+    gradient: Tensor
+
+    def error(self) -> Tensor:
+        return self.gradient
+
+    def ternary(self) -> Tensor:
+        return ternary(self.gradient, self._unit)
+
+    def targets(self) -> Tensor:
+        """Where the gradient is negative, as under a cross-entropy: one-hot over the size of the batch."""
+        return (self.gradient < 0).to(self.gradient.dtype).mul_(self._unit)
+
+    @property
+    def _unit(self) -> float:
+        return 1 / max(1, len(self.gradient))
 
 
 def _signal_shaped(rows: Tensor, words: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:

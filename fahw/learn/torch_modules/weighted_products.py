@@ -88,7 +88,21 @@ class ConvProducts:
         return tiles.spread((rows @ sums.flatten(1)).view(len(rows), *sums.shape[1:]))
 
 
-def xavier_uniform(shape: tuple[int, ...], fans: int, like: Tensor, seed: int, *parts: int | str) -> Tensor:
+def through_two(products: Products, g: Tensor, narrow: Tensor, wide: Tensor, x: Layout) -> Tensor | None:
+    """The error at the input, laid out as `x`, from that at the output, `g`: through the matrix `narrow` (out, rank)
+    first, then through `wide` as `Products.backward` sends it."""
+    if isinstance(products, ConvProducts):
+        between = g.new_empty(len(g), len(wide), *g.shape[2:])
+        pixelwise = ConvProducts((1, 1), (0, 0), (1, 1), products.groups)
+        kernel = narrow.view(*narrow.shape, 1, 1)
+        narrowed, *_ = pixelwise.backward(g, layout_of(between), kernel, False)
+    else:
+        narrowed = g @ narrow
+    assert narrowed is not None
+    return products.backward(narrowed, x, wide, False)[0]
+
+
+def xavier_uniform(shape: tuple[int, ...], fans: float, like: Tensor, seed: int, *parts: int | str) -> Tensor:
     """Uniform numbers within sqrt(6 / fans), the same for the same seed and parts on every device."""
     generator = torch.Generator().manual_seed(derive(seed, *parts))
     bound = sqrt(6 / fans)

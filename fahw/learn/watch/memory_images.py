@@ -23,12 +23,11 @@ from fahw.formats.fixed_point import MU_BITS, RANDOM_BITS, Format, draws_random,
 from fahw.formats.precision import Precision, RoundingModes
 from fahw.layers.weighted import Weighted
 from fahw.learn.arithmetic.integer import Integer
-from fahw.learn.error_path.signals import signal_fraction_bits
 from fahw.learn.state.parameters import Gradient, Parameters
 from fahw.learn.state.scales import Scales
 from fahw.network.graph import Network
 from fahw.prng import Lfsr
-from fahw.rules.rule import TERNARY_BITS, Rule
+from fahw.rules.rule import Rule
 
 UNSIGNED = ("label", "random", "exp")
 """The first words of the names of tensors without a sign."""
@@ -120,8 +119,8 @@ class RecordingArithmetic(Integer):
     def signal(self, rule: Rule, output_error: Tensor, labels: Tensor) -> Tensor:
         """The signal that a direct rule sends back; records it where it is neither the error nor the labels."""
         signal = super().signal(rule, output_error, labels)
-        if rule.signal == "ternary":
-            self._note(self._last, "signal", signal.t(), Format(TERNARY_BITS, signal_fraction_bits(rule, 0)))
+        if rule.sent.is_copy:
+            self._note(self._last, "signal", signal.t(), self._scales[self._network.weighted[0].name].sent)
         return signal
 
     def pruned(self, layer: Weighted, error: Tensor, rule: Rule, draw: int) -> Tensor:

@@ -16,10 +16,11 @@ from math import fsum
 from typing import Any
 
 from fahw.activity import Activity
-from fahw.chip.cost import SHARED, Cost, simulate
+from fahw.chip.cost import SHARED, Cost, get_rule, simulate
 from fahw.errors import FAULTS, ConfigError, fault_text
 from fahw.hardware.chip import Chip
 from fahw.network.graph import Network
+from fahw.rules.catalogue import stored_name
 from fahw.study.costs.equal_area import at_equal_area
 from fahw.study.storage.result_files import compact_json
 from fahw.version import code_digest
@@ -76,8 +77,9 @@ class Request:
         """The name of the cost in a store: it stands for the content of the request and for the code that computes the
         cost."""
         activity = "" if self.activity is None else json.dumps(asdict(self.activity))
+        rule = stored_name(get_rule(self.rule))
         chip = self.chip.shared_key if self.transport == SHARED else self.chip.key
-        contents = (code_key(), chip, network_key, self.rule, str(self.batch_size), str(self.transport), activity)
+        contents = (code_key(), chip, network_key, rule, str(self.batch_size), str(self.transport), activity)
         return _digest(" ".join(contents))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import ceil, prod
 
 from fahw.hardware.array import Array, Skipping
@@ -51,6 +52,8 @@ class Operand:
     skipping: Skipping = "none"
     distinct: int | None = None
     """Values that lie in memory, where windows overlap and the product uses them several times."""
+    block: Fraction | int = 1
+    """Values that are read for each that is multiplied: the index of a sparse partner picks one of so many in a row."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,10 @@ def gemm_traffic(product: Gemm, array: Array, accesses: Accesses, psum: Memory |
     fetched, traffic = _fetched_values(product, accesses), Traffic()
     skipped = [operand.zeros if operand.skipping == "skip" else 0.0 for operand in product.operands]
     for side, bursts in product.mapping.unskipped_bursts((skipped[LEFT], skipped[RIGHT])):
-        operand_bursts = _repeat(bursts, product.repeats)
-        traffic += _operand_reads(product.operands[side], operand_bursts, accesses, fetched[side], product.index_bits)
+        operand, operand_bursts = product.operands[side], _repeat(bursts, product.repeats)
+        if operand.block != 1:
+            operand_bursts = [(times, ceil(number * operand.block)) for times, number in operand_bursts]
+        traffic += _operand_reads(operand, operand_bursts, accesses, fetched[side], product.index_bits)
     if psum is not None:
         spilling = accesses.without_overflow() if product.mapping.keeps_sums else accesses
         psum_bursts = _repeat(product.mapping.partial_sum_bursts, product.repeats)
@@ -144,13 +149,14 @@ def _fetched_values(product: Gemm, accesses: Accesses) -> tuple[int, int]:
 
 def _distinct_values(operand: Operand, values: int) -> int:
     """Number of values that come from further out: once for all overlapping windows, which are made on the chip."""
+    values = values if operand.block == 1 else ceil(values * operand.block)
     return values if operand.distinct is None else min(values, operand.distinct)
 
 
 def _turns(operand: Operand, fetches: Fetches) -> int:
     """How often an operand is fetched: once where a block of it can be kept, else at each of the inner loop's turns."""
     room = min((stream.memory.kib * 8192 * _STAGING_SHARE for stream in operand.streams), default=0.0)
-    is_kept = fetches.block is not None and fetches.block * operand.bits <= room
+    is_kept = fetches.block is not None and fetches.block * operand.block * operand.bits <= room
     return 1 if is_kept else fetches.turns
 
 
@@ -166,16 +172,22 @@ def _operand_reads(
         if operand.skipping == "skip" and index_bits:
             nonzero = int(values * (1 - operand.zeros))
             traffic += accesses.read(stream.memory, stream.tensor, [(1, nonzero)], index_bits)
-    if operand.generated_bits:
-        traffic += Traffic((Count(operand.generator, "generate", "feedback", values * operand.generated_bits),))
-    return traffic
+    return traffic + generated_traffic(operand, values)
+
+
+def generated_traffic(operand: Operand, values: int) -> Traffic:
+    """Traffic of the bits that a generator yields for `values` of the operand."""
+    if not operand.generated_bits:
+        return Traffic()
+    return Traffic((Count(operand.generator, "generate", "feedback", values * operand.generated_bits),))
 
 
 def _processing_elements(product: Gemm, array: Array) -> tuple[Count, ...]:
     """Action counts of the elements; those of nothing are left out."""
     useful_macs, widths = product.useful_macs, (product.left.bits, product.right.bits, product.accumulator_bits)
     idle = max(0, product.cycles * array.rows * array.cols - useful_macs)
-    actions = product.mapping.element_actions(product.result, widths, useful_macs, idle, product.repeats)
+    moved = ceil(product.left.bits * product.left.block), product.right.bits
+    actions = product.mapping.element_actions(product.result, widths, moved, useful_macs, idle, product.repeats)
     return tuple(
         Count(array.name, action.action, action.tensor, action.count, action.widths)
         for action in actions

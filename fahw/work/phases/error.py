@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from fahw.hardware.array import Array
 from fahw.layers.layer import INPUT
+from fahw.rules.signals import LABEL_BITS
 from fahw.work import norm_constants, tensor_sizes
 from fahw.work.context import StepContext
 from fahw.work.counts import lanes
 from fahw.work.counts.accesses import Traffic
-from fahw.work.counts.gemm import Gemm
-from fahw.work.counts.record import Task, task_id
+from fahw.work.counts.gemm import Gemm, generated_traffic
+from fahw.work.counts.record import Task, TaskId, task_id
 from fahw.work.counts.site import Site
-from fahw.work.layer_gemms import error_gemm, feedback_operand, traffic_of
+from fahw.work.layer_gemms import error_gemms, feedback_operand, traffic_of
 from fahw.work.mesh import Part
 from fahw.work.phases.forward import LOSS
 from fahw.work.tasks import fold_timing, gemm_task, lane_task, multicast
@@ -20,12 +21,14 @@ from fahw.work.tasks import fold_timing, gemm_task, lane_task, multicast
 def error_task(step: StepContext, part: Part, micro: int) -> Task:
     """The task of the product, its rounding, the derivatives of the tails below, and the sending of errors to their
     readers."""
-    if step.rule.signal == "targets":
+    if step.rule.sent.names_rows:
         return _target(step, part, micro)
     site, samples, name = step.site(part, "error"), step.micro_batch_sizes[micro], part.whole.name
     array, graph, layer = site.array("error"), step.graph, part.whole
-    product = error_gemm(step, part, samples)
-    traffic = traffic_of(site, product, "error")
+    products = error_gemms(step, part, samples)
+    product, traffic = products[-1], _narrowed(step, site, part, samples)
+    for each in products:
+        traffic += traffic_of(site, each, "error")
     accumulator_bits, direct = step.bits("accumulator"), step.rule.path == "direct"
     if not direct and layer.overlapping:
         traffic += _add_windows(site, product, array, accumulator_bits)
@@ -37,8 +40,7 @@ def error_task(step: StepContext, part: Part, micro: int) -> Task:
     traffic += _pass_error_down(step, site, part, samples, is_split)
     users = graph.users[name]
     after = step.task_ids("error", users, micro) if users and not direct else [task_id("error", LOSS, micro)]
-    if step.passes_shortcut_errors:
-        after += step.task_ids("error", graph.shortcut_sources[name], micro)
+    after += _shortcut_errors(step, name, micro)
     if step.chip.update_delay:
         before = []
     elif step.runs_transport_phase:
@@ -46,7 +48,31 @@ def error_task(step: StepContext, part: Part, micro: int) -> Task:
     else:
         weights_change = (step.rule.reads_weight or step.updates_feedback) and step.learns(part)
         before = [task_id("update", part.name)] if weights_change else []
-    return gemm_task("error", part.name, array.name, fold_timing(product), traffic, after, before, product.macs, micro)
+    macs = sum(each.macs for each in products)
+    return gemm_task("error", part.name, array.name, _timing(products), traffic, after, before, macs, micro)
+
+
+def _shortcut_errors(step: StepContext, name: str, micro: int) -> list[TaskId]:
+    """The tasks of a direct rule whose errors come through shortcuts to what a layer's task completes; none where these
+    are blocked, or go layer by layer."""
+    sources = step.graph.shortcut_sources[name] if step.passes_shortcut_errors else ()
+    return step.task_ids("error", sources, micro)
+
+
+def _timing(products: tuple[Gemm, ...]) -> tuple[int, int, int]:
+    """Number of folds of all products, one after the other, cycles of the longest, cycles of all."""
+    folds, fold_cycles, cycles = zip(*map(fold_timing, products), strict=True)
+    return sum(folds), max(fold_cycles), sum(cycles)
+
+
+def _narrowed(step: StepContext, site: Site, part: Part, samples: int) -> Traffic:
+    """Traffic of the error between two feedback matrices: its rounding, and its way to memory."""
+    values, bits = samples * tensor_sizes.narrow_values(step.network, step.rule, part.whole), step.bits("accumulator")
+    if not values:
+        return Traffic()
+    traffic = lanes.exponent_search(site, "error", "error", values, bits)
+    traffic += lanes.rounding(step.chip, site.array("error"), "error", values, step.chip.rounding.error, bits)
+    return traffic + site.accesses.write(site.home("error", "error"), "error", [(1, values)], step.bits("error"))
 
 
 def _pass_error_down(step: StepContext, site: Site, part: Part, samples: int, is_split: bool = False) -> Traffic:
@@ -73,14 +99,17 @@ def _target(step: StepContext, part: Part, micro: int) -> Task:
     site, samples, graph, name = step.site(part, "error"), step.micro_batch_sizes[micro], step.graph, part.whole.name
     array = site.array("error")
     row_values = tensor_sizes.feedback_values(step.network, graph, step.rule, part) // step.network.classes
-    traffic = site.accesses.read(site.home("error", "error"), "error", [(1, samples)], tensor_sizes.LABEL_BITS)
-    for stream in feedback_operand(step, site).streams:
+    traffic = site.accesses.read(site.home("error", "error"), "error", [(1, samples)], LABEL_BITS)
+    feedback = feedback_operand(step, site)
+    for stream in feedback.streams:
         traffic += site.accesses.read(stream.memory, "feedback", [(samples, row_values)], stream.bits)
+    traffic += generated_traffic(feedback, samples * row_values)
     values = samples * part.share(part.whole.inputs)
     traffic += lanes.rounding(step.chip, array, "error", values, step.chip.rounding.error, step.bits("feedback"))
     traffic += _derivatives(step, site, part, samples)
     traffic += _pass_error_down(step, site, part, samples)
     after = [task_id("forward", INPUT, micro), *step.task_ids("forward", graph.below[name], micro)]
+    after += _shortcut_errors(step, name, micro)
     return lane_task("error", part.name, array, traffic, after, micro)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from fahw.layers.layer import INPUT
+from fahw.rules.signals import LABEL_BITS
 from fahw.work import norm_constants, tensor_sizes
 from fahw.work.context import StepContext
 from fahw.work.counts import lanes
@@ -36,9 +37,9 @@ def input_task(step: StepContext, micro: int) -> Task:
         else sample_values
     )
     traffic += multicast(step, "activation", values, bits, site.core, reader_cores)
-    if step.rule.signal == "targets":
+    if step.rule.sent.names_rows:
         cores = step.reader_cores(step.graph.senders, ("error",))
-        traffic += multicast(step, "error", samples, tensor_sizes.LABEL_BITS, site.core, cores)
+        traffic += multicast(step, "error", samples, LABEL_BITS, site.core, cores)
     return gemm_task("forward", INPUT, f"{site.prefix}{IO}", (samples, 0, 0), traffic, [], micro=micro)
 
 
@@ -119,15 +120,15 @@ def loss_task(step: StepContext, micro: int) -> Task:
         ("compare", values, (step.bits("activation"),)), ("table", values, (16,)), ("add", values, (32,)),
         ("divide", values, (16,)), ("subtract", values, (bits,)),
     ]  # fmt: skip
-    output_layer, signal = step.network.weighted[-1].name, step.rule.signal
+    output_layer, signal = step.network.weighted[-1].name, step.rule.sent
     error_layers = step.graph.senders if step.rule.path == "direct" else (output_layer,)
     gradient_cores = step.reader_cores((output_layer,), ("gradient",))
     error_cores = step.reader_cores(error_layers, ("error",))
-    if signal == "ternary":
-        ops.append(("compare", 2 * values, (bits,)))
-        traffic += multicast(step, "error", values, step.rule.signal_bits(bits), site.core, error_cores)
+    if signal.is_copy:
+        ops.append(("compare", signal.compares * values, (bits,)))
+        traffic += multicast(step, "error", values, signal.bits(bits), site.core, error_cores)
     dither_operations, dither_bits = lanes.dither(step.chip, array, "error", values, step.chip.rounding.of_output_error)
     traffic += lanes.operations(array, "error", [*ops, *dither_operations]) + dither_bits
-    reader_cores = list(dict.fromkeys([*gradient_cores, *error_cores])) if signal == "error" else gradient_cores
+    reader_cores = list(dict.fromkeys([*gradient_cores, *error_cores])) if signal.is_error else gradient_cores
     traffic += multicast(step, "error", values, bits, site.core, reader_cores)
     return lane_task("error", LOSS, array, traffic, step.task_ids("forward", (output_layer,), micro), micro)

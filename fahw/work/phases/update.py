@@ -55,7 +55,8 @@ def _update_exponents(step: StepContext, site: Site, values: int) -> Traffic:
     for state in _stored_tensors(step):
         if state != "gradient":
             traffic += lanes.exponent_search(site, "update", state, values, step.bits(state) + 8)
-    if step.has_weight_copy and step.rule.magnitude == "weight" and step.chip.precision.is_dynamic("feedback"):
+    copies = step.has_weight_copy and step.rule.feedback.copies_weight
+    if copies and step.chip.precision.is_dynamic("feedback"):
         bits = step.bits("weight")  # they lie in the weight's memory, and are read twice
         ops = [("compare", values, (bits,)), ("shift", values, (bits,))]
         traffic += lanes.operations(site.array("update"), "weight", ops)
