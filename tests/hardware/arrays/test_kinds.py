@@ -56,8 +56,8 @@ class Instant(Broadcast):
     def _cycles_of(self, rows, cols):
         return 2
 
-    def element_actions(self, result, widths, useful_macs, idle, repeats):
-        actions = super().element_actions(result, widths, useful_macs, idle, repeats)
+    def element_actions(self, result, widths, moved, useful_macs, idle, repeats):
+        actions = super().element_actions(result, widths, moved, useful_macs, idle, repeats)
         return [*actions, type(actions[0])("blink", result, self.folds * repeats, widths)]
 
 
