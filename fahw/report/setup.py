@@ -107,6 +107,7 @@ _ARRAY = (
 )
 _MEMORY = (
     _NAME,
+    (Column("kind"), _shows_value("kind")),
     (Column("holds"), _shows_value("holds")),
     _number_column("size", "size_kib", "KiB"),
     _number_column("bank", "bank_kib", "KiB"),
