@@ -39,7 +39,8 @@ PULSE_NS = 20.0
 
 
 class Mram(Banked):
-    """An embedded spin-transfer-torque MRAM. Its periphery leaks, of transistors `device`; its cells do not."""
+    """An embedded spin-transfer-torque MRAM. Its periphery leaks, as a share of what an SRAM of the same transistors
+    does; its cells do not."""
 
     constant_kind: ClassVar[str] = "mram"
     leak_share: ClassVar[float] = LEAK_SHARE
@@ -50,11 +51,6 @@ class Mram(Banked):
     """How long a word's write takes; its bank, and so the port, is busy all the while, for whole cycles."""
     words_at_once: Count = 1
     """Words that are written at a time, each in a bank of its own."""
-
-    @property
-    def leaking_device(self) -> str:
-        """The periphery's transistors."""
-        return self.device
 
     def bits_per_cycle(self, action: str, clock_mhz: float) -> float:
         """Bits that pass the port per cycle: written ones wait for the pulse."""

@@ -19,17 +19,12 @@ class Banked(Memory):
     leak_share: ClassVar[float] = 1.0
     area_share: ClassVar[float] = 1.0
 
-    @property
-    def leaking_device(self) -> str:
-        """The type of the transistors that leak."""
-        return self.leakage_device or self.device
-
     def bank_estimate(self, process: Technology, device: str) -> Estimate:
         """The SRAM bank of the memory's bank size and word, with transistors of type `device`."""
         return _bank(self.bank * 1024, self.width_bits, process.node_nm, device, process.temp_c)
 
     def _estimated_leakage(self, process: Technology) -> Constant:
-        device = self.leaking_device
+        device = self.leakage_device or self.device
         estimate = self.bank_estimate(process, device)
         value = estimate.bank.leak_mw * self.kib / self.bank * self.leak_share
         temperature = f" at {process.temp_c:g} C" if process.temp_c is not None else ""
