@@ -28,9 +28,10 @@ from fahw.errors import ConfigError, Problem, suggestion
 from fahw.hardware.chip import Chip
 from fahw.hardware.generator import GENERATORS
 from fahw.hardware.process import UnitEnergy
+from fahw.technology.operations import LANE_PRICES
 
 STATIC = "static"
-VECTOR_ACTIONS = ("add", "subtract", "accumulate", "multiply", "divide", "compare", "shift", "table")
+VECTOR_ACTIONS = tuple(LANE_PRICES)
 ARRAY_ACTIONS = ("mac", "shift_operand", "shift_psum", "clock", "idle")
 PAD_ACTIONS = ("pad", "clock_pad", "clock_registers")
 """Actions of an array with scratchpads: an access of any, its clock, and a cycle of registers that are not gated."""

@@ -1,4 +1,4 @@
-"""Every part that fahw has numbers for: value, unit, node, uncertainty and source, as `fahw list technology` shows."""
+"""The parts that fahw has numbers for: value, unit, node, uncertainty and source."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fahw.formats.number import FLOATS
-from fahw.technology import neural, random_bits, scaling, storage, wires
 from fahw.technology import operations as ops
+from fahw.technology import random_bits, scaling, storage, wires
 from fahw.technology.constant import Constant
 from fahw.technology.dram import DRAM_KINDS, dram_type
 from fahw.technology.sram import ENERGY_FACTOR, LEAKAGE_FACTOR, NODES, SOURCE, sram
@@ -32,8 +32,7 @@ def entries(node_nm: int = 45) -> tuple[Entry, ...]:
     """All parts, logic and wires at `node_nm`. Raises ConfigError for a node that nothing is known of."""
     scaling.logic_energy(node_nm)
     return (
-        *_arithmetic(node_nm), *_neural(node_nm), *_storage(node_nm), *_moving(node_nm), *_sram(), *_dram(),
-        *_scaling(),
+        *_arithmetic(node_nm), *_storage(node_nm), *_moving(node_nm), *_sram(), *_dram(), *_scaling(),
     )  # fmt: skip
 
 
@@ -67,16 +66,6 @@ def _arithmetic(node: int) -> Iterator[Entry]:
     source = f"{ops.ALADDIN}: multiplier, adder, registers"
     yield Entry("processing element 8x8+32, area", area, "mm2", node, AREA_FACTOR, source)
     yield Entry("processing element 8x8+32, leakage", ops.pe_leak_mw(8, 8, 32), "mW", 45, 3.0, source)
-
-
-def _neural(node: int) -> Iterator[Entry]:
-    for kind, direction in neural.ACTIVATIONS:
-        yield _entry(f"{kind} 8, {direction}", neural.activation_pj(kind, direction, 8, node), "pJ", node)
-    for direction in neural.BATCH_NORM:
-        yield _entry(f"batch norm fp32, {direction}", neural.batch_norm_pj(direction, 32, node, True), "pJ", node)
-    for kind in neural.OPTIMIZERS:
-        yield _entry(f"{kind} 16, per weight", neural.optimizer_pj(kind, 16, node), "pJ", node)
-    yield _entry("adam fp32, per weight", neural.optimizer_pj("adam", 32, node, True), "pJ", node)
 
 
 def _storage(node: int) -> Iterator[Entry]:
