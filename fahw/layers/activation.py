@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from fahw.formats.functions import Functions
+from fahw.formats.functions import Function, Functions
 from fahw.layers.layer import VALUE, LaneOperation, Layer
 from fahw.layers.schema import Named
 from fahw.layers.unit import Array, Unit
@@ -102,6 +102,11 @@ class Squashing(Layer):
     def derivative(functions: Functions, output: Any) -> Any:
         """The derivative, from the function's value."""
         raise NotImplementedError
+
+    @property
+    def table(self) -> Function | None:
+        """The function itself."""
+        return self.value
 
     def fraction_bits(self, all_bits: int, sources: list[int]) -> int:
         """All bits lie behind the point: no value is larger than 1."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from math import prod
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
+from fahw.formats.functions import Function
 from fahw.layers.schema import Named
 from fahw.layers.unit import Unit
 
@@ -112,6 +113,11 @@ class Layer:
         return 0
 
     @property
+    def statistics(self) -> int:
+        """Number of values of the whole batch, 32-bit floats, that the way back reads again."""
+        return 0
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of one sample's forward pass, biases not counted."""
         return 0
@@ -120,6 +126,11 @@ class Layer:
     def trained(self) -> bool:
         """Whether the layer has parameters that a training changes."""
         return self.weighted or self.params > 0
+
+    @property
+    def table(self) -> Function | None:
+        """The function that the lanes look up in a table, None where they look up none."""
+        return None
 
     @property
     def saved_inputs(self) -> tuple[int, ...]:
@@ -175,4 +186,4 @@ class Layer:
         """All that defines the layer, as plain values by name."""
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         first = {"name": own.pop("name"), "kind": self.kind, "in_shape": self.in_shape}
-        return first | own
+        return first | own | {"weights": self.weights}

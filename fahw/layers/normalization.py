@@ -45,6 +45,11 @@ class BatchNorm(Layer):
         """The scale of every channel."""
         return self.in_shape[0]
 
+    @property
+    def statistics(self) -> int:
+        """Mean and inverse deviation of every channel."""
+        return 2 * self.in_shape[0]
+
     def forward_operations(self) -> tuple[LaneOperation, ...]:
         """Sums of values and of squares; then a product and a sum per value, by the channel's constants."""
         return _float(multiply=2 * self.outputs, add=3 * self.outputs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import prod
 from typing import Any
 
 from fahw.report.run_folder import Run
@@ -227,15 +226,12 @@ def _shape(shape: list[int]) -> str:
 
 def _windowed(layer: Record) -> bool:
     """Whether a layer slides a window over its input."""
-    return "conv" in layer["kind"] or "pool" in layer["kind"]
+    return "kernel" in layer and len(layer["out_shape"]) == 3
 
 
 def _weights(layer: Record) -> str:
     """The number of weights of a layer; empty where it has none."""
-    if layer["kind"] not in ("linear", "conv2d"):
-        return ""
-    kernel = prod(layer["kernel"]) if layer["kind"] == "conv2d" else 1
-    return fixed(layer["in_shape"][0] * layer["out_shape"][0] * kernel, 0)
+    return fixed(layer["weights"], 0) if layer.get("weights") else ""
 
 
 def recipe_table(run: Run) -> Table | None:

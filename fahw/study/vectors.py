@@ -33,7 +33,6 @@ from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.hardware.part import Phase
 from fahw.hardware.systolic import DATAFLOWS, systolic_cycles
-from fahw.layers.activation import Squashing
 from fahw.layers.weighted import Weighted
 from fahw.learn.error_path.feedback import Feedback
 from fahw.learn.error_path.feedback_words import IntegerWords
@@ -214,8 +213,8 @@ class _RecordedTraining:
         self._write(_Image(None, "", "exp_table", table, EXP_BITS + 1, EXP_BITS, {}))
         fracs = output_fraction_bits(self._network, self._setup.precision, self._scales)
         for layer in self._network.layers:
-            if isinstance(layer, Squashing):
-                words = function_table(layer.value, bits, fracs[layer.sources[0]], fracs[layer.name])
+            if layer.table is not None:
+                words = function_table(layer.table, bits, fracs[layer.sources[0]], fracs[layer.name])
                 name = f"{layer.kind}_table"
                 self._write(_Image(None, layer.name, name, words, max(bits, 2), fracs[layer.name], {}))
 

@@ -11,6 +11,7 @@ from fahw.layers.layer import INPUT, Layer
 from fahw.layers.weighted import Weighted
 from fahw.network.error_path import feedback_shape
 from fahw.network.graph import Network
+from fahw.optimizers import FLOAT_BITS
 from fahw.rules.rule import MIRROR_SAMPLES, TERNARY_BITS, Rule
 from fahw.work.counts.optimizer import optimizer_costs
 from fahw.work.graph import Graph
@@ -83,6 +84,28 @@ def norm_params(layers: Iterable[Layer]) -> int:
     return sum(layer.params for layer in layers)
 
 
+def norm_constants(layers: Iterable[Layer]) -> tuple[int, int]:
+    """Numbers of statistics and of scales that the way back through `layers` needs of each batch."""
+    items = tuple(layers)
+    return sum(item.statistics for item in items), sum(item.scales for item in items)
+
+
+def reaches_params(chip: Chip) -> bool:
+    """Whether the array of the error path is wired to the memory of the parameters."""
+    array, home = chip.array_of("error"), chip.home("param")
+    return array is not None and home is not None and home.name in array.memories
+
+
+def _constant_bits(chip: Chip, graph: Graph, parts: Iterable[Part]) -> int:
+    """Bits per batch of the batch norms' constants that wait for the way back: statistics, and scales out of reach."""
+    scale_bits = 0 if reaches_params(chip) else chip.precision.bits("master")
+    bits = 0
+    for part in parts:
+        statistics, scales = norm_constants(graph.tails[part.whole.name])
+        bits += part.share(statistics) * FLOAT_BITS + part.share(scales) * scale_bits
+    return bits
+
+
 def tensor_bits(
     chip: Chip, network: Network, graph: Graph, rule: Rule, samples: int, parts: Iterable[Part], core: int
 ) -> dict[Tensor, int]:
@@ -102,7 +125,9 @@ def tensor_bits(
     optimizer_width = optimizer_costs(chip, network, rule).optimizer.state_bits(precision.bits("optimizer"))
     param_state_bits = (precision.bits("gradient") if gradient_width else 0) + optimizer_width
     receiving = [part for part in local_parts if part.whole.name in graph.roles.receives]
-    masks = sum(part.share(mask_bits(graph.tails[part.whole.name])) for part in receiving if _has_readers(graph, part))
+    waiting = [part for part in receiving if _has_readers(graph, part)]
+    batches_in_flight = chip.steps_in_flight * -(-samples // (chip.micro_batch or samples))
+    masks = sum(part.share(mask_bits(graph.tails[part.whole.name])) for part in waiting)
     return {
         "weight": weights * precision.bits("weight"),
         "master": 0 if options.in_place else learned_weights * precision.bits("master"),
@@ -111,6 +136,7 @@ def tensor_bits(
         "param": learned_params * param_state_bits + params * precision.bits("master"),
         "feedback": sum(_feedback_bits(chip, network, graph, rule, part, samples) for part in sending),
         "activation": samples_in_flight * _activation_values(network, graph, local_parts) * precision.bits("activation")
+        + batches_in_flight * _constant_bits(chip, graph, waiting)
         + max((mirror_samples(rule, share.layer) * share.whole.inputs * NOISE_BITS for share in sending), default=0),
         "mask": samples_in_flight * masks,
         "error": samples * sum(part.layer.outputs for part in receiving) * precision.bits("error")

@@ -23,6 +23,7 @@ from fahw.optimizers import OPTIMIZERS
 from fahw.prng import Lfsr, derive, row_codes, row_seeds
 from fahw.rules.rule import Rule
 from tests.reference.tables import sigmoid_table, tanh_table
+from tests.reference.unit import SlowUnit
 from tests.reference.update import SlowUpdate, State
 from tests.reference.words import (
     Norm,
@@ -35,6 +36,11 @@ from tests.reference.words import (
     value_range,
     windows,
 )
+
+_SPELLED_OUT = (
+    "flatten", "relu", "hardtanh", "tanh", "sigmoid", "dropout", "shortcut", "maxpool2d", "avgpool2d",
+)  # fmt: skip
+"""The kinds of layers that are written out here once more; others are computed in `SlowUnit`."""
 
 
 class Reference(SlowUpdate):
@@ -54,6 +60,8 @@ class Reference(SlowUpdate):
         self.norms = {layer.name: Norm.of(layer) for layer in network.layers if layer.params}
         self.fracs = output_fraction_bits(network, precision, scales)
         self.factors: dict[str, Words] = {}
+        self.unit = SlowUnit(self.bits["activation"], self.bits["error"], self.fracs)
+        self.saved: dict[str, object] = {}
 
     def step(self, x: Words, labels: Words, rate: float, draw: int) -> Words:
         """One batch; returns the logits before the update."""
@@ -82,8 +90,10 @@ class Reference(SlowUpdate):
                 values[layer.name] = self._settled(exact, self.bits["activation"], self.rounding.activation)
             elif layer.kind == "dropout":
                 values[layer.name] = self._dropped(layer, read[0], training)
-            else:
+            elif layer.kind in _SPELLED_OUT:
                 values[layer.name] = self._local(layer, read[0])
+            else:
+                values[layer.name], self.saved[layer.name] = layer.forward(self.unit, None, read)
         return inputs, values[self.network.layers[-1].name]
 
     def gradient(self, layer: Layer, delta: Words, x: Words) -> tuple[Words, Words]:
@@ -263,10 +273,17 @@ class Reference(SlowUpdate):
                 if layer.weighted:
                     arrived.setdefault(source, []).append(self._error(layer, result[layer.name], signal, draw))
                 elif not (direct and network.dfa_residual == "blocked" and any(user.weighted for user in readers)):
-                    whole = layer.params or layer.kind == "add"
-                    below = error if whole else self._local_error(layer, x, error)
-                    arrived.setdefault(source, []).append(below)
+                    arrived.setdefault(source, []).append(self._sent(layer, source, x, error))
         return result, norms
+
+    def _sent(self, layer: Layer, source: str, x: Words, error: Words) -> Words:
+        """The error that a layer without weights sends to one of those that it reads."""
+        if layer.params or layer.kind == "add":
+            return error
+        if layer.kind in _SPELLED_OUT:
+            return self._local_error(layer, x, error)
+        below: Words = layer.backward(self.unit, None, self.saved[layer.name], error)[0][layer.sources.index(source)]
+        return below
 
     def _pruned(self, error: Words) -> Words:
         """Errors below the threshold become it, by a chance of size over threshold, or zero; samples last."""

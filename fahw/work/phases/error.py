@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fahw.hardware.array import Array
 from fahw.layers.layer import INPUT
-from fahw.work import tensor_sizes
+from fahw.work import norm_constants, tensor_sizes
 from fahw.work.context import StepContext
 from fahw.work.counts import lanes
 from fahw.work.counts.accesses import Traffic
@@ -98,6 +98,7 @@ def _derivatives(step: StepContext, site: Site, part: Part, samples: int) -> Tra
     if saved:
         memory = site.home("activation", "error")
         traffic += site.accesses.read(memory, "activation", [(1, saved)], step.bits("activation"))
+    traffic += norm_constants.read_traffic(step, site, part)
     ops = lanes.derivative_operations(local_layers, samples, error_bits)
     adds_paths = step.rule.path == "layerwise" or step.passes_shortcut_errors
     summed_values = -(-samples * step.graph.summed_values[part.whole.name] // share_count) if adds_paths else 0

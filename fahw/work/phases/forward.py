@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from fahw.layers.layer import INPUT
-from fahw.work import row_stationary, tensor_sizes
+from fahw.work import norm_constants, row_stationary, tensor_sizes
 from fahw.work.context import StepContext
 from fahw.work.counts import lanes
 from fahw.work.counts.accesses import Traffic
@@ -60,7 +60,7 @@ def forward_task(step: StepContext, part: Part, micro: int) -> Task:
         traffic += lanes.operations(array, "param", [("add", outputs, (accumulator_bits,))])
     traffic += lanes.exponent_search(site, "forward", "activation", outputs, accumulator_bits)
     traffic += lanes.rounding(step.chip, array, "activation", outputs, step.chip.rounding.activation, accumulator_bits)
-    traffic += _tail_traffic(step, site, part, samples)
+    traffic += _tail_traffic(step, site, part, samples) + norm_constants.left_traffic(step, site, part)
     stored = samples * part.share(
         sum(item.outputs for item in tensor_sizes.stored_outputs(step.network, tail, part.whole))
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fahw.formats.fixed_point import Format
 from fahw.formats.precision import Precision, RoundingModes
 from fahw.learn.arithmetic import batch_norm as norms
-from fahw.learn.arithmetic import integer_optimizer
+from fahw.learn.update import integer_optimizer
 from fahw.learn.kernels import matmul
 from fahw.learn.state.scales import network_scales
 from fahw.learn.step import forward, step

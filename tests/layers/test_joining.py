@@ -1,0 +1,96 @@
+"""Layers that join several others: the product of two, in every arithmetic."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from fahw.errors import ConfigError
+from fahw.formats.precision import Precision, RoundingModes
+from fahw.learn.step import gradients, step
+from fahw.rules.catalogue import COMPARED, RULES
+from tests.reference.compare import assert_same_training
+from tests.support.emulation import emulated_model
+from tests.support.models import batch_of, float_model, graph, integer_model, layer, modes, precisions
+
+
+def gated(gate="sigmoid", **settings):
+    """A convolution whose channels a gate multiplies, made of their means (squeeze and excitation); then the product of
+    two maps of one shape."""
+    return graph(
+        (2, 4, 4),
+        {"kind": "conv2d", "name": "body", "out": 3, "kernel": 3, "padding": 1},
+        {"kind": "relu", "name": "r"},
+        {"kind": "avgpool2d", "name": "means", "kernel": "all"},
+        {"kind": "conv2d", "name": "excite", "out": 3, "kernel": 1},
+        {"kind": gate, "name": "gate"},
+        {"kind": "mul", "name": "gated", "from": ("r", "gate")},
+        {"kind": "conv2d", "name": "other", "out": 3, "kernel": 1, "from": "r"},
+        {"kind": "tanh", "name": "t"},
+        {"kind": "mul", "name": "squared", "from": ("t", "gated")},
+        {"kind": "flatten"},
+        {"kind": "linear", "out": 4},
+        **settings,
+    )
+
+
+def by_autograd(network, parameters, x, labels):
+    """The gradients of `gated()` by PyTorch."""
+    weights = {name: (p.weight.clone().requires_grad_(), p.bias.clone().requires_grad_()) for name, p in parameters}
+    conv = functional.conv2d
+    r = conv(x, *weights["body"], padding=1).relu()
+    gate = conv(r.mean((2, 3), keepdim=True), *weights["excite"]).sigmoid()
+    squared = conv(r, *weights["other"]).tanh() * (r * gate)
+    logits = functional.linear(squared.flatten(1), *weights["linear1"])
+    functional.cross_entropy(logits, labels, reduction="sum").backward()
+    return {name: (weight.grad, bias.grad) for name, (weight, bias) in weights.items()}
+
+
+def test_gradients_through_a_product_are_those_of_pytorch():
+    network = gated()
+    model = float_model(network, RULES["bp"], batch=3)
+    pixels, labels = batch_of(network, 3)
+    x = model.arithmetic.encode(pixels, 255)
+
+    found = gradients(model, x, labels)
+
+    for name, (weight, bias) in by_autograd(network, model.parameters.items(), x, labels).items():
+        assert torch.allclose(found[name].weight, weight, rtol=1e-10, atol=1e-12), name
+        assert torch.allclose(found[name].bias, bias, rtol=1e-10, atol=1e-12), name
+
+
+@pytest.mark.parametrize("rule", sorted(COMPARED))
+def test_products_train_in_integers_as_the_slow_reference_does(rule):
+    assert_same_training(gated(), RULES[rule], batch=3, steps=3)
+
+
+@settings(max_examples=15)
+@given(precision=precisions(), rounding=modes, gate=st.sampled_from(("sigmoid", "hardtanh", "relu")))
+def test_products_train_as_the_slow_reference_does_in_all_widths(precision, rounding, gate):
+    assert_same_training(gated(gate), RULES["bp"], precision=precision, rounding=rounding, batch=2)
+
+
+def test_products_in_emulation_are_those_in_integers():
+    """With the formats of the integers, and rounding to the nearest, the emulated step stores the same numbers."""
+    network, precision = gated(), Precision(accumulator=48)
+    nearest = RoundingModes(activation="nearest", error="nearest", gradient="nearest", update="nearest")
+    integer, scales = integer_model(network, RULES["bp"], precision=precision, rounding=nearest)
+    emulated, _ = emulated_model(network, RULES["bp"], precision, nearest)
+    pixels, labels = batch_of(network, 4)
+    for number in range(3):
+        for model in (integer, emulated):
+            step(model, model.arithmetic.encode(pixels, 255), labels, 0.3, number)
+    for name, s in scales.items():
+        words = integer.parameters[name].master.double() * 2.0**-s.master.frac
+        assert torch.equal(words, emulated.parameters[name].master), name
+
+
+def test_shapes_that_do_not_multiply_are_named():
+    """Two inputs of one shape, or one with a pixel per channel."""
+    assert layer("mul", "m", (3, 4, 4), (3, 1, 1)).out_shape == (3, 4, 4)
+    assert layer("mul", "m", (3, 1, 1), (3, 4, 4)).out_shape == (3, 4, 4)
+    assert layer("mul", "m", (5,), (5,)).out_shape == (5,)
+    for shapes in (((3, 4, 4),), ((3, 4, 4), (2, 1, 1)), ((3, 4, 4), (3, 4, 1)), ((5,), (1,)), ((5,), (5,), (5,))):
+        with pytest.raises(ConfigError, match="mul"):
+            layer("mul", "m", *shapes)
