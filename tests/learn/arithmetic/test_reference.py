@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from fahw.formats.fixed_point import Format
 from fahw.formats.precision import Precision, RoundingModes
 from fahw.learn.arithmetic import batch_norm as norms
-from fahw.learn.update import integer_optimizer
 from fahw.learn.kernels import matmul
 from fahw.learn.state.scales import network_scales
 from fahw.learn.step import forward, step
+from fahw.learn.update import integer_optimizer
 from fahw.network.recipe import LayerRanges, Ranges, Tuning
 from fahw.rules.catalogue import RULES
 from tests.reference.compare import assert_same_training
