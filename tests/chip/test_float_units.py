@@ -1,4 +1,4 @@
-"""Units declared float, of batch norms and of Adam: at fp32 prices whatever the chip's formats, and never idle in time."""
+"""Units declared float, of batch norms and of Adam: fp32 prices whatever the chip's formats, and time on the lanes."""
 
 from dataclasses import replace
 

@@ -177,7 +177,7 @@ def found(row, batch, micro_batch=None):
         )
 
     return {
-        "inputs": sum(map(prod, layer.in_shapes)),
+        "inputs": layer.inputs + sum(map(prod, layer.in_shapes[1:])),
         "outputs": layer.outputs,
         "forward": lanes_of(work, "forward", tasks),
         "error": lanes_of(work, "error", tasks),
