@@ -61,7 +61,8 @@ def examples() -> tuple[Layer, ...]:
 def _example(kind: type[Layer]) -> Layer:
     required = {name: 2 for name, key in kind.spec.model_fields.items() if key.is_required() and name != "kind"}
     shape = (4,) if kind.axes == 1 else (2, 4, 4)
-    return make_layer(kind.spec(kind=kind.kind, **required), kind.kind, *[shape] * min(2, kind.most_sources))
+    spec = kind.spec.model_validate({"kind": kind.kind} | required)
+    return make_layer(spec, kind.kind, *[shape] * min(2, kind.most_sources))
 
 
 def _check_inputs(kind: type[Layer], shapes: tuple[Shape, ...]) -> None:

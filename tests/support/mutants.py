@@ -2,8 +2,8 @@
 
     python -m tests.support.mutants [--sample NUMBER] [--only TEXT]
 
-runs the tests of costs on each mutant and says which test noticed it; it exits with 1 where one survives. Mutants are found,
-not listed: those of a layer by asking every kind, those of the phases in the source of `fahw/work`.
+runs the tests of costs on each mutant and says which test noticed it; it exits with 1 where one survives. Mutants are
+found, not listed: those of a layer by asking every kind, those of the phases in the source of `fahw/work`.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import CodeType
 
 import pytest
 
@@ -189,16 +190,17 @@ def change_source(module, number, monkeypatch):
     values, place = (node.elts, 1) if isinstance(node, ast.Tuple) else (node.args, 3)
     values[place] = ast.BinOp(ast.Constant(FACTOR), ast.Mult(), values[place])
     code = compile(ast.fix_missing_locations(tree), live.__file__, "exec", dont_inherit=True)
+    changed = next(each for each in codes_in(code) if each.co_qualname == name)
     function = functools.reduce(getattr, name.split("."), live)
-    monkeypatch.setattr(getattr(function, "fget", function), "__code__", code_named(code, name))
+    monkeypatch.setattr(getattr(function, "fget", function), "__code__", changed)
 
 
-def code_named(code, name):
-    """The code of a function within that of its module."""
-    inner = [each for each in code.co_consts if hasattr(each, "co_code")]
-    return next((c for c in inner if c.co_qualname == name), None) or next(
-        found for found in (code_named(each, name) for each in inner) if found
-    )
+def codes_in(code):
+    """The code of all functions and classes within a piece of code."""
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield each
+            yield from codes_in(each)
 
 
 # running
@@ -224,7 +226,7 @@ def noticed_by(mutant):
     with pytest.MonkeyPatch.context() as monkeypatch, contextlib.redirect_stdout(io.StringIO()):
         mutant.apply(monkeypatch)
         forget_results()
-        code = pytest.main(["-x", "-q", "--assert=plain", "-m", "not slow", *TESTS], plugins=[failure])
+        code = pytest.main(["-x", "-q", "--assert=plain", "-m", "not slow and not long", *TESTS], plugins=[failure])
     forget_results()
     assert code == 0 or failure.name, f"pytest ended with {code} on {mutant.name}: {failure.name}"
     return failure.name
