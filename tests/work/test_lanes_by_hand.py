@@ -125,3 +125,13 @@ def test_a_copy_with_its_own_dynamic_scale_is_searched_and_shifted():
     more = lanes(moving, phase="update", layer="b")
     more.subtract(lanes(fixed, phase="update", layer="b"))
     assert +more == {("compare", (8,)): WEIGHTS["b"], ("shift", (8,)): WEIGHTS["b"]}
+
+
+def test_a_generator_yields_every_feedback_weight_that_the_error_fetches():
+    """A fold each for `b` and `c`: their weights once, 8 bits each."""
+    chip = chip_of_bits()
+    generator = {"kind": "prng", "pj_per_bit": 1.0}
+    memories = [each.model_copy(update=generator if each.name == "copies" else {}) for each in chip.memories]
+    work = step(chip.model_copy(update={"memories": tuple(memories)}), NETWORK, "fa", BATCH)
+    for name in ("b", "c"):
+        assert counts(work, phase="error", layer=name, component="copies", action="generate") == 8 * WEIGHTS[name]

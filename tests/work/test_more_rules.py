@@ -39,6 +39,15 @@ def task(work, *name):
     return found
 
 
+def lanes_of(found):
+    """A task's operations of the lanes by (action, widths)."""
+    return {
+        (count.action, count.widths): count.count
+        for count in found.counts
+        if count.component.endswith(".vector") and not count.action.startswith("clock_")
+    }
+
+
 def waits_for(work, name):
     """Everything of the same step that must have ended before a task starts."""
     after = {task.id: set(task.after) for task in work.tasks}
@@ -199,6 +208,7 @@ def test_a_gradient_computed_again_goes_micro_batch_by_micro_batch():
     whole, split = worked("kp"), worked("kp", micro_batch=1)
     assert split.macs == whole.macs
     (first, last) = (t for t in split.tasks if t.phase == "transport")
+    assert lanes_of(first) == {("accumulate", (16,)): 6, ("shift", (16,)): 6}
     for found, words in ((first, 12), (last, 12 + 6)):
         assert sum(c.count for c in found.counts if (c.component, c.action) == ("feedback", "write")) == words
     assert first.id in last.after
@@ -241,6 +251,9 @@ def test_a_mirror_by_hand(tmp_path):
     mirror = task(work, "transport", "linear2")
     assert (mirror.part, mirror.payload_bits) == ("bwd", 0)
     assert [(c.action, c.count) for c in mirror.counts if c.component == "feedback"] == [("read", 6), ("write", 6)]
+    assert lanes_of(mirror) == {
+        ("subtract", (32,)): 6, ("shift", (32,)): 6, ("add", (32,)): 6, ("shift", (8,)): 6,  # drawn to it, rounded
+    }  # fmt: skip
     assert noise.after == (("update", "linear2"),)
     assert set(mirror.after) == {noise.id, ("error", "linear2")}
     assert task(work, "error", "linear2").after_previous == (mirror.id,)
