@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from fahw.formats.functions import Function, Functions
-from fahw.layers.layer import VALUE, LaneOperation, Layer
+from fahw.layers.layer import VALUE, Entry, LaneOperation, Layer, TorchCall, TorchOperation
 from fahw.layers.schema import Named
 from fahw.layers.unit import Array, Unit
 
@@ -75,6 +75,19 @@ class Relu(Limited):
     in_golden_vectors: ClassVar[bool] = True
     low: ClassVar[int] = 0
     high: ClassVar[int | None] = None
+    torch: ClassVar[tuple[TorchOperation, ...]] = (
+        TorchOperation(
+            modules=("ReLU",),
+            functions=("torch.nn.functional.relu", "torch.nn.functional.relu_", "torch.relu", "torch.relu_"),
+            methods=("relu", "relu_"),
+            options=("inplace",),
+        ),
+    )
+
+
+def _between_one_and_one(call: TorchCall) -> tuple[Entry, ...]:
+    call.check({"min_val": -1.0, "max_val": 1.0})
+    return ({},)
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,15 @@ class Hardtanh(Limited):
     spec: ClassVar[type[Named]] = HardtanhSpec
     low: ClassVar[int] = -1
     high: ClassVar[int | None] = 1
+    torch: ClassVar[tuple[TorchOperation, ...]] = (
+        TorchOperation(
+            _between_one_and_one,
+            modules=("Hardtanh",),
+            functions=("torch.nn.functional.hardtanh",),
+            options=("min_val", "max_val", "inplace"),
+            note="from -1 to 1",
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -137,6 +159,13 @@ class Tanh(Squashing):
     kind: ClassVar[str] = "tanh"
     spec: ClassVar[type[Named]] = TanhSpec
     in_golden_vectors: ClassVar[bool] = True
+    torch: ClassVar[tuple[TorchOperation, ...]] = (
+        TorchOperation(
+            modules=("Tanh",),
+            functions=("torch.nn.functional.tanh", "torch.tanh"),
+            methods=("tanh", "tanh_"),
+        ),
+    )
 
     @staticmethod
     def value(functions: Functions, x: Any) -> Any:
@@ -155,6 +184,13 @@ class Sigmoid(Squashing):
 
     kind: ClassVar[str] = "sigmoid"
     spec: ClassVar[type[Named]] = SigmoidSpec
+    torch: ClassVar[tuple[TorchOperation, ...]] = (
+        TorchOperation(
+            modules=("Sigmoid",),
+            functions=("torch.nn.functional.sigmoid", "torch.sigmoid"),
+            methods=("sigmoid", "sigmoid_"),
+        ),
+    )
 
     @staticmethod
     def value(functions: Functions, x: Any) -> Any:

@@ -14,11 +14,11 @@ from fahw.layers.convolution import Conv2d
 from fahw.layers.dropout import Dropout
 from fahw.layers.joining import Add, Mul
 from fahw.layers.layer import Layer, Misfit, Shape
-from fahw.layers.linear import Linear
 from fahw.layers.normalization import BatchNorm1d, BatchNorm2d
 from fahw.layers.pooling import AvgPool2d, MaxPool2d
 from fahw.layers.reshaping import Flatten, Shortcut
 from fahw.layers.schema import Named
+from fahw.layers.weighted import Linear
 
 KINDS: dict[str, type[Layer]] = {
     kind.kind: kind

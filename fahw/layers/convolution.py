@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
-from fahw.layers.layer import Misfit, Pair, Shape
+from fahw.layers.layer import Entry, Misfit, Pair, Shape, TorchCall, TorchOperation
 from fahw.layers.schema import Named, Padding, Size, Span
 from fahw.layers.schema import Pair as PairSpec
 from fahw.layers.weighted import Weighted
-from fahw.layers.windows import as_pair, output_sizes
+from fahw.layers.windows import as_pair, output_sizes, torch_pair
 
 
 class Conv2dSpec(Named):
@@ -28,6 +28,15 @@ class Conv2dSpec(Named):
     bias: bool = True
 
 
+def _from_torch(call: TorchCall) -> tuple[Entry, ...]:
+    options = call.options
+    padding = 0 if options["padding"] == "valid" else options["padding"]
+    entry: Entry = {"out": int(options["out_channels"]), "groups": int(options["groups"])}
+    entry |= {"padding": padding if padding == "same" else torch_pair(padding), "padding_mode": options["padding_mode"]}
+    entry |= {"kernel": torch_pair(options["kernel_size"]), "stride": torch_pair(options["stride"])}
+    return (entry | {"dilation": torch_pair(options["dilation"]), "bias": options["bias"] is not None},)
+
+
 @dataclass(frozen=True)
 class Conv2d(Weighted):
     """The correlation of an image with kernels."""
@@ -36,6 +45,15 @@ class Conv2d(Weighted):
     spec: ClassVar[type[Named]] = Conv2dSpec
     axes: ClassVar[int | None] = 3
     convolutional: ClassVar[bool] = True
+    torch: ClassVar[tuple[TorchOperation, ...]] = (
+        TorchOperation(
+            _from_torch,
+            modules=("Conv2d",),
+            options=(
+                "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias", "padding_mode",
+            ),
+        ),
+    )  # fmt: skip
 
     @classmethod
     def make(cls, spec: Conv2dSpec, name: str, shapes: tuple[Shape, ...], sources: tuple[str, ...]) -> Self:

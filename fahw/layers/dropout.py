@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from fahw.layers.layer import VALUE, LaneOperation, Layer, Shape
+from fahw.layers.layer import VALUE, Entry, LaneOperation, Layer, Shape, TorchCall, TorchOperation
 from fahw.layers.schema import Named
 from fahw.layers.unit import Array, Unit
 
@@ -23,6 +23,10 @@ class DropoutSpec(Named):
     """Probability that a value is set to zero."""
 
 
+def _from_torch(call: TorchCall) -> tuple[Entry, ...]:
+    return ({"p": float(call.options.get("p", 0.5))},)
+
+
 @dataclass(frozen=True)
 class Dropout(Layer):
     """Values set to zero at random in training."""
@@ -31,6 +35,14 @@ class Dropout(Layer):
 
     kind: ClassVar[str] = "dropout"
     spec: ClassVar[type[Named]] = DropoutSpec
+    torch: ClassVar[tuple[TorchOperation, ...]] = (
+        TorchOperation(
+            _from_torch,
+            modules=("Dropout",),
+            functions=("torch.nn.functional.dropout",),
+            options=("p", "training", "inplace"),
+        ),
+    )
 
     @classmethod
     def make(cls, spec: DropoutSpec, name: str, shapes: tuple[Shape, ...], sources: tuple[str, ...]) -> Self:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar, Literal, Self
 
-from fahw.layers.layer import VALUE, LaneOperation, Layer, Misfit, Shape
+from fahw.layers.layer import VALUE, Entry, LaneOperation, Layer, Misfit, Shape, TorchCall, TorchOperation
 from fahw.layers.schema import Named
 from fahw.layers.unit import Array, Unit
 
@@ -30,12 +30,29 @@ class Joining(Layer):
     most_sources: ClassVar[int] = 64
 
 
+def _sum_of_torch(call: TorchCall) -> tuple[Entry, ...]:
+    call.check({"alpha": 1})
+    if len(set(call.in_shapes)) > 1:
+        raise Misfit(f"adds shapes {' and '.join(str(shape) for shape in call.in_shapes)}; one is needed")
+    return ({},)
+
+
 @dataclass(frozen=True)
 class Add(Joining):
     """The sum of several layers."""
 
     kind: ClassVar[str] = "add"
     spec: ClassVar[type[Named]] = AddSpec
+    torch: ClassVar[tuple[TorchOperation, ...]] = (
+        TorchOperation(
+            _sum_of_torch,
+            functions=("operator.add", "operator.iadd", "torch.add"),
+            methods=("add", "add_"),
+            inputs=2,
+            options=("alpha",),
+            note="two tensors of one shape",
+        ),
+    )
 
     @classmethod
     def make(cls, spec: Named, name: str, shapes: tuple[Shape, ...], sources: tuple[str, ...]) -> Self:
@@ -66,6 +83,14 @@ class Mul(Joining):
     kind: ClassVar[str] = "mul"
     spec: ClassVar[type[Named]] = MulSpec
     most_sources: ClassVar[int] = 2
+    torch: ClassVar[tuple[TorchOperation, ...]] = (
+        TorchOperation(
+            functions=("operator.mul", "operator.imul", "torch.mul"),
+            methods=("mul", "mul_"),
+            inputs=2,
+            note="two tensors of one shape, or one of them with a pixel per channel",
+        ),
+    )
     saves: ClassVar[Literal["nothing", "output", "inputs"]] = "inputs"
 
     @classmethod

@@ -6,6 +6,7 @@ No weights, no arithmetic: these are the `Unit`'s.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from math import prod
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -33,6 +34,62 @@ class LaneOperation(NamedTuple):
 
 class Misfit(Exception):  # noqa: N818
     """A layer does not fit its inputs; the text says why."""
+
+
+Entry = dict[str, Any]
+"""What a model file says of a layer."""
+
+
+class TorchCall(NamedTuple):
+    """One use of a torch operation: its options by name, and the shapes of its inputs and its result, per sample."""
+
+    options: dict[str, Any]
+    in_shapes: tuple[Shape, ...]
+    out_shape: Shape
+
+    @property
+    def image(self) -> Shape:
+        """The shape of the first input, (channels, height, width). Raises Misfit where that is no image."""
+        if len(self.in_shapes[0]) != 3:
+            raise Misfit(f"takes images of 3 axes per sample, here it gets {self.in_shapes[0]}")
+        return self.in_shapes[0]
+
+    def check(self, supported: dict[str, Any]) -> None:
+        """Raise Misfit with every option that is given and has not the value of `supported`."""
+        unsupported = [
+            f"{name}={self.options[name]} (supported: {value})"
+            for name, value in supported.items()
+            if self.options.get(name, value) != value
+        ]
+        if unsupported:
+            raise Misfit(f"has {', '.join(unsupported)}")
+
+
+def _without_options(call: TorchCall) -> tuple[Entry, ...]:
+    """One layer, of which a model file says nothing but its kind."""
+    return ({},)
+
+
+@dataclass(frozen=True)
+class TorchOperation:
+    """Modules, functions and methods of torch that a layer stands for, alike in their options. All are named by text,
+    so that layers load no torch."""
+
+    entries: Callable[[TorchCall], tuple[Entry, ...]] = _without_options
+    """What a model file says of the layers that do the same, first to last, mostly one; of the kind that has the
+    operation where an entry has no `kind`. Raises Misfit with the reason where there are none."""
+    modules: tuple[str, ...] = ()
+    """Names in `torch.nn`."""
+    functions: tuple[str, ...] = ()
+    """Names with their package: `torch.relu`, `operator.add`."""
+    methods: tuple[str, ...] = ()
+    """Names of a tensor's methods."""
+    inputs: int = 1
+    """Number of leading arguments that hold the tensors; a list of tensors is one."""
+    options: tuple[str, ...] = ()
+    """Names of the arguments behind them, in order, and of a module's attributes. What is not named is not read."""
+    note: str = ""
+    """What of the functions and methods is supported, where not all is."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +128,17 @@ class Layer:
     """Whether its output is its input, in another shape."""
     in_golden_vectors: ClassVar[bool] = False
     """Whether golden vectors describe it."""
+    torch: ClassVar[tuple[TorchOperation, ...]] = ()
+    """The torch operations that it is captured from."""
 
     @classmethod
     def make(cls, spec: Any, name: str, shapes: tuple[Shape, ...], sources: tuple[str, ...]) -> Self:
         """The layer that `spec` describes, on inputs of `shapes`. Raises Misfit where they do not fit."""
         return cls(name, shapes, shapes[0], sources)
+
+    def fused_with(self, below: Layer) -> Layer | None:
+        """One layer that does what `below` and then this one do, None where there is none."""
+        return None
 
     @property
     def in_shape(self) -> Shape:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from fahw.layers.layer import LaneOperation, Layer
+from fahw.layers.layer import Entry, LaneOperation, Layer, TorchCall, TorchOperation
 from fahw.layers.schema import Named
 from fahw.layers.unit import Array, Unit
 from fahw.optimizers import FLOAT_BITS
@@ -26,6 +26,16 @@ class BatchNorm2dSpec(Named):
     """A batch norm over the channels of images, with a scale and a shift each."""
 
     kind: Literal["batchnorm2d"]
+
+
+def _from_torch(call: TorchCall) -> tuple[Entry, ...]:
+    call.check({"affine": True, "track_running_stats": True})
+    return ({},)
+
+
+def _batch_norm(module: str) -> tuple[TorchOperation, ...]:
+    """A module of torch.nn; its eps and momentum are not read."""
+    return (TorchOperation(_from_torch, modules=(module,), options=("affine", "track_running_stats")),)
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,7 @@ class BatchNorm1d(BatchNorm):
     spec: ClassVar[type[Named]] = BatchNorm1dSpec
     axes: ClassVar[int | None] = 1
     axes_advice: ClassVar[str] = "use batchnorm2d"
+    torch: ClassVar[tuple[TorchOperation, ...]] = _batch_norm("BatchNorm1d")
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,7 @@ class BatchNorm2d(BatchNorm):
     kind: ClassVar[str] = "batchnorm2d"
     spec: ClassVar[type[Named]] = BatchNorm2dSpec
     axes: ClassVar[int | None] = 3
+    torch: ClassVar[tuple[TorchOperation, ...]] = _batch_norm("BatchNorm2d")
 
 
 def _float(**counts: int) -> tuple[LaneOperation, ...]:

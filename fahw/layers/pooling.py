@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar, Literal, Self
 
-from fahw.layers.layer import VALUE, LaneOperation, Layer, Misfit, Pair, Shape
+from fahw.layers.layer import (
+    VALUE,
+    Entry,
+    LaneOperation,
+    Layer,
+    Misfit,
+    Pair,
+    Shape,
+    TorchCall,
+    TorchOperation,
+)
 from fahw.layers.schema import Named, Padding
 from fahw.layers.schema import Pair as PairSpec
 from fahw.layers.unit import Array, Unit
-from fahw.layers.windows import as_pair, output_sizes
+from fahw.layers.windows import as_pair, output_size, output_sizes, torch_pair
 
 
 class PoolSpec(Named):
@@ -81,12 +92,55 @@ def _places(in_size: int, out_size: int, kernel: int, stride: int, padding: int)
     return [place for start in starts for place in range(max(0, start), min(in_size, start + kernel))]
 
 
+def _windows_of_torch(call: TorchCall) -> tuple[Entry, ...]:
+    """A pooling over windows whose number is rounded down and whose means count the padding's zeros."""
+    kernel = torch_pair(call.options["kernel_size"])
+    stride, padding = torch_pair(call.options.get("stride") or kernel), torch_pair(call.options.get("padding", 0))
+    dilation = torch_pair(call.options.get("dilation", 1))
+    with_pairs = call._replace(options=call.options | {"dilation": dilation})
+    counts_zeros = {"count_include_pad": True} if padding != (0, 0) else {}
+    with_pairs.check({"dilation": (1, 1), "return_indices": False, "divisor_override": None} | counts_zeros)
+    sizes = tuple(output_size(*axis) for axis in zip(call.image[1:], kernel, stride, padding, strict=True))
+    if call.out_shape[1:] != sizes:
+        raise Misfit(f"yields {call.out_shape[1:]} pixels, not {sizes}; ceil_mode is not supported")
+    return ({"kernel": kernel, "stride": stride, "padding": padding},)
+
+
+def _regions_of_torch(call: TorchCall) -> tuple[Entry, ...]:
+    """A pooling to a given number of pixels, which divides the image's."""
+    pixels = call.image[1:]
+    sizes = call.options["output_size"]
+    counts = [sizes] * 2 if isinstance(sizes, int | None) else sizes
+    wanted = tuple(count or size for count, size in zip(counts, pixels, strict=True))
+    if any(size % count for size, count in zip(pixels, wanted, strict=True)):
+        raise Misfit(f"pools {pixels} pixels to {wanted}; supported: sizes that divide")
+    return ({"kernel": tuple(size // count for size, count in zip(pixels, wanted, strict=True))},)
+
+
+def _mean_of_torch(call: TorchCall) -> tuple[Entry, ...]:
+    """A mean over the image: one window, and without `keepdim` a flatten to a row."""
+    axes = call.options.get("dim")
+    named = sorted(axis % 4 for axis in axes) if isinstance(axes, Sequence) else axes
+    if len(call.in_shapes[0]) != 3 or named != [2, 3]:
+        raise Misfit(f"averages over {axes}; supported: both axes of the image, (2, 3)")
+    image: Entry = {"kernel": "all"}
+    return (image,) if call.options.get("keepdim", False) else (image, {"kind": "flatten"})
+
+
 @dataclass(frozen=True)
 class MaxPool2d(Pooling):
     """The largest value of every window; the error goes to the first of them."""
 
     kind: ClassVar[str] = "maxpool2d"
     spec: ClassVar[type[Named]] = MaxPool2dSpec
+    torch: ClassVar[tuple[TorchOperation, ...]] = (
+        TorchOperation(
+            _windows_of_torch,
+            modules=("MaxPool2d",),
+            functions=("torch.nn.functional.max_pool2d", "torch.max_pool2d"),
+            options=("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"),
+        ),
+    )
 
     @property
     def mask_bits(self) -> int:
@@ -118,6 +172,27 @@ class AvgPool2d(Pooling):
 
     kind: ClassVar[str] = "avgpool2d"
     spec: ClassVar[type[Named]] = AvgPool2dSpec
+    torch: ClassVar[tuple[TorchOperation, ...]] = (
+        TorchOperation(
+            _windows_of_torch,
+            modules=("AvgPool2d",),
+            functions=("torch.nn.functional.avg_pool2d",),
+            options=("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
+        ),
+        TorchOperation(
+            _regions_of_torch,
+            modules=("AdaptiveAvgPool2d",),
+            functions=("torch.nn.functional.adaptive_avg_pool2d",),
+            options=("output_size",),
+        ),
+        TorchOperation(
+            _mean_of_torch,
+            functions=("torch.mean",),
+            methods=("mean",),
+            options=("dim", "keepdim"),
+            note="over the image",
+        ),
+    )
 
     def forward_operations(self) -> tuple[LaneOperation, ...]:
         """The sum of the window, and a product with the reciprocal of its area."""

@@ -1,12 +1,13 @@
-"""What layers with weights have in common: the window of inputs that each output is a sum over."""
+"""Layers with weights: what all have in common, the window that each output is a sum over, and fully connected ones."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod, sqrt
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from fahw.layers.layer import Layer, Pair, Shape
+from fahw.layers.layer import Entry, Layer, Pair, Shape, TorchCall, TorchOperation
+from fahw.layers.schema import Named, Size
 from fahw.layers.unit import Array, Unit
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
@@ -90,3 +91,34 @@ class Weighted(Layer):
         """
         operand = unit.operand(self, inputs[0])
         return unit.weighted(self, parameters, operand), operand
+
+
+class LinearSpec(Named):
+    """A fully connected layer."""
+
+    kind: Literal["linear"]
+    out: Size
+    bias: bool = True
+
+
+def _from_torch(call: TorchCall) -> tuple[Entry, ...]:
+    return ({"out": int(call.options["out_features"]), "bias": call.options["bias"] is not None},)
+
+
+@dataclass(frozen=True)
+class Linear(Weighted):
+    """y = W x + b."""
+
+    kind: ClassVar[str] = "linear"
+    spec: ClassVar[type[Named]] = LinearSpec
+    axes: ClassVar[int | None] = 1
+    axes_advice: ClassVar[str] = "put a flatten before it"
+    ends_network: ClassVar[bool] = True
+    torch: ClassVar[tuple[TorchOperation, ...]] = (
+        TorchOperation(_from_torch, modules=("Linear",), options=("out_features", "bias")),
+    )
+
+    @classmethod
+    def make(cls, spec: LinearSpec, name: str, shapes: tuple[Shape, ...], sources: tuple[str, ...]) -> Self:
+        """The layer of `spec.out` outputs."""
+        return cls(name, shapes, (spec.out,), sources, bias=spec.bias)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from fahw.layers.layer import Misfit, Pair, Shape
 
@@ -62,3 +62,11 @@ def output_sizes(
 def as_pair(value: int | tuple[int, int]) -> Pair:
     """The value for both axes, where a single number stands for both."""
     return (value, value) if isinstance(value, int) else value
+
+
+def torch_pair(value: Any) -> Pair:
+    """A size option of torch, one number or a sequence of one or two, for both axes."""
+    if isinstance(value, int):
+        return value, value
+    first, *others = value
+    return int(first), int(others[0] if others else first)

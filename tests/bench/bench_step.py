@@ -25,7 +25,7 @@ from torch import nn
 from fahw.formats.precision import Precision
 from fahw.layers.activation import Relu
 from fahw.layers.layer import INPUT, Layer
-from fahw.layers.linear import Linear
+from fahw.layers.weighted import Linear
 from fahw.learn.step import step
 from fahw.learn.torch_modules.apply_rule import apply_rule
 from fahw.learn.training.build import build

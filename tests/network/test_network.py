@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from fahw.errors import ConfigError
 from fahw.layers.catalogue import KINDS, make_layer
 from fahw.layers.convolution import Conv2dSpec
-from fahw.layers.linear import LinearSpec
 from fahw.layers.reshaping import ShortcutSpec
+from fahw.layers.weighted import LinearSpec
 from fahw.network.error_path import feedback_shape
 from fahw.network.graph import Network
 from fahw.network.load import load_model

@@ -14,7 +14,7 @@ import yaml
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.layers.activation import Relu
-from fahw.layers.linear import Linear
+from fahw.layers.weighted import Linear
 from fahw.network.graph import Network
 from fahw.work.counts.accesses import Accesses
 from tests.support.strategies import CHIP

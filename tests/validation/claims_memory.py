@@ -11,7 +11,7 @@ from fahw.formats.precision import Precision
 from fahw.hardware.load import load_chip
 from fahw.layers.activation import ReluSpec
 from fahw.layers.catalogue import make_layer
-from fahw.layers.linear import LinearSpec
+from fahw.layers.weighted import LinearSpec
 from fahw.learn.state.delays import Delays
 from fahw.learn.training.setup import TrainingSetup
 from fahw.learn.training.train import train

@@ -7,6 +7,7 @@ layer is refused by its name in the module.
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from dataclasses import replace
 from types import NoneType
 from typing import Any
@@ -15,30 +16,48 @@ import torch
 from torch import Tensor, fx, nn
 
 from fahw.errors import ConfigError, Problem, check_integer, check_kind
-from fahw.layers.layer import INPUT, WEIGHTED, Kind, Layer, Shape
+from fahw.layers.catalogue import KINDS
+from fahw.layers.layer import INPUT, Layer, Misfit, Shape, TorchCall
 from fahw.learn.torch_modules.copies import module_copy
 from fahw.learn.torch_modules.traced_operation import (
-    SUPPORTED,
-    Refused,
-    check_geometry,
+    IN_PLACE_OPERATORS,
+    Known,
     in_place,
     is_known,
-    kind_of,
+    known_operation,
     layers_of,
-    only_subsamples,
+    options_of,
+    stays_whole,
+    supported,
+    tensors_of,
 )
 from fahw.network.graph import Network
 
 _BATCH = 2  # not 1: an operation that folds the batch axis away would not show
 
 
+class _Traced(fx.Proxy):
+    """A value in a trace, for which `x += y` is an operation in place; to torch's own it is `x = x + y`."""
+
+
+def _in_place(function: Callable[[Any, Any], Any]) -> Callable[[fx.Proxy, Any], fx.Proxy]:
+    return lambda value, other: value.tracer.create_proxy("call_function", function, (value, other), {})
+
+
+for _operator in IN_PLACE_OPERATORS:
+    setattr(_Traced, f"__{_operator.__name__}__", _in_place(_operator))
+
+
 class _Tracer(fx.Tracer):
     """A tracer that leaves layers whole, also those that carry a learning rule."""
 
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """What stands for a node's value in the trace."""
+        return _Traced(node, self)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether the tracer leaves a module whole; the name plays no part for layers."""
-        layer = isinstance(m, nn.Linear | nn.Conv2d | nn.BatchNorm1d | nn.BatchNorm2d)
-        return layer or super().is_leaf_module(m, module_qualified_name)
+        return stays_whole(m) or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Values(fx.Interpreter):
@@ -68,7 +87,7 @@ def from_torch(module: nn.Module, input_shape: tuple[int, ...], name: str | None
 
     Layers are named by their path in the module (`net.0`), functions by kind and number (`relu1`). The module is left
     alone; a batch norm's eps and momentum are not read. Raises ConfigError that names every operation that cannot be
-    taken: all but `SUPPORTED`.
+    taken, and those that can.
     """
     check_kind("module", module, nn.Module, "a torch.nn.Module")
     check_kind("input_shape", input_shape, (tuple, list), "the shape of one sample, as (1, 28, 28)")
@@ -82,16 +101,17 @@ def from_torch(module: nn.Module, input_shape: tuple[int, ...], name: str | None
     graph = _trace(root)
     _refuse_unsupported(graph, root)
     layers = _LayerBuilder(graph, root, _values(graph, root, shape)).build()
-    if not layers or layers[-1].kind != "linear":
+    if not layers or not layers[-1].ends_network:
         last = f"ends with {layers[-1].kind} '{layers[-1].name}'" if layers else "has no layers"
-        raise ConfigError(Problem("module", f"{last}; the last layer must be linear, with one output per class"))
+        ends = " or ".join(kind.kind for kind in KINDS.values() if kind.ends_network)
+        raise ConfigError(Problem("module", f"{last}; the last layer must be {ends}, with one output per class"))
     return Network(name or type(module).__name__.lower(), shape, layers)
 
 
 def _trace(root: nn.Module) -> fx.Graph:
     try:
         return _Tracer().trace(root)
-    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (AssertionError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError) as error:
         message = f"cannot be traced ({_first_line(error)}); the forward pass must not branch on values or shapes"
         raise ConfigError(Problem("module", message)) from error
 
@@ -115,12 +135,11 @@ def _refuse_unsupported(graph: fx.Graph, root: nn.Module) -> None:
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     if len(inputs) != 1:
         raise ConfigError(Problem("module", f"takes {len(inputs)} inputs; supported: one"))
-    unsupported = [
-        node for node in graph.nodes if not _auxiliary(node) and not _identity(node, root) and not kind_of(node, root)
-    ]
+    operations = [node for node in graph.nodes if not _auxiliary(node) and not _identity(node, root)]
+    unsupported = [node for node in operations if not known_operation(node, root)]
     if unsupported:
         problems = [Problem(_place(node), _why_not(node, root)) for node in unsupported]
-        raise ConfigError([*problems, Problem("module", f"supported: {SUPPORTED}")])
+        raise ConfigError([*problems, Problem("module", f"supported: {supported()}")])
 
 
 def _why_not(node: fx.Node, root: nn.Module) -> str:
@@ -168,8 +187,8 @@ class _LayerBuilder:
                 self._finish(node.args[0])
             elif _identity(node, self.root):
                 self.layer_of[node] = self.layer_of[node.all_input_nodes[0]]
-            elif node in self.values.shapes and (kind := kind_of(node, self.root)):
-                self._take(node, kind)
+            elif node in self.values.shapes and (known := known_operation(node, self.root)):
+                self._take(node, known)
         return tuple(self.layers_by_name.values())
 
     def _finish(self, returned: Any) -> None:
@@ -185,52 +204,48 @@ class _LayerBuilder:
         if unread:
             raise ConfigError(unread)
 
-    def _take(self, node: fx.Node, kind: Kind) -> None:
-        shapes = self.values.shapes
-        inputs = list(node.args[:2]) if kind == "add" else [n for n in node.all_input_nodes if n in shapes]
+    def _take(self, node: fx.Node, known: Known) -> None:
+        sources = tensors_of(node, self.values.shapes)
         try:
-            sources = [n for n in inputs if isinstance(n, fx.Node) and n in shapes]
-            if len(sources) != (2 if kind == "add" else 1):
-                raise Refused(f"takes {len(sources)} tensors; supported: {'two' if kind == 'add' else 'one'}")
-            layers = self._layers_of(node, kind, sources)
-        except Refused as refusal:
-            raise ConfigError(Problem(_place(node), str(refusal))) from refusal
-        for layer in layers:
-            self.layers_by_name[layer.name] = layer
-            self.place_of[layer.name] = _place(node)
-        self.layer_of[node] = layers[-1].name
-        if in_place(node, self.root):  # what reads the input from now on reads this
-            self.layer_of[sources[0]] = layers[-1].name
+            for layer in layers_of(known, self._call(node, known, sources)):
+                self._append(node, layer, sources)
+        except Misfit as misfit:
+            raise ConfigError(Problem(_place(node), str(misfit))) from misfit
+        if in_place(node, known.operation, self.root):  # what reads the input from now on reads this
+            for other in self._nodes_of(self.layer_of[sources[0]]):
+                self.layer_of[other] = self.layer_of[node]
 
-    def _layers_of(self, node: fx.Node, kind: Kind, sources: list[fx.Node]) -> list[Layer]:
-        inside, outside = self.values.shapes[sources[0]], self.values.shapes[node]
-        if outside[0] != _BATCH:
-            raise Refused(f"turns {inside} into {outside}: it must keep the batch axis")
-        if kind == "add" and len({self.values.shapes[source] for source in sources}) > 1:
-            raise Refused(f"adds shapes {' and '.join(str(self.values.shapes[n][1:]) for n in sources)}; one is needed")
-        bare = Layer("", kind, inside[1:], outside[1:], sources=tuple(self.layer_of[source] for source in sources))
-        layer_below = self.layers_by_name.get(bare.sources[0])
-        layers: list[Layer] = []
-        for layer in layers_of(node, self.root, bare, self.values.others):
-            check_geometry(layer)
-            wired = layer if not layers else replace(layer, sources=(layers[-1].name,))
-            pads = kind == "shortcut" and bare.in_shape[0] != bare.out_shape[0] and len(sources[0].users) == 1
-            if pads and layer_below is not None and only_subsamples(layer_below):
-                layers.append(
-                    replace(layer_below, out_shape=layer.out_shape)
-                )  # every s-th pixel, then zeros: one shortcut
-            else:
-                layers.append(replace(wired, name=self._name(node, layer.kind)))
-        return layers
+    def _nodes_of(self, name: str) -> list[fx.Node]:
+        """The nodes whose value is the output of the layer called `name`."""
+        return [node for node, layer in self.layer_of.items() if layer == name]
 
-    def _name(self, node: fx.Node, kind: Kind) -> str:
+    def _call(self, node: fx.Node, known: Known, sources: list[fx.Node]) -> TorchCall:
+        shapes = self.values.shapes
+        if sources and shapes[node][0] != _BATCH:
+            raise Misfit(f"turns {shapes[sources[0]]} into {shapes[node]}: it must keep the batch axis")
+        options = options_of(node, known.operation, self.root, self.values.others)
+        return TorchCall(options, tuple(shapes[source][1:] for source in sources), shapes[node][1:])
+
+    def _append(self, node: fx.Node, layer: Layer, sources: list[fx.Node]) -> None:
+        """Add a layer of a node, behind the node's layer before it or else on the sources; as one with the layer below
+        where that gives one kind and nothing else reads in between."""
+        reads = (self.layer_of[node],) if node in self.layer_of else tuple(self.layer_of[n] for n in sources)
+        below = self.layers_by_name.get(reads[0])
+        alone = len(self._nodes_of(reads[0])) == len(sources[0].users) == 1
+        fused = layer.fused_with(below) if below is not None and alone else None
+        wired = fused or replace(layer, name=self._name(node, layer), sources=reads)
+        self.layers_by_name[wired.name] = wired
+        self.place_of[wired.name] = _place(node)
+        self.layer_of[node] = wired.name
+
+    def _name(self, node: fx.Node, layer: Layer) -> str:
         """The layer's name: the module's path; kind and number for a function; a number behind the path of a module
         that is used again."""
         path = str(node.target)
         is_module = node.op == "call_module"
-        if is_module and path in self.used_paths and (kind in WEIGHTED or kind.startswith("batchnorm")):
-            raise Refused("is used twice; a layer with parameters can be used once")
-        stem, number = (path, 0) if is_module else (kind, 1)
+        if is_module and path in self.used_paths and layer.trained:
+            raise Misfit("is used twice; a layer with parameters can be used once")
+        stem, number = (path, 0) if is_module else (layer.kind, 1)
         self.used_paths.add(path)
         while (name := f"{stem}{number or ''}") in self.layers_by_name:
             number = number + 1 if number or not is_module else 2

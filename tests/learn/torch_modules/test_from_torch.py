@@ -346,7 +346,7 @@ def test_functions_and_methods_of_graphs() -> None:
         ("avgpool2d", ("avgpool2d1",)), ("avgpool2d", ("avgpool2d2",)), ("flatten", ("avgpool2d3",)),
         ("batchnorm1d", ("flatten1",)), ("linear", ("norm",)),
     ]  # fmt: skip
-    assert layers[8].dropout == 0.2
+    assert layers[8].probability == 0.2
     assert [layer.kernel for layer in layers[9:12]] == [(2, 1), (3, 6), (1, 1)]
 
 
@@ -363,6 +363,27 @@ class Overwrites(nn.Module):
 def test_what_is_overwritten_is_read_as_it_was_left() -> None:
     """After an operation in place, its input has the values of its result."""
     assert from_torch(Overwrites(), (4,)).layer("add1").sources == ("relu", "relu")
+
+
+class OverwritesTwice(Overwrites):
+    def __init__(self) -> None:
+        super().__init__()
+        self.same = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        y = self.same(x)
+        self.relu(y).tanh_()
+        y *= x
+        return self.b(x)
+
+
+def test_what_is_overwritten_is_so_under_all_its_names() -> None:
+    """All that names one tensor, an identity's result too, is read as the last operation in place left it."""
+    layers = from_torch(OverwritesTwice(), (4,)).layers
+    assert [(layer.kind, layer.sources) for layer in layers[1:]] == [
+        ("relu", ("a",)), ("tanh", ("relu",)), ("mul", ("tanh1", "tanh1")), ("linear", ("mul1",)),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("rule", COMPARED)
@@ -399,6 +420,11 @@ class Shortcut(OneLayer):
 class Branches(OneLayer):
     def forward(self, x: Tensor) -> Tensor:
         return self.a(x) if x.sum() > 0 else x
+
+
+class Loose(OneLayer):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(nn.ReLU()(x))
 
 
 class Twice(OneLayer):
@@ -469,9 +495,14 @@ class Scaled(OneLayer):
         return self.a(torch.add(x, x, alpha=2))
 
 
-class Product(OneLayer):
+class Factor(OneLayer):
     def forward(self, x: Tensor) -> Tensor:
-        return self.a(x * x)
+        return self.a(x * 0.5)
+
+
+class Power(OneLayer):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x**2)
 
 
 class Unread(OneLayer):
@@ -507,9 +538,12 @@ REFUSED = {
     "end": (lambda: nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (4,), r"ends with relu '1'; the last layer must"),
     "nothing": (nn.Identity, (4,), "has no layers"),
     "own": (lambda: nn.Sequential(Own(4, 4)), (4,), r"module '0': Own is not supported"),
-    "product": (Product, (4,), r"operation 'mul': mul is not supported"),
+    "factor": (Factor, (4,), r"operation 'mul': takes 1 tensors; supported: two"),
+    "power": (Power, (4,), r"operation 'pow_1': pow is not supported"),
+    "always dropped": (lambda: chain(nn.Dropout(1.0)), IMAGE, r"module '0': has p=1.0 \(supported: a number"),
     "shortcut": (Shortcut, (4,), r"ends with add 'add1'; the last layer must be linear"),
     "branch": (Branches, (4,), r"cannot be traced .* must not branch"),
+    "loose": (Loose, (4,), r"cannot be traced \(module is not installed"),
     "twice": (Twice, (4,), r"module 'a': is used twice"),
     "bypass": (Bypass, (4,), r"parameter 'a.weight': is used as a value"),
     "fork": (Fork, (4,), r"module 'a': is used twice"),
