@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from fahw.layers.catalogue import KINDS
 from tests.support.hand_counts import chip_of_bits
 from tests.support.models import graph
 from tests.support.steps import counts, step
@@ -39,6 +40,11 @@ def lanes(work, **where):
                 if where.items() <= place.items():
                     found[count.action, count.widths] += count.count
     return found
+
+
+def test_every_kind_with_weights_is_counted_by_hand():
+    """A new one needs its place in the network above, and its numbers."""
+    assert {layer.kind for layer in NETWORK.weighted} == {name for name, kind in KINDS.items() if kind.weighted}
 
 
 @pytest.mark.parametrize("layer", NETWORK.weighted, ids=lambda layer: layer.name)
