@@ -29,7 +29,8 @@ from fahw.technology.operations import LANE_PRICES
 from fahw.work.counts.optimizer import OptimizerCosts
 from tests.support.strategies import ROOT
 
-FACTOR = 2
+FACTOR, WIDTH = 2, 31
+"""What a count is multiplied by; a width that no test's chip has."""
 TESTS = (
     "tests/layers/test_counts.py", "tests/work/test_lanes_by_hand.py", "tests/work/test_update_cost.py",
     "tests/chip/test_worked_example.py",
@@ -92,7 +93,7 @@ def change_times(kind, name, place, monkeypatch):
 
 
 def change_width(kind, name, place, monkeypatch):
-    change_operation(kind, name, place, lambda each: each._replace(widths=(31, *each.widths[1:])), monkeypatch)
+    change_operation(kind, name, place, lambda each: each._replace(widths=(WIDTH, *each.widths[1:])), monkeypatch)
 
 
 def change_operation(kind, name, place, change, monkeypatch):
@@ -150,7 +151,9 @@ def of_source():
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for number, (function, node) in enumerate(counts_of(tree)):
             title = f"{module.removeprefix('fahw.work.')}.{function} line {node.lineno}: {ast.unparse(node)}"
-            yield Mutant(title, functools.partial(change_source, module, number))
+            yield Mutant(f"{title}, times", functools.partial(change_source, module, number, double))
+            if isinstance(node, ast.Tuple):
+                yield Mutant(f"{title}, width", functools.partial(change_source, module, number, widen))
 
 
 def counts_of(tree):
@@ -182,13 +185,25 @@ def is_draw(node):
     return isinstance(node, ast.Call) and ast.unparse(node).startswith("Count(") and "'generate'" in ast.unparse(node)
 
 
-def change_source(module, number, monkeypatch):
+def double(node):
+    """Change a count."""
+    values, place = (node.elts, 1) if isinstance(node, ast.Tuple) else (node.args, 3)
+    values[place] = ast.BinOp(ast.Constant(FACTOR), ast.Mult(), values[place])
+
+
+def widen(node):
+    """Change the width of an operation's first operand."""
+    widths = node.elts[2]
+    rest = widths.elts[1:] if isinstance(widths, ast.Tuple) else []
+    node.elts[2] = ast.Tuple([ast.Constant(WIDTH), *rest], ast.Load())
+
+
+def change_source(module, number, change, monkeypatch):
     """Give the function that holds the count the code of the changed source."""
     live = importlib.import_module(module)
     tree = ast.parse(Path(live.__file__).read_text(encoding="utf-8"))
     name, node = list(counts_of(tree))[number]
-    values, place = (node.elts, 1) if isinstance(node, ast.Tuple) else (node.args, 3)
-    values[place] = ast.BinOp(ast.Constant(FACTOR), ast.Mult(), values[place])
+    change(node)
     code = compile(ast.fix_missing_locations(tree), live.__file__, "exec", dont_inherit=True)
     changed = next(each for each in codes_in(code) if each.co_qualname == name)
     function = functools.reduce(getattr, name.split("."), live)
