@@ -2,8 +2,9 @@
 
 import pytest
 
+from fahw.chip.cost import simulate
 from fahw.layers.catalogue import KINDS, examples
-from tests.support.hand_counts import differences, moving_kinds, rows
+from tests.support.hand_counts import chip_of_bits, differences, moving_kinds, network_of, rows
 
 ROWS = rows()
 KINDS_WITHOUT_WEIGHTS = [name for name, kind in KINDS.items() if not kind.weighted]
@@ -36,3 +37,11 @@ def test_no_kind_is_free_without_a_word(layer):
 
 def test_the_table_counts_only_kinds_that_there_are():
     assert {row.kind for row in ROWS} <= set(KINDS)
+
+
+def test_the_row_that_the_document_works_out_in_full():
+    """A maximum pooling of 3 x 3 windows on 5 samples of 8 bits: 360 comparisons, 2.6496 pJ at 45 nm."""
+    (row,) = (row for row in ROWS if row.kind == "maxpool2d" and row.layer["kernel"] == 3)
+    cost = simulate(chip_of_bits(precision={}), network_of(row), "bp", 5)
+    (found,) = (item for item in cost.ledger if item.action == "compare" and item.phase == "forward")
+    assert (found.count, found.energy_pj) == (360, pytest.approx(2.6496))
