@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from fahw.chip.cost import Cost, simulate
     from fahw.chip.trace import write_trace
     from fahw.errors import ConfigError
+    from fahw.hardware.arrays.systolic import systolic_cycles
     from fahw.hardware.chip import Chip
     from fahw.hardware.load import load_chip
-    from fahw.hardware.systolic import systolic_cycles
     from fahw.learn.torch_modules.apply_rule import apply_rule, feedback_weights
     from fahw.learn.torch_modules.from_torch import from_torch
     from fahw.network.graph import Network
@@ -35,7 +35,7 @@ _HOMES = {
     "Network": "network.graph",
     "load_model": "network.load",
     "from_torch": "learn.torch_modules.from_torch",
-    "systolic_cycles": "hardware.systolic",
+    "systolic_cycles": "hardware.arrays.systolic",
     "Sram": "technology.sram",
     "sram": "technology.sram",
     "simulate": "chip.cost",

@@ -6,9 +6,12 @@ import statistics
 import subprocess
 import sys
 from collections import Counter
+from typing import get_args
 
 import pytest
 
+from fahw.hardware.arrays.catalogue import DATAFLOWS
+from fahw.hardware.memories.catalogue import MEMORY_KINDS
 from fahw.layers.catalogue import KINDS
 from fahw.learn.training.checkpoint import NOT_TRAINING
 from fahw.rules.catalogue import RULES
@@ -213,3 +216,20 @@ def test_light_commands_load_neither_torch_nor_matplotlib(code):
     check = "; import sys; heavy = {'torch', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
     done = subprocess.run([sys.executable, "-c", code + check], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+PARTS = {get_args(kind.model_fields["kind"].annotation)[0] for kind in MEMORY_KINDS} | set(DATAFLOWS)
+PARTS -= {"register"}
+"""Kinds of memories and dataflows, but for one: a level of memories is called `register`, too."""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=label)
+def test_parts_and_formats_are_asked_not_told_apart(path):
+    """No module compares a memory's kind or a dataflow with a name, or asks for the class of a number format."""
+    asked = []
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Compare | ast.MatchValue):
+            asked += [f"line {node.lineno}: {name}" for name in constants(node) & PARTS]
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+            asked += [f"line {node.lineno}: {name}" for name in ("Fixed", "Float") if name in ast.unparse(node.args[1])]
+    assert not asked

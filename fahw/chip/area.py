@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import fsum
 
-from fahw.chip import memory_prices
 from fahw.hardware.array import Array
+from fahw.hardware.arrays.catalogue import DATAFLOWS
 from fahw.hardware.chip import Chip
 from fahw.hardware.generator import GENERATORS
 from fahw.hardware.memory import Memory
 from fahw.technology.operations import pe_area_mm2, pe_leak_mw
-from fahw.technology.storage import Scratchpad, scratchpad
+from fahw.technology.storage import Scratchpad
 from fahw.work.counts.record import Placement
 from fahw.work.mesh import NOC, core_prefix
 
@@ -42,7 +42,7 @@ def areas_mm2(chip: Chip, transposable: bool, placements: Iterable[Placement] | 
         prefix = core_prefix(chip, core)
         for memory in chip.memories:
             name = f"{prefix}{memory.name}"
-            is_fitted = resident is not None and memory.kind != "rom"
+            is_fitted = resident is not None and not memory.is_read_only
             size = resident.get(name, 0.0) if resident is not None and is_fitted else memory.kib
             areas[name] = _memory_area_mm2(chip, memory, transposable, size)
         areas |= {f"{prefix}{name}": area for name, area in logic.items()}
@@ -62,7 +62,7 @@ def resident_kib(placements: Iterable[Placement]) -> dict[str, float]:
 
 def _memory_area_mm2(chip: Chip, memory: Memory, transposable: bool, size_kib: float) -> float:
     overhead = chip.transposed_access.area_overhead if transposable and "weight" in memory.holds else 0.0
-    return memory_prices.area_mm2(chip, memory, size_kib) * (1 + overhead)
+    return memory.area(chip.technology, size_kib) * (1 + overhead)
 
 
 def array_leak_mw(chip: Chip, array: Array) -> float:
@@ -72,13 +72,9 @@ def array_leak_mw(chip: Chip, array: Array) -> float:
 
 
 def scratchpads(chip: Chip, array: Array) -> list[Scratchpad]:
-    """The scratchpads of one processing element; none where the array is not row-stationary."""
-    pads, bits = array.scratchpads, chip.precision.bits
-    if pads is None:
-        return []
-    node, temp_c = chip.technology.node_nm, chip.technology.temp_c
-    sizes = (("weight", pads.filter_words), ("activation", pads.input_words), ("accumulator", pads.psum_words))
-    return [scratchpad(bits(tensor), words, node, pads.device, temp_c) for tensor, words in sizes]
+    """What one processing element stores beside its registers, by the kinds of arrays."""
+    bits, process = chip.precision.bits, chip.technology
+    return [pad for kind in DATAFLOWS.values() for pad in kind.element_storage(array, bits, process)]
 
 
 def pe_bits(chip: Chip) -> tuple[int, int, int]:

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import fsum
 
-from fahw.chip import memory_prices
 from fahw.chip.area import array_leak_mw, resident_kib
 from fahw.chip.unit_prices import Prices
 from fahw.hardware.chip import Chip
+from fahw.hardware.memory import Memory
+from fahw.hardware.part import STATIC
 from fahw.technology.constant import Constant
 from fahw.work.counts.record import Count, Placement, Task
 from fahw.work.mesh import core_prefix
@@ -32,7 +33,7 @@ class Row:
     @property
     def static(self) -> bool:
         """Whether the row is power times time rather than actions."""
-        return self.action == "static"
+        return self.action == STATIC
 
 
 LEDGER_COLUMNS = ("component", "action", "tensor", "phase", "layer", "count", "unit_pj", "energy_pj")
@@ -78,6 +79,14 @@ def action_rows(counts: Iterable[Count], prices: Prices, phase: str, layer: str,
     return rows
 
 
+def memory_leakage(chip: Chip, memory: Memory, used_kib: float | None = None) -> Constant:
+    """Static power of a memory in mW: what the chip file's energies give, else the memory's own."""
+    for energy in chip.energies:
+        if (energy.component, energy.action) == (memory.name, STATIC):
+            return energy.constant("leakage", chip.clock_mhz * 1e-3)  # pJ per cycle x MHz = uW
+    return memory.leakage(chip.technology, used_kib)
+
+
 def static_rows(
     chip: Chip, transposable: bool, cycles: float, dram_cycles: float, placements: Iterable[Placement] = ()
 ) -> list[Row]:
@@ -92,7 +101,7 @@ def static_rows(
         prefix = core_prefix(chip, core)
         for memory in chip.memories:
             name = f"{prefix}{memory.name}"
-            leak = memory_prices.leak_mw(chip, memory, resident.get(name, 0.0))
+            leak = memory_leakage(chip, memory, resident.get(name, 0.0))
             overhead = chip.transposed_access.leak_overhead if transposable and "weight" in memory.holds else 0.0
             powers.append((name, replace(leak, value=leak.value * (1 + overhead))))
         for name, leak_mw in array_leaks.items():
@@ -101,9 +110,7 @@ def static_rows(
             )
             powers.append((f"{prefix}{name}", constant))
     if chip.dram is not None:
-        background, powerdown = (
-            memory_prices.dram_constant(chip.dram, action) for action in ("background", "powerdown")
-        )
+        background, powerdown = (chip.dram.constant(action) for action in ("background", "powerdown"))
         active_share = min(1.0, dram_cycles / cycles) if cycles else 0.0
         powers.append(
             ("dram", replace(background, value=background.value * active_share + powerdown.value * (1 - active_share)))
@@ -116,4 +123,4 @@ def static_rows(
 
 def _static_row(name: str, power: Constant, clock_mhz: float, cycles: float) -> Row:
     pj_per_cycle = power.value * 1e3 / clock_mhz  # mW / MHz = nJ
-    return Row(name, "static", "", "", "", cycles, pj_per_cycle, cycles * pj_per_cycle, power)
+    return Row(name, STATIC, "", "", "", cycles, pj_per_cycle, cycles * pj_per_cycle, power)

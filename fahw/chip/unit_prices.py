@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-from fahw.chip import memory_prices
 from fahw.formats.number import FLOATS, Float
 from fahw.formats.precision import TENSORS
 from fahw.hardware.array import Array
+from fahw.hardware.arrays.catalogue import DATAFLOWS
 from fahw.hardware.chip import Chip
 from fahw.hardware.generator import GENERATORS, Generator
 from fahw.hardware.interconnect import Link
@@ -17,7 +17,6 @@ from fahw.hardware.process import UnitEnergy
 from fahw.technology import operations as ops
 from fahw.technology.constant import Constant
 from fahw.technology.scaling import LOGIC_FACTOR, VDD_V
-from fahw.technology.storage import scratchpad
 from fahw.technology.wires import WIRE_FACTOR, wire_pj_per_bit_mm
 from fahw.work.counts.record import Count, local_name
 from fahw.work.mesh import NOC
@@ -61,7 +60,7 @@ class Prices:
         factor = count.factor
         energy = self._given_energies.get((count.component, count.action))
         if energy is not None:
-            price = memory_prices.given_constant(energy, price.kind)
+            price = energy.constant(price.kind)
         elif price.kind in ("logic", "clock"):
             factor *= (self.chip.technology.vdd_v / VDD_V) ** 2
         return replace(price, value=price.value * factor)
@@ -70,7 +69,7 @@ class Prices:
         chip, name = self.chip, count.component
         if name == "dram":
             assert chip.dram is not None
-            return memory_prices.dram_constant(chip.dram, count.action)
+            return chip.dram.constant(count.action)
         if name == NOC:
             assert chip.mesh is not None
             source = chip.mesh.source or "assumed"
@@ -84,7 +83,7 @@ class Prices:
 
     def _part_price(self, part: Memory | Link | Array, count: Count) -> Constant:
         if isinstance(part, Memory):
-            return memory_prices.access_energy(self.chip, part, count.action)
+            return part.access_energy(self.chip.technology, count.action)
         if isinstance(part, Link):
             if count.action == "transpose":
                 write = ops.register_pj(count.widths[0], self.chip.technology.node_nm)
@@ -100,8 +99,9 @@ class Prices:
             return ops.mac_pj(count.widths[0], count.widths[1], count.widths[2], node, *forms)
         if count.action.startswith("shift"):
             return ops.register_pj(count.widths[0], node)
-        if count.action.endswith(("pad", "_registers")):
-            return self._pad_price(array, count)
+        for kind in DATAFLOWS.values():
+            if count.action in kind.own_actions(array):
+                return kind.action_price(count.action, count.widths, array, self.chip.technology)
         left_bits, right_bits, accumulator_bits, shifted_bits = count.widths
         active = (
             ops.mac_pj(left_bits, right_bits, accumulator_bits, node, *forms).value
@@ -112,21 +112,6 @@ class Prices:
             return Constant(active * clock, f"{clock:g} of the logic and registers clocked", "clock", LOGIC_FACTOR)
         value = active * (1 + clock) * array.idle_pe_fraction
         return Constant(value, f"{array.idle_pe_fraction:g} of an active PE-cycle", "logic", LOGIC_FACTOR)
-
-    def _pad_price(self, array: Array, count: Count) -> Constant:
-        assert array.scratchpads is not None
-        bits, entries = count.widths
-        pad = scratchpad(bits, entries, self.chip.technology.node_nm, array.scratchpads.device).access
-        share = self.chip.technology.clock_share
-        if count.action == "pad":
-            return pad
-        if count.action == "clock_registers":
-            clocked = ops.register_clock_pj(bits * entries, self.chip.technology.node_nm)
-            value = clocked.value * (1 + share) if pad.kind == "logic" else 0.0
-            source = f"{clocked.source}; {share:g} more for the clock's tree"
-            return replace(clocked, value=value, kind="clock", source=source)
-        value = pad.value * share if pad.kind == "logic" else 0.0
-        return Constant(value, f"{share:g} of the registers clocked, none of an SRAM", "clock", LOGIC_FACTOR)
 
     def _lane_price(self, count: Count) -> Constant:
         clocked = count.action.startswith("clock_")
@@ -154,19 +139,16 @@ class Prices:
     def _product_forms(self, result: str) -> tuple[Float | None, Float | None]:
         """The float formats of the products (the operands' with more digits) and of the accumulator; None for
         integers."""
-        operands = [self.chip.precision.number(tensor) for tensor in OPERANDS.get(result, ())]
-        floats = [operand for operand in operands if isinstance(operand, Float)]
-        accumulator = self.chip.precision.number("accumulator")
-        product = max(floats, key=lambda form: form.digits, default=None)
-        return product, accumulator if isinstance(accumulator, Float) else None
+        forms = [self.chip.precision.number(tensor).float_form for tensor in OPERANDS.get(result, ())]
+        product = max((form for form in forms if form is not None), key=lambda form: form.digits, default=None)
+        return product, self.chip.precision.number("accumulator").float_form
 
     def _float_form(self, tensor: str, bits: int) -> Float | None:
         """The float format of an operation of the vector lanes: the tensor's, the accumulator's if it is that wide."""
         tensor_number, accumulator = (
             self.chip.precision.number(name) for name in (_FORMATS.get(tensor, "activation"), "accumulator")
         )
-        form = accumulator if bits == accumulator.bits != tensor_number.bits else tensor_number
-        return form if isinstance(form, Float) else None
+        return (accumulator if bits == accumulator.bits != tensor_number.bits else tensor_number).float_form
 
 
 @lru_cache(maxsize=64)

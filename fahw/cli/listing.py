@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from fahw.config.files import shipped
 from fahw.config.sweep import Sweep
-from fahw.formats.number import FLOATS, Float
+from fahw.formats.catalogue import FORMATS
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
@@ -36,8 +36,7 @@ def _formats() -> list[tuple[str, str]]:
     """The number formats, and how their scales and roundings are chosen."""
     return [
         ("1 to 16", "fixed point of that many bits with a power-of-two scale; 1 bit, or `binary`, holds -1 and +1"),
-        ("ternary", "-1, 0 and +1 in 2 bits, times a power of two"),
-        *((name, _float_line(form)) for name, form in FLOATS.items()),
+        *((name, form.description) for name, form in FORMATS.items() if name != "binary"),
         ("scale", "of fixed point: static, fraction bits given, or dynamic (per_tensor, per_channel)"),
         ("rounding", "nearest (ties to even), floor, stochastic (random_bits of the chip's LFSR, 8 by default)"),
     ]
@@ -49,12 +48,6 @@ def _model_line(path: Path) -> str:
     macs = sum(layer.macs for layer in network.layers if layer.weighted)
     shape = "x".join(map(str, network.input_shape))
     return f"input {shape}, {network.parameters:,} parameters, {macs:,} MACs per sample, data {network.recipe.data}"
-
-
-def _float_line(form: Float) -> str:
-    """The bits and the range of a floating-point format, and where it is defined."""
-    shape = f"{form.exponent_bits} bits of exponent, {form.mantissa_bits} of mantissa"
-    return f"{shape}; {form.smallest:.3g} to {form.largest:.3g} ({form.source})"
 
 
 def _datasets() -> list[tuple[str, str]]:

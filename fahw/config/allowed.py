@@ -59,10 +59,19 @@ class Allowed:
         branches = node.get("anyOf") or node.get("oneOf") or node.get("allOf")
         if not branches:
             return [] if node.get("type") == "null" else [node]
-        tag = node.get("discriminator", {})
-        chosen = tag.get("mapping", {}).get(str(_item_at(value, tag.get("propertyName", ""))))
+        chosen = self._tagged(node.get("discriminator", {}), value)
         branches = [{"$ref": chosen}] if chosen else branches
         return [leaf for branch in branches for leaf in self._alternatives(branch, value)]
+
+    def _tagged(self, tag: Node, value: Any) -> str | None:
+        """The alternative that the tag of `value` names; without one, that whose tag has a default, if any."""
+        mapping, name = tag.get("mapping", {}), tag.get("propertyName", "")
+        given = _item_at(value, name)
+        if given is not None or not isinstance(value, dict):
+            return mapping.get(str(given))  # type: ignore[no-any-return]
+        definitions = {reference: self._definitions[reference.rpartition("/")[2]] for reference in mapping.values()}
+        optional = [ref for ref, node in definitions.items() if "default" in node["properties"][name]]
+        return optional[0] if optional else None
 
     def _phrase(self, node: Node) -> str:
         """The kind of value that a plain node allows, in words."""

@@ -114,13 +114,16 @@ def _members(annotation: Any) -> Iterator[Any]:
 
 
 def _schema_for(members: list[Any], value: Any) -> type[BaseModel] | None:
-    """The schema that a mapping is meant for: the only one of the members, or the one of its `kind`; None otherwise."""
+    """The schema that a mapping is meant for: the only one of the members, or the one of its `kind` (without one, that
+    which has a default); None otherwise."""
     models = [member for member in members if _is_model(member)] if isinstance(value, dict) else []
     if len(models) > 1:
-        kinds = [model.model_fields.get("kind") for model in models]
-        tag = value.get("kind")
-        pairs = zip(models, kinds, strict=True)
-        models = [model for model, kind in pairs if kind is not None and tag in get_args(kind.annotation)]
+        pairs = [(model, model.model_fields.get("kind")) for model in models]
+        models = [
+            model
+            for model, kind in pairs
+            if kind is not None and value.get("kind", kind.default) in get_args(kind.annotation)
+        ]
     return models[0] if len(models) == 1 else None
 
 

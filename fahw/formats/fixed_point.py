@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fahw.errors import ConfigError, Problem
-from fahw.formats.number import Fixed, Number
+from fahw.formats.number import Number
 from fahw.formats.precision import Rounding
 from fahw.prng import Lfsr
 
@@ -71,12 +71,7 @@ def fraction_bits(bits: int, largest: float) -> int:
 
 def format_fraction_bits(form: Number, largest: float) -> int:
     """The `fraction_bits` of a number format; ternary words have the magnitude of one-bit words."""
-    return fraction_bits(1 if has_one_magnitude(form) else form.bits, largest)
-
-
-def has_one_magnitude(form: Number) -> bool:
-    """Whether the format holds no other magnitude than 1 and perhaps 0: binary and ternary words."""
-    return isinstance(form, Fixed) and form.lowest == -1
+    return fraction_bits(1 if form.has_one_magnitude else form.bits, largest)
 
 
 def rate_constant(value: float) -> Rate:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
 
 from fahw.config.schema import Frozen
-from fahw.formats.number import FixedName, Float, FloatName, Number, number_format
+from fahw.formats.catalogue import FORMATS, number_format
+from fahw.formats.number import Number
 
+if TYPE_CHECKING:
+    FormatName: TypeAlias = str
+    SumName: TypeAlias = str
+else:
+    FormatName = Literal[tuple(FORMATS)]
+    SumName = Literal[tuple(name for name, form in FORMATS.items() if form.accumulates)]
 Width = Annotated[
-    Annotated[int, Field(ge=1, le=16)] | FixedName | FloatName,
+    Annotated[int, Field(ge=1, le=16)] | FormatName,
     AfterValidator(lambda width: 1 if width == "binary" else width),
 ]
 Rounding = Literal["nearest", "floor", "stochastic"]
@@ -73,7 +80,7 @@ class Precision(Frozen):
     """The wide copy of a weight that the update works on; biases have this format too."""
     optimizer: Width = 16
     """Momentum (velocity)."""
-    accumulator: Annotated[int, Field(ge=8, le=48)] | Literal["fp16", "bf16", "fp32"] = 32
+    accumulator: Annotated[int, Field(ge=8, le=48)] | SumName = 32
     """Two's complement; wraps. A float where an operand is one."""
     scale: Scaling = Scaling()
 
@@ -99,6 +106,14 @@ class Precision(Frozen):
         """The stored width of one value of `tensor`, in bits."""
         return self.number(tensor).bits
 
+    def is_dynamic(self, tensor: str) -> bool:
+        """Whether the unit of `tensor` is found anew from its values whenever it is written."""
+        return self.scale.is_dynamic(tensor) or (tensor in TENSORS and self.number(tensor).follows_values)
+
+    def is_static(self, tensor: str) -> bool:
+        """Whether `tensor` is in words whose unit is known before training."""
+        return not self.number(tensor).has_exponent and not self.is_dynamic(tensor)
+
     @model_validator(mode="after")
     def _consistent(self) -> Precision:
         problems = list(_contradictions(self))
@@ -109,7 +124,7 @@ class Precision(Frozen):
 
 def _contradictions(precision: Precision) -> Iterator[str]:
     """Yield every reason why the formats do not fit together."""
-    floats = [tensor for tensor in _OPERANDS if isinstance(precision.number(tensor), Float)]
+    floats = [tensor for tensor in _OPERANDS if precision.number(tensor).has_exponent]
     if floats and isinstance(precision.accumulator, int):
         formats = ", ".join(f"{tensor} {getattr(precision, tensor)}" for tensor in floats)
         yield (
@@ -117,11 +132,12 @@ def _contradictions(precision: Precision) -> Iterator[str]:
             "make it fp32, or these fixed point"
         )
     master, weight = precision.number("master"), precision.number("weight")
-    if isinstance(master, Float) == isinstance(weight, Float) and master.bits < weight.bits:
+    if master.has_exponent == weight.has_exponent and master.bits < weight.bits:
         yield f"master has {master.bits} bits, fewer than the weight's {weight.bits}"
     for tensor in Scaling.model_fields:
-        if isinstance(precision.number(tensor), Float) and getattr(precision.scale, tensor) != "static":
-            yield f"scale.{tensor}: {getattr(precision, tensor)} has an exponent in every number and takes no scale"
+        form = precision.number(tensor)
+        if form.own_scale and getattr(precision.scale, tensor) != "static":
+            yield f"scale.{tensor}: {form.label} {form.own_scale} and takes no scale"
 
 
 FP32 = Precision(

@@ -11,6 +11,7 @@ from fahw.hardware.array import Array
 from fahw.hardware.dram import Dram
 from fahw.hardware.generator import Generator
 from fahw.hardware.interconnect import Link, Mesh
+from fahw.hardware.memories.catalogue import AnyMemory
 from fahw.hardware.memory import LEVELS, Memory, TransposedAccess
 from fahw.hardware.options import Activity, TransportOptions, UpdateOptions
 from fahw.hardware.part import Form, Name, Phase, Sourced, Tensor
@@ -30,7 +31,7 @@ class Chip(Sourced):
     precision: Precision = Precision()
     rounding: RoundingModes = RoundingModes()
     arrays: tuple[Array, ...] = Field(min_length=1)
-    memories: tuple[Memory, ...] = Field(min_length=1)
+    memories: tuple[AnyMemory, ...] = Field(min_length=1)
     links: tuple[Link, ...] = ()
     dram: Dram | None = None
     feedback_generator: Generator | None = None

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
 from fahw.hardware.part import Factor, NotNegative, Positive, Sourced
+from fahw.technology.constant import Constant
+from fahw.technology.dram import DRAM_KINDS, dram_type
 
-DramKind = Literal["ddr3_1600", "ddr4_2400", "ddr4_3200", "lpddr3", "lpddr4", "hbm1", "hbm2", "gddr5"]
+if TYPE_CHECKING:
+    DramKind: TypeAlias = str
+else:
+    DramKind = Literal[DRAM_KINDS]
 
 
 class Dram(Sourced):
@@ -32,3 +37,21 @@ class Dram(Sourced):
     activate_pj: NotNegative | None = None
     """Energy of opening and closing a row."""
     uncertainty: Factor = 1.6
+
+    def constant(self, action: str) -> Constant:
+        """Energy of one bit (`read`, `write`) or one row (`activate`), or static power in mW (`background`,
+        `powerdown`)."""
+        given_value = {
+            "read": self.read_pj_per_bit, "write": self.write_pj_per_bit, "activate": self.activate_pj,
+            "background": self.background_mw,
+            "powerdown": self.background_mw if self.powerdown_mw is None else self.powerdown_mw,
+        }[action]  # fmt: skip
+        if given_value is not None:
+            return Constant(given_value, self.source or "assumed", "dram", self.uncertainty, given=True)
+        kind = dram_type(self.kind)
+        table_value = {
+            "read": kind.read_pj_per_bit, "write": kind.write_pj_per_bit, "activate": kind.activate_pj,
+            "background": kind.active_standby_mw,
+            "powerdown": kind.active_standby_mw if kind.powerdown_mw is None else kind.powerdown_mw,
+        }[action]  # fmt: skip
+        return Constant(table_value, f"{kind.title}: {kind.source}", "dram", kind.uncertainty)

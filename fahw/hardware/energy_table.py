@@ -25,15 +25,14 @@ from typing import Any
 from fahw.config import yamltext
 from fahw.config.yamltext import Document, Key
 from fahw.errors import ConfigError, Problem, suggestion
+from fahw.hardware.arrays.catalogue import DATAFLOWS
 from fahw.hardware.chip import Chip
 from fahw.hardware.generator import GENERATORS
+from fahw.hardware.part import STATIC
 from fahw.hardware.process import UnitEnergy
 
-STATIC = "static"
 VECTOR_ACTIONS = ("add", "subtract", "accumulate", "multiply", "divide", "compare", "shift", "table")
 ARRAY_ACTIONS = ("mac", "shift_operand", "shift_psum", "clock", "idle")
-PAD_ACTIONS = ("pad", "clock_pad", "clock_registers")
-"""Actions of an array with scratchpads: an access of any, its clock, and a cycle of registers that are not gated."""
 _EMPTY_ACTIONS = ("idle", "leak")
 
 
@@ -51,12 +50,11 @@ class Entry:
 def actions_of(chip: Chip) -> dict[str, tuple[str, ...]]:
     """The actions of every component of `chip` that have an energy, by component; `static` is pJ per cycle."""
     lanes = (*VECTOR_ACTIONS, *(f"clock_{action}" for action in VECTOR_ACTIONS))
-    memory_actions, generator_actions = ("read", "write", STATIC), ("generate",)
-    actions: dict[str, tuple[str, ...]] = {
-        memory.name: generator_actions if memory.kind == "prng" else memory_actions for memory in chip.memories
-    }
+    actions: dict[str, tuple[str, ...]] = {memory.name: memory.actions for memory in chip.memories}
     actions |= {link.name: ("send", "transpose") for link in chip.links}
-    actions |= {array.name: ARRAY_ACTIONS + (PAD_ACTIONS if array.scratchpads else ()) for array in chip.arrays}
+    for array in chip.arrays:
+        own_actions = [action for kind in DATAFLOWS.values() for action in kind.own_actions(array)]
+        actions[array.name] = (*ARRAY_ACTIONS, *own_actions)
     actions |= {f"{array.name}.vector": lanes for array in chip.arrays}
     actions |= {name: ("generate",) for name in GENERATORS if getattr(chip, name) is not None}
     actions |= {"noc": ("hop",)} if chip.mesh is not None else {}

@@ -1,16 +1,20 @@
-"""On-chip memories as a chip file describes them."""
+"""On-chip memories as a chip file describes them: what all kinds share, and what each kind must answer."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from dataclasses import replace
+from math import ceil
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from fahw.config.schema import Frozen
-from fahw.hardware.part import Count, Device, Factor, Name, NotNegative, Positive, Sourced, Tensor
+from fahw.hardware.part import STATIC, Count, Device, Factor, Name, NotNegative, Positive, Sourced, Tensor
+from fahw.hardware.process import Technology
+from fahw.technology.constant import Constant, Entry
 
-MemoryKind = Literal["sram", "rom", "register", "prng"]
 Level = Literal["register", "local", "global"]
 LEVELS: tuple[Level, ...] = ("register", "local", "global")
 """Levels of memory from the array outwards; DRAM lies behind the last."""
@@ -33,9 +37,19 @@ class Memory(Sourced):
     A tensor may have a home at several levels: the array reads the innermost, what does not fit there lies in the next.
     """
 
+    writable: ClassVar[bool] = True
+    """Whether training can write the memory; the others hold fixed feedback weights and nothing else."""
+    generates: ClassVar[bool] = False
+    """Whether the memory stores nothing and yields its values anew whenever they are read."""
+    needs_bank: ClassVar[bool] = True
+    """Whether the estimate is one of a bank, whose size the file must then give."""
+    constant_kind: ClassVar[str] = "sram"
+    """The kind of the constants that its energies per access move with when they are uncertain."""
+    actions: ClassVar[tuple[str, ...]] = ("read", "write", STATIC)
+    """The actions that have an energy."""
+
     name: Name
-    kind: MemoryKind = "sram"
-    """`rom` holds fixed feedback weights, `prng` regenerates them, `register` is a register file."""
+    kind: str
     level: Level = "local"
     holds: tuple[Tensor, ...] = Field(min_length=1)
     size_kib: Positive | Literal["fit"] | None = None
@@ -55,12 +69,6 @@ class Memory(Sourced):
     leakage_device: Device | None = None
     """Transistor type of the leakage estimate where it differs (low-leakage cells in a fast periphery)."""
     energy: MemoryEnergy | None = None
-    pj_per_bit: NotNegative | None = None
-    """Of a `prng`: energy of one generated bit."""
-    area_mm2: NotNegative | None = None
-    """Of a `prng`."""
-    uncertainty: Factor = 4.0
-    """Of a `prng`: the true energy lies between the number divided and multiplied by this factor."""
 
     @property
     def kib(self) -> float:
@@ -73,9 +81,59 @@ class Memory(Sourced):
         return self.bank_kib or self.kib
 
     @property
-    def writable(self) -> bool:
-        """Whether training can write the memory."""
-        return self.kind not in ("rom", "prng")
+    def is_read_only(self) -> bool:
+        """Whether the memory stores what no training can write."""
+        return not self.writable and not self.generates
+
+    def bits_per_cycle(self, action: str, clock_mhz: float) -> float:
+        """Bits that pass the port per cycle while it reads or writes."""
+        return self.read_bits_per_cycle if action == "read" else self.write_bits_per_cycle
+
+    def access_energy(self, process: Technology, action: str) -> Constant:
+        """Energy of one access of `width_bits`, or of one generated bit."""
+        if self.energy is None:
+            return self._estimated_access(process, action)
+        value = self.energy.read_pj if action == "read" else self.energy.write_pj
+        return Constant(value, self._source, self.constant_kind, self.energy.uncertainty, given=True)
+
+    def leakage(self, process: Technology, used_kib: float | None = None) -> Constant:
+        """Static power of the whole memory; of the banks that `used_kib` takes where those that hold nothing are
+        gated."""
+        share = 1.0
+        if self.power_gated and used_kib is not None and self.kib:
+            share = min(1.0, ceil(used_kib / self.bank) * self.bank / self.kib)
+        if self.energy is None:
+            leak = self._estimated_leakage(process)
+        else:
+            leak = Constant(self.energy.leak_mw, self._source, "leakage", self.energy.uncertainty, given=True)
+        return replace(leak, value=leak.value * share)
+
+    def area(self, process: Technology, size_kib: float) -> float:
+        """Area in mm2 of a memory of this kind with `size_kib` of capacity, whole banks."""
+        if self.energy is not None:
+            return self.energy.area_mm2 * size_kib / self.kib
+        return self._estimated_area(process, size_kib)
+
+    @abstractmethod
+    def _estimated_access(self, process: Technology, action: str) -> Constant:
+        """Energy of one access, where the file gives none."""
+
+    @abstractmethod
+    def _estimated_leakage(self, process: Technology) -> Constant:
+        """Static power of the whole memory, where the file gives none."""
+
+    @abstractmethod
+    def _estimated_area(self, process: Technology, size_kib: float) -> float:
+        """Area in mm2 of whole banks of `size_kib` together, where the file gives none."""
+
+    @classmethod
+    @abstractmethod
+    def listed(cls, node_nm: int) -> Iterator[Entry]:
+        """What `fahw list technology` shows of the kind, logic at `node_nm`."""
+
+    @property
+    def _source(self) -> str:
+        return self.source or "assumed"
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> Memory:
@@ -85,18 +143,17 @@ class Memory(Sourced):
         return self
 
     def _problems(self) -> Iterator[str]:
-        if self.kind in ("rom", "prng") and self.holds != ("feedback",):
+        """Why the memory cannot be of its kind."""
+        if not self.writable and self.holds != ("feedback",):
             yield f"a {self.kind} can hold feedback and nothing else (got {', '.join(self.holds)})"
-        if self.kind == "prng":
-            if self.pj_per_bit is None or self.area_mm2 is None:
-                yield "a prng needs pj_per_bit and area_mm2"
+        if self.generates:
             if self.size_kib is not None or self.bank_kib is not None:
-                yield "a prng has no size_kib and no bank_kib"
+                yield f"a {self.kind} has no size_kib and no bank_kib"
         elif self.size_kib is None:
             yield "size_kib is missing: a number, or `fit`"
         elif self.size_kib == "fit" and self.bank_kib is None:
             yield "size_kib: fit needs bank_kib, of which whole ones are taken"
-        elif self.kind != "register" and self.bank_kib is None and self.energy is None:
+        elif self.needs_bank and self.bank_kib is None and self.energy is None:
             yield "bank_kib is missing"
 
 

@@ -16,6 +16,9 @@ Tensor = Literal[
 Form = Literal["copy", "write_through", "transposable", "accumulate", "column"]
 Device = Literal["hp", "lop", "lstp"]
 
+STATIC = "static"
+"""The action of leakage, by the cycle."""
+
 Positive = Annotated[float, Field(ge=1e-9, le=1e9)]
 NotNegative = Annotated[float, Field(ge=0, le=1e9)]
 Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fahw.hardware.part import Factor, NotNegative, Sourced
+from fahw.technology.constant import Constant
 
 Node = Literal[7, 10, 14, 16, 20, 22, 32, 45, 65, 90, 130, 180]
 
@@ -34,3 +35,8 @@ class UnitEnergy(Sourced):
     pj: NotNegative
     """pJ per action; for the action `static` of a memory, pJ per cycle."""
     uncertainty: Factor = 1.0
+
+    def constant(self, kind: str, scale: float = 1.0) -> Constant:
+        """The constant that it gives, of a kind of `Constant`; `scale` brings it to the unit that is wanted."""
+        source = self.source or self.assumed or "given"
+        return Constant(self.pj * scale, source, kind, self.uncertainty, given=True)

@@ -241,7 +241,7 @@ def zero_skipping(chip: Chip) -> CheckMessages:
     for index, array in enumerate(chip.arrays):
         modes, flows = array.zero_skipping, array.phases
         for tensor, readers in (("activation", ("forward", "gradient")), ("error", ("error", "gradient"))):
-            systolic = [phase for phase in readers if getattr(flows, phase) not in (None, "broadcast")]
+            systolic = [phase for phase, kind in flows.dataflows if phase in readers and not kind.skips_zeros]
             if getattr(modes, tensor) == "skip" and systolic:
                 message = (
                     f"`skip` is not for systolic dataflows ({', '.join(systolic)}): use `gate`, or `broadcast` there"
@@ -259,11 +259,12 @@ def update_options(chip: Chip) -> CheckMessages:
         yield ("update_options", "skip_zeros"), "momentum moves weights whose gradient is zero: set momentum to false"
 
 
-def row_stationary(chip: Chip) -> CheckMessages:
-    """Rows are kept in scratchpads; zeros in them can be gated, not skipped."""
+def dataflow_keys(chip: Chip) -> CheckMessages:
+    """An array has what its dataflows need, such as scratchpads for rows."""
     for index, array in enumerate(chip.arrays):
-        if array.phases.forward == "rs" and array.scratchpads is None:
-            yield ("arrays", index, "scratchpads"), "forward: rs keeps rows in scratchpads: give their words"
+        for kind in dict.fromkeys(kind for _, kind in array.phases.dataflows):
+            for key, message in kind.problems(array):
+                yield ("arrays", index, key), message
 
 
 def late_updates(chip: Chip) -> CheckMessages:
@@ -295,7 +296,7 @@ def copy_layout(chip: Chip) -> CheckMessages:
 
 CHECKS: tuple[Callable[[Chip], CheckMessages], ...] = (
     unique_names, unknown_memories, homes, repeated_names, phases, wires, banks, rounding_bits, transport_forms,
-    zero_skipping, update_options, row_stationary, late_updates, mesh_cores, copy_layout, given_energies,
+    zero_skipping, update_options, dataflow_keys, late_updates, mesh_cores, copy_layout, given_energies,
 )  # fmt: skip
 STRICT: tuple[Callable[[Chip], CheckMessages], ...] = (feedback_wires, transport_links)
 """Checks of what only rules that move weights, or read feedback weights, would meet: others can be priced on such a

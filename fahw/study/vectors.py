@@ -29,10 +29,10 @@ from fahw.errors import ConfigError, Problem, check_integer, check_kind
 from fahw.files import write_text
 from fahw.formats.fixed_point import MU_BITS, Format
 from fahw.formats.lookup_tables import EXP_BITS, exp_table, function_table
+from fahw.hardware.arrays.systolic import SYSTOLIC, systolic_cycles
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.hardware.part import Phase
-from fahw.hardware.systolic import DATAFLOWS, systolic_cycles
 from fahw.layers.weighted import Weighted
 from fahw.learn.error_path.feedback import Feedback
 from fahw.learn.error_path.feedback_words import IntegerWords
@@ -327,7 +327,7 @@ def _gemms(chip: Chip, setup: TrainingSetup) -> list[dict[str, Any]]:
             gemm = rule_gemm_sizes(setup.network, setup.rule, layer, setup.recipe.batch_size).get(phase)
             if gemm is not None:
                 sizes = (gemm[0], gemm[1], gemm[2], array.rows, array.cols)
-                cycles = {dataflow: systolic_cycles(*sizes, dataflow) for dataflow in DATAFLOWS}
+                cycles = {dataflow: systolic_cycles(*sizes, dataflow) for dataflow in SYSTOLIC}
                 named_sizes = dict(zip(("m", "n", "k", "rows", "cols"), sizes, strict=True))
                 dataflow = getattr(array.phases, phase)
                 rows.append(

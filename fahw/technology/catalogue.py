@@ -3,42 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from fahw.formats.number import FLOATS
-from fahw.technology import neural, random_bits, scaling, storage, wires
+from fahw.hardware.memories.catalogue import MEMORY_KINDS
+from fahw.technology import neural, random_bits, scaling, wires
 from fahw.technology import operations as ops
-from fahw.technology.constant import Constant
+from fahw.technology.constant import AREA_FACTOR, Entry
 from fahw.technology.dram import DRAM_KINDS, dram_type
-from fahw.technology.sram import ENERGY_FACTOR, LEAKAGE_FACTOR, NODES, SOURCE, sram
-
-AREA_FACTOR = 1.5
-"""Assumed: published areas of the same part differ by about this factor."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One number. `node_nm` is None where it belongs to no node (DRAM, links between chips)."""
-
-    part: str
-    value: float
-    unit: str
-    node_nm: int | None
-    factor: float
-    source: str
 
 
 def entries(node_nm: int = 45) -> tuple[Entry, ...]:
     """All parts, logic and wires at `node_nm`. Raises ConfigError for a node that nothing is known of."""
     scaling.logic_energy(node_nm)
     return (
-        *_arithmetic(node_nm), *_neural(node_nm), *_storage(node_nm), *_moving(node_nm), *_sram(), *_dram(),
-        *_scaling(),
+        *_arithmetic(node_nm), *_neural(node_nm), *(entry for kind in MEMORY_KINDS for entry in kind.listed(node_nm)),
+        *_moving(node_nm), *_dram(), *_scaling(),
     )  # fmt: skip
-
-
-def _entry(part: str, constant: Constant, unit: str, node_nm: int | None) -> Entry:
-    return Entry(part, constant.value, unit, node_nm, constant.factor, constant.source)
 
 
 def _arithmetic(node: int) -> Iterator[Entry]:
@@ -61,8 +41,8 @@ def _arithmetic(node: int) -> Iterator[Entry]:
         "lfsr bit, 1279 bits, 512 per cycle": random_bits.lfsr_pj_per_bit(1279, 512, node),
         "stochastic rounding 16, 8 random bits": random_bits.stochastic_rounding_pj(16, 8, node),
     }  # fmt: skip
-    yield from (_entry(name, constant, "pJ", node) for name, constant in constants.items())
-    yield _entry("programmable prng bit", random_bits.programmable_prng_pj_per_bit(), "pJ", 65)
+    yield from (Entry.of(name, constant, "pJ", node) for name, constant in constants.items())
+    yield Entry.of("programmable prng bit", random_bits.programmable_prng_pj_per_bit(), "pJ", 65)
     area = ops.pe_area_mm2(8, 8, 32, node)
     source = f"{ops.ALADDIN}: multiplier, adder, registers"
     yield Entry("processing element 8x8+32, area", area, "mm2", node, AREA_FACTOR, source)
@@ -71,49 +51,30 @@ def _arithmetic(node: int) -> Iterator[Entry]:
 
 def _neural(node: int) -> Iterator[Entry]:
     for kind, direction in neural.ACTIVATIONS:
-        yield _entry(f"{kind} 8, {direction}", neural.activation_pj(kind, direction, 8, node), "pJ", node)
+        yield Entry.of(f"{kind} 8, {direction}", neural.activation_pj(kind, direction, 8, node), "pJ", node)
     for direction in neural.BATCH_NORM:
-        yield _entry(f"batch norm fp32, {direction}", neural.batch_norm_pj(direction, 32, node, True), "pJ", node)
+        yield Entry.of(f"batch norm fp32, {direction}", neural.batch_norm_pj(direction, 32, node, True), "pJ", node)
     for kind in neural.OPTIMIZERS:
-        yield _entry(f"{kind} 16, per weight", neural.optimizer_pj(kind, 16, node), "pJ", node)
-    yield _entry("adam fp32, per weight", neural.optimizer_pj("adam", 32, node, True), "pJ", node)
-
-
-def _storage(node: int) -> Iterator[Entry]:
-    yield _entry("register bit", ops.register_pj(1, node), "pJ", node)
-    for size in (16, 64, 128):
-        yield _entry(f"register file {size}x16, access", storage.register_file_pj(16, size, node), "pJ", node)
-    for name, share in storage.ROM_SHARES.items():
-        source = "assumed, see fahw/technology/storage.py"
-        yield Entry(f"rom bank, {name.split('_')[0]}", share, "of an SRAM's", None, storage.ROM_FACTOR, source)
+        yield Entry.of(f"{kind} 16, per weight", neural.optimizer_pj(kind, 16, node), "pJ", node)
+    yield Entry.of("adam fp32, per weight", neural.optimizer_pj("adam", 32, node, True), "pJ", node)
 
 
 def _moving(node: int) -> Iterator[Entry]:
     for device in ("hp", "lop", "lstp"):
-        yield _entry(f"wire {device}, bit and mm", wires.wire_pj_per_bit_mm(node, device), "pJ", node)
-    yield _entry("router, bit and hop", wires.router_pj_per_bit(node), "pJ", node)
+        yield Entry.of(f"wire {device}, bit and mm", wires.wire_pj_per_bit_mm(node, device), "pJ", node)
+    yield Entry.of("router, bit and hop", wires.router_pj_per_bit(node), "pJ", node)
     for kind in wires.LINK_KINDS:
-        yield _entry(f"{kind} link, bit", wires.chip_link_pj_per_bit(kind), "pJ", None)
-
-
-def _sram() -> Iterator[Entry]:
-    for node in NODES:
-        for kib in (8, 64, 512):
-            bank, name = sram(kib * 1024, 64, node), f"sram lop {kib} KiB x 64"
-            yield Entry(f"{name}, read", bank.read_pj, "pJ", node, ENERGY_FACTOR, SOURCE)
-            yield Entry(f"{name}, write", bank.write_pj, "pJ", node, ENERGY_FACTOR, SOURCE)
-            yield Entry(f"{name}, leakage", bank.leak_mw, "mW", node, LEAKAGE_FACTOR, SOURCE)
-            yield Entry(f"{name}, area", bank.area_mm2, "mm2", node, AREA_FACTOR, SOURCE)
+        yield Entry.of(f"{kind} link, bit", wires.chip_link_pj_per_bit(kind), "pJ", None)
 
 
 def _dram() -> Iterator[Entry]:
     for kind in DRAM_KINDS:
         dram = dram_type(kind)
         for name in ("read", "write"):
-            yield _entry(f"{kind}, {name} a bit", dram.streaming(name), "pJ", None)
+            yield Entry.of(f"{kind}, {name} a bit", dram.streaming(name), "pJ", None)
         activation = dram.activation()
         if dram.activate_pj:
-            yield _entry(f"{kind}, activate {dram.row_bytes} bytes", activation, "pJ", None)
+            yield Entry.of(f"{kind}, activate {dram.row_bytes} bytes", activation, "pJ", None)
         if dram.active_standby_mw:
             yield Entry(
                 f"{kind}, active standby", dram.active_standby_mw, "mW", None, activation.factor, activation.source

@@ -1,4 +1,4 @@
-"""Small storage: register files, and ROM banks relative to SRAM banks."""
+"""Small storage: register files, and scratchpads inside processing elements."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from math import log
 from fahw.errors import ConfigError, Problem
 from fahw.technology.constant import Constant
 from fahw.technology.operations import ALADDIN, logic_constant, register_area_mm2, register_leak_mw
-from fahw.technology.sram import Sram, sram, sram_estimate
+from fahw.technology.sram import sram_estimate
 
 REGISTER_FILE_FACTOR = 2.0
-ROM_SHARES = {"read_pj": 0.6, "leak_mw": 0.2, "area_mm2": 0.35}
-"""Assumed: a mask ROM bank relative to an SRAM bank of its size. One transistor per bit in place of six: a third of the
-area, short bit lines for the read, and leakage of the periphery alone. It is written once, when it is made."""
-ROM_FACTOR = 3.0
 _FILE_AT = {64: 0.35718 / 16, 128: 0.82142 / 16}  # entries: pJ per bit
 _EXPONENT = log(_FILE_AT[128] / _FILE_AT[64]) / log(2)
 
@@ -53,12 +49,3 @@ def scratchpad(bits: int, entries: int, node_nm: int, device: str = "lop", temp_
         return Scratchpad(registers, register_leak_mw(total).value, register_area_mm2(total, node_nm))
     access = Constant(value, f"{estimate.source}; {entries} words", "sram", estimate.energy_factor)
     return Scratchpad(access, bank.leak_mw, bank.area_mm2)
-
-
-def rom(size_bytes: float, word_bits: int, node_nm: int, device: str = "lop") -> Sram:
-    """A ROM bank: shares of the SRAM bank of the same size and word (see `ROM_SHARES`); a write costs nothing."""
-    bank = sram(size_bytes, word_bits, node_nm, device)
-    return Sram(
-        bank.read_pj * ROM_SHARES["read_pj"], 0.0, bank.leak_mw * ROM_SHARES["leak_mw"],
-        bank.area_mm2 * ROM_SHARES["area_mm2"],
-    )  # fmt: skip

@@ -7,9 +7,9 @@ from fractions import Fraction
 from math import prod
 
 from fahw.errors import ConfigError, Problem
-from fahw.hardware.array import Array
+from fahw.hardware.arrays.catalogue import DATAFLOWS
+from fahw.hardware.arrays.mapping import Convolution, Mapping, Product
 from fahw.hardware.part import Phase, Tensor
-from fahw.hardware.systolic import Mapping
 from fahw.layers.weighted import Weighted
 from fahw.network.error_path import feedback_shape, roles_of
 from fahw.network.feedback_matrices import FeedbackMatrix, layer_matrices
@@ -18,9 +18,12 @@ from fahw.rules.rule import Rule
 from fahw.work import tensor_sizes
 from fahw.work.context import StepContext
 from fahw.work.counts.accesses import Traffic
-from fahw.work.counts.gemm import Gemm, Operand, Stream, gemm_traffic, partial_sum_bursts
+from fahw.work.counts.gemm import Gemm, Operand, Stream, gemm_traffic
 from fahw.work.counts.site import Site
 from fahw.work.mesh import Part
+
+_PLAIN = "os"
+"""The dataflow of a product on an array that names none for the phase."""
 
 
 def layer_gemm_sizes(layer: Weighted, samples: int) -> dict[Phase, tuple[int, int, int, int]]:
@@ -52,17 +55,42 @@ def rule_gemm_sizes(
     return sizes
 
 
-def _mapping(array: Array, dataflow: str, sizes: tuple[int, int, int, int]) -> Mapping:
-    m, n, k, _ = sizes
-    return Mapping(m, n, k, array.rows, array.cols, dataflow, array.edge_tiles == "trimmed", array.double_buffered)
+def convolution_of(layer: Weighted, samples: int) -> Convolution:
+    """One group of a layer on `samples`; a linear layer has one pixel."""
+    outputs, inputs = layer.out_shape[0] // layer.groups, layer.in_shape[0] // layer.groups
+    if not layer.convolutional:
+        return Convolution(samples, outputs, inputs, (1, 1), (1, 1), (1, 1))
+    (_, *out), (_, *image) = layer.out_shape, layer.in_shape
+    return Convolution(
+        samples, outputs, inputs, layer.kernel, (out[0], out[1]), (image[0], image[1]), layer.stride[0]
+    )  # fmt: skip
+
+
+def _layer_mapping(step: StepContext, part: Part, samples: int) -> Mapping:
+    """The forward product of a part as its array lays it out. Raises ConfigError where it does not fit."""
+    site, (m, n, k, _) = step.site(part, "forward"), layer_gemm_sizes(part.layer, samples)["forward"]
+    array = site.array("forward")
+    kind = DATAFLOWS[array.phases.forward or _PLAIN]
+    buffer = site.home("psum", "forward") if kind.keeps_sums else None
+    words = 1 << 62 if buffer is None or not buffer.kib else int(buffer.kib * 8192) // step.bits("activation")
+    mapping = kind.laid_out(Product(m, n, k, convolution_of(part.layer, samples), words), array)
+    if mapping is None:
+        height, width = part.layer.kernel
+        message = f"layer '{part.layer.name}' ({height} x {width}) does not fit {array.name} ({kind.limits(array)})"
+        message += f" and {buffer.name}" if buffer is not None else ""
+        raise ConfigError(Problem(step.chip.name, message, "arrays"))
+    return mapping
 
 
 def _gemm(
     step: StepContext, site: Site, phase: Phase, sizes: tuple[int, int, int, int], operands: tuple[Operand, Operand],
-    result: Tensor, dataflow: str | None = None,
+    result: Tensor, dataflow: str | None = None, mapping: Mapping | None = None,
 ) -> Gemm:  # fmt: skip
-    array = site.array(phase)
-    mapping = _mapping(array, dataflow or getattr(array.phases, phase) or "os", sizes)
+    array, (m, n, k, _) = site.array(phase), sizes
+    if mapping is None:
+        kind = DATAFLOWS[dataflow or getattr(array.phases, phase) or _PLAIN]
+        mapping = kind.laid_out(Product(m, n, k), array)
+    assert mapping is not None, "a product without a convolution fits every array"
     skipping = array.zero_skipping
     return Gemm(mapping, *operands, result, step.bits("accumulator"), skipping.index_bits, skipping.imbalance, sizes[3])
 
@@ -81,8 +109,9 @@ def forward_gemm(step: StepContext, part: Part, samples: int) -> Gemm:
     site = step.site(part, "forward")
     weights = Stream(site.home("weight", "forward"), "weight", step.bits("weight"))
     inputs = _operand(step, site, "activation", "forward", part.whole, samples * part.layer.inputs)
-    operands = (inputs, Operand(weights.bits, (weights,)))
-    return _gemm(step, site, "forward", layer_gemm_sizes(part.layer, samples)["forward"], operands, "activation")
+    operands, sizes = (inputs, Operand(weights.bits, (weights,))), layer_gemm_sizes(part.layer, samples)["forward"]
+    mapping = _layer_mapping(step, part, samples)
+    return _gemm(step, site, "forward", sizes, operands, "activation", mapping=mapping)
 
 
 def error_gemms(step: StepContext, part: Part, samples: int) -> tuple[Gemm, ...]:
@@ -154,7 +183,7 @@ def feedback_operand(step: StepContext, site: Site, index_bits: int = 0) -> Oper
         fixed = chip.fixed_home
         if chip.feedback_generator is not None:
             generator = f"{site.prefix}feedback_generator"
-        elif fixed is not None and fixed.kind == "prng":
+        elif fixed is not None and fixed.generates:
             generator = f"{site.prefix}{fixed.name}"
         else:
             message = f"{rule.name} redraws its feedback weights: the chip needs a feedback_generator"
@@ -182,8 +211,7 @@ def noise_gemm(step: StepContext, part: Part) -> Gemm:
     noise = Stream(site.home("activation", "forward"), "activation", tensor_sizes.NOISE_BITS)
     weights = Stream(site.home("weight", "forward"), "weight", step.bits("weight"))
     operands = (Operand(noise.bits, (noise,)), Operand(weights.bits, (weights,)))
-    dataflow = "os" if site.array("forward").phases.forward == "rs" else None  # a few samples have no rows to keep
-    return _gemm(step, site, "forward", layer_gemm_sizes(part.layer, samples)["forward"], operands, "error", dataflow)
+    return _gemm(step, site, "forward", layer_gemm_sizes(part.layer, samples)["forward"], operands, "error")
 
 
 def mirror_gemm(step: StepContext, part: Part) -> Gemm:
@@ -198,7 +226,7 @@ def mirror_gemm(step: StepContext, part: Part) -> Gemm:
 
 def traffic_of(site: Site, product: Gemm, phase: Phase) -> Traffic:
     """Action counts and flows of a product on its core, without those that hand on its results."""
-    psum = site.home("psum", phase) if partial_sum_bursts(product.mapping) else None
+    psum = site.home("psum", phase) if product.mapping.partial_sum_bursts else None
     return gemm_traffic(product, site.array(phase), site.accesses, psum)
 
 
@@ -233,7 +261,8 @@ def _learning_products(step: StepContext, part: Part, samples: int) -> list[tupl
 
 
 def _psum_bits(step: StepContext, product: Gemm, part: Part, samples: int) -> int:
-    if partial_sum_bursts(product.mapping):
-        return product.mapping.m * product.mapping.n * product.repeats * product.accumulator_bits
+    waiting = product.mapping.waiting_sums(product.repeats)
+    if waiting:
+        return waiting * product.accumulator_bits
     overlaps = product.result == "error" and step.rule.path == "layerwise" and part.whole.overlapping
     return samples * part.whole.inputs * product.accumulator_bits if overlaps else 0

@@ -17,7 +17,7 @@ from fahw.hardware.chip import Chip
 from fahw.hardware.part import Form, Tensor
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
-from fahw.work import learned_feedback, row_stationary, tensor_sizes, transport
+from fahw.work import learned_feedback, tensor_sizes, transport
 from fahw.work.context import StepContext
 from fahw.work.counts.accesses import Accesses, place_tensors, required_memory, with_sized_memories
 from fahw.work.counts.record import Count, Placement, Task, Work
@@ -93,10 +93,6 @@ class _CoreContents:
         )
         graph = graph_of(network, rule)
         psum = psum_bits(unplaced)
-        for part in all_parts:
-            if unplaced.site(part, "forward").array("forward").phases.forward == "rs":
-                waiting_bits = row_stationary.psum_bits(unplaced, part, max(unplaced.micro_batch_sizes))
-                psum[part.core] = max(psum.get(part.core, 0), waiting_bits)
         self.bits: dict[int, dict[Tensor, int]] = {}
         for core in cores:
             bits = tensor_sizes.tensor_bits(chip, network, graph, rule, batch_size, all_parts, core)
@@ -121,7 +117,7 @@ class _CoreContents:
         """Bits of fixed feedback weights in read-only memory. Raises ConfigError where they do not fit."""
         network, rule = self._inputs[:2]
         fixed_memory, graph, width = chip.fixed_home, graph_of(network, rule), chip.precision.bits("feedback")
-        if fixed_memory is None or fixed_memory.kind != "rom":
+        if fixed_memory is None or not fixed_memory.is_read_only:
             return 0
         total = 0
         for core in cores:
@@ -133,7 +129,7 @@ class _CoreContents:
             )
             if fixed_memory.size_kib != "fit" and bits > fixed_memory.kib * 8192:
                 sizes = f"feedback ({bits / 8192:.1f} KiB) does not fit {fixed_memory.name} ({fixed_memory.kib:g} KiB)"
-                message = f"{sizes}, a rom: enlarge it, or lower the feedback's bits"
+                message = f"{sizes}, a {fixed_memory.kind}: enlarge it, or lower the feedback's bits"
                 raise ConfigError(Problem(chip.name, message, "memories"))
             total += bits
         return total

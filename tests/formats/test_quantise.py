@@ -9,8 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fahw.formats.number import FLOATS, TERNARY, Float, fixed_format, number_format
-from fahw.formats.quantise import Noise, float_values, losses, needs_noise, noise, quantise, shared_unit
+from fahw.formats.catalogue import number_format
+from fahw.formats.number import FLOATS, TERNARY, Float, fixed_format
+from fahw.formats.quantise import losses, quantise
+from fahw.formats.rounding import Noise, noise
 from fahw.prng import Lfsr
 
 SMALL = ("fp8_e4m3", "fp8_e5m2", "fp16", "bf16")
@@ -75,7 +77,8 @@ def test_every_value_every_tie_and_their_neighbours_round_as_ml_dtypes_does(name
 def test_random_numbers_of_any_size_round_as_ml_dtypes_does_and_saturate(name):
     x = saturated(random_floats(200_000), name).astype(np.float32)
 
-    ours, slow = (way(torch.from_numpy(x), FLOATS[name]).numpy() for way in (quantise, float_values))
+    form = FLOATS[name]
+    ours, slow = (way(torch.from_numpy(x)).numpy() for way in (form.rounded, form.rounded_in_places))
 
     assert np.array_equal(ours, x.astype(ml_type(name)).astype(np.float32))
     assert np.array_equal(ours, slow)
@@ -151,7 +154,7 @@ def test_a_unit_per_channel_rounds_as_torchs_fake_quantisation(seed, channels, b
     x = torch.randn(channels, 5, generator=torch.Generator().manual_seed(seed))
     x *= torch.logspace(-3, 3, channels)[:, None]
     form = fixed_format(bits)
-    unit = shared_unit(x, form, channel=0)
+    unit = form.unit_of(x, channel=0)
 
     zero = torch.zeros(channels, dtype=torch.int32)
     theirs = torch.fake_quantize_per_channel_affine(x, unit.flatten(), zero, 0, form.lowest, form.highest)
@@ -162,7 +165,7 @@ def test_a_unit_per_channel_rounds_as_torchs_fake_quantisation(seed, channels, b
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=9), st.integers(2, 16))
 def test_a_shared_unit_is_the_finest_power_of_two_that_holds_the_largest(values, bits):
     x, form = torch.tensor(values, dtype=torch.float64), fixed_format(bits)
-    unit, largest = float(shared_unit(x, form)), float(x.abs().max())
+    unit, largest = float(form.unit_of(x)), float(x.abs().max())
 
     if largest == 0:
         assert unit == 1
@@ -176,7 +179,7 @@ def test_one_bit_is_the_sign_and_zero_is_plus():
     x = torch.tensor([-3.0, -0.0, 0.0, 2.0])
 
     assert quantise(x, number_format("binary"), 0.25).tolist() == [-0.25, 0.25, 0.25, 0.25]
-    assert not needs_noise(number_format("binary"), "stochastic")
+    assert not number_format("binary").needs_noise("stochastic")
 
 
 def neighbours(value, form):

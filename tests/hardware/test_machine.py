@@ -14,7 +14,6 @@ from fahw.activity import Activity, LayerActivity
 from fahw.chip.cost import simulate
 from fahw.errors import ConfigError
 from fahw.hardware.load import load_chip
-from fahw.hardware.systolic import Mapping
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
 from fahw.study.compare import compare
@@ -22,6 +21,7 @@ from fahw.work.counts.accesses import Accesses
 from fahw.work.counts.gemm import Gemm, Operand, Stream, gemm_traffic
 from fahw.work.counts.record import Placement
 from fahw.work.training_step import form_of, training_step
+from tests.support.arrays import mapping_of
 from tests.support.steps import counts, step
 from tests.support.strategies import CHIP, chip_of, dataflows, network_of, small, swap
 
@@ -34,18 +34,18 @@ SIZES = st.integers(1, 40)
 @given(SIZES, SIZES, SIZES, small, small, dataflows)
 def test_trimmed_folds_take_what_an_array_of_their_size_takes(m, n, k, rows, cols, dataflow):
     """Each fold is a product of its own on an array that it just fills."""
-    mapping = Mapping(m, n, k, rows, cols, dataflow, trimmed=True)
+    mapping = mapping_of(m, n, k, rows, cols, dataflow, trimmed=True)
     total = 0
     for shape in mapping.fold_shapes:
         own = {"os": (shape.rows, shape.cols, k), "ws": (m, shape.cols, shape.rows), "is": (shape.cols, n, shape.rows)}
         total += shape.count * fahw.systolic_cycles(*own[dataflow], shape.rows, shape.cols, dataflow)
-    assert mapping.cycles == total <= Mapping(m, n, k, rows, cols, dataflow).cycles
+    assert mapping.cycles == total <= mapping_of(m, n, k, rows, cols, dataflow).cycles
 
 
 @given(SIZES, SIZES, SIZES, small, small, dataflows)
 def test_double_buffering_hides_all_loads_but_the_first(m, n, k, rows, cols, dataflow):
     """`ws` and `is` load `rows` rows before every fold; hidden, only before the first. `os` has nothing to hide."""
-    plain, hidden = (Mapping(m, n, k, rows, cols, dataflow, double_buffered=b) for b in (False, True))
+    plain, hidden = (mapping_of(m, n, k, rows, cols, dataflow, double_buffered=b) for b in (False, True))
     saved = 0 if dataflow == "os" else (plain.folds - 1) * rows
     assert hidden.cycles == plain.cycles - saved
 
@@ -130,7 +130,7 @@ def test_no_dram_and_no_room_at_the_outermost_level_is_an_error(tmp_path):
 
 def product_of(m, n, k, dataflow, memory, tensors=("activation", "weight")):
     left, right = (Operand(8, (Stream(memory, tensor, 8),)) for tensor in tensors)
-    return Gemm(Mapping(m, n, k, 4, 4, dataflow), left, right, "activation", 32)
+    return Gemm(mapping_of(m, n, k, 4, 4, dataflow), left, right, "activation", 32)
 
 
 @pytest.mark.parametrize("dataflow", ["os", "ws", "is"])
@@ -200,7 +200,7 @@ def test_a_generator_pays_for_every_bit_of_every_fetch(rule, tmp_path):
     stored, generated = step(chip_of(tmp_path), network, rule, 3), step(kind_of(tmp_path, PRNG), network, rule, 3)
     for layer in ("linear1", "linear2"):
         task = next(t for t in generated.tasks if (t.phase, t.layer) == ("error", layer))
-        values = sum(shape.count * task_values(task, shape) for shape in mapping_of(network, rule, layer).fold_shapes)
+        values = sum(shape.count * task_values(task, shape) for shape in folds_of(network, rule, layer))
         assert counts(generated, phase="error", layer=layer, component="copies", action="generate") == values * 8
         words = counts(stored, phase="error", layer=layer, component="copies", action="read")
         assert words * 32 >= values * 8
@@ -210,10 +210,10 @@ def test_a_generator_pays_for_every_bit_of_every_fetch(rule, tmp_path):
     assert (row.unit_pj, row.tensor) == (0.5, "feedback")
 
 
-def mapping_of(network, rule, layer):
+def folds_of(network, rule, layer):
     found = next(item for item in network.layers if item.name == layer)
     k = 4 if rule == "dfa" else found.out_shape[0]
-    return Mapping(3, found.inputs, k, 4, 3, "os")
+    return mapping_of(3, found.inputs, k, 4, 3, "os").fold_shapes
 
 
 def task_values(task, shape):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from fahw.cli.main import main
 from fahw.errors import ConfigError
+from fahw.hardware.arrays.systolic import systolic_cycles
 from fahw.hardware.load import load_chip
-from fahw.hardware.systolic import systolic_cycles
 from fahw.network import topology
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES

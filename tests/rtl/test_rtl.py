@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fahw.cli.main import main
-from fahw.hardware.systolic import systolic_cycles
+from fahw.hardware.arrays.systolic import systolic_cycles
 
 HERE = Path(__file__).parent
 SOURCES = [HERE / name for name in ("bench.v", "core.v", "array.v", "requantise.v")]

@@ -11,8 +11,8 @@ import pytest
 from fahw.cli.main import main
 from fahw.datasets.dataset import load_dataset
 from fahw.formats.precision import TENSORS
+from fahw.hardware.arrays.systolic import systolic_cycles
 from fahw.hardware.load import load_chip
-from fahw.hardware.systolic import systolic_cycles
 from fahw.learn.samples.batches import sample_sets
 from fahw.learn.state.scales import network_scales
 from fahw.learn.step import step

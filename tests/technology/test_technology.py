@@ -266,16 +266,6 @@ def test_register_files_of_the_tables():
     assert storage.register_file_pj(16, 1, 45).value == pytest.approx(ops.register_pj(16, 45).value)
 
 
-@given(st.integers(64, 2**20), st.sampled_from((8, 16, 64)), nodes, st.sampled_from(("hp", "lop", "lstp")))
-def test_a_rom_is_smaller_than_an_sram(size_bytes, word_bits, node, device):
-    """A ROM reads, leaks and measures less than the SRAM of its size, and is never written."""
-    bank, mask = sram(size_bytes, word_bits, node, device), storage.rom(size_bytes, word_bits, node, device)
-    assert 0 < mask.read_pj < bank.read_pj
-    assert 0 < mask.leak_mw < bank.leak_mw
-    assert 0 < mask.area_mm2 < bank.area_mm2
-    assert mask.write_pj == 0
-
-
 def test_the_list_of_parts_is_complete_and_sourced():
     """`fahw list technology`: every part once per node, a positive number, a unit, a source and a factor."""
     found = catalogue.entries()

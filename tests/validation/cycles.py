@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fahw.hardware.array import Array
-from fahw.hardware.memory import Memory
-from fahw.hardware.systolic import Mapping, systolic_cycles
+from fahw.hardware.arrays.systolic import SYSTOLIC, Folded, systolic_cycles
+from fahw.hardware.memories.sram import Sram
 from fahw.work.counts.accesses import Accesses
-from fahw.work.counts.gemm import Gemm, Operand, Stream, gemm_traffic, partial_sum_bursts
+from fahw.work.counts.gemm import Gemm, Operand, Stream, gemm_traffic
 from tests.validation.chips import plain_accesses
 from tests.validation.page import reference, table
 
@@ -19,9 +19,9 @@ TITLE = "Cycles and accesses of the array"
 MORE = Path(__file__).parent / "data" / "scalesim_more.csv"
 
 
-def _memory(name: str, tensor: str) -> Memory:
+def _memory(name: str, tensor: str) -> Sram:
     """One value to a word, so that words are values."""
-    return Memory.model_validate(
+    return Sram.model_validate(
         {"name": name, "holds": (tensor,), "size_kib": 1, "bank_kib": 1, "width_bits": 8, "read_bits_per_cycle": 8,
          "write_bits_per_cycle": 8}
     )  # fmt: skip
@@ -38,7 +38,7 @@ class Case:
     """A layer of SCALE-Sim as a product on an array, and what SCALE-Sim counted: cycles, reads, reads, writes."""
 
     name: str
-    mapping: Mapping
+    mapping: Folded
     theirs: tuple[int, int, int, int]
 
     @property
@@ -46,7 +46,7 @@ class Case:
         """Their counts made true: the last cycle's index plus one, less the F (R + C) writes too many under `os`."""
         cycles, left, right, writes = self.theirs
         mapping = self.mapping
-        excess = mapping.folds * (mapping.rows + mapping.cols) if mapping.dataflow == "os" else 0
+        excess = mapping.folds * (mapping.rows + mapping.cols) if mapping.name == "os" else 0
         return cycles + 1, left, right, writes - excess
 
 
@@ -66,16 +66,16 @@ def _cases(lines: Iterable[str]) -> Iterator[Case]:
         sizes = [int(row[name]) for name in ("M", "N", "K", "array_rows", "array_cols")]
         names = ("total_cycles", "sram_ifmap_reads", "sram_filter_reads", "sram_ofmap_writes")
         cycles, left, right, writes = (int(row[name]) for name in names)
-        yield Case(row["layer"], Mapping(*sizes, row["dataflow"]), (cycles, left, right, writes))
+        yield Case(row["layer"], SYSTOLIC[row["dataflow"]](*sizes), (cycles, left, right, writes))
 
 
-def counts(mapping: Mapping, accesses: Accesses) -> tuple[int, int, int, int]:
+def counts(mapping: Folded, accesses: Accesses) -> tuple[int, int, int, int]:
     """Cycles, operand values read, and results and partial sums written, as fahw counts them."""
     left, right = Operand(8, (Stream(_LEFT, "activation", 8),)), Operand(8, (Stream(_RIGHT, "weight", 8),))
     product = Gemm(mapping, left, right, "activation", 8)
-    psum = _SUMS if partial_sum_bursts(mapping) else None
+    psum = _SUMS if mapping.partial_sum_bursts else None
     found = {(c.component, c.action): c.count for c in gemm_traffic(product, _ARRAY, accesses, psum).counts}
-    sizes = (mapping.m, mapping.n, mapping.k, mapping.rows, mapping.cols, mapping.dataflow)
+    sizes = (mapping.m, mapping.n, mapping.k, mapping.rows, mapping.cols, mapping.name)
     written = mapping.m * mapping.n + found.get(("c", "write"), 0)
     return systolic_cycles(*sizes), found["a", "read"], found["b", "read"], written
 
@@ -86,7 +86,7 @@ def section() -> str:
     rows = []
     for name, group in (("reference", found), ("random", more)):
         for dataflow in ("os", "ws", "is"):
-            gaps = [gaps_of(case, accesses) for case in group if case.mapping.dataflow == dataflow]
+            gaps = [gaps_of(case, accesses) for case in group if case.mapping.name == dataflow]
             largest = [max(column) for column in zip(*gaps, strict=True)]
             rows.append([name, f"`{dataflow}`", len(gaps), *largest])
     arrays = {(case.mapping.rows, case.mapping.cols) for case in found}

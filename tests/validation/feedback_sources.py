@@ -10,7 +10,7 @@ from fahw.chip.cost import Cost, simulate
 from fahw.chip.ledger import Row
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
-from fahw.hardware.memory import Memory
+from fahw.hardware.memories.prng import Prng
 from fahw.network.load import load_model
 from fahw.technology.dram import activations, dram_type
 from fahw.technology.random_bits import lfsr_pj_per_bit
@@ -44,7 +44,7 @@ def generated(pj_per_bit: float) -> Chip:
     """edge_dual with a generator in place of the feedback memory, as fast."""
     chip = in_sram()
     sram = chip.memory("feedback_sram")
-    generator = Memory(
+    generator = Prng(
         name=sram.name, kind="prng", holds=("feedback",), width_bits=sram.width_bits, pj_per_bit=pj_per_bit,
         read_bits_per_cycle=sram.read_bits_per_cycle, latency_cycles=sram.latency_cycles, area_mm2=0, assumed=ASSUMED,
     )  # fmt: skip

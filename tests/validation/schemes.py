@@ -15,7 +15,7 @@ from fahw.chip.ledger import Row
 from fahw.hardware.chip import Chip
 from fahw.hardware.energy_table import ARRAY_ACTIONS, VECTOR_ACTIONS
 from fahw.hardware.load import load_chip
-from fahw.hardware.memory import Memory
+from fahw.hardware.memories.prng import Prng
 from fahw.units import fixed
 from tests.validation.chips import ASSUMED, STATES, array, chip_of, memory, perceptron
 from tests.validation.page import table
@@ -132,7 +132,7 @@ def all_traffic(scheme: Scheme) -> Chip:
         return chip
     assert chip.feedback_generator is not None
     found = chip.feedback_generator
-    generator = Memory(
+    generator = Prng(
         name="feedback_sram", kind="prng", holds=("feedback",), width_bits=64, area_mm2=found.area_mm2,
         read_bits_per_cycle=found.bits_per_cycle, pj_per_bit=found.pj_per_bit, assumed=ASSUMED,
     )  # fmt: skip

@@ -46,7 +46,7 @@ def test_a_preset_says_how_good_its_fit_is(name):
 def test_no_chip_overrides_an_energy_without_a_source(name):
     """One technology table serves all: an energy that a chip file gives itself is published, or a shipped estimate."""
     chip = load_chip(name)
-    given = [memory for memory in chip.memories if memory.energy is not None or memory.pj_per_bit is not None]
+    given = [memory for memory in chip.memories if memory.energy is not None or memory.generates]
     given += [link for link in chip.links if link.pj_per_bit_mm is not None]
     given += list(chip.energies)
     given += [part for part in (chip.dram, chip.feedback_generator, chip.rounding_generator, chip.mesh) if part]

@@ -18,15 +18,16 @@ from torch import Tensor
 
 from fahw.datasets.images import Pixels
 from fahw.formats.fixed_point import MU_BITS, rate_constant
-from fahw.formats.number import Fixed, Float, Number
-from fahw.formats.quantise import Noise, quantise
+from fahw.formats.number import Fixed, Number
+from fahw.formats.quantise import quantise
+from fahw.formats.rounding import Noise
 from fahw.layers.layer import INPUT, Layer
 from fahw.layers.weighted import Weighted
 from fahw.learn.arithmetic.emulated_unit import EmulatedUnit
 from fahw.learn.arithmetic.floating import initial_weights
 from fahw.learn.arithmetic.softmax import softmax_error
 from fahw.learn.state.parameters import Gradient, Parameters
-from fahw.learn.state.rounding_losses import RoundingLosses, at_range_ends, count_stagnated, share
+from fahw.learn.state.rounding_losses import RoundingLosses, count_stagnated, share
 from fahw.learn.update.optimizer import OptimizerSettings, Real
 from fahw.prng import Lfsr
 
@@ -49,11 +50,11 @@ class Emulated(EmulatedUnit):
         return Parameters(weight, master, torch.zeros(layer.biases, dtype=self._dtype) if layer.bias else None)
 
     def encode(self, pixels: Pixels, maximum: int) -> Tensor:
-        """The pixels as numbers in [0, 1], whose scale is always static; of one bit 0 or 1."""
+        """The pixels as numbers in [0, 1], whose scale is static where the format takes one; of one bit 0 or 1."""
         x, form = super().encode(pixels, maximum), self._precision.number("activation")
         if form.bits == 1:
             return (2 * x >= 1).to(x.dtype)
-        return quantise(x, form, 2.0 ** -self._fracs[INPUT])
+        return quantise(x, form, form.unit_of(x) if form.follows_values else 2.0 ** -self._fracs[INPUT])
 
     def weighted(self, layer: Weighted, parameters: Parameters, operand: Tensor) -> Tensor:
         """The outputs: sums of products with the bias, rounded into the output format."""
@@ -64,10 +65,9 @@ class Emulated(EmulatedUnit):
     def loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
         """The output error and the loss: the integer step's between words of static scale, else in float and rounded
         once."""
-        s, scale, mode = self._scales[self._last], self._precision.scale, self._modes.of_output_error
-        forms = [self._precision.number(kind) for kind in ("activation", "error")]
-        floats = any(isinstance(form, Float) for form in forms)
-        if floats or scale.is_dynamic("activation") or scale.is_dynamic("error"):
+        s, mode, kinds = self._scales[self._last], self._modes.of_output_error, ("activation", "error")
+        forms = [self._precision.number(kind) for kind in kinds]
+        if not all(self._precision.is_static(kind) for kind in kinds):
             error, loss = super().loss(logits, labels)
             return self._into("error", error, s.delta.frac, mode), loss
         words = (logits.t() * 2.0**s.output.frac).long()
@@ -120,9 +120,8 @@ class Emulated(EmulatedUnit):
             s = self._scales[name]
             first = [("optimizer", state, s.velocity) for state in p.states[:1]]
             for kind, x, form in (("weight", p.weight, s.weight), ("master", p.master, s.master), *first):
-                stored[kind].append(at_range_ends(x, self._precision.number(kind), 2.0**-form.frac).flatten())
-        scale, bits = self._precision.scale, self._precision.bits
-        shown = [kind for kind in stored if bits(kind) > 1 and not scale.is_dynamic(kind)]
+                stored[kind].append(self._precision.number(kind).at_ends(x, 2.0**-form.frac).flatten())
+        shown = [kind for kind in stored if self._precision.bits(kind) > 1 and not self._precision.is_dynamic(kind)]
         return {kind: share(stored[kind]) for kind in shown}
 
     def _update_tensor(
@@ -150,7 +149,7 @@ class Emulated(EmulatedUnit):
     def _subtract(self, target: _Target, change: Tensor, frac: int, place: tuple[str, str] | None) -> None:
         """Subtract the change from the master and round."""
         form, mode, exact = self._precision.number("master"), self._modes.update, target.master - change
-        whole = isinstance(form, Fixed) and not self._precision.scale.is_dynamic("master")
+        whole = self._precision.is_static("master")
         if whole:
             rounded = quantise(change, _WIDE, 2.0**-frac, mode, self._noise(change, _WIDE, mode))
             new = self._into("master", target.master - rounded, frac)
@@ -180,8 +179,8 @@ class Emulated(EmulatedUnit):
     def _aligned(self, layer: Weighted, parameters: Parameters) -> Parameters:
         """The parameters with the bias in units of the products, where the accumulator is fixed point and these are
         known."""
-        dynamic = any(self._precision.scale.is_dynamic(kind) for kind in ("weight", "activation"))
-        if parameters.bias is None or dynamic or isinstance(self._precision.number("accumulator"), Float):
+        dynamic = any(self._precision.is_dynamic(kind) for kind in ("weight", "activation"))
+        if parameters.bias is None or dynamic or self._precision.number("accumulator").has_exponent:
             return parameters
         s = self._scales[layer.name]
         unit = 2.0 ** -(s.input.frac + s.weight.frac)
@@ -195,7 +194,7 @@ class Emulated(EmulatedUnit):
     def _accumulated(self, acc: Tensor) -> Tensor:
         """A sum of products as the accumulator holds it in the end."""
         form = self._precision.number("accumulator")
-        return quantise(acc, form) if isinstance(form, Float) else acc
+        return quantise(acc, form) if form.has_exponent else acc
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +233,7 @@ class _Rounding(Real):
 def rate_factor(value: float, form: Number) -> float:
     """Learning rate / batch size as the chip holds it: a mantissa of 8 bits and a shift, or the nearest number of the
     float format that it changes."""
-    if isinstance(form, Float):
+    if form.has_exponent:
         return float(quantise(torch.tensor(value, dtype=torch.float64), form))
     constant = rate_constant(value)
     return constant.mantissa * 2.0**-constant.shift
@@ -242,7 +241,7 @@ def rate_factor(value: float, form: Number) -> float:
 
 def momentum_constant(value: float, form: Number) -> float:
     """The momentum as the chip holds it: 8 fraction bits, or the nearest number of the float format."""
-    if isinstance(form, Float):
+    if form.has_exponent:
         return float(quantise(torch.tensor(value, dtype=torch.float64), form))
     return round(value * (1 << MU_BITS)) / (1 << MU_BITS)
 

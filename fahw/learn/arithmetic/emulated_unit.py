@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from fahw.formats.functions import Function
-from fahw.formats.number import Fixed, Number
+from fahw.formats.number import Number
 from fahw.formats.precision import Precision, Rounding, RoundingModes
-from fahw.formats.quantise import Noise, emulation_dtype, needs_noise, noise, quantise, shared_unit
+from fahw.formats.quantise import emulation_dtype, quantise
+from fahw.formats.rounding import Noise, noise
 from fahw.layers.layer import Layer
 from fahw.layers.pooling import Pooling
 from fahw.learn.arithmetic.floating import Floating
@@ -81,10 +82,8 @@ class EmulatedUnit(Floating):
 
     def passed(self, layer: Layer, error: Tensor, values: Tensor, low: int, high: int | None) -> Tensor:
         """The errors of the values between both limits; without an upper one, below the top word of a fixed scale."""
-        form = self._precision.number("activation")
-        is_static = isinstance(form, Fixed) and not self._precision.scale.is_dynamic("activation")
-        if (low, high) == (0, None) and is_static:
-            return relu_error(values * 2.0 ** self._fracs[layer.name], error, form.bits)
+        if (low, high) == (0, None) and self._precision.is_static("activation"):
+            return relu_error(values * 2.0 ** self._fracs[layer.name], error, self._precision.bits("activation"))
         return super().passed(layer, error, values, low, high)
 
     def times_derivative(self, layer: Layer, error: Tensor, values: Tensor, derivative: Function) -> Tensor:
@@ -142,12 +141,12 @@ class EmulatedUnit(Floating):
         """Numbers rounded into the format of `kind`; `place`: layer and tensor, where losses are noted."""
         form, scale = self._precision.number(kind), getattr(self._precision.scale, kind)
         unit: float | Tensor = 2.0 ** -(frac if kind in _RELATIVE else self._precision.scale.fraction_bits(kind, frac))
-        if isinstance(form, Fixed) and self._precision.scale.is_dynamic(kind):
-            unit = shared_unit(x, form, channel if scale == "per_channel" else None)
+        if self._precision.is_dynamic(kind):
+            unit = form.unit_of(x, channel if scale == "per_channel" else None)
         rounded = quantise(x, form, unit, mode, self._noise(x, form, mode))
         if self._losses is not None and place is not None:
             self._losses.rounded(*place, x, rounded, form, unit)
         return rounded
 
     def _noise(self, x: Tensor, form: Number, mode: Rounding) -> Noise | None:
-        return noise(self._lfsr, x.shape, self._modes.random_bits, x.device) if needs_noise(form, mode) else None
+        return noise(self._lfsr, x.shape, self._modes.random_bits, x.device) if form.needs_noise(mode) else None

@@ -34,7 +34,7 @@ from fahw.formats.fixed_point import (
 )
 from fahw.formats.lookup_tables import pixel_table
 from fahw.formats.precision import Precision, RoundingModes
-from fahw.formats.quantise import Noise
+from fahw.formats.rounding import Noise
 from fahw.layers.layer import Layer
 from fahw.layers.weighted import Weighted
 from fahw.learn.arithmetic import layer_products

@@ -10,7 +10,7 @@ from torch import Tensor
 from fahw.formats.fixed_point import Format  # fmt: skip
 from fahw.formats.lookup_tables import EXP_BITS, exp_table
 from fahw.formats.precision import Rounding
-from fahw.formats.quantise import Noise
+from fahw.formats.rounding import Noise
 from fahw.learn.kernels.compiled import loops, masked
 
 Words = NDArray[np.int64]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fahw.formats.number import Float
 from fahw.formats.precision import Precision
-from fahw.formats.quantise import emulation_dtype, quantise, shared_unit
+from fahw.formats.quantise import emulation_dtype, quantise
 from fahw.layers.weighted import Weighted
 from fahw.learn.error_path.feedback_words import FloatWords, IntegerWords
 from fahw.learn.state.scales import Scales
@@ -23,9 +22,10 @@ class EmulatedWords(FloatWords):
         self, network: Network, rule: Rule, precision: Precision, scales: dict[str, Scales], gain: float, seed: int
     ) -> None:
         super().__init__(network, rule, gain, seed, emulation_dtype(precision))
-        self._form, self._scale = precision.number("feedback"), precision.scale.feedback
+        self._form, self._dynamic = precision.number("feedback"), precision.is_dynamic("feedback")
+        self._channel = 1 if precision.scale.feedback == "per_channel" else None
         self._scales = scales
-        integer = isinstance(precision.feedback, int) and not precision.scale.is_dynamic("feedback")
+        integer = isinstance(precision.feedback, int) and not self._dynamic
         self._generated = IntegerWords(network, rule, precision, scales, seed) if integer else None
 
     def signed(self, layer: Weighted, draw: int) -> Tensor:
@@ -54,7 +54,7 @@ class EmulatedWords(FloatWords):
         """The one magnitude of the layer's words: a power of two for fixed point, else the number nearest to Xavier's
         standard deviation."""
         exact = super().constant(layer)
-        if exact is None or isinstance(self._form, Float):
+        if exact is None or self._form.has_exponent:
             return None if exact is None else quantise(exact, self._form)
         return torch.tensor(self._unit(layer), dtype=self._dtype)
 
@@ -66,10 +66,8 @@ class EmulatedWords(FloatWords):
         return words.to(self._dtype) * self._unit(layer)
 
     def _rounded(self, layer: Weighted, values: Tensor) -> Tensor:
-        if isinstance(self._form, Float) or self._scale not in ("per_tensor", "per_channel"):
-            return quantise(values, self._form, self._unit(layer))
-        channel = 1 if self._scale == "per_channel" else None
-        return quantise(values, self._form, shared_unit(values, self._form, channel))
+        unit = self._form.unit_of(values, self._channel) if self._dynamic else self._unit(layer)
+        return quantise(values, self._form, unit)
 
     def _unit(self, layer: Weighted) -> float:
         return float(2.0 ** -self._scales[layer.name].feedback.frac)

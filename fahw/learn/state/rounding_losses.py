@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fahw.formats.number import Float, Number, fixed_format
+from fahw.formats.number import Number, fixed_format
 from fahw.formats.precision import Rounding
 from fahw.formats.quantise import losses
 from fahw.learn.state.parameters import Gradient, Parameters
@@ -57,7 +57,7 @@ class RoundingLosses:
 
     def stored(self, layer: str, tensor: str, x: Tensor, form: Number, unit: float = 1.0) -> None:
         """Count, of numbers whose values before rounding are not known, those at an end of the format."""
-        self._add(layer, tensor, "saturated", int(at_range_ends(x, form, unit).sum()), x.numel())
+        self._add(layer, tensor, "saturated", int(form.at_ends(x, unit).sum()), x.numel())
 
     def changed(
         self, layer: str, tensor: str, exact: Tensor, form: Number, unit: float | Tensor, stagnated: Stagnation
@@ -83,15 +83,6 @@ class RoundingLosses:
         kinds[kind] = earlier[0] + count, earlier[1] + total
 
 
-def at_range_ends(x: Tensor, form: Number, unit: float) -> Tensor:
-    """A mask of the numbers that lie at an end of their format; False for all where it has one bit."""
-    if isinstance(form, Float):
-        return x.abs() >= form.largest
-    if form.bits == 1:
-        return torch.zeros_like(x, dtype=torch.bool)
-    return (x == form.lowest * unit) | (x == form.highest * unit)
-
-
 def saturated_shares(parameters: list[Parameters], bits: dict[str, int]) -> dict[str, float]:
     """The share of the stored integers at an end of their range, from 0 to 1, by kind of tensor (`weight`, `master`,
     `optimizer`); kinds of one bit are left out. `bits`: the width of every kind."""
@@ -101,7 +92,7 @@ def saturated_shares(parameters: list[Parameters], bits: dict[str, int]) -> dict
         "optimizer": [state.flatten() for p in parameters for state in p.states],
     }
     ends = {
-        kind: [at_range_ends(words, fixed_format(width), 1.0) for words in stored[kind]]
+        kind: [fixed_format(width).at_ends(words) for words in stored[kind]]
         for kind, width in bits.items()
         if width > 1
     }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import sqrt
 
-from fahw.formats.fixed_point import Format, ceil_log2, format_fraction_bits, has_one_magnitude, nearest_log2
+from fahw.formats.fixed_point import Format, ceil_log2, format_fraction_bits, nearest_log2
 from fahw.formats.number import TERNARY, Number
 from fahw.formats.precision import Precision
 from fahw.layers.layer import INPUT
@@ -96,7 +96,7 @@ def _output_fraction_bits(
 ) -> dict[str, int]:
     """The numbers of `output_fraction_bits`: each kind's own, but a weighted layer's by `output_frac` from those of its
     input."""
-    all_fraction_bits = 0 if has_one_magnitude(form) else form.bits - 1
+    all_fraction_bits = 0 if form.has_one_magnitude else form.bits - 1
     fracs = {INPUT: all_fraction_bits}
     for layer in network.layers:
         source_fracs = [fracs[source] for source in layer.sources]
@@ -115,7 +115,7 @@ def _layer_scales(
     largest = ranges.weight_headroom * layer.xavier_bound
     weight_frac = format_fraction_bits(number("weight"), largest)
     weight = Format(bits("weight"), weight_frac)
-    if has_one_magnitude(number("weight")):
+    if number("weight").has_one_magnitude:
         weight = Format(bits("weight"), -nearest_log2(layer.xavier_std))
     activation = format_fraction_bits(number("activation"), ranges.activation)
     logit_bits = activation - format_fraction_bits(number("activation"), ranges.activation * ranges.logit_headroom)
@@ -160,7 +160,7 @@ def feedback_format(
     network: Network, layer: Weighted, rule: Rule, precision: Precision, weight: Format, gain: float
 ) -> Format:
     """The format of the words that send the error to the layer's input; of two matrices, that of their product."""
-    bits, single = precision.bits("feedback"), has_one_magnitude(precision.number("feedback"))
+    bits, single = precision.bits("feedback"), precision.number("feedback").has_one_magnitude
     if rule.feedback.copies_weight and not single:
         return Format(bits, precision.scale.fraction_bits("feedback", weight.frac - (weight.bits - bits)))
     forms = [_matrix_format(matrix, rule, precision, gain) for matrix in layer_matrices(network, layer, rule)]
@@ -170,7 +170,7 @@ def feedback_format(
 def _matrix_format(matrix: FeedbackMatrix, rule: Rule, precision: Precision, gain: float) -> Format:
     """The format of the words of a matrix. Own words of 4 bits and fewer are odd integers up to 2^bits - 1, so as
     integers they are a bit wider; ternary ones have the unit of one bit."""
-    bits, single = precision.bits("feedback"), has_one_magnitude(precision.number("feedback"))
+    bits, single = precision.bits("feedback"), precision.number("feedback").has_one_magnitude
     std = gain * matrix.std if matrix.has_gain else matrix.std
     if rule.feedback.copies_weight or rule.feedback.is_constant:
         return Format(bits if single else 1, -nearest_log2(std))

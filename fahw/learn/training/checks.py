@@ -8,7 +8,6 @@ from dataclasses import replace
 from fahw.datasets.dataset import Dataset
 from fahw.datasets.suitability import size_mismatches
 from fahw.errors import ConfigError, Problem
-from fahw.formats.number import Float
 from fahw.learn.samples.batches import augment_problems, validation_size
 from fahw.learn.training.setup import TrainingSetup
 from fahw.learn.update.optimizer import float_underflows, underflows
@@ -59,8 +58,8 @@ def check_rates(setups: Iterable[TrainingSetup]) -> None:
 def _underflows(setup: TrainingSetup) -> Iterable[Problem]:
     """The recipe's constants that are too small to move a weight of the formats, as problems."""
     recipe, tuning, rounding = setup.recipe, setup.tuning, setup.rounding
-    master = setup.precision.number("master")
-    if isinstance(master, Float):
+    master = setup.precision.number("master").float_form
+    if master is not None:
         return float_underflows(recipe, tuning, master)
-    dynamic = setup.precision.scale.is_dynamic("master")
+    dynamic = setup.precision.is_dynamic("master")
     return underflows(recipe, tuning, {} if dynamic else setup.scales, rounding.update, rounding.random_bits)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from fahw.formats.number import TERNARY, Float
 from fahw.formats.precision import Precision, RoundingModes
 from fahw.learn.state.rounding_losses import LostShares
 
@@ -71,7 +70,7 @@ def findings(trainings: Sequence[Sequence[EpochLosses]], precision: Precision, m
 
 def _stops_errors(precision: Precision, tensor: str) -> bool:
     """Whether saturated words of the tensor do not learn (docs/arithmetic.md)."""
-    return tensor == "activation" and not isinstance(precision.number(tensor), Float) and precision.bits(tensor) > 2
+    return tensor == "activation" and not precision.number(tensor).own_scale and precision.bits(tensor) > 2
 
 
 Shares = list[tuple[str, float]]
@@ -119,14 +118,11 @@ def _percent(share: float) -> str:
 
 
 def _format(precision: Precision, kind: str) -> str:
-    form = precision.number(kind)
-    if isinstance(form, Float):
-        return form.name
-    return "ternary" if form == TERNARY else f"{form.bits}-bit"
+    return precision.number(kind).label
 
 
 def _wider(precision: Precision, kind: str) -> str:
-    if isinstance(precision.number(kind), Float):
+    if precision.number(kind).own_scale:
         return f"Try a format with a larger exponent (precision.{kind})"
     if getattr(precision.scale, kind) != "static" or kind not in _RANGES:
         return f"Try fewer fraction bits (precision.scale.{kind}), or more bits (precision.{kind})"
@@ -136,7 +132,7 @@ def _wider(precision: Precision, kind: str) -> str:
 
 def _finer(precision: Precision, kind: str) -> str:
     ranges = f"a smaller recipe.ranges.{_RANGES[kind]}, " if kind in _RANGES else ""
-    if isinstance(precision.number(kind), Float):
+    if precision.number(kind).own_scale:
         return f"Try a wider format (precision.{kind})"
     return f"Try {ranges}more bits (precision.{kind}) or a scale that follows the values (precision.scale.{kind})"
 

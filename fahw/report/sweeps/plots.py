@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fahw.formats.number import number_format
+from fahw.formats.catalogue import number_format
 from fahw.report.figures import figure as fig
 from fahw.report.figures.plots import Plot
 from fahw.report.sweeps.data import Record

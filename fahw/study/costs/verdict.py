@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product
 from math import fsum, sqrt
 from statistics import fmean, stdev
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fahw.chip.cost import simulate
 from fahw.chip.ledger import Row
 from fahw.hardware.chip import Chip
+from fahw.hardware.memories.catalogue import CONSTANT_KINDS
 from fahw.network.graph import Network
 from fahw.rules.catalogue import BACKPROPAGATION
-
-KINDS = ("sram", "logic", "clock", "wire", "dram", "generator", "leakage")
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,24 @@ def saving(rows: Sequence[Row], baseline: Sequence[Row], scale: float = 1.0, bas
 
 
 def _energies_at_corners(rows: Sequence[Row]) -> np.ndarray:
-    """Energy in pJ at every corner, where each kind of constant is divided or multiplied by its factor."""
+    """Energy in pJ at every corner, where each kind of constant is divided or multiplied by its factor. Raises
+    ValueError for a constant of a kind that `CONSTANT_KINDS` lacks: it would drop out of the range."""
+    if unknown := {row.price.kind for row in rows} - set(CONSTANT_KINDS):
+        raise ValueError(f"constants of a kind that no range has: {', '.join(sorted(unknown))}")
     bounds = np.array(
         [
             [fsum(row.energy_pj * row.price.factor**sign for row in rows if row.price.kind == kind) for sign in (-1, 1)]
-            for kind in KINDS
+            for kind in CONSTANT_KINDS
         ]
     )
-    corners = np.array(list(product((0, 1), repeat=len(KINDS))))
-    return np.asarray(bounds[np.arange(len(KINDS)), corners].sum(axis=1))
+    corners = np.array(list(product((0, 1), repeat=len(CONSTANT_KINDS))))
+    return summed_over_kinds(bounds[np.arange(len(CONSTANT_KINDS)), corners])
+
+
+def summed_over_kinds(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums over the last axis, one kind of constant after the other: a kind of which there is nothing changes no
+    bit."""
+    return np.asarray(reduce(np.add, np.moveaxis(values, -1, 0)))
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fahw.chip.cost import SHARED
+from fahw.hardware.memories.catalogue import CONSTANT_KINDS
 from fahw.rules.catalogue import BACKPROPAGATION
 from fahw.study.costs.cost_record import Request
-from fahw.study.costs.verdict import KINDS
+from fahw.study.costs.verdict import summed_over_kinds
 from fahw.work.training_step import NONE
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 SAVING_COLUMNS = (
     "baseline_transport", "saving_per_step", "saving_low", "saving_high", "winner", "time_saving", "saving_to_target",
 )  # fmt: skip
-_CORNERS = np.array(list(product((0, 1), repeat=len(KINDS))))
+_CORNERS = np.array(list(product((0, 1), repeat=len(CONSTANT_KINDS))))
 _COMPARED_AXES = ("rule", "transport")
 
 
@@ -164,16 +165,16 @@ def _saving_row(
 
 def _energy_bounds(costs: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
     """Energies in pJ, (point, kind of constant, divided or multiplied by its uncertainty)."""
-    bounds = np.zeros((len(costs), len(KINDS), 2))
+    bounds = np.zeros((len(costs), len(CONSTANT_KINDS), 2))
     for number, cost in enumerate(costs):
         for (kind, factor), energy in cost["kinds"].items():
-            bounds[number, KINDS.index(kind)] += (energy / factor, energy * factor)
+            bounds[number, CONSTANT_KINDS.index(kind)] += (energy / factor, energy * factor)
     return bounds
 
 
 def _energies_at_corners(bounds: NDArray[np.float64]) -> NDArray[np.float64]:
     """Energies in pJ, (pair, corner): at a corner each kind of constant is at one of its bounds."""
-    return np.asarray(bounds[:, np.arange(len(KINDS)), _CORNERS].sum(axis=2))
+    return summed_over_kinds(bounds[:, np.arange(len(CONSTANT_KINDS)), _CORNERS])
 
 
 SENSITIVITY_COLUMNS = ("rule", "kind", "name", "saving_mean", "low_at", "saving_low", "high_at", "saving_high", "flips")
@@ -192,9 +193,9 @@ def _sensitivity_of_rule(rule: str, points: Sequence[Point], pairs: BaselinePair
     chosen = [index for index, number in enumerate(pairs.point_numbers) if points[number].rule == rule]
     rule_energies = _nominal_energies([points[pairs.point_numbers[index]].cost or {} for index in chosen])
     baseline_energies = _nominal_energies([pairs.baselines[index][0] for index in chosen])
-    shares = 1 - rule_energies.sum(axis=1) / baseline_energies.sum(axis=1)
+    shares = 1 - summed_over_kinds(rule_energies) / summed_over_kinds(baseline_energies)
     rows = []
-    for kind_index, kind in enumerate(KINDS):
+    for kind_index, kind in enumerate(CONSTANT_KINDS):
         means = [
             float(
                 np.mean(
@@ -227,10 +228,10 @@ def _effect(kind: str, name: str, means: dict[str, float]) -> dict[str, Any]:
 
 def _nominal_energies(costs: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
     """Energies in pJ at the nominal constants, (point, kind of constant)."""
-    sums = np.zeros((len(costs), len(KINDS)))
+    sums = np.zeros((len(costs), len(CONSTANT_KINDS)))
     for number, cost in enumerate(costs):
         for (kind, _), energy in cost["kinds"].items():
-            sums[number, KINDS.index(kind)] += energy
+            sums[number, CONSTANT_KINDS.index(kind)] += energy
     return sums
 
 
@@ -238,4 +239,4 @@ def _energies_at_bound(
     nominal: NDArray[np.float64], bounds: NDArray[np.float64], kind: int, bound: int
 ) -> NDArray[np.float64]:
     """Energies in pJ with one kind of constant at one of its bounds and the others nominal, one for each pair."""
-    return np.asarray(nominal.sum(axis=1) - nominal[:, kind] + bounds[:, kind, bound])
+    return np.asarray(summed_over_kinds(nominal) - nominal[:, kind] + bounds[:, kind, bound])

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 
 from fahw.errors import ConfigError, Problem
 from fahw.hardware.array import Array
+from fahw.hardware.arrays.mapping import Burst
 from fahw.hardware.chip import Chip
 from fahw.hardware.memory import LEVELS, Memory
 from fahw.hardware.part import Tensor
 from fahw.technology.dram import activations, dram_type
 from fahw.work.counts.record import Count, Flow, Placement
-
-Burst = tuple[int, int]
-"""(number of bursts, values in each)."""
 
 
 @dataclass(slots=True)
@@ -124,6 +122,10 @@ class Accesses:
                 outer.append((None, chain[-1].spilled_bits, total))
             self._overflow[tensor] = outer
 
+    def without_overflow(self) -> Accesses:
+        """The same core where all fits its innermost home."""
+        return Accesses(self._chip, (), self._prefix)
+
     def overflow_share(self, tensor: str) -> float:
         """The share of `tensor`, 0 to 1, that does not fit its innermost home."""
         return sum(bits / total for _, bits, total in self._overflow.get(tensor, ()))
@@ -171,7 +173,7 @@ class Accesses:
         payload = moves * bits
         if not payload:
             return Traffic()
-        if memory.kind == "prng":
+        if memory.generates:
             counts = (Count(f"{self._prefix}{memory.name}", "generate", tensor, payload),)
             flow = Flow(f"{self._prefix}{memory.name}", payload, memory.read_bits_per_cycle, memory.latency_cycles)
             return Traffic(counts, loads=(flow,))
@@ -192,7 +194,7 @@ class Accesses:
         name = f"{self._prefix}{memory.name}"
         counts = (Count(name, action, tensor, words, factor=factor),)
         side = name if memory.shared_port else f"{name}.{action}"
-        rate = memory.read_bits_per_cycle if action == "read" else memory.write_bits_per_cycle
+        rate = memory.bits_per_cycle(action, self._chip.clock_mhz)
         flow = Flow(side, words * memory.width_bits, rate, memory.latency_cycles)
         return Traffic(counts, loads=(flow,)) if action == "read" else Traffic(counts, drains=(flow,))
 

@@ -1,14 +1,6 @@
-"""Counts of a matrix product on a systolic array: operand reads, partial sums, active and idle processing elements.
+"""Counts of a matrix product on an array: operand reads, partial sums, active and idle processing elements.
 
-Operand values of one fold that uses r x c of the array, for an (M x K) by (K x N) product:
-
-    dataflow  left operand  right operand  results
-    os        r * K         K * c          r * c
-    ws        M * r         r * c          M * c
-    is        r * c         r * N          c * N
-
-`broadcast` counts as `os`. `ws` and `is` fold K over the rows: all but the last of these folds write their partial sums
-at accumulator width, all but the first read them back.
+How a product is laid out, and what moves, the kind of the array says (`fahw.hardware.arrays`).
 
 What does not fit its memory is fetched as the loops over folds imply, overlapping windows once: the operand of the
 outer loop once, where a block of it can be kept while the inner loop runs, the other one once per turn of the outer
@@ -23,10 +15,10 @@ from fractions import Fraction
 from math import ceil, prod
 
 from fahw.hardware.array import Array, Skipping
+from fahw.hardware.arrays.mapping import LEFT, RIGHT, Burst, Fetches, Mapping
 from fahw.hardware.memory import Memory
 from fahw.hardware.part import Tensor
-from fahw.hardware.systolic import Mapping
-from fahw.work.counts.accesses import Accesses, Burst, Traffic
+from fahw.work.counts.accesses import Accesses, Traffic
 from fahw.work.counts.record import Count
 
 _STAGING_SHARE = 1 / 8
@@ -80,64 +72,51 @@ class Gemm:
     """Equal products one after the other: groups of a convolution."""
 
     @property
+    def results(self) -> int:
+        """Values of all results."""
+        m, n, _ = self.mapping.sizes
+        return m * n * self.repeats
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates, those by zero included."""
-        return self.mapping.m * self.mapping.n * self.mapping.k * self.repeats
+        return prod(self.mapping.sizes) * self.repeats
 
     @property
     def useful_macs(self) -> int:
         """Multiply-accumulates that the array does: without those that it gates or skips."""
-        zeros = 1 - prod(1 - operand.zeros for operand in self._operands if operand.skipping != "none")
-        return self.macs - int(zeros * self.macs)
+        zeros = [operand.zeros for operand in self.operands if operand.skipping != "none"]
+        return self.macs - int(self.mapping.gated_share(zeros) * self.macs)
 
     @property
     def cycles(self) -> int:
         """Cycles of all folds; skipping leaves those of values that are not zero, and waits for the slowest lane."""
-        remaining = prod(1 - operand.zeros for operand in self._operands if operand.skipping == "skip")
+        remaining = prod(1 - operand.zeros for operand in self.operands if operand.skipping == "skip")
         cycles = self.mapping.cycles * self.repeats
         return cycles if remaining == 1 else min(cycles, ceil(cycles * remaining * (1 + self.imbalance)))
 
     @property
-    def _operands(self) -> tuple[Operand, Operand]:
+    def operands(self) -> tuple[Operand, Operand]:
+        """The left and the right operand."""
         return self.left, self.right
 
 
 def gemm_traffic(product: Gemm, array: Array, accesses: Accesses, psum: Memory | None) -> Traffic:
     """Action counts and flows of the product, without those that hand on its results; `psum` is the memory that partial
     sums spill to."""
-    unskipped = _unskipped_bursts(product, _operand_bursts(product.mapping))
-    bursts = [_repeat(fold_bursts, product.repeats) for fold_bursts in unskipped]
-    fetched = _fetched_values(product, accesses)
-    traffic = Traffic()
-    for operand, operand_bursts, values in zip((product.left, product.right), bursts, fetched, strict=True):
+    fetched, traffic = _fetched_values(product, accesses), Traffic()
+    skipped = [operand.zeros if operand.skipping == "skip" else 0.0 for operand in product.operands]
+    for side, bursts in product.mapping.unskipped_bursts((skipped[LEFT], skipped[RIGHT])):
+        operand, operand_bursts = product.operands[side], _repeat(bursts, product.repeats)
         if operand.block != 1:
             operand_bursts = [(times, ceil(number * operand.block)) for times, number in operand_bursts]
-        traffic += _operand_reads(operand, operand_bursts, accesses, values, product.index_bits)
+        traffic += _operand_reads(operand, operand_bursts, accesses, fetched[side], product.index_bits)
     if psum is not None:
-        psum_bursts = _repeat(partial_sum_bursts(product.mapping), product.repeats)
-        traffic += accesses.write(psum, "psum", psum_bursts, product.accumulator_bits)
-        traffic += accesses.read(psum, "psum", psum_bursts, product.accumulator_bits)
+        spilling = accesses.without_overflow() if product.mapping.keeps_sums else accesses
+        psum_bursts = _repeat(product.mapping.partial_sum_bursts, product.repeats)
+        traffic += spilling.write(psum, "psum", psum_bursts, product.accumulator_bits)
+        traffic += spilling.read(psum, "psum", psum_bursts, product.accumulator_bits)
     return traffic + Traffic(_processing_elements(product, array))
-
-
-def _unskipped_bursts(product: Gemm, bursts: tuple[list[Burst], list[Burst]]) -> tuple[list[Burst], list[Burst]]:
-    """Bursts without the values that meet nothing but skipped zeros: all rows, or columns, of a fold at once."""
-    shapes, stream, (left, right) = product.mapping.fold_shapes, product.mapping.spans[2], bursts
-    return (
-        [_unskipped_burst(burst, product.right, shape.cols, stream) for burst, shape in zip(left, shapes, strict=True)],
-        [_unskipped_burst(burst, product.left, shape.rows, stream) for burst, shape in zip(right, shapes, strict=True)],
-    )
-
-
-def _unskipped_burst(burst: Burst, partner: Operand, partner_values: int, stream_length: int) -> Burst:
-    """The bursts without what meets only zeros: fewer values in each, and fewer bursts, as a burst of `stream_length`
-    is left out where all of it does."""
-    skipped = partner.zeros**partner_values if partner.skipping == "skip" else 0.0
-    if not skipped:
-        return burst
-    count, values = burst
-    remaining = ceil(count * (1 - skipped**stream_length))
-    return remaining, ceil(count * values * (1 - skipped) / remaining) if remaining else 0
 
 
 def _repeat(bursts: Sequence[Burst], times: int) -> list[Burst]:
@@ -146,22 +125,19 @@ def _repeat(bursts: Sequence[Burst], times: int) -> list[Burst]:
 
 def _fetched_values(product: Gemm, accesses: Accesses) -> tuple[int, int]:
     """Values of either operand that come from further out if none fits its memory, under the better order of loops."""
-    mapping, repeats = product.mapping, product.repeats
-    left = _distinct_values(product.left, mapping.m * mapping.k * repeats)
-    right = _distinct_values(product.right, mapping.k * mapping.n * repeats)
+    mapping, repeats, (m, n, k) = product.mapping, product.repeats, product.mapping.sizes
+    if mapping.fetched is not None:
+        left, right = mapping.fetched
+        return left * repeats, right * repeats
+    left = _distinct_values(product.left, m * k * repeats)
+    right = _distinct_values(product.right, k * n * repeats)
     streams = (*product.left.streams, *product.right.streams)
     if not any(accesses.overflow_share(stream.stored or stream.tensor) for stream in streams):
         return left, right
-    rows, cols = mapping.row_folds, mapping.col_folds
-    if mapping.dataflow == "ws":
-        orders = [(_block_fetches(product.left, mapping.m * mapping.rows, cols), 1), (cols, 1)]
-    elif mapping.dataflow == "is":
-        orders = [(1, _block_fetches(product.right, mapping.n * mapping.rows, cols)), (1, cols)]
-    else:
-        orders = [
-            (_block_fetches(product.left, mapping.k * mapping.rows, cols), rows),
-            (cols, _block_fetches(product.right, mapping.k * mapping.cols, rows)),
-        ]
+    orders = [
+        tuple(_turns(operand, fetches) for operand, fetches in zip(product.operands, order, strict=True))
+        for order in mapping.fetches
+    ]
     overflow_bits = [
         sum(accesses.overflow_share(stream.stored or stream.tensor) * stream.bits for stream in operand.streams)
         * values
@@ -177,36 +153,11 @@ def _distinct_values(operand: Operand, values: int) -> int:
     return values if operand.distinct is None else min(values, operand.distinct)
 
 
-def _block_fetches(operand: Operand, values: int, turns: int) -> int:
-    """How often a block of `values` is fetched: once where it can be kept, else at each of the inner loop's turns."""
+def _turns(operand: Operand, fetches: Fetches) -> int:
+    """How often an operand is fetched: once where a block of it can be kept, else at each of the inner loop's turns."""
     room = min((stream.memory.kib * 8192 * _STAGING_SHARE for stream in operand.streams), default=0.0)
-    return 1 if values * operand.block * operand.bits <= room else turns
-
-
-def partial_sum_bursts(mapping: Mapping) -> list[Burst]:
-    """Bursts of partial sums that are written, and read back, between the folds of K."""
-    inner_folds = mapping.row_folds - 1
-    if not mapping.stationary or not inner_folds:
-        return []
-    stream = mapping.spans[2]
-    folds_by_width = {shape.cols: 0 for shape in mapping.fold_shapes}
-    for shape in mapping.fold_shapes:
-        folds_by_width[shape.cols] += shape.count
-    return [(count // mapping.row_folds * inner_folds, stream * cols) for cols, count in folds_by_width.items()]
-
-
-def _operand_bursts(mapping: Mapping) -> tuple[list[Burst], list[Burst]]:
-    stream = mapping.spans[2]
-    left, right = [], []
-    for shape in mapping.fold_shapes:
-        stationary_values = shape.rows * shape.cols
-        left_values, right_values = {
-            "ws": (stream * shape.rows, stationary_values),
-            "is": (stationary_values, shape.rows * stream),
-        }.get(mapping.dataflow, (shape.rows * stream, stream * shape.cols))
-        left.append((shape.count, left_values))
-        right.append((shape.count, right_values))
-    return left, right
+    is_kept = fetches.block is not None and fetches.block * operand.block * operand.bits <= room
+    return 1 if is_kept else fetches.turns
 
 
 def _operand_reads(
@@ -232,19 +183,13 @@ def generated_traffic(operand: Operand, values: int) -> Traffic:
 
 
 def _processing_elements(product: Gemm, array: Array) -> tuple[Count, ...]:
-    """Action counts of active PE-cycles, and of idle ones (filling, draining, unused rows and columns, gated zeros)."""
-    mapping, name, result, useful_macs = product.mapping, array.name, product.result, product.useful_macs
-    left_bits, right_bits, accumulator_bits = product.left.bits, product.right.bits, product.accumulator_bits
-    left_moved = ceil(left_bits * product.left.block)
-    shifted = {"ws": left_moved, "is": right_bits, "broadcast": 0}.get(mapping.dataflow, left_moved + right_bits)
-    widths = (left_bits, right_bits, accumulator_bits, shifted)
-    idle = max(0, product.cycles * mapping.rows * mapping.cols - useful_macs)
-    counts = [Count(name, "mac", result, useful_macs, (left_bits, right_bits, accumulator_bits))]
-    if shifted:
-        counts.append(Count(name, "shift_operand", result, useful_macs, (shifted,)))
-    counts += [
-        Count(name, "shift_psum", result, useful_macs, (accumulator_bits,)),
-        Count(name, "clock", result, useful_macs, widths),
-        Count(name, "idle", result, idle, widths),
-    ]
-    return tuple(count for count in counts if count.count)
+    """Action counts of the elements; those of nothing are left out."""
+    useful_macs, widths = product.useful_macs, (product.left.bits, product.right.bits, product.accumulator_bits)
+    idle = max(0, product.cycles * array.rows * array.cols - useful_macs)
+    moved = ceil(product.left.bits * product.left.block), product.right.bits
+    actions = product.mapping.element_actions(product.result, widths, moved, useful_macs, idle, product.repeats)
+    return tuple(
+        Count(array.name, action.action, action.tensor, action.count, action.widths)
+        for action in actions
+        if action.count
+    )

@@ -62,14 +62,16 @@ def dither(
 
 
 def exponent_search(site: Site, phase: Phase, tensor: Tensor, values: int, bits: int) -> Traffic:
-    """Traffic of the search for the largest magnitude of `tensor` before it is rounded, where its scale is dynamic:
-    `values` of `bits` are compared on their way to memory, wait there, and come back."""
-    if not site.chip.precision.scale.is_dynamic(tensor):
+    """Traffic of the search for the unit of `tensor` before it is rounded, where its scale is dynamic: `values` of
+    `bits` are compared on their way to memory, wait there, and come back."""
+    precision = site.chip.precision
+    if not precision.is_dynamic(tensor):
         return Traffic()
     memory, array = site.home(tensor, phase), site.array(phase)
     waiting = site.accesses.write(memory, tensor, [(1, values)], bits)
     waiting += site.accesses.read(memory, tensor, [(1, values)], bits)
-    return waiting + operations(array, tensor, [("compare", values, (bits,))])
+    compares = precision.number(tensor).unit_compares * values
+    return waiting + operations(array, tensor, [("compare", compares, (bits,))])
 
 
 def random_bits(

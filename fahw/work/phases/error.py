@@ -139,7 +139,7 @@ def _derivatives(step: StepContext, site: Site, part: Part, samples: int) -> Tra
 
 def _add_windows(site: Site, product: Gemm, array: Array, bits: int) -> Traffic:
     """Traffic of adding up the errors of overlapping windows in memory at accumulator width: read, add and write."""
-    values = product.mapping.m * product.mapping.n * product.repeats
+    values = product.results
     memory = site.home("psum", "error")
     traffic = site.accesses.read(memory, "psum", [(1, values)], bits)
     traffic += site.accesses.write(memory, "psum", [(1, values)], bits)

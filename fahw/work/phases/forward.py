@@ -6,7 +6,7 @@ from math import prod
 
 from fahw.layers.layer import INPUT
 from fahw.rules.signals import LABEL_BITS
-from fahw.work import norm_constants, row_stationary, tensor_sizes
+from fahw.work import norm_constants, tensor_sizes
 from fahw.work.context import StepContext
 from fahw.work.counts import lanes
 from fahw.work.counts.accesses import Traffic
@@ -81,11 +81,8 @@ def forward_task(step: StepContext, part: Part, micro: int) -> Task:
 
 def _forward_product(step: StepContext, part: Part, samples: int) -> tuple[Traffic, tuple[int, int, int], int]:
     """Traffic, shape and multiply-accumulates under the array's dataflow."""
-    site = step.site(part, "forward")
-    if site.array("forward").phases.forward == "rs":
-        return row_stationary.forward_traffic(step, part, samples)
     product = forward_gemm(step, part, samples)
-    return traffic_of(site, product, "forward"), fold_timing(product), product.macs
+    return traffic_of(step.site(part, "forward"), product, "forward"), fold_timing(product), product.macs
 
 
 def _tail_traffic(step: StepContext, site: Site, part: Part, samples: int) -> Traffic:

@@ -56,7 +56,7 @@ def _update_exponents(step: StepContext, site: Site, values: int) -> Traffic:
         if state != "gradient":
             traffic += lanes.exponent_search(site, "update", state, values, step.bits(state) + 8)
     copies = step.has_weight_copy and step.rule.feedback.copies_weight
-    if copies and step.chip.precision.scale.is_dynamic("feedback"):
+    if copies and step.chip.precision.is_dynamic("feedback"):
         bits = step.bits("weight")  # they lie in the weight's memory, and are read twice
         ops = [("compare", values, (bits,)), ("shift", values, (bits,))]
         traffic += lanes.operations(site.array("update"), "weight", ops)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fahw.datasets.dataset import load_dataset
 from fahw.formats.number import FLOATS, Fixed
 from fahw.formats.precision import FP32, TENSORS, Precision, RoundingModes, Scaling
-from fahw.formats.quantise import quantise, shared_unit
+from fahw.formats.quantise import quantise
 from fahw.learn.arithmetic.floating import Floating
 from fahw.learn.error_path.feedback import Feedback
 from fahw.learn.error_path.feedback_words import FloatWords
@@ -128,7 +128,7 @@ def test_fp32_in_emulation_is_plain_float(rule):
 
 def is_of(x, form, channel=None):
     """Whether all of x are numbers of the format, under a shared unit where it needs one."""
-    unit = shared_unit(x, form, channel) if isinstance(form, Fixed) else 1.0
+    unit = form.unit_of(x, channel) if isinstance(form, Fixed) else 1.0
     return torch.equal(quantise(x, form, unit), x)
 
 
@@ -158,7 +158,7 @@ def test_every_operand_and_every_result_is_a_number_of_its_format(name, rule):
         form = precision.number(kind)
         assert all(is_of(x, form) for x in tensors) or isinstance(form, Fixed)
         if isinstance(form, Fixed) and form.bits > 1:
-            words = [x / shared_unit(x, form) for x in tensors]
+            words = [x / form.unit_of(x) for x in tensors]
             assert all(len(x.unique()) <= 2**form.bits for x in words), kind
     for layer in network.weighted:
         p = model.parameters[layer.name]

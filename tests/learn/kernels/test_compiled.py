@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fahw.formats.fixed_point import Format, requantise_
 from fahw.formats.precision import Precision, RoundingModes
-from fahw.formats.quantise import Noise
+from fahw.formats.rounding import Noise
 from fahw.learn.arithmetic.softmax import relu_error, softmax_error
 from fahw.learn.error_path.signals import pruned_words
 from fahw.learn.kernels import compiled

@@ -5,7 +5,6 @@ import csv
 import pytest
 
 import fahw
-from fahw.chip import memory_prices
 from fahw.chip.timing import clock
 from fahw.config.sweep import Sweep
 from fahw.hardware.load import load_chip
@@ -102,7 +101,7 @@ def area_rows(tmp_path, chip):
 def test_at_equal_area_backpropagation_gets_the_second_memory_as_more_of_what_overflows(tmp_path):
     """Where activations spill, by hand: as many banks as fit into the area of the chip with two memories."""
     chip = load_chip("edge_dual")
-    bank = {m.name: memory_prices.area_mm2(chip, m, m.bank) for m in chip.memories}
+    bank = {m.name: m.area(chip.technology, m.bank) for m in chip.memories}
     rows = {row["axis.batch_size"]: row for row in area_rows(tmp_path, "edge_dual")}
     assert rows["8"]["added_kib"] == "0.0"
     assert rows["8"]["grown_memory"] == ""

@@ -1,4 +1,4 @@
-"""Closed form of a row-stationary array: how often a convolution's values move between pads, buffer and DRAM.
+"""How often a convolution's values move between pads, buffer and DRAM of a row-stationary array, in closed form.
 
 A processing element keeps a row of a filter and slides a row of the input along it; a set of (kernel height x output
 rows) elements makes output rows, whose sums go up a column. An element interleaves `p` filters and `q` channels; `r`
@@ -17,39 +17,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil
 
+from fahw.hardware.arrays.mapping import Convolution
+
 _BUFFER_COST, _DRAM_COST = 6, 200
 """Energy of an access relative to a multiply-accumulate, to choose among mappings (Chen et al., ISCA 2016)."""
 _SLACK = 1.25
 """A mapping may take a quarter longer than the fastest if it moves less. Chosen with Eyeriss' published mappings of
 AlexNet in view: with a twentieth the last three convolutions would be mapped otherwise."""
-
-
-@dataclass(frozen=True)
-class Convolution:
-    """`samples` of a convolution of one group; a linear layer is one of a single pixel."""
-
-    samples: int
-    outputs: int
-    inputs: int
-    kernel: tuple[int, int]
-    out: tuple[int, int]
-    image: tuple[int, int]
-    stride: int = 1
-
-    @property
-    def macs(self) -> int:
-        """Number of multiply-accumulates."""
-        return self.samples * self.weights * self.out[0] * self.out[1]
-
-    @property
-    def weights(self) -> int:
-        """Number of weights of the convolution."""
-        return self.outputs * self.inputs * self.kernel[0] * self.kernel[1]
-
-    @property
-    def results(self) -> int:
-        """Number of output values over all samples."""
-        return self.samples * self.outputs * self.out[0] * self.out[1]
 
 
 @dataclass(frozen=True)

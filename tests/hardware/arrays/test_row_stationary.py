@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 
 import fahw
 from fahw.errors import ConfigError
+from fahw.hardware.arrays.mapping import Convolution
+from fahw.hardware.arrays.row_movement import movement
 from fahw.hardware.load import load_chip
-from fahw.hardware.row_stationary import Convolution, movement
 from fahw.network.load import load_model
 from fahw.technology.scaling import logic_energy
-from fahw.work.row_stationary import convolution
+from fahw.work.layer_gemms import convolution_of
 from tests.validation import claims_inference
 
 EYERISS = (12, 14, (224, 12, 24), 50 * 1024)
@@ -23,7 +24,7 @@ EYERISS = (12, 14, (224, 12, 24), 50 * 1024)
 )
 def test_alexnet_is_mapped_as_published(layer, e, p, q, r, t):
     """Chen et al., JSSC 2017, table of mappings (recalled): rows of a strip, filters, channels and sets of a pass."""
-    size = movement(convolution(load_model("alexnet").layer(layer), 4), *EYERISS).size
+    size = movement(convolution_of(load_model("alexnet").layer(layer), 4), *EYERISS).size
     assert (size.e, size.p, size.r, size.t) == (e, p, r, t)
     assert q in (None, size.q)
 

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from fahw.errors import ConfigError
 from fahw.hardware.array import Array
-from fahw.hardware.memory import Memory
-from fahw.hardware.systolic import Mapping, systolic_cycles
+from fahw.hardware.arrays.systolic import systolic_cycles
+from fahw.hardware.memories.sram import Sram
 from fahw.work.counts.accesses import Accesses
-from fahw.work.counts.gemm import Gemm, Operand, Stream, gemm_traffic, partial_sum_bursts
+from fahw.work.counts.gemm import Gemm, Operand, Stream, gemm_traffic
+from tests.support.arrays import mapping_of
 from tests.support.strategies import REFERENCE, chip_of, dataflows, small
 from tests.validation import cycles
 from tests.validation.chips import plain_accesses
@@ -157,7 +158,7 @@ def test_every_cycle_count_of_scalesim():
     wrong = [row["row_id"] for row in rows if systolic_cycles(*geometry(row)) != int(row["total_cycles"]) + 1]
     assert len(rows) == 442
     assert not wrong
-    assert all(Mapping(*geometry(row)).folds == int(row["folds"]) for row in rows)
+    assert all(mapping_of(*geometry(row)).folds == int(row["folds"]) for row in rows)
 
 
 def test_layers_that_are_not_in_the_reference():
@@ -168,7 +169,7 @@ def test_layers_that_are_not_in_the_reference():
 
 
 def memory(name, tensors):
-    return Memory(
+    return Sram(
         name=name, holds=tensors, size_kib=1, bank_kib=1, width_bits=8, read_bits_per_cycle=8, write_bits_per_cycle=8
     )
 
@@ -189,7 +190,7 @@ def access_counts(mapping, accesses):
     """Values read of the left and right operand, and partial sums (read, written), as fahw counts them."""
     left, right = (Operand(8, (Stream(m, t, 8),)) for m, t in ((LEFT, "activation"), (RIGHT, "weight")))
     product = Gemm(mapping, left, right, "activation", 8)
-    psum = SUMS if partial_sum_bursts(mapping) else None
+    psum = SUMS if mapping.partial_sum_bursts else None
     counts = {(c.component, c.action): c.count for c in gemm_traffic(product, ARRAY, accesses, psum).counts}
     return counts["a", "read"], counts["b", "read"], counts.get(("c", "read"), 0), counts.get(("c", "write"), 0)
 
@@ -197,11 +198,11 @@ def access_counts(mapping, accesses):
 def test_every_access_count_of_scalesim(accesses):
     """Operand reads and result writes are SCALE-Sim's, less its over-count of F (R + C) writes under `os`."""
     for row in reference_rows():
-        mapping = Mapping(*geometry(row))
+        mapping = mapping_of(*geometry(row))
         left, right, psum_reads, psum_writes = access_counts(mapping, accesses)
         assert left == int(row["sram_ifmap_reads"]), row
         assert right == int(row["sram_filter_reads"]), row
-        excess = mapping.folds * (mapping.rows + mapping.cols) if mapping.dataflow == "os" else 0
+        excess = mapping.folds * (mapping.rows + mapping.cols) if mapping.name == "os" else 0
         results = mapping.m * mapping.n  # the last fold of K hands its results on; the others write partial sums
         assert psum_writes + results == int(row["sram_ofmap_writes"]) - excess, row
         assert psum_reads == psum_writes
@@ -219,13 +220,13 @@ def test_access_counts_fold_by_fold(accesses, m, n, k, rows, cols, dataflow):
             counted[0] += reads[0]
             counted[1] += reads[1]
             counted[2] += stream * c if dataflow != "os" and top else 0
-    assert access_counts(Mapping(m, n, k, rows, cols, dataflow), accesses) == (*counted, counted[2])
+    assert access_counts(mapping_of(m, n, k, rows, cols, dataflow), accesses) == (*counted, counted[2])
 
 
 @given(small, small, small, st.integers(1, 5), st.integers(1, 5), dataflows)
 def test_folds_tile_the_product(m, n, k, rows, cols, dataflow):
     """Full and edge folds together cover the spatial plane once, and their number is the number of folds."""
-    mapping = Mapping(m, n, k, rows, cols, dataflow)
+    mapping = mapping_of(m, n, k, rows, cols, dataflow)
     assert sum(s.count for s in mapping.fold_shapes) == mapping.folds
     assert sum(s.count * s.rows * s.cols for s in mapping.fold_shapes) == mapping.spans[0] * mapping.spans[1]
     assert mapping.cycles * rows * cols >= m * n * k

@@ -1,0 +1,204 @@
+"""What every kind of array must answer: how it lays out a product, what moves, what its elements do and cost."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import ClassVar, Literal, NamedTuple
+
+from fahw.hardware.part import Count, Fraction, Name, Sourced
+from fahw.hardware.process import Technology
+from fahw.technology.constant import Constant
+from fahw.technology.storage import Scratchpad
+
+Burst = tuple[int, int]
+"""(number of bursts, values in each)."""
+LEFT, RIGHT = 0, 1
+"""The operands of a product."""
+
+
+class Elements(Sourced):
+    """The elements of an array and the vector lanes at its output edge, as a chip file describes them."""
+
+    name: Name
+    rows: Count
+    cols: Count
+    lanes: Count
+    """Vector lanes: one value per lane and cycle (bias, rounding, activation, pooling, softmax, update)."""
+    idle_pe_fraction: Fraction = 0.1
+    """Energy of an idle, filling or draining PE, as a share of an active one's."""
+    edge_tiles: Literal["full", "trimmed"] = "full"
+    """Whether folds that use less of the array take as long as full ones, or only what their rows and columns need."""
+    double_buffered: bool = False
+    """`ws`, `is`: the operand that stays is loaded into shadow registers while the fold before computes."""
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """`samples` of a convolution of one group; a linear layer is one of a single pixel."""
+
+    samples: int
+    outputs: int
+    inputs: int
+    kernel: tuple[int, int]
+    out: tuple[int, int]
+    image: tuple[int, int]
+    stride: int = 1
+
+    @property
+    def macs(self) -> int:
+        """Number of multiply-accumulates."""
+        return self.samples * self.weights * self.out[0] * self.out[1]
+
+    @property
+    def weights(self) -> int:
+        """Number of weights of the convolution."""
+        return self.outputs * self.inputs * self.kernel[0] * self.kernel[1]
+
+    @property
+    def results(self) -> int:
+        """Number of output values over all samples."""
+        return self.samples * self.outputs * self.out[0] * self.out[1]
+
+
+@dataclass(frozen=True)
+class Product:
+    """What is laid out: an (M x K) by (K x N) product; of a layer, the `convolution` that it is, and the words of the
+    memory in which partial sums wait."""
+
+    m: int
+    n: int
+    k: int
+    convolution: Convolution | None = None
+    buffer_words: int = 0
+
+
+class Fetches(NamedTuple):
+    """How often an operand comes from further out: `turns` times, or once where `block` values of it can be kept."""
+
+    turns: int
+    block: int | None = None
+
+
+ONCE = Fetches(1)
+
+
+@dataclass(frozen=True, slots=True)
+class ElementAction:
+    """Something that elements do: the tensor that it counts for, how often, and the widths that its energy depends
+    on."""
+
+    action: str
+    tensor: str
+    count: int
+    widths: tuple[int, ...]
+
+
+class Mapping(ABC):
+    """A product laid out on an array; its class is the kind of the array, and answers for what the kind can do."""
+
+    name: ClassVar[str]
+    """The dataflow's name in a chip file."""
+    phases: ClassVar[tuple[str, ...]] = ("forward", "error", "gradient")
+    """The phases that can run in it."""
+    skips_zeros: ClassVar[bool] = False
+    """Whether lanes can go on to the next value where one is zero."""
+    keeps_sums: ClassVar[bool] = False
+    """Whether a product is laid out so that its partial sums fit their memory."""
+
+    @classmethod
+    @abstractmethod
+    def laid_out(cls, product: Product, array: Elements) -> Mapping | None:
+        """The product on the array; None where it does not fit."""
+
+    @classmethod
+    def problems(cls, array: Elements) -> Iterator[tuple[str, str]]:
+        """What the array lacks to run in this dataflow: (key, message) of each."""
+        yield from ()
+
+    @classmethod
+    def limits(cls, array: Elements) -> str:
+        """What limits the products that fit, in words."""
+        return f"{array.rows} rows, {array.cols} columns"
+
+    @classmethod
+    def own_actions(cls, array: Elements) -> tuple[str, ...]:
+        """The actions that its elements have beside those of every array."""
+        return ()
+
+    @classmethod
+    def action_price(cls, action: str, widths: tuple[int, ...], array: Elements, process: Technology) -> Constant:
+        """Energy of one of `own_actions`."""
+        raise KeyError(action)
+
+    @classmethod
+    def element_storage(cls, array: Elements, bits: Callable[[str], int], process: Technology) -> Sequence[Scratchpad]:
+        """What every element stores beside its registers, for leakage and area. `bits`: the width of a tensor."""
+        return ()
+
+    @property
+    @abstractmethod
+    def sizes(self) -> tuple[int, int, int]:
+        """M, N and K."""
+
+    @property
+    @abstractmethod
+    def folds(self) -> int:
+        """Number of pieces that the array computes one after the other."""
+
+    @property
+    @abstractmethod
+    def fold_cycles(self) -> int:
+        """Cycles of one full fold."""
+
+    @property
+    @abstractmethod
+    def cycles(self) -> int:
+        """Cycles of the whole product."""
+
+    @property
+    @abstractmethod
+    def operand_bursts(self) -> tuple[tuple[int, list[Burst]], ...]:
+        """The reads of either operand by the array, `LEFT` or `RIGHT` with its bursts, in the order of the ledger."""
+
+    def unskipped_bursts(self, zeros: tuple[float, float]) -> tuple[tuple[int, list[Burst]], ...]:
+        """The `operand_bursts` without what meets nothing but skipped zeros. `zeros`: the shares of zeros in the left
+        and the right operand that lanes skip."""
+        return self.operand_bursts
+
+    @property
+    @abstractmethod
+    def partial_sum_bursts(self) -> list[Burst]:
+        """Bursts of partial sums that are written and read back."""
+
+    @abstractmethod
+    def waiting_sums(self, repeats: int) -> int:
+        """Partial sums of `repeats` such products that wait in a memory at a time."""
+
+    @property
+    @abstractmethod
+    def fetches(self) -> tuple[tuple[Fetches, Fetches], ...]:
+        """How often the left and the right operand come from further out, under every order of the loops."""
+
+    @property
+    def fetched(self) -> tuple[int, int] | None:
+        """Values of the left and the right operand that come from further out, where the mapping itself fixes them."""
+        return None
+
+    def gated_share(self, zeros: Sequence[float]) -> float:
+        """Share of the multiply-accumulates that are left out, from the shares of zeros of the operands that the array
+        gates or skips."""
+        return 1 - prod(1 - share for share in zeros)
+
+    @abstractmethod
+    def element_actions(
+        self, result: str, widths: tuple[int, int, int], moved: tuple[int, int], useful_macs: int, idle: int,
+        repeats: int,
+    ) -> list[ElementAction]:  # fmt: skip
+        """What the elements do in `repeats` such products.
+
+        `widths`: of the left and right operand and the accumulator. `moved`: bits of both operands that pass an element
+        for each multiply-accumulate. `idle`: PE-cycles without one.
+        """

@@ -1,0 +1,131 @@
+"""Kinds of memories: what each can hold and what it costs, by hand; none without a law of its own."""
+
+import re
+from dataclasses import replace
+from math import ceil
+from typing import Literal, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fahw.chip.cost import simulate
+from fahw.errors import ConfigError
+from fahw.hardware.load import load_chip
+from fahw.hardware.memories.catalogue import CONSTANT_KINDS, MEMORY_KINDS
+from fahw.hardware.memories.rom import AREA_SHARE, LEAK_SHARE, READ_SHARE, Rom
+from fahw.hardware.memories.sram import Sram
+from fahw.hardware.memory import Memory
+from fahw.hardware.process import Technology
+from fahw.study.costs.verdict import saving
+from fahw.technology import catalogue
+from fahw.technology.sram import sram
+from tests.support.strategies import CHIP, ROOT, chip_of, marked, swap
+
+AT_45 = Technology(node_nm=45)
+SIZED = {
+    "name": "m", "holds": ("feedback",), "size_kib": 64, "bank_kib": 16, "width_bits": 32, "read_bits_per_cycle": 32,
+}  # fmt: skip
+OWN = {"prng": {"pj_per_bit": 0.5, "area_mm2": 0.01, "size_kib": None, "bank_kib": None}}
+
+
+def memory_of(kind, **changes):
+    return kind.model_validate(SIZED | {"kind": name_of(kind)} | OWN.get(name_of(kind), {}) | changes)
+
+
+def name_of(kind):
+    return get_args(kind.model_fields["kind"].annotation)[0]
+
+
+@pytest.mark.parametrize("kind", MEMORY_KINDS, ids=name_of)
+def test_every_kind_answers_for_its_prices(kind):
+    """A positive energy for its reads and a non-negative one for its writes, with a source; leakage, area; kinds of
+    constants that ranges know."""
+    memory = memory_of(kind)
+    read, write = memory.access_energy(AT_45, "read"), memory.access_energy(AT_45, "write")
+    leak = memory.leakage(AT_45)
+    assert read.value > 0 <= write.value
+    assert memory.area(AT_45, 64) > 0 <= leak.value
+    assert {read.kind, write.kind, leak.kind, kind.constant_kind} <= set(CONSTANT_KINDS)
+    assert all(constant.source and constant.factor >= 1 for constant in (read, write, leak))
+
+
+@pytest.mark.parametrize("kind", MEMORY_KINDS, ids=name_of)
+def test_the_listed_parts_are_those_of_the_kinds(kind):
+    """`fahw list technology` shows what every kind says of itself."""
+    assert set(kind.listed(45)) <= set(catalogue.entries(45))
+
+
+def test_the_table_of_the_model_page_has_every_kind():
+    """docs/model.md has a row for every kind, in the order of the catalogue."""
+    page = (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
+    table = page.partition("| kind | what it is | access |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.M) == [name_of(kind) for kind in MEMORY_KINDS]
+
+
+def test_a_kind_without_a_law_cannot_be_made():
+    """Where a kind says nothing of its energy, leakage or area, nothing takes an SRAM's in their place."""
+
+    class Lawless(Memory):
+        kind: Literal["lawless"]
+
+    with pytest.raises(TypeError, match="abstract"):
+        Lawless.model_validate(SIZED | {"kind": "lawless"})
+
+
+@given(st.integers(64, 2**20), st.sampled_from((8, 16, 64)), st.sampled_from(("hp", "lop", "lstp")))
+def test_a_rom_is_smaller_than_an_sram(size_bytes, width_bits, device):
+    """A ROM reads, leaks and measures less than the SRAM of its size: by the shares that its module states."""
+    sizes = {"size_kib": size_bytes / 1024, "bank_kib": size_bytes / 1024, "width_bits": width_bits, "device": device}
+    bank, mask = memory_of(Sram, **sizes), memory_of(Rom, **sizes)
+    for share, value, other in (
+        (READ_SHARE, mask.access_energy(AT_45, "read").value, bank.access_energy(AT_45, "read").value),
+        (LEAK_SHARE, mask.leakage(AT_45).value, bank.leakage(AT_45).value),
+        (AREA_SHARE, mask.area(AT_45, sizes["size_kib"]), bank.area(AT_45, sizes["size_kib"])),
+    ):
+        assert value == pytest.approx(share * other)
+        assert 0 < share < 1
+
+
+@pytest.mark.parametrize("used", [0, 1, 16, 17, 64])
+def test_banks_that_hold_nothing_do_not_leak(used):
+    """A gated memory of four banks leaks by the banks that hold something; another leaks whole."""
+    whole, gated = memory_of(Sram), memory_of(Sram, power_gated=True)
+    per_bank = sram(16 * 1024, 32, 45).leak_mw
+    assert whole.leakage(AT_45, used).value == pytest.approx(4 * per_bank)
+    assert gated.leakage(AT_45, used).value == pytest.approx(ceil(used / 16) * per_bank)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("holds: [feedback]", "holds: [feedback]\n    kind: @@sarm", "must be one of .*rom.* 'sram'"),
+        ("holds: [feedback]", "holds: [feedback]\n    @@pj_per_bit: 1", "unknown key 'pj_per_bit'"),
+        ("holds: [feedback]", "holds: [feedback]\n    kind: prng", "missing key"),
+        ("holds: [feedback]", "holds: [feedback]\n    kind: rom\n    @@pj_per_bit: 1", "unknown key 'pj_per_bit'"),
+    ],
+)
+def test_keys_are_those_of_the_kind(old, new, message, tmp_path):
+    """A kind that there is not, and keys of another kind, are refused at their place."""
+    text, places = marked(swap(CHIP, old, new))
+    (tmp_path / "chip.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_chip(tmp_path / "chip.yaml")
+    assert set(places) <= {problem.place.split(":", 1)[1] for problem in caught.value.problems}
+
+
+def test_a_memory_without_a_kind_is_an_sram(tmp_path):
+    """`kind` may be left out, also where other keys have mistakes."""
+    assert all(isinstance(memory, Sram) for memory in chip_of(tmp_path).memories)
+    (tmp_path / "wrong.yaml").write_text(swap(CHIP, "holds: [feedback]", "holds: [feedback]\n    sise_kib: 1"))
+    with pytest.raises(ConfigError, match="did you mean 'size_kib'") as caught:
+        load_chip(tmp_path / "wrong.yaml")
+    assert "pj_per_bit" not in str(caught.value)
+
+
+def test_a_constant_of_no_known_kind_does_not_drop_out_of_a_range():
+    """A saving whose rows have a kind of constant that no range has is refused, not computed without them."""
+    rows = simulate("edge_dual", "mlp_digits", "fa", 8).ledger
+    odd = [replace(rows[0], price=replace(rows[0].price, kind="odd")), *rows[1:]]
+    with pytest.raises(ValueError, match="odd"):
+        saving(odd, rows)
