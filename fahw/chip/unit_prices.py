@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-from fahw.formats.number import FLOATS, Float
+from fahw.formats.number import Float
 from fahw.formats.precision import TENSORS
 from fahw.hardware.array import Array
 from fahw.hardware.arrays.catalogue import DATAFLOWS
@@ -116,21 +116,8 @@ class Prices:
     def _lane_price(self, count: Count) -> Constant:
         clocked = count.action.startswith("clock_")
         action, widths = count.action.removeprefix("clock_"), count.widths
-        node, form = self.chip.technology.node_nm, self._float_form(count.tensor, widths[0])
-        price = {
-            "add": lambda: ops.add_pj(widths[0], node, form),
-            "subtract": lambda: ops.add_pj(widths[0], node, form),
-            "accumulate": lambda: ops.add_pj(widths[0], node, form),
-            "multiply": lambda: ops.multiply_pj(widths[0], widths[-1], node, form),
-            "divide": lambda: ops.divide_pj(widths[0], node, form),
-            "float_add": lambda: ops.float_add_pj(FLOATS["fp32"], node),
-            "float_multiply": lambda: ops.float_multiply_pj(FLOATS["fp32"], node),
-            "float_divide": lambda: ops.divide_pj(widths[0], node, FLOATS["fp32"]),
-            "float_root": lambda: ops.divide_pj(widths[0], node, FLOATS["fp32"]),
-            "compare": lambda: ops.compare_pj(widths[0], node),
-            "shift": lambda: ops.shift_pj(widths[0], node),
-            "table": lambda: ops.table_pj(widths[0], node),
-        }[action]()
+        form = self._float_form(count.tensor, widths[0])
+        price = ops.LANE_PRICES[action](widths, self.chip.technology.node_nm, form)
         if clocked:
             share = self.chip.technology.clock_share
             return Constant(price.value * share, f"{share:g} of the logic clocked", "clock", LOGIC_FACTOR)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from fahw.chip import price_list
 from fahw.config.files import shipped
 from fahw.config.sweep import Sweep
 from fahw.formats.catalogue import FORMATS
@@ -15,7 +16,6 @@ from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
 from fahw.network.model_file import Model
 from fahw.rules.catalogue import RULES
-from fahw.technology import catalogue
 
 
 def listing(what: str) -> str:
@@ -65,7 +65,7 @@ def _datasets() -> list[tuple[str, str]]:
 def _technology() -> list[tuple[str, str]]:
     """The heading and every row of the table of published energies and areas."""
     lines = [("part", f"{'value':>10} {'unit':<13} {'node':>7} {'×/÷':>4}  source")]
-    for entry in catalogue.entries():
+    for entry in price_list.entries():
         node = "" if entry.node_nm is None else f"{entry.node_nm} nm"
         value = f"{entry.value:>10.4g} {entry.unit:<13} {node:>7} {entry.factor:>4g}"
         lines.append((entry.part, f"{value}  {entry.source}"))

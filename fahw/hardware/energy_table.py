@@ -30,8 +30,9 @@ from fahw.hardware.chip import Chip
 from fahw.hardware.generator import GENERATORS
 from fahw.hardware.part import STATIC
 from fahw.hardware.process import UnitEnergy
+from fahw.technology.operations import LANE_PRICES
 
-VECTOR_ACTIONS = ("add", "subtract", "accumulate", "multiply", "divide", "compare", "shift", "table")
+VECTOR_ACTIONS = tuple(LANE_PRICES)
 ARRAY_ACTIONS = ("mac", "shift_operand", "shift_psum", "clock", "idle")
 _EMPTY_ACTIONS = ("idle", "leak")
 

@@ -52,6 +52,19 @@ def make_layer(spec: LayerSpec, name: str, *shapes: Shape, sources: tuple[str, .
         raise ConfigError(Problem(name, str(misfit))) from None
 
 
+def examples() -> tuple[Layer, ...]:
+    """A small layer of every kind, on 4 features or an image of 2 channels and 4 x 4 pixels; two of them where the kind
+    joins layers. The keys that its schema requires are 2."""
+    return tuple(_example(kind) for kind in KINDS.values())
+
+
+def _example(kind: type[Layer]) -> Layer:
+    required = {name: 2 for name, key in kind.spec.model_fields.items() if key.is_required() and name != "kind"}
+    shape = (4,) if kind.axes == 1 else (2, 4, 4)
+    spec = kind.spec.model_validate({"kind": kind.kind} | required)
+    return make_layer(spec, kind.kind, *[shape] * min(2, kind.most_sources))
+
+
 def _check_inputs(kind: type[Layer], shapes: tuple[Shape, ...]) -> None:
     """Raise Misfit unless a layer of this kind takes inputs of this number and of so many axes."""
     if len(shapes) > kind.most_sources:

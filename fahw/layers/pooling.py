@@ -77,6 +77,20 @@ class Pooling(Layer):
         """Number of values in a window."""
         return prod(self.kernel)
 
+    @property
+    def overlaps(self) -> int:
+        """How many values of a sample's windows lie on a pixel that an earlier window has too."""
+        axes = zip(self.in_shape[1:], self.out_shape[1:], self.kernel, self.stride, self.padding, strict=True)
+        places = [_places(*axis) for axis in axes]
+        values, pixels = prod(map(len, places)), prod(len(set(axis)) for axis in places)
+        return self.in_shape[0] * (values - pixels)
+
+
+def _places(in_size: int, out_size: int, kernel: int, stride: int, padding: int) -> list[int]:
+    """The pixels of all windows along one axis, window by window, the padding left out."""
+    starts = (stride * number - padding for number in range(out_size))
+    return [place for start in starts for place in range(max(0, start), min(in_size, start + kernel))]
+
 
 def _windows_of_torch(call: TorchCall) -> tuple[Entry, ...]:
     """A pooling over windows whose number is rounded down and whose means count the padding's zeros."""
@@ -138,8 +152,10 @@ class MaxPool2d(Pooling):
         return (LaneOperation("compare", self.outputs * (self.area - 1)),)
 
     def error_operations(self) -> tuple[LaneOperation, ...]:
-        """A comparison per error, with the place that was stored."""
-        return (LaneOperation("compare", self.outputs),)
+        """A comparison per error, with the place that was stored; where windows overlap an addition too, as another
+        window may have the same maximum."""
+        added = self.outputs if self.overlaps else 0
+        return LaneOperation("compare", self.outputs), LaneOperation("add", added)
 
     def forward(self, unit: Unit, parameters: Any, inputs: list[Array]) -> tuple[Array, Array]:
         """The maxima, and where they lay."""
@@ -186,8 +202,8 @@ class AvgPool2d(Pooling):
         )
 
     def error_operations(self) -> tuple[LaneOperation, ...]:
-        """A product with the reciprocal of the area."""
-        return (LaneOperation("multiply", self.outputs, (VALUE, VALUE)),)
+        """A product with the reciprocal of the area; an addition for each value of a window at a pixel that has one."""
+        return LaneOperation("multiply", self.outputs, (VALUE, VALUE)), LaneOperation("add", self.overlaps)
 
     def forward(self, unit: Unit, parameters: Any, inputs: list[Array]) -> tuple[Array, None]:
         """The means; nothing is saved."""

@@ -1,13 +1,12 @@
-"""Every part that fahw has numbers for: value, unit, node, uncertainty and source, as `fahw list technology` shows."""
+"""The parts that fahw has numbers for: value, unit, node, uncertainty and source."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from fahw.formats.number import FLOATS
-from fahw.hardware.memories.catalogue import MEMORY_KINDS
-from fahw.technology import neural, random_bits, scaling, wires
 from fahw.technology import operations as ops
+from fahw.technology import random_bits, scaling, wires
 from fahw.technology.constant import AREA_FACTOR, Entry
 from fahw.technology.dram import DRAM_KINDS, dram_type
 
@@ -16,8 +15,7 @@ def entries(node_nm: int = 45) -> tuple[Entry, ...]:
     """All parts, logic and wires at `node_nm`. Raises ConfigError for a node that nothing is known of."""
     scaling.logic_energy(node_nm)
     return (
-        *_arithmetic(node_nm), *_neural(node_nm), *(entry for kind in MEMORY_KINDS for entry in kind.listed(node_nm)),
-        *_moving(node_nm), *_dram(), *_scaling(),
+        *_arithmetic(node_nm), *_moving(node_nm), *_dram(), *_scaling(),
     )  # fmt: skip
 
 
@@ -47,16 +45,6 @@ def _arithmetic(node: int) -> Iterator[Entry]:
     source = f"{ops.ALADDIN}: multiplier, adder, registers"
     yield Entry("processing element 8x8+32, area", area, "mm2", node, AREA_FACTOR, source)
     yield Entry("processing element 8x8+32, leakage", ops.pe_leak_mw(8, 8, 32), "mW", 45, 3.0, source)
-
-
-def _neural(node: int) -> Iterator[Entry]:
-    for kind, direction in neural.ACTIVATIONS:
-        yield Entry.of(f"{kind} 8, {direction}", neural.activation_pj(kind, direction, 8, node), "pJ", node)
-    for direction in neural.BATCH_NORM:
-        yield Entry.of(f"batch norm fp32, {direction}", neural.batch_norm_pj(direction, 32, node, True), "pJ", node)
-    for kind in neural.OPTIMIZERS:
-        yield Entry.of(f"{kind} 16, per weight", neural.optimizer_pj(kind, 16, node), "pJ", node)
-    yield Entry.of("adam fp32, per weight", neural.optimizer_pj("adam", 32, node, True), "pJ", node)
 
 
 def _moving(node: int) -> Iterator[Entry]:

@@ -6,6 +6,7 @@ bits, no energy; one more bit never costs less.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import ceil, log2
 
@@ -118,6 +119,27 @@ def shift_pj(bits: int, node_nm: int) -> Constant:
 def table_pj(bits: int, node_nm: int) -> Constant:
     """Energy of a look-up (tanh, exponential) of 2^8 entries; proportional to the entry's width."""
     return logic_constant(0.4 * bits / 8, node_nm, "small-SRAM power law, 256 x 8 look-up 0.3 to 0.5 pJ")
+
+
+LanePrice = Callable[[tuple[int, ...], int, Float | None], Constant]
+"""Gives the energy from (widths of the operands in bits, node in nm, float format of the values or None)."""
+_SUM: LanePrice = lambda widths, node_nm, form: add_pj(widths[0], node_nm, form)  # noqa: E731
+LANE_PRICES: Mapping[str, LanePrice] = {
+    "add": _SUM,
+    "subtract": _SUM,
+    "accumulate": _SUM,
+    "multiply": lambda widths, node_nm, form: multiply_pj(widths[0], widths[-1], node_nm, form),
+    "divide": lambda widths, node_nm, form: divide_pj(widths[0], node_nm, form),
+    "compare": lambda widths, node_nm, form: compare_pj(widths[0], node_nm),
+    "shift": lambda widths, node_nm, form: shift_pj(widths[0], node_nm),
+    "table": lambda widths, node_nm, form: table_pj(widths[0], node_nm),
+    "float_add": lambda widths, node_nm, form: float_add_pj(FLOATS["fp32"], node_nm),
+    "float_multiply": lambda widths, node_nm, form: float_multiply_pj(FLOATS["fp32"], node_nm),
+    "float_divide": lambda widths, node_nm, form: divide_pj(widths[0], node_nm, FLOATS["fp32"]),
+    "float_root": lambda widths, node_nm, form: divide_pj(widths[0], node_nm, FLOATS["fp32"]),
+}
+"""What vector lanes can do. A unit declared float (`float_...`) computes in fp32 whatever the chip's formats; a root is
+priced as a division."""
 
 
 def pe_area_mm2(bits_a: int, bits_b: int, accumulator_bits: int, node_nm: int) -> float:

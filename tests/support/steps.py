@@ -15,7 +15,7 @@ def step(chip, network, rule, batch=16):
 
 
 def counts(work, *, phase=None, layer=None, part=None, **wanted):
-    """How often, over all records that match; `wanted`: component, action, tensor."""
+    """How often, over all records that match; `wanted`: component, action, tensor, widths."""
     return sum(
         count.count
         for task in work.tasks

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import fahw
 from fahw.errors import ConfigError
 from fahw.formats.number import FLOATS
-from fahw.technology import catalogue, neural, random_bits, scaling, storage, wires
 from fahw.technology import operations as ops
+from fahw.technology import random_bits, scaling, storage, wires
 from fahw.technology import sram as sram_module
 from fahw.technology.sram import sram
 from tests.support.strategies import REFERENCE
@@ -209,36 +209,21 @@ def test_nothing_costs_nothing():
     assert ops.multiply_pj(0, 8, 45).value == ops.multiply_pj(8, 0, 45).value == ops.mac_pj(0, 8, 0, 45).value == 0
     assert storage.register_file_pj(0, 16, 45).value == 0
     assert random_bits.stochastic_rounding_pj(0, 0, 45).value == 0
-    for kind in neural.OPTIMIZERS:
-        assert neural.optimizer_pj(kind, 0, 45).value == 0
-    for kind, direction in neural.ACTIVATIONS:
-        assert neural.activation_pj(kind, direction, 0, 45).value == 0
-    for direction in neural.BATCH_NORM:
-        assert neural.batch_norm_pj(direction, 0, 45).value == 0
+
+
+def lane_price(action, bits, node):
+    return ops.LANE_PRICES[action]((bits, bits), node, None)
 
 
 @given(widths, nodes)
 def test_composed_operations_do_not_get_cheaper_with_more_bits(bits, node):
-    """Optimizers, activations, batch norm, rounding, register files: one more bit never costs less."""
-    prices = [partial(neural.optimizer_pj, kind) for kind in neural.OPTIMIZERS]
-    prices += [partial(neural.activation_pj, *key) for key in neural.ACTIVATIONS]
-    prices += [partial(neural.batch_norm_pj, direction) for direction in neural.BATCH_NORM]
+    """What the lanes do, rounding, register files: one more bit never costs less."""
+    prices = [partial(lane_price, action) for action in ops.LANE_PRICES]
     prices += [lambda b, n: storage.register_file_pj(b, 32, n), lambda b, n: storage.register_file_pj(8, b, n)]
     prices += [lambda b, n: random_bits.stochastic_rounding_pj(b, 8, n)]
     prices += [lambda b, n: random_bits.stochastic_rounding_pj(8, b, n)]
     for price in prices:
         assert price(bits + 1, node).value >= price(bits, node).value > 0
-
-
-@pytest.mark.parametrize(
-    ("kind", "is_float", "low", "high"),
-    [("sgd", False, 0.85, 0.85), ("sgd_power_of_two", False, 0.25, 0.26), ("momentum", False, 1.7, 1.7),
-     ("adam", True, 81.3, 81.3)],
-)  # fmt: skip
-def test_optimizers(kind, is_float, low, high):
-    """Energies per weight at 45 nm, by hand from Horowitz's and Aladdin's operations: 16 bits, Adam in fp32."""
-    pj = neural.optimizer_pj(kind, 16, 45, is_float).value
-    assert low - 1e-9 <= pj <= high + 1e-9
 
 
 def test_random_bits():
@@ -264,30 +249,6 @@ def test_register_files_of_the_tables():
     assert storage.register_file_pj(16, 64, 45).value == pytest.approx(0.35718)
     assert storage.register_file_pj(16, 128, 45).value == pytest.approx(0.82142)
     assert storage.register_file_pj(16, 1, 45).value == pytest.approx(ops.register_pj(16, 45).value)
-
-
-def test_the_list_of_parts_is_complete_and_sourced():
-    """`fahw list technology`: every part once per node, a positive number, a unit, a source and a factor."""
-    found = catalogue.entries()
-    assert len({(entry.part, entry.node_nm) for entry in found}) == len(found)
-    for entry in found:
-        assert entry.value > 0, entry
-        assert entry.source, entry
-        assert entry.factor >= 1, entry
-        assert entry.unit or "over 45 nm" in entry.part
-    parts = " ".join(entry.part for entry in found)
-    for word in ("mac", "lfsr", "stochastic", "adam", "batch norm", "register file", "rom", "wire", "router", "ucie",
-                 "serdes", "sram", "lpddr4", "hbm2", "gddr5", "compare", "shift", "sigmoid"):  # fmt: skip
-        assert word in parts, word
-
-
-def test_the_list_at_another_node():
-    """Logic and wires of the list follow the node that is asked for; one that is not known is an input error."""
-    at_45, at_22 = ({entry.part: entry.value for entry in catalogue.entries(node)} for node in (45, 22))
-    assert at_22["mac 8x8+32"] < at_45["mac 8x8+32"]
-    assert at_22["lpddr4, read a bit"] == at_45["lpddr4, read a bit"]
-    with pytest.raises(ConfigError, match="28 nm"):
-        catalogue.entries(28)
 
 
 def test_wires():

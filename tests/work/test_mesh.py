@@ -118,6 +118,19 @@ def test_a_split_layer_does_the_whole_layers_work(rule, model):
     assert len({task.part for task in split.tasks}) > len({task.part for task in whole.tasks}) or model == "lenet5"
 
 
+def test_shares_of_an_error_are_added_up():
+    """Of mlp_mnist's 784-512-512-10 the second layer is split over two cores: each yields a sum over its outputs for
+    all 512 inputs, which is added at accumulator width where it is read. The first sends none, the last is whole."""
+    work = step(load_chip(MESH), "mlp_mnist", "bp", 16)
+    added = {}
+    for task in (task for task in work.tasks if task.phase == "error" and task.layer != "loss"):
+        for count in task.counts:
+            if (count.action, count.widths) == ("add", (32,)):
+                added[task.layer] = added.get(task.layer, 0) + count.count
+    assert sum(added.values()) == 2 * 16 * 512
+    assert all(name.startswith("linear2") for name in added)
+
+
 def test_neighbours_hear_of_results_and_nobody_else(tmp_path):
     """On a row of cores, a layer's activations take one hop to the next, its error one hop back; dfa's output error
     goes to the cores of the layers below by one tree."""

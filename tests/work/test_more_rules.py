@@ -21,6 +21,8 @@ from tests.support.strategies import CHIP, MODEL, ROOT, chip_of, network_of, swa
 ADDED = [name for name in RULES if name not in COMPARED]
 OWN_PLACE = {"dfa_prng": ("fa", "dfa", "bfa", "bdfa", "sdfa", "lrfa", "tdfa", "drtp", "last")}
 """Rules that a chip can host whose feedback weights come from a generator alone: fixed ones, or none."""
+BYTES = {"widths": (8,)}
+"""Of operations on words of 8 bits."""
 LFSR = "rounding_generator: {pj_per_bit: 1, bits_per_cycle: 8, area_mm2: 0, assumed: a test}\ntransport:"
 
 
@@ -37,6 +39,15 @@ def lfsr(tmp_path):
 def task(work, *name):
     (found,) = (task for task in work.tasks if task.id == name)
     return found
+
+
+def lanes_of(found):
+    """A task's operations of the lanes by (action, widths)."""
+    done = Counter()
+    for count in found.counts:
+        if count.component.endswith(".vector") and not count.action.startswith("clock_"):
+            done[count.action, count.widths] += count.count
+    return done
 
 
 def waits_for(work, name):
@@ -103,7 +114,8 @@ def test_a_ternary_error_is_a_copy_of_two_bits():
     """The exact error, 4 words, is the last layer's; one word, 4 values of 2 bits found by 8 compares, goes back."""
     work, full = worked("tdfa"), worked("dfa")
     assert counts(work, layer="loss", action="write", tensor="error") == 4 + 1
-    assert counts(work, layer="loss", action="compare") - counts(full, layer="loss", action="compare") == 2 * 4
+    compared = [counts(w, layer="loss", action="compare", **BYTES) for w in (work, full)]
+    assert compared[0] - compared[1] == 2 * 4
     assert counts(work, phase="error", layer="linear2", action="read", tensor="error") == 2  # 2 folds of a word
     assert counts(full, phase="error", layer="linear2", action="read", tensor="error") == 8
     (mac,) = (c for c in task(work, "error", "linear2").counts if c.action == "mac")
@@ -161,10 +173,11 @@ def test_kolen_pollack_beside_the_update_by_hand():
     got, fixed = (Counter(), Counter())
     for found, w in ((got, work), (fixed, plain)):
         for c in task(w, "update", "linear2").counts:
-            found[c.component, c.action, c.tensor] += 0 if "clock" in c.action else c.count
+            found[c.component, c.action, c.tensor, *c.widths] += 0 if "clock" in c.action else c.count
     assert got - fixed == {
-        ("fwd.vector", "shift", "master"): 6, ("fwd.vector", "subtract", "master"): 6,  # W decays
-        ("fwd.vector", "subtract", "feedback"): 12, ("fwd.vector", "shift", "feedback"): 12,  # steps, decays, rounds
+        ("fwd.vector", "shift", "master", 16): 6, ("fwd.vector", "subtract", "master", 16): 6,  # W decays
+        ("fwd.vector", "subtract", "feedback", 16): 12, ("fwd.vector", "shift", "feedback", 16): 6,  # B steps, decays
+        ("fwd.vector", "shift", "feedback", 8): 6,  # and is rounded
         ("feedback", "read", "feedback"): 6, ("feedback", "write", "feedback"): 6,
     }  # fmt: skip
     assert counts(work, component="feedback", action="write") == 6
@@ -198,6 +211,7 @@ def test_a_gradient_computed_again_goes_micro_batch_by_micro_batch():
     whole, split = worked("kp"), worked("kp", micro_batch=1)
     assert split.macs == whole.macs
     (first, last) = (t for t in split.tasks if t.phase == "transport")
+    assert lanes_of(first) == {("accumulate", (16,)): 6, ("shift", (16,)): 6}
     for found, words in ((first, 12), (last, 12 + 6)):
         assert sum(c.count for c in found.counts if (c.component, c.action) == ("feedback", "write")) == words
     assert first.id in last.after
@@ -240,6 +254,9 @@ def test_a_mirror_by_hand(tmp_path):
     mirror = task(work, "transport", "linear2")
     assert (mirror.part, mirror.payload_bits) == ("bwd", 0)
     assert [(c.action, c.count) for c in mirror.counts if c.component == "feedback"] == [("read", 6), ("write", 6)]
+    assert lanes_of(mirror) == {
+        ("subtract", (32,)): 6, ("shift", (32,)): 6, ("add", (32,)): 6, ("shift", (8,)): 6,  # drawn to it, rounded
+    }  # fmt: skip
     assert noise.after == (("update", "linear2"),)
     assert set(mirror.after) == {noise.id, ("error", "linear2")}
     assert task(work, "error", "linear2").after_previous == (mirror.id,)
@@ -263,8 +280,8 @@ def test_pruning_compares_and_draws_for_every_hidden_error(tmp_path):
     """Six hidden errors: six sums of sizes, twelve compares, 48 random bits beside frsf's work; the same transport."""
     work, plain = worked("egrad", rounding_generator=lfsr(tmp_path)), worked("frsf")
     extra = {
-        action: counts(work, phase="error", action=action) - counts(plain, phase="error", action=action)
-        for action in ("add", "compare", "generate", "mac")
+        action: counts(work, phase="error", action=action, **of) - counts(plain, phase="error", action=action, **of)
+        for action, of in (("add", BYTES), ("compare", BYTES), ("generate", {}), ("mac", {}))
     }
     assert extra == {"add": 6, "compare": 12, "generate": 48, "mac": 0}
     assert (work.transported_bits, work.feedback_bits) == (plain.transported_bits, plain.feedback_bits) == (6, 48)

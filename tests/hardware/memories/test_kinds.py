@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fahw.chip import price_list
 from fahw.chip.cost import simulate
 from fahw.errors import ConfigError
 from fahw.hardware.load import load_chip
@@ -18,7 +19,6 @@ from fahw.hardware.memories.sram import Sram
 from fahw.hardware.memory import Memory
 from fahw.hardware.process import Technology
 from fahw.study.costs.verdict import saving
-from fahw.technology import catalogue
 from fahw.technology.sram import sram
 from tests.support.strategies import CHIP, ROOT, chip_of, marked, swap
 
@@ -53,7 +53,7 @@ def test_every_kind_answers_for_its_prices(kind):
 @pytest.mark.parametrize("kind", MEMORY_KINDS, ids=name_of)
 def test_the_listed_parts_are_those_of_the_kinds(kind):
     """`fahw list technology` shows what every kind says of itself."""
-    assert set(kind.listed(45)) <= set(catalogue.entries(45))
+    assert set(kind.listed(45)) <= set(price_list.entries(45))
 
 
 def test_the_table_of_the_model_page_has_every_kind():
