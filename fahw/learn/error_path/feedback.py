@@ -67,7 +67,7 @@ class Feedback:
             weight = self._last_transported(layer, weight, draw // self._period)
         stages = self.source.matrices.stages[layer.name]
         drawn = [self.rule.feedback.words(_Drawing(self, stage, weight, draw)) for stage in stages]
-        if not self.direct:  # a matrix that narrows the error of a convolution is a kernel of one pixel there
+        if len(stages) > 1 and not self.direct:  # P is a kernel of one pixel in a convolution
             drawn = [words.view(stage.weight_shape) for stage, words in zip(stages, drawn, strict=True)]
         return list(zip(stages, drawn, strict=True))
 
