@@ -137,8 +137,8 @@ def test_a_copy_with_its_own_dynamic_scale_is_searched_and_shifted():
 def test_a_generator_yields_every_feedback_weight_that_the_error_fetches():
     """A fold each for `b` and `c`: their weights once, 8 bits each."""
     chip = chip_of_bits()
-    copies = chip.memory("copies").model_dump(include={"name", "holds", "width_bits", "read_bits_per_cycle"})
-    generator = Prng(kind="prng", pj_per_bit=1.0, area_mm2=0.1, **copies)
+    copies = chip.memory("copies").model_dump(include={"name", "holds", "read_bits_per_cycle"})
+    generator = Prng(kind="prng", pj_per_bit=1.0, area_mm2=0.1, width_bits=8, **copies)
     memories = tuple(generator if each.name == "copies" else each for each in chip.memories)
     work = step(chip.model_copy(update={"memories": memories}), NETWORK, "fa", BATCH)
     for name in ("b", "c"):
