@@ -155,39 +155,39 @@ def test_a_shortcut_that_something_else_reads_stays_as_it_is() -> None:
     assert network.layer("a").sources == ("shortcut1",)
 
 
-class SiluSpec(Named):
+class MishSpec(Named):
     """x sigmoid(x)."""
 
-    kind: Literal["silu"]
+    kind: Literal["mish"]
 
 
 @dataclass(frozen=True)
-class Silu(Layer):
+class Mish(Layer):
     """x sigmoid(x)."""
 
-    kind: ClassVar[str] = "silu"
-    spec: ClassVar[type[Named]] = SiluSpec
+    kind: ClassVar[str] = "mish"
+    spec: ClassVar[type[Named]] = MishSpec
     torch: ClassVar[tuple[TorchOperation, ...]] = (
-        TorchOperation(modules=("SiLU",), functions=("torch.nn.functional.silu",), options=("inplace",)),
+        TorchOperation(modules=("Mish",), functions=("torch.nn.functional.mish",), options=("inplace",)),
     )
 
 
 class NewKinds(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.silu, self.head = nn.SiLU(inplace=True), nn.Linear(4, 2)
+        self.mish, self.head = nn.Mish(inplace=True), nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(fn.silu(self.silu(x)) + x)
+        return self.head(fn.mish(self.mish(x)) + x)
 
 
 def test_a_new_kind_is_captured_without_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kind in the catalogue is taken from the torch operations that it names, in place where they are."""
-    with pytest.raises(ConfigError, match=r"operation 'silu_1': silu is not supported"):
+    with pytest.raises(ConfigError, match=r"operation 'mish_1': mish is not supported"):
         from_torch(NewKinds(), (4,))
-    monkeypatch.setitem(KINDS, "silu", Silu)
+    monkeypatch.setitem(KINDS, "mish", Mish)
     layers = from_torch(NewKinds(), (4,)).layers
     assert [(layer.name, layer.kind, layer.sources) for layer in layers[:3]] == [
-        ("silu", "silu", ("input",)), ("silu1", "silu", ("silu",)), ("add1", "add", ("silu1", "silu")),
+        ("mish", "mish", ("input",)), ("mish1", "mish", ("mish",)), ("add1", "add", ("mish1", "mish")),
     ]  # fmt: skip
-    assert "SiLU" in supported()
+    assert "Mish" in supported()
