@@ -201,3 +201,56 @@ class Sigmoid(Squashing):
     def derivative(functions: Functions, output: Any) -> Any:
         """y (1 - y)."""
         return output * (1 - output)
+
+
+class SiluSpec(Named):
+    """x times its sigmoid (swish)."""
+
+    kind: Literal["silu"]
+
+
+@dataclass(frozen=True)
+class Silu(Layer):
+    """x times its sigmoid; the derivative is looked up from the input, which is saved.
+
+    Source: Elfwing, Uchibe and Doya 2018 (arXiv 1702.03118).
+    """
+
+    kind: ClassVar[str] = "silu"
+    spec: ClassVar[type[Named]] = SiluSpec
+    saves: ClassVar[Literal["nothing", "output", "inputs"]] = "inputs"
+    torch: ClassVar[tuple[TorchOperation, ...]] = (
+        TorchOperation(modules=("SiLU",), functions=("torch.nn.functional.silu",), options=("inplace",)),
+    )
+
+    @staticmethod
+    def value(functions: Functions, x: Any) -> Any:
+        """x s(x)."""
+        return x * functions.sigmoid(x)
+
+    @staticmethod
+    def derivative(functions: Functions, x: Any) -> Any:
+        """s (1 + x (1 - s))."""
+        gate = functions.sigmoid(x)
+        return gate * (1 + x * (1 - gate))
+
+    @property
+    def table(self) -> Function | None:
+        """The function itself."""
+        return self.value
+
+    def forward_operations(self) -> tuple[LaneOperation, ...]:
+        """A table look-up."""
+        return (LaneOperation("table", self.outputs),)
+
+    def error_operations(self) -> tuple[LaneOperation, ...]:
+        """A look-up of the derivative, and a product."""
+        return LaneOperation("table", self.outputs), LaneOperation("multiply", self.outputs, (VALUE, VALUE))
+
+    def forward(self, unit: Unit, parameters: Any, inputs: list[Array]) -> tuple[Array, Array]:
+        """The values; the input is saved."""
+        return unit.function(self, inputs[0], self.value), inputs[0]
+
+    def backward(self, unit: Unit, parameters: Any, saved: Array, error: Array) -> tuple[list[Array], None]:
+        """The errors times the derivative."""
+        return [unit.times_function(self, error, saved, self.derivative)], None
