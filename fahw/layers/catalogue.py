@@ -15,7 +15,7 @@ from fahw.layers.dropout import Dropout
 from fahw.layers.joining import Add, Mul
 from fahw.layers.layer import Layer, Misfit, Shape
 from fahw.layers.normalization import BatchNorm1d, BatchNorm2d
-from fahw.layers.pooling import AvgPool2d, MaxPool2d
+from fahw.layers.pooling import AvgPool2d, MaxPool2d, SumPool2d
 from fahw.layers.reshaping import Flatten, Shortcut
 from fahw.layers.schema import Named
 from fahw.layers.weighted import Linear
@@ -24,7 +24,7 @@ KINDS: dict[str, type[Layer]] = {
     kind.kind: kind
     for kind in (
         Linear, Conv2d,
-        MaxPool2d, AvgPool2d,
+        MaxPool2d, AvgPool2d, SumPool2d,
         Flatten, Shortcut,
         Relu, Tanh, Sigmoid, Hardtanh, Silu,
         Dropout,

@@ -46,6 +46,12 @@ class AvgPool2dSpec(PoolSpec):
     kind: Literal["avgpool2d"]
 
 
+class SumPool2dSpec(PoolSpec):
+    """The sum of every window."""
+
+    kind: Literal["sumpool2d"]
+
+
 @dataclass(frozen=True)
 class Pooling(Layer):
     """One value per channel for every window."""
@@ -212,3 +218,44 @@ class AvgPool2d(Pooling):
     def backward(self, unit: Unit, parameters: Any, saved: None, error: Array) -> tuple[list[Array], None]:
         """The error over the area, at every pixel of its window."""
         return [unit.error_over_windows(self, unit.error_share(error, self.area))], None
+
+
+def _powers_of_torch(call: TorchCall) -> tuple[Entry, ...]:
+    """A pooling of powers, of which the first is a sum."""
+    call.check({"norm_type": 1, "ceil_mode": False})
+    kernel = torch_pair(call.options["kernel_size"])
+    return ({"kernel": kernel, "stride": torch_pair(call.options.get("stride") or kernel)},)
+
+
+@dataclass(frozen=True)
+class SumPool2d(Pooling):
+    """The sum of every window, saturated at the format of what is read: no product, as event-driven chips pool."""
+
+    kind: ClassVar[str] = "sumpool2d"
+    spec: ClassVar[type[Named]] = SumPool2dSpec
+    in_golden_vectors: ClassVar[bool] = False
+    torch: ClassVar[tuple[TorchOperation, ...]] = (
+        TorchOperation(
+            _powers_of_torch,
+            modules=("LPPool2d",),
+            functions=("torch.nn.functional.lp_pool2d",),
+            options=("norm_type", "kernel_size", "stride", "ceil_mode"),
+            note="with norm_type 1",
+        ),
+    )
+
+    def forward_operations(self) -> tuple[LaneOperation, ...]:
+        """An addition for every value but the first."""
+        return (LaneOperation("add", self.outputs * (self.area - 1)),)
+
+    def error_operations(self) -> tuple[LaneOperation, ...]:
+        """An addition for each value of a window at a pixel that has one."""
+        return (LaneOperation("add", self.overlaps),)
+
+    def forward(self, unit: Unit, parameters: Any, inputs: list[Array]) -> tuple[Array, None]:
+        """The sums; nothing is saved."""
+        return unit.window_sums(self, inputs[0]), None
+
+    def backward(self, unit: Unit, parameters: Any, saved: None, error: Array) -> tuple[list[Array], None]:
+        """The error at every pixel of its window."""
+        return [unit.error_over_windows(self, error)], None
