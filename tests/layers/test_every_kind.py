@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from fahw.formats.precision import Precision
 from fahw.layers.catalogue import KINDS
 from fahw.learn.step import forward, gradients
 from fahw.rules.catalogue import RULES
@@ -69,6 +70,15 @@ def test_gradients_are_the_slopes_of_the_loss(kind):
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_integers_are_those_of_the_slow_reference(kind, rule):
     assert_same_training(around(kind), RULES[rule], batch=3, steps=3)
+
+
+@pytest.mark.parametrize("error", [1, 2, 9])
+@pytest.mark.parametrize("activation", [1, 2, 3, 9])
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_integers_are_those_of_the_slow_reference_in_narrow_widths(kind, activation, error):
+    """One bit is the sign of the exact result, and not of what would be rounded."""
+    precision = Precision(activation=activation, error=error)
+    assert_same_training(around(kind), RULES["bp"], precision=precision, batch=4, steps=3)
 
 
 @pytest.mark.parametrize("kind", UNWEIGHTED)

@@ -152,7 +152,9 @@ class IntegerUnit:
         digits = self._fracs[layer.name]
         output = values.to(carrier(Format(self._error_bits, 0).limit << (2 * digits))) * 2.0**-digits
         below: Tensor = error.to(output.dtype) * derivative(REAL, output)
-        return saturate_(below.round_(), self._error_bits).to(self._error_type)
+        if self._error_bits > 1:  # one bit is the exact product's sign
+            below.round_()
+        return saturate_(below, self._error_bits).to(self._error_type)
 
     def times_function(self, layer: Layer, error: Tensor, x: Tensor, function: Function) -> Tensor:
         """The errors times words of the function's values, which have two bits before the point."""
