@@ -88,7 +88,8 @@ class IntegerUnit:
         """The inputs, one behind the other, each rounded where it has more fraction bits than the output."""
         shifts = (self._fracs[source] - self._fracs[layer.name] for source in layer.sources)
         pairs = zip(inputs, shifts, strict=True)
-        return torch.cat([self._rounded(x.float(), shift, self._value_bits).to(x.dtype) for x, shift in pairs])
+        wide = ((x.to(torch.float32, copy=True), shift) for x, shift in pairs)  # others read the inputs too
+        return torch.cat([self._rounded(x, shift, self._value_bits) for x, shift in wide]).to(self._value_type)
 
     def added(self, layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
         """The sum, aligned at its finest input; rounded where its coarsest has fewer fraction bits."""
