@@ -12,7 +12,7 @@ from fahw.errors import ConfigError, Problem
 from fahw.layers.activation import Hardtanh, Relu, Sigmoid, Silu, Tanh
 from fahw.layers.convolution import Conv2d
 from fahw.layers.dropout import Dropout
-from fahw.layers.joining import Add, Mul
+from fahw.layers.joining import Add, Concat, Mul
 from fahw.layers.layer import Layer, Misfit, Shape
 from fahw.layers.normalization import BatchNorm1d, BatchNorm2d
 from fahw.layers.pooling import AvgPool2d, MaxPool2d, SumPool2d
@@ -29,7 +29,7 @@ KINDS: dict[str, type[Layer]] = {
         Relu, Tanh, Sigmoid, Hardtanh, Silu,
         Dropout,
         BatchNorm1d, BatchNorm2d,
-        Add, Mul,
+        Add, Mul, Concat,
     )
 }  # fmt: skip
 

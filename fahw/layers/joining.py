@@ -1,8 +1,9 @@
-"""Layers that join several others: sums and products."""
+"""Layers that join several others: sums, products, one behind the other."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from math import prod
 from typing import Any, ClassVar, Literal, Self
 
@@ -21,6 +22,12 @@ class MulSpec(Named):
     """The product of two layers, value by value; one of them may have a single pixel per channel, as a gate."""
 
     kind: Literal["mul"]
+
+
+class ConcatSpec(Named):
+    """The channels (or features) of two layers or more, one behind the other."""
+
+    kind: Literal["concat"]
 
 
 @dataclass(frozen=True)
@@ -126,3 +133,45 @@ class Mul(Joining):
     def backward(self, unit: Unit, parameters: Any, saved: list[Array], error: Array) -> tuple[list[Array], None]:
         """The error times the other input, for each."""
         return [unit.times_values(self, error, saved, number) for number in (0, 1)], None
+
+
+def _concatenation_of_torch(call: TorchCall) -> tuple[Entry, ...]:
+    axes = len(call.out_shape) + 1
+    if call.options.get("dim", 0) % axes != 1:
+        raise Misfit(f"joins along axis {call.options.get('dim', 0)}; supported: 1, the channels or features")
+    return ({},)
+
+
+@dataclass(frozen=True)
+class Concat(Joining):
+    """The channels (or features) of several layers, one behind the other, in the coarsest format of them."""
+
+    kind: ClassVar[str] = "concat"
+    spec: ClassVar[type[Named]] = ConcatSpec
+    torch: ClassVar[tuple[TorchOperation, ...]] = (
+        TorchOperation(
+            _concatenation_of_torch,
+            functions=("torch.cat", "torch.concat", "torch.concatenate"),
+            options=("dim",),
+            note="along the channels or features",
+        ),
+    )
+
+    @classmethod
+    def make(cls, spec: Named, name: str, shapes: tuple[Shape, ...], sources: tuple[str, ...]) -> Self:
+        """The inputs joined. Raises Misfit for one input, and for images of several sizes."""
+        if len(shapes) < 2:
+            raise Misfit("concat needs two layers or more: from: [a, b]")
+        if len({shape[1:] for shape in shapes}) > 1:
+            given = " and ".join(str(list(shape)) for shape in shapes)
+            raise Misfit(f"concat needs images of one size, gets {given}")
+        return cls(name, shapes, (sum(shape[0] for shape in shapes), *shapes[0][1:]), sources)
+
+    def forward(self, unit: Unit, parameters: Any, inputs: list[Array]) -> tuple[Array, None]:
+        """The joined values."""
+        return unit.joined(self, inputs), None
+
+    def backward(self, unit: Unit, parameters: Any, saved: None, error: Array) -> tuple[list[Array], None]:
+        """Each input's part of the error, as an array of its own."""
+        edges = [0, *accumulate(shape[0] for shape in self.in_shapes)]
+        return [unit.copied(unit.channels(error, start, stop)) for start, stop in pairwise(edges)], None
