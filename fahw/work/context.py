@@ -55,7 +55,7 @@ class StepContext:
         """The optimizer of the update and the work that it takes per weight."""
         return optimizer_costs(self.chip, self.network, self.rule)
 
-    @property
+    @cached_property
     def passes_shortcut_errors(self) -> bool:
         """Whether a direct rule also passes on the errors that come back through shortcuts of a residual network."""
         return self.rule.path == "direct" and self.network.dfa_residual == "biotorch"
@@ -65,22 +65,27 @@ class StepContext:
         """Whether the weight memory is built to be read by rows and by columns."""
         return self.form == "transposable"
 
-    @property
+    @cached_property
     def has_weight_copy(self) -> bool:
         """Whether a second memory holds a copy (or the signs) of W that transport must refresh."""
         return self.rule.reads_weight and not self.chip.error_reaches_weights
 
-    @property
+    @cached_property
     def recomputes_gradient(self) -> bool:
         """Whether the error path computes W's gradient again to give the feedback weights the same steps."""
         return tensor_sizes.recomputes_gradient(self.chip, self.rule)
 
-    @property
+    @cached_property
+    def reaches_params(self) -> bool:
+        """Whether the array of the error path is wired to the memory of the parameters."""
+        return tensor_sizes.reaches_params(self.chip)
+
+    @cached_property
     def updates_feedback(self) -> bool:
         """Whether the task that updates W gives the feedback weights the same step."""
         return self.rule.learned == "gradient" and not self.recomputes_gradient
 
-    @property
+    @cached_property
     def runs_transport_phase(self) -> bool:
         """Whether tasks of the phase `transport` bring the feedback weights up to date, by moving or by learning."""
         return self.has_weight_copy or (self.rule.learned is not None and not self.updates_feedback)

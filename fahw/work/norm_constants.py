@@ -48,5 +48,6 @@ def read_traffic(step: StepContext, site: Site, part: Part) -> Traffic:
 
 def _scale_is_at_hand(step: StepContext, owner: str, reader: str) -> bool:
     """Whether the error task of `reader` reaches the parameters of the tail of `owner` where they lie."""
-    cores = {part.core for part in step.parts[owner]} | {part.error_core for part in step.parts[reader]}
-    return len(cores) == 1 and tensor_sizes.reaches_params(step.chip)
+    if not step.reaches_params:
+        return False
+    return len({part.core for part in step.parts[owner]} | {part.error_core for part in step.parts[reader]}) == 1
