@@ -23,6 +23,12 @@ class HardtanhSpec(Named):
     kind: Literal["hardtanh"]
 
 
+class Relu6Spec(Named):
+    """x between 0 and 6, and these outside."""
+
+    kind: Literal["relu6"]
+
+
 class TanhSpec(Named):
     """The hyperbolic tangent."""
 
@@ -107,6 +113,24 @@ class Hardtanh(Limited):
             note="from -1 to 1",
         ),
     )
+
+
+@dataclass(frozen=True)
+class Relu6(Limited):
+    """x between 0 and 6, and these outside."""
+
+    kind: ClassVar[str] = "relu6"
+    spec: ClassVar[type[Named]] = Relu6Spec
+    low: ClassVar[int] = 0
+    high: ClassVar[int | None] = 6
+    torch: ClassVar[tuple[TorchOperation, ...]] = (
+        TorchOperation(modules=("ReLU6",), functions=("torch.nn.functional.relu6",), options=("inplace",)),
+    )
+
+    def backward(self, unit: Unit, parameters: Any, saved: Array, error: Array) -> tuple[list[Array], None]:
+        """The errors of the values inside; as with a ReLU not of the top word, where words end below 6."""
+        below = unit.passed(self, error, saved, self.low, None)
+        return [unit.passed(self, below, saved, self.low, self.high)], None
 
 
 @dataclass(frozen=True)

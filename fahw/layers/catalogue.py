@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from fahw.errors import ConfigError, Problem
-from fahw.layers.activation import Hardtanh, Relu, Sigmoid, Silu, Tanh
+from fahw.layers.activation import Hardtanh, Relu, Relu6, Sigmoid, Silu, Tanh
 from fahw.layers.convolution import Conv2d
 from fahw.layers.dropout import Dropout
 from fahw.layers.joining import Add, Concat, Mul
@@ -26,7 +26,7 @@ KINDS: dict[str, type[Layer]] = {
         Linear, Conv2d,
         MaxPool2d, AvgPool2d, SumPool2d,
         Flatten, Shortcut,
-        Relu, Tanh, Sigmoid, Hardtanh, Silu,
+        Relu, Tanh, Sigmoid, Hardtanh, Relu6, Silu,
         Dropout,
         BatchNorm1d, BatchNorm2d,
         Add, Mul, Concat,

@@ -42,7 +42,7 @@ class Unit(Protocol):
     # Values, rounded into the format of the layer's output.
 
     def clamped(self, layer: Any, x: Array, low: int | None, high: int | None) -> Array:
-        """The values limited from below and above, by -1, 0 or 1; None: not at all."""
+        """The values limited from below and above, by whole numbers; None: not at all."""
 
     def function(self, layer: Any, x: Array, function: Function) -> Array:
         """The values of a function, from a table where numbers are words."""

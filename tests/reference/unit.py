@@ -52,6 +52,16 @@ class SlowUnit:
             product = product.sum((2, 3), keepdims=True)
         return self._error(product, self.fracs[layer.sources[1 - number]])
 
+    def clamped(self, layer: Layer, x: Words, low: int, high: int) -> Words:
+        """By numpy; a limit is a word."""
+        return np.clip(x, self._limit(layer, low), self._limit(layer, high))
+
+    def passed(self, layer: Layer, error: Words, values: Words, low: int, high: int | None) -> Words:
+        """Zero at and beyond the limits; None is the top word, save where that is the only positive one."""
+        top = value_range(self.value_bits)[1] if self.value_bits > 2 else 2
+        limit = top if high is None else self._limit(layer, high)
+        return np.where((self._limit(layer, low) < values) & (values < limit), error, 0)
+
     def function(self, layer: Layer, x: Words, function: Function) -> Words:
         """Every word by itself, in decimal numbers."""
         return self._values(layer, x, function, self.fracs[layer.name])
@@ -91,6 +101,11 @@ class SlowUnit:
                 scaled = function(_Decimals, real) * Decimal(2) ** digits
                 words[q] = min(max(round(scaled), low), high)
         return np.array([words[q] for q in x.reshape(-1)], np.int64).reshape(x.shape)
+
+    def _limit(self, layer: Layer, limit: int) -> int:
+        """The word nearest to a number, ties to even; 1 at least in magnitude, as only 0 is 0."""
+        word = round(limit * Fraction(2) ** self.fracs[layer.sources[0]])
+        return word or (limit > 0) - (limit < 0)
 
     def _error(self, product: Words, shift: int) -> Words:
         """Rounded to the nearest; one bit keeps its zeros."""

@@ -77,8 +77,8 @@ class IntegerUnit:
         """The words between both limits."""
         if (low, high) == (0, None):
             return x.clamp(min=0)
-        limits = (None if limit is None else limit * self._one(layer) for limit in (low, high))
-        return x.float().clamp(*limits).to(x.dtype)  # 1 may be no word
+        limits = (None if limit is None else self._limit(layer, limit) for limit in (low, high))
+        return x.float().clamp(*limits).to(x.dtype)  # a limit may be no word
 
     def function(self, layer: Layer, x: Tensor, function: Function) -> Tensor:
         """The words of the function's values, from a table."""
@@ -142,10 +142,10 @@ class IntegerUnit:
         """The errors, perhaps in place, of the words between both limits, or below the top word."""
         if (low, high) == (0, None):
             return relu_error(values, error, self._value_bits)
-        one, wide = self._one(layer), values.float()
-        inside = wide > low * one
+        wide = values.float()
+        inside = wide > self._limit(layer, low)
         if high is not None:
-            inside.logical_and_(wide < high * one)
+            inside.logical_and_(wide < self._limit(layer, high))
         return error * inside.to(error.dtype)
 
     def times_derivative(self, layer: Layer, error: Tensor, values: Tensor, derivative: Function) -> Tensor:
@@ -200,9 +200,10 @@ class IntegerUnit:
         wide = torch.int32 if self._error_bits <= 8 else torch.float32
         return self._saturated(sum((e.to(wide) for e in errors[1:]), errors[0].to(wide)))
 
-    def _one(self, layer: Layer) -> int:
-        """The word that stands for 1 in the layer's input, or the nearest that a shift yields."""
-        return 1 << max(0, self._fracs[layer.sources[0]])
+    def _limit(self, layer: Layer, limit: int) -> int:
+        """The word that stands for a whole number in the layer's input, or the nearest, ties to even; only 0 is 0."""
+        word = max(1, round(abs(limit) * 2.0 ** self._fracs[layer.sources[0]]))
+        return word if limit > 0 else -word if limit < 0 else 0
 
     def _looked_up(self, layer: Layer, x: Tensor, function: Function, frac: int) -> Tensor:
         """The function's values in words of `frac` fraction bits, for the words that the layer reads."""

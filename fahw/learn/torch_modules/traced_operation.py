@@ -78,7 +78,8 @@ def known_operation(node: fx.Node, root: nn.Module) -> Known | None:
     """The kind of layer that an operation is and how it is captured, or None if it is none."""
     if node.op == "call_module":
         module = root.get_submodule(str(node.target))
-        return next((known for base, known in _table().modules.items() if _is_plain(module, base)), None)
+        classes = (base for base in type(module).__mro__ if base in _table().modules)
+        return next((_table().modules[base] for base in classes if _is_plain(module, base)), None)
     if node.op == "call_function":
         return _table().functions.get(node.target)
     return _table().methods.get(str(node.target)) if node.op == "call_method" else None

@@ -518,7 +518,7 @@ REFUSED = {
     "norm": (lambda: chain(nn.BatchNorm2d(1, affine=False)), IMAGE, r"module '0': has affine=False"),
     "sequence norm": (lambda: chain(nn.BatchNorm1d(1)), (1, 9), r"batchnorm1d layer takes 1 axes"),
     "group norm": (lambda: chain(nn.GroupNorm(1, 1)), IMAGE, r"module '0': GroupNorm is not supported"),
-    "relu6": (lambda: chain(nn.ReLU6()), IMAGE, r"has min_val=0.0 \(supported: -1.0\), max_val=6.0"),
+    "hardtanh": (lambda: chain(nn.Hardtanh(0.0, 4.0)), IMAGE, r"has min_val=0.0 \(supported: -1.0\), max_val=4.0"),
     "pool padding": (lambda: chain(nn.AvgPool2d(3, padding=1, count_include_pad=False)), IMAGE, "count_include_pad"),
     "adaptive": (lambda: chain(nn.AdaptiveAvgPool2d(4)), IMAGE, r"pools \(9, 9\) pixels to \(4, 4\); .* divide"),
     "mean": (Mean, (1, 4, 4), r"operation 'mean': averages over 3; supported: both axes"),
