@@ -62,6 +62,7 @@ def test_imports_run_one_way(path):
     """A module imports only modules above it in docs/architecture.md, for type checkers too; the seams are data."""
     own, used = dotted(path), imported(path)
     packages = {name for name in used if KNOWN[name].name == "__init__.py"}
+    assert {own, *used - packages} <= set(PLACE), "not in docs/architecture.md: python -m tests.support.tree lists all"
     below = {name for name in used - packages if PLACE[name] > PLACE[own]}
     assert not below
     assert not packages, "a package is imported: name the module"

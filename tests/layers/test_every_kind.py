@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from fahw.formats.precision import Precision
+from fahw.formats.precision import Precision, RoundingModes
 from fahw.layers.catalogue import KINDS
-from fahw.learn.step import forward, gradients
+from fahw.learn.step import forward, gradients, step
 from fahw.rules.catalogue import RULES
 from tests.reference.compare import assert_same_training
-from tests.support.models import batch_of, float_model, graph
+from tests.support.emulation import emulated_model
+from tests.support.models import batch_of, float_model, graph, integer_model
 
 OPTIONS = {
     "linear": {"out": 4},
@@ -18,13 +19,15 @@ OPTIONS = {
 }
 """What a layer of a kind is given in these networks; poolings have windows that overlap."""
 LINEAR = {"kind": "linear", "out": 3}
+FLOAT_UNITS = ("batchnorm1d", "batchnorm2d")
+"""Kinds that compute in floating point, of which every arithmetic has its own order of operations."""
 UNWEIGHTED = sorted(name for name, kind in KINDS.items() if not kind.weighted)
 
 
 def around(kind):
     """A network with a layer of the kind between layers with weights, one for each that it reads."""
     below = ("a", "b") if KINDS[kind].most_sources > 1 else ("a",)
-    options = OPTIONS.get(kind, {"kernel": (2, 3), "stride": 2} if "kernel" in KINDS[kind].spec.model_fields else {})
+    options = OPTIONS.get(kind, {"kernel": (2, 4), "stride": 2} if "kernel" in KINDS[kind].spec.model_fields else {})
     entry = {"kind": kind, "name": "it", **options}
     entry |= {"from": below} if len(below) > 1 else {}
     if KINDS[kind].axes == 1:
@@ -79,6 +82,23 @@ def test_integers_are_those_of_the_slow_reference_in_narrow_widths(kind, activat
     """One bit is the sign of the exact result, and not of what would be rounded."""
     precision = Precision(activation=activation, error=error)
     assert_same_training(around(kind), RULES["bp"], precision=precision, batch=4, steps=3)
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - set(FLOAT_UNITS)))
+def test_integers_in_emulation_are_the_integers(kind):
+    """With the formats of the integers, and rounding to the nearest, the emulated step stores the same numbers: every
+    operation rounds where a format ends."""
+    network, precision = around(kind), Precision(accumulator=48)
+    nearest = RoundingModes(activation="nearest", error="nearest", gradient="nearest", update="nearest")
+    integer, scales = integer_model(network, RULES["bp"], precision=precision, rounding=nearest)
+    emulated, _ = emulated_model(network, RULES["bp"], precision, nearest)
+    pixels, labels = batch_of(network, 4)
+    for number in range(4):
+        for model in (integer, emulated):
+            step(model, model.arithmetic.encode(pixels, 255), labels, 0.3, number)
+    for name, s in scales.items():
+        words = integer.parameters[name].master.double() * 2.0**-s.master.frac
+        assert torch.equal(words, emulated.parameters[name].master), name
 
 
 @pytest.mark.parametrize("kind", UNWEIGHTED)

@@ -14,6 +14,7 @@ from fahw.formats.quantise import emulation_dtype, quantise
 from fahw.formats.rounding import Noise, noise
 from fahw.layers.layer import Layer
 from fahw.layers.pooling import Pooling
+from fahw.learn.arithmetic.float_unit import REAL
 from fahw.learn.arithmetic.floating import Floating
 from fahw.learn.arithmetic.softmax import relu_error
 from fahw.learn.state.parameters import Gradient, Parameters
@@ -91,8 +92,10 @@ class EmulatedUnit(Floating):
         return self._nearest_error(super().times_derivative(layer, error, values, derivative))
 
     def times_function(self, layer: Layer, error: Tensor, x: Tensor, function: Function) -> Tensor:
-        """The errors times the function of the layer's inputs."""
-        return self._nearest_error(super().times_function(layer, error, x, function))
+        """The errors times the function of the layer's inputs, in words that have two bits before the point."""
+        factors: Tensor = function(REAL, x)
+        digits = max(0, self._precision.bits("activation") - 2)
+        return self._nearest_error(error * self._into("activation", factors, digits))
 
     def times_values(self, layer: Layer, error: Tensor, inputs: Sequence[Tensor], number: int) -> Tensor:
         """The errors times the other input, summed up over an image that the input multiplied."""
