@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from inspect import Parameter, signature
 from typing import ClassVar, Literal
 
 import pytest
@@ -42,18 +43,18 @@ def test_no_operation_belongs_to_two_kinds(field: str) -> None:
 def test_methods_and_options_are_torch_s() -> None:
     """Methods are those of a tensor, and a module has the attributes that are read of it, or its functions do."""
     assert all(hasattr(Tensor, method) for operation in OPERATIONS for method in operation.methods)
-    made = {"Linear": (2, 2), "Conv2d": (2, 2, 1), "BatchNorm1d": (2,), "BatchNorm2d": (2,), "MaxPool2d": (2,),
-            "AvgPool2d": (2,), "AdaptiveAvgPool2d": (2,)}  # fmt: skip
     for operation in OPERATIONS:
         for name in operation.modules:
-            module = getattr(nn, name)(*made.get(name, ()))
+            arguments = signature(getattr(nn, name)).parameters.values()
+            module = getattr(nn, name)(*[1 for argument in arguments if argument.default is Parameter.empty])
             assert {option for option in operation.options if not hasattr(module, option)} <= {"training"}
 
 
 def test_what_is_supported_is_said_by_the_kinds() -> None:
     """The text lists modules, then functions and methods with what of them is supported."""
     text = supported()
-    assert text.startswith("Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten, ReLU, Tanh, Sigmoid,")
+    assert text.startswith("Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d,")
+    assert "Flatten, ReLU, Tanh, Sigmoid," in text
     assert (
         "Identity; as functions or methods max_pool2d, avg_pool2d, adaptive_avg_pool2d, mean (over the image)" in text
     )
