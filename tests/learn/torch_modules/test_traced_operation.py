@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
-from inspect import Parameter, signature
+from inspect import signature
 from typing import ClassVar, Literal
 
 import pytest
@@ -46,7 +46,10 @@ def test_methods_and_options_are_torch_s() -> None:
     for operation in OPERATIONS:
         for name in operation.modules:
             arguments = signature(getattr(nn, name)).parameters.values()
-            module = getattr(nn, name)(*[1 for argument in arguments if argument.default is Parameter.empty])
+            needed = [
+                each for each in arguments if each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD
+            ]
+            module = getattr(nn, name)(*[1] * len(needed))
             assert {option for option in operation.options if not hasattr(module, option)} <= {"training"}
 
 
