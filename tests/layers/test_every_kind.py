@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from fahw.formats.precision import Precision, RoundingModes
+from fahw.formats.precision import Precision
 from fahw.layers.catalogue import KINDS
-from fahw.learn.step import forward, gradients, step
+from fahw.learn.step import forward, gradients
 from fahw.rules.catalogue import RULES
 from tests.reference.compare import assert_same_training
-from tests.support.emulation import emulated_model
-from tests.support.models import batch_of, float_model, graph, integer_model
+from tests.support.emulation import assert_emulation_is_integers
+from tests.support.models import batch_of, float_model, graph
 
 OPTIONS = {
     "linear": {"out": 4},
@@ -86,19 +86,8 @@ def test_integers_are_those_of_the_slow_reference_in_narrow_widths(kind, activat
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - set(FLOAT_UNITS)))
 def test_integers_in_emulation_are_the_integers(kind):
-    """With the formats of the integers, and rounding to the nearest, the emulated step stores the same numbers: every
-    operation rounds where a format ends."""
-    network, precision = around(kind), Precision(accumulator=48)
-    nearest = RoundingModes(activation="nearest", error="nearest", gradient="nearest", update="nearest")
-    integer, scales = integer_model(network, RULES["bp"], precision=precision, rounding=nearest)
-    emulated, _ = emulated_model(network, RULES["bp"], precision, nearest)
-    pixels, labels = batch_of(network, 4)
-    for number in range(4):
-        for model in (integer, emulated):
-            step(model, model.arithmetic.encode(pixels, 255), labels, 0.3, number)
-    for name, s in scales.items():
-        words = integer.parameters[name].master.double() * 2.0**-s.master.frac
-        assert torch.equal(words, emulated.parameters[name].master), name
+    """Every operation rounds where a format ends."""
+    assert_emulation_is_integers(around(kind), steps=4)
 
 
 @pytest.mark.parametrize("kind", UNWEIGHTED)

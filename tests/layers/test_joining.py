@@ -8,13 +8,12 @@ from torch import nn
 from torch.nn import functional
 
 from fahw.errors import ConfigError
-from fahw.formats.precision import Precision, RoundingModes
-from fahw.learn.step import gradients, step
+from fahw.learn.step import gradients
 from fahw.learn.torch_modules.from_torch import from_torch
 from fahw.rules.catalogue import COMPARED, RULES
 from tests.reference.compare import assert_same_training
-from tests.support.emulation import emulated_model
-from tests.support.models import batch_of, float_model, graph, integer_model, layer, modes, precisions
+from tests.support.emulation import assert_emulation_is_integers
+from tests.support.models import batch_of, float_model, graph, layer, modes, precisions
 
 
 def gated(gate="sigmoid", **settings):
@@ -74,18 +73,7 @@ def test_products_train_as_the_slow_reference_does_in_all_widths(precision, roun
 
 
 def test_products_in_emulation_are_those_in_integers():
-    """With the formats of the integers, and rounding to the nearest, the emulated step stores the same numbers."""
-    network, precision = gated(), Precision(accumulator=48)
-    nearest = RoundingModes(activation="nearest", error="nearest", gradient="nearest", update="nearest")
-    integer, scales = integer_model(network, RULES["bp"], precision=precision, rounding=nearest)
-    emulated, _ = emulated_model(network, RULES["bp"], precision, nearest)
-    pixels, labels = batch_of(network, 4)
-    for number in range(3):
-        for model in (integer, emulated):
-            step(model, model.arithmetic.encode(pixels, 255), labels, 0.3, number)
-    for name, s in scales.items():
-        words = integer.parameters[name].master.double() * 2.0**-s.master.frac
-        assert torch.equal(words, emulated.parameters[name].master), name
+    assert_emulation_is_integers(gated())
 
 
 def test_shapes_that_do_not_multiply_are_named():
