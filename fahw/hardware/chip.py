@@ -73,7 +73,10 @@ class Chip(Sourced):
 
     def home(self, tensor: Tensor) -> Memory | None:
         """The innermost memory that holds `tensor` and that training can write, or None."""
-        return next(iter(self.homes(tensor)), None)
+        memories = [memory for memory in self.memories if tensor in memory.holds and memory.writable]
+        if len(memories) < 2:
+            return memories[0] if memories else None
+        return min(memories, key=lambda memory: LEVELS.index(memory.level))
 
     @property
     def fixed_home(self) -> Memory | None:

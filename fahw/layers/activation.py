@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from fahw.formats.functions import Function, Functions
@@ -41,7 +40,6 @@ class SigmoidSpec(Named):
     kind: Literal["sigmoid"]
 
 
-@dataclass(frozen=True)
 class Limited(Layer):
     """The identity between `low` and `high`: outside, the output stays and no error comes back."""
 
@@ -72,7 +70,6 @@ class Limited(Layer):
         return [unit.passed(self, error, saved, self.low, self.high)], None
 
 
-@dataclass(frozen=True)
 class Relu(Limited):
     """max(0, x)."""
 
@@ -96,7 +93,6 @@ def _between_one_and_one(call: TorchCall) -> tuple[Entry, ...]:
     return ({},)
 
 
-@dataclass(frozen=True)
 class Hardtanh(Limited):
     """x between -1 and 1, and these outside."""
 
@@ -115,7 +111,6 @@ class Hardtanh(Limited):
     )
 
 
-@dataclass(frozen=True)
 class Relu6(Limited):
     """x between 0 and 6, and these outside."""
 
@@ -133,7 +128,6 @@ class Relu6(Limited):
         return [unit.passed(self, below, saved, self.low, self.high)], None
 
 
-@dataclass(frozen=True)
 class Squashing(Layer):
     """A function whose values lie between -1 and 1 and whose derivative is a polynomial of them."""
 
@@ -176,7 +170,6 @@ class Squashing(Layer):
         return [unit.times_derivative(self, error, saved, self.derivative)], None
 
 
-@dataclass(frozen=True)
 class Tanh(Squashing):
     """The hyperbolic tangent."""
 
@@ -202,7 +195,6 @@ class Tanh(Squashing):
         return 1 - output * output
 
 
-@dataclass(frozen=True)
 class Sigmoid(Squashing):
     """1 / (1 + exp(-x))."""
 
@@ -233,7 +225,6 @@ class SiluSpec(Named):
     kind: Literal["silu"]
 
 
-@dataclass(frozen=True)
 class Silu(Layer):
     """x times its sigmoid; the derivative is looked up from the input, which is saved.
 

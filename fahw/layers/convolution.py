@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
 from fahw.layers.layer import Entry, Misfit, Pair, Shape, TorchCall, TorchOperation
@@ -37,7 +36,6 @@ def _from_torch(call: TorchCall) -> tuple[Entry, ...]:
     return (entry | {"dilation": torch_pair(options["dilation"]), "bias": options["bias"] is not None},)
 
 
-@dataclass(frozen=True)
 class Conv2d(Weighted):
     """The correlation of an image with kernels."""
 

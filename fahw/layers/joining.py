@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import prod
 from typing import Any, ClassVar, Literal, Self
@@ -30,7 +29,6 @@ class ConcatSpec(Named):
     kind: Literal["concat"]
 
 
-@dataclass(frozen=True)
 class Joining(Layer):
     """A layer that reads several others."""
 
@@ -44,7 +42,6 @@ def _sum_of_torch(call: TorchCall) -> tuple[Entry, ...]:
     return ({},)
 
 
-@dataclass(frozen=True)
 class Add(Joining):
     """The sum of several layers."""
 
@@ -83,7 +80,6 @@ class Add(Joining):
         return [error, *(unit.copied(error) for _ in self.in_shapes[1:])], None
 
 
-@dataclass(frozen=True)
 class Mul(Joining):
     """The product of two layers, value by value. A gate has one pixel per channel, which multiplies the whole image."""
 
@@ -142,7 +138,6 @@ def _concatenation_of_torch(call: TorchCall) -> tuple[Entry, ...]:
     return ({},)
 
 
-@dataclass(frozen=True)
 class Concat(Joining):
     """The channels (or features) of several layers, one behind the other, in the coarsest format of them."""
 

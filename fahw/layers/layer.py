@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cached_property
 from math import prod
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -145,12 +146,12 @@ class Layer:
         """The shape of the first input."""
         return self.in_shapes[0]
 
-    @property
+    @cached_property
     def inputs(self) -> int:
         """Number of values in one sample's input, from the first source."""
         return prod(self.in_shape)
 
-    @property
+    @cached_property
     def outputs(self) -> int:
         """Number of values in one sample's output."""
         return prod(self.out_shape)

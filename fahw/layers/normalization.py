@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from fahw.layers.layer import Entry, LaneOperation, Layer, TorchCall, TorchOperation
@@ -38,7 +37,6 @@ def _batch_norm(module: str) -> tuple[TorchOperation, ...]:
     return (TorchOperation(_from_torch, modules=(module,), options=("affine", "track_running_stats")),)
 
 
-@dataclass(frozen=True)
 class BatchNorm(Layer):
     """Every channel less the batch's mean, over its deviation, times a scale, plus a shift."""
 
@@ -87,7 +85,6 @@ class BatchNorm(Layer):
         return [below], gradient
 
 
-@dataclass(frozen=True)
 class BatchNorm1d(BatchNorm):
     """A batch norm over features."""
 
@@ -98,7 +95,6 @@ class BatchNorm1d(BatchNorm):
     torch: ClassVar[tuple[TorchOperation, ...]] = _batch_norm("BatchNorm1d")
 
 
-@dataclass(frozen=True)
 class BatchNorm2d(BatchNorm):
     """A batch norm over the channels of images."""
 

@@ -133,7 +133,6 @@ def _mean_of_torch(call: TorchCall) -> tuple[Entry, ...]:
     return (image,) if call.options.get("keepdim", False) else (image, {"kind": "flatten"})
 
 
-@dataclass(frozen=True)
 class MaxPool2d(Pooling):
     """The largest value of every window; the error goes to the first of them."""
 
@@ -172,7 +171,6 @@ class MaxPool2d(Pooling):
         return [unit.error_at_maxima(self, error, saved)], None
 
 
-@dataclass(frozen=True)
 class AvgPool2d(Pooling):
     """The mean of every window."""
 
@@ -227,7 +225,6 @@ def _powers_of_torch(call: TorchCall) -> tuple[Entry, ...]:
     return ({"kernel": kernel, "stride": torch_pair(call.options.get("stride") or kernel)},)
 
 
-@dataclass(frozen=True)
 class SumPool2d(Pooling):
     """The sum of every window, saturated at the format of what is read: no product, as event-driven chips pool."""
 

@@ -61,7 +61,6 @@ def _zeros_of_torch(call: TorchCall) -> tuple[Entry, ...]:
     return ({"out": call.out_shape[0]},)
 
 
-@dataclass(frozen=True)
 class Flatten(Layer):
     """All values of a sample in one row."""
 

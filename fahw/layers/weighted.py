@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod, sqrt
 from typing import Any, ClassVar, Literal, Self
 
@@ -33,12 +34,12 @@ class Weighted(Layer):
     dilation: Pair = (1, 1)
     padding_mode: PaddingMode = "zeros"
 
-    @property
+    @cached_property
     def positions(self) -> int:
         """Number of places where the weights are applied to one sample: output pixels of a convolution, else 1."""
         return prod(self.out_shape[1:])
 
-    @property
+    @cached_property
     def window(self) -> int:
         """Number of inputs of one output: channels of a group x kernel."""
         return self.in_shape[0] // self.groups * prod(self.kernel)
@@ -48,7 +49,7 @@ class Weighted(Layer):
         """`(out, in)`, or `(out, in / groups, kernel height, kernel width)` of a convolution."""
         return (self.out_shape[0], self.in_shape[0] // self.groups)
 
-    @property
+    @cached_property
     def weights(self) -> int:
         """Number of weights, biases not counted."""
         return prod(self.weight_shape)
@@ -105,7 +106,6 @@ def _from_torch(call: TorchCall) -> tuple[Entry, ...]:
     return ({"out": int(call.options["out_features"]), "bias": call.options["bias"] is not None},)
 
 
-@dataclass(frozen=True)
 class Linear(Weighted):
     """y = W x + b."""
 

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from fahw.activity import Activity
 from fahw.errors import ConfigError, Problem
+from fahw.formats.precision import TENSORS
 from fahw.hardware.array import Array, Skipping
 from fahw.hardware.chip import Chip
 from fahw.hardware.part import Form, Phase, Tensor
@@ -48,7 +49,11 @@ class StepContext:
 
     def bits(self, tensor: str) -> int:
         """Width of one value of `tensor`, in bits."""
-        return self.chip.precision.bits(tensor)
+        return self._widths[tensor]
+
+    @cached_property
+    def _widths(self) -> dict[str, int]:
+        return {tensor: self.chip.precision.bits(tensor) for tensor in TENSORS}
 
     @cached_property
     def optimizer_costs(self) -> OptimizerCosts:

@@ -19,9 +19,10 @@ from fahw.work.tasks import multicast
 def left_traffic(step: StepContext, site: Site, part: Part) -> Traffic:
     """Traffic of leaving the constants of a part's tail for the error task of its first reader."""
     name, readers = part.whole.name, step.graph.users[part.whole.name][:1]
-    if not readers or not step.receives_error(part):
+    constants = tensor_sizes.norm_constants(step.graph.tails[name])
+    if not readers or not any(constants) or not step.receives_error(part):
         return Traffic()
-    statistics, scales = (part.share(number) for number in tensor_sizes.norm_constants(step.graph.tails[name]))
+    statistics, scales = map(part.share, constants)
     cores = step.reader_cores(readers, ("error",))
     traffic = multicast(step, "activation", statistics, FLOAT_BITS, site.core, cores)
     if not _scale_is_at_hand(step, name, readers[0]):

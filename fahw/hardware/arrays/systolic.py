@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 from typing import ClassVar, Self
 
@@ -88,12 +89,12 @@ class Folded(Mapping):
     def _moved_bits(self, left_bits: int, right_bits: int) -> int:
         """Bits of operands that move on from one element to the next."""
 
-    @property
+    @cached_property
     def row_folds(self) -> int:
         """Number of folds along the rows."""
         return ceil(self.spans[0] / self.rows)
 
-    @property
+    @cached_property
     def col_folds(self) -> int:
         """Number of folds along the columns."""
         return ceil(self.spans[1] / self.cols)
@@ -108,7 +109,7 @@ class Folded(Mapping):
         """Cycles of one full fold: stream, fill and drain; `ws` and `is` load the operand that stays first."""
         return self._cycles_of(self.rows, self.cols)
 
-    @property
+    @cached_property
     def cycles(self) -> int:
         """Cycles of the whole product, folds one after the other."""
         first_load = self.rows if self.stationary and self.double_buffered else 0
@@ -120,7 +121,7 @@ class Folded(Mapping):
         loading = rows if self.stationary and not self.double_buffered else 0
         return self.spans[2] + loading + rows + cols - 2
 
-    @property
+    @cached_property
     def fold_shapes(self) -> tuple[FoldShape, ...]:
         """The shapes of full folds and of edge ones, by the part of the array that they use."""
         row_sizes, col_sizes = _fold_sizes(self.spans[0], self.rows), _fold_sizes(self.spans[1], self.cols)
@@ -163,7 +164,7 @@ class Folded(Mapping):
         remaining = ceil(count * (1 - skipped ** self.spans[2]))
         return remaining, ceil(count * values * (1 - skipped) / remaining) if remaining else 0
 
-    @property
+    @cached_property
     def partial_sum_bursts(self) -> list[Burst]:
         """Bursts of partial sums that are written, and read back, between the folds of K."""
         inner_folds = self.row_folds - 1

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from math import ceil, prod
 
 from fahw.hardware.array import Array, Skipping
@@ -88,7 +89,7 @@ class Gemm:
         zeros = [operand.zeros for operand in self.operands if operand.skipping != "none"]
         return self.macs - int(self.mapping.gated_share(zeros) * self.macs)
 
-    @property
+    @cached_property
     def cycles(self) -> int:
         """Cycles of all folds; skipping leaves those of values that are not zero, and waits for the slowest lane."""
         remaining = prod(1 - operand.zeros for operand in self.operands if operand.skipping == "skip")
