@@ -45,7 +45,7 @@ def _refuse_pickles(folder: Path) -> None:
     pickled = next((path for path in places if path.is_file()), None)
     if pickled is not None:
         message = "a pickled batch, which is not opened, as a pickle can run code: get the binary version ('fahw data"
-        message += " fetch cifar10'), or convert it where you trust it (docs/howto.md has the five lines of Python)"
+        message += " fetch cifar10'), or convert it where you trust it (docs/howto.md has a few lines of Python)"
         raise ConfigError(Problem(str(pickled), message))
 
 

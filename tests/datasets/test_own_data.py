@@ -360,7 +360,7 @@ def test_a_pickled_batch_is_refused_unopened_and_converted_as_the_howto_says(tmp
         assert str(folder / "data_batch_1") in str(caught.value)
     howto = (ROOT / "docs" / "howto.md").read_text(encoding="utf-8")
     monkeypatch.chdir(folder)
-    exec(next(text for text in re.findall(r"```text\n(.*?)```", howto, re.S) if "pickle.load" in text))
+    exec(next(text for text in re.findall(r"```text\n(.*?)```", howto, re.S) if "pickle.loads" in text))
 
     expected = load_dataset(str(write_binary(tmp_path / "bin", batches)))
     assert load_dataset(str(folder)).content_hash == expected.content_hash

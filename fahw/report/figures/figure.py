@@ -54,8 +54,8 @@ def marker(index: int) -> str:
 
 
 def styled() -> matplotlib.RcParams:
-    """The style of all plots, for `matplotlib.rc_context`: what a `matplotlibrc` in some folder says does not count, and
-    could have LaTeX run."""
+    """The style of all plots, for `matplotlib.rc_context`. What a `matplotlibrc` in some folder says, which could have
+    LaTeX run, does not count."""
     defaults = {name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith("backend")}
     return matplotlib.RcParams(defaults | _STYLE)
 
