@@ -22,9 +22,10 @@ CALLS = {
     "torch.load", "torch.save", "torch.jit.*", "torch.hub.*", "torch.package.*", "torch.export.*", "torch.ops.load*",
     "torch.utils.cpp_extension.*", "numpy.load", "numpy.lib.format.read_array", "numpy.lib.format.open_memmap",
     "numpy.fromregex", "numpy.genfromtxt", "numpy.f2py.*", "yaml.load*", "yaml.full_load*", "yaml.unsafe_load*",
-    "yaml.Loader", "yaml.FullLoader", "yaml.UnsafeLoader", "yaml.CLoader", "yaml.add_*", "yaml.YAMLObject", "logging.config.*",
-    "tarfile.TarFile.extract*", "shutil.unpack_archive", "zipfile.Path", "multiprocessing.connection.Client",
-    "multiprocessing.connection.Listener", "jinja2.Template", "jinja2.FileSystemLoader", "jinja2.DictLoader",
+    "yaml.Loader", "yaml.FullLoader", "yaml.UnsafeLoader", "yaml.CLoader", "yaml.add_*", "yaml.YAMLObject",
+    "logging.config.*", "tarfile.TarFile.extract*", "shutil.unpack_archive", "zipfile.Path",
+    "multiprocessing.connection.Client", "multiprocessing.connection.Listener",
+    "jinja2.Template", "jinja2.FileSystemLoader", "jinja2.DictLoader",
     "builtins.*", "matplotlib.pyplot.*", "matplotlib.rc_file*",
     "matplotlib.style.*", "optuna.load_study", "optuna.storages.*",
 }  # fmt: skip
