@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
-_TEMPORARY = re.compile(r"\.(?:.+\.(?:json|csv|csv\.gz|html|svg|pt)|probe)")
+_TEMPORARY = re.compile(r"\.(?:.+\.(?:json|csv|csv\.gz|html|svg|state|pt)|probe)")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -42,8 +42,11 @@ class Lfsr:
     at 2^k times the lags: bulk generation is one XOR of two long blocks, and still the single register's bit stream.
     """
 
+    STATE_BYTES = LENGTH << _DOUBLINGS
+    """The bytes of a state, `(STATE_BYTES,)`."""
+
     def __init__(self, seed: int) -> None:
-        self._lag, self._block = LENGTH << _DOUBLINGS, TAP << _DOUBLINGS
+        self._lag, self._block = self.STATE_BYTES, TAP << _DOUBLINGS
         self._buffer = np.empty(self._lag + _REFILL_BYTES, np.uint8)
         self._buffer[: self._lag] = _first_bytes(seed, self._lag)
         self._next, self._end = 0, self._lag

@@ -89,7 +89,7 @@ def train(
 
     value, network = _chip_and_model(chip, model, set_, "MODEL --chip CHIP")
     job = make_job(network, rule, value, data=data, epochs=epochs, seed=seed, data_dir=data_dir, device=device)
-    unfinished = make_folder(out) / "unfinished.pt" if out is not None else None
+    unfinished = make_folder(out) / "unfinished.state" if out is not None else None
     result = run_job(job, lambda row: typer.echo(epoch_text(row)), unfinished)
     if out is not None:
         store_result(out, result)

@@ -129,7 +129,7 @@ def _load_cifar(entry: DatasetEntry, root: Path) -> Dataset:
         if batches := find_batches(folder):
             return _cifar(entry.name, batches)
     advice = f"run 'fahw data fetch {entry.name}', or give the folder that holds the files (--data-dir or FAHW_DATA)"
-    text = f"no {entry.name} here or in '{entry.name}/' (looked for data_batch_1.bin and data_batch_1); {advice}"
+    text = f"no {entry.name} here or in '{entry.name}/' (looked for data_batch_1.bin); {advice}"
     raise ConfigError(Problem(str(root), text))
 
 

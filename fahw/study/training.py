@@ -249,7 +249,7 @@ def run_jobs(jobs: Sequence[Job], folder: Path, workers: int, on_progress: OnPro
 
 def checkpoint_path(folder: Path, job: Job) -> Path:
     """The file in a store's folder that keeps a training which is not finished."""
-    return folder / "unfinished" / f"{job.key}.pt"
+    return folder / "unfinished" / f"{job.key}.state"
 
 
 def store_result(folder: Path, result: TrainResult) -> Path:

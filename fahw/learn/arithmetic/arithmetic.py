@@ -14,6 +14,7 @@ from fahw.layers.weighted import Weighted
 from fahw.learn.kernels.device import CPU
 from fahw.learn.state.parameters import Gradient, Parameters
 from fahw.network.graph import Network
+from fahw.prng import Lfsr
 from fahw.rules.rule import Rule
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ class Arithmetic(Unit, Protocol):
 
     Layers are the network's own; errors and words are scaled as the arithmetic likes.
     """
+
+    @property
+    def generators(self) -> tuple[Lfsr, ...]:
+        """The random generators, all that a step changes of the arithmetic."""
 
     def initial(self, network: Network, seed: int, device: torch.device = CPU) -> dict[str, Parameters]:
         """The parameters of every layer with weights and batch norm before training: Xavier-uniform weights, zero

@@ -44,6 +44,11 @@ class EmulatedUnit(Floating):
         self._losses: RoundingLosses | None = None
         self._error_frac = scales[self._last].error.frac
 
+    @property
+    def generators(self) -> tuple[Lfsr, ...]:
+        """Those of dropout and of rounding."""
+        return (*super().generators, self._lfsr)
+
     def clamped(self, layer: Layer, x: Tensor, low: int | None, high: int | None) -> Tensor:
         """The values between both limits; zero is a number of every format, others are rounded."""
         y = super().clamped(layer, x, low, high)

@@ -30,6 +30,11 @@ class FloatUnit:
     def __init__(self, random: Lfsr) -> None:
         self._random, self._training, self._of_batch = random, True, True
 
+    @property
+    def generators(self) -> tuple[Lfsr, ...]:
+        """The random generators, all that a step changes of the arithmetic."""
+        return (self._random,)
+
     def reshaped(self, x: Tensor, shape: Shape) -> Tensor:
         """The values of each sample in another shape."""
         return x.reshape(-1, *shape)

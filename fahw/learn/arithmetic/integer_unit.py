@@ -47,6 +47,11 @@ class IntegerUnit:
         self._random, self._training, self._of_batch = random, True, True
         self._tables: dict[tuple[str, str], Tensor] = {}
 
+    @property
+    def generators(self) -> tuple[Lfsr, ...]:
+        """The random generators, all that a step changes of the arithmetic."""
+        return (self._random,)
+
     def reshaped(self, x: Tensor, shape: Shape) -> Tensor:
         """The words of each sample in another shape."""
         return x.reshape(*shape, -1)

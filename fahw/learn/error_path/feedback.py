@@ -49,7 +49,7 @@ class Feedback:
         self.source, self.own, self._period, self._device = source, own, period, device
         self.weight_decay = weight_decay
         self._stored: dict[str, Tensor] = {}
-        self._transported: dict[str, tuple[int, Tensor]] = {}
+        self.transported: dict[str, tuple[int, Tensor]] = {}
 
     def words(self, layer: Weighted, weight: Tensor, draw: int) -> Tensor:
         """What step `draw` sends the error to the input of `layer` with, given its forward words: of two matrices the
@@ -77,9 +77,9 @@ class Feedback:
 
     def _last_transported(self, layer: Weighted, weight: Tensor, transport: int) -> Tensor:
         """The forward words as transport number `transport` found them; the first one is before the first step."""
-        if layer.name not in self._transported or self._transported[layer.name][0] < transport:
-            self._transported[layer.name] = transport, weight.clone()
-        return self._transported[layer.name][1]
+        if layer.name not in self.transported or self.transported[layer.name][0] < transport:
+            self.transported[layer.name] = transport, weight.clone()
+        return self.transported[layer.name][1]
 
     def stored_matrix(self, layer: Weighted) -> Tensor:
         """The layer's own numbers, drawn at first use; a rule that learns them changes this very tensor in place."""

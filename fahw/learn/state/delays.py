@@ -29,14 +29,14 @@ class PendingUpdates:
     """A queue of the gradients of the last `delay` steps, which wait for their update."""
 
     def __init__(self, delay: int = 0) -> None:
-        self.delay, self._waiting = delay, list[DueUpdate]()
+        self.delay, self.waiting = delay, list[DueUpdate]()
 
     def next(self, gradients: dict[str, Gradient], rate: float) -> DueUpdate | None:
         """Queue this step's gradients and return those whose update comes now, None in the first `delay` steps."""
         if not self.delay:
             return gradients, rate
-        self._waiting.append((cloned_gradients(gradients), rate))
-        return self._waiting.pop(0) if len(self._waiting) > self.delay else None
+        self.waiting.append((cloned_gradients(gradients), rate))
+        return self.waiting.pop(0) if len(self.waiting) > self.delay else None
 
 
 def cloned_gradients(gradients: dict[str, Gradient]) -> dict[str, Gradient]:

@@ -27,6 +27,15 @@ class Parameters:
     bias_states: tuple[Tensor, ...] = ()
     statistics: Tensor | None = None
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All of them by name; the weight only where it is not the master."""
+        named = {"master": self.master, "weight": None if self.weight is self.master else self.weight}
+        named |= {"bias": self.bias, "statistics": self.statistics}
+        named |= {f"state{index}": state for index, state in enumerate(self.states)}
+        named |= {f"bias_state{index}": state for index, state in enumerate(self.bias_states)}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
 
 def placed(p: Parameters, device: torch.device) -> Parameters:
     """The parameters on the device; weight and master stay one tensor where they are one."""

@@ -1,110 +1,110 @@
-"""A training that was stopped, and goes on: all that its next epoch depends on, in one file that is whole or absent.
-
-The file is a digest and the model as PyTorch stores objects (tensors that share memory still do afterwards). It is read
-by an unpickler that knows the classes of fahw and the few functions that rebuild arrays, and calls nothing else.
-"""
+"""A training that was stopped, and goes on: all that its next epoch depends on, in one file that is whole or absent."""
 
 from __future__ import annotations
 
-import io
-import pickle
+import logging
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from hashlib import sha256
+from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fahw.files import write_bytes
-from fahw.learn.kernels.device import CPU
+from fahw.learn.model import Model
+from fahw.learn.training.model_state import PlainState, model_state, most_bytes, take_over
+from fahw.learn.training.result import EpochRow, check_rows
+from fahw.learn.training.tensor_file import packed, unpacked
 from fahw.version import code_digest
 
 SAVE_EVERY_S = 30.0
 """The least time between two checkpoints in seconds: shorter trainings write none."""
-_DIGEST = 32
 NOT_TRAINING = ("chip", "cli", "report", "study", "technology", "work")
 """Folders of the package whose code no training runs. A change of any other code makes a checkpoint count as none."""
-_REBUILD = {
-    ("collections", "OrderedDict"), ("numpy", "dtype"), ("numpy", "ndarray"), ("torch", "Size"),
-    ("torch._utils", "_rebuild_tensor_v2"),
-    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
-}  # fmt: skip
+_LAYOUT = 2
+"""The version of what a file holds; files of version 1 ended in `.pt` and are not read."""
+_HEADER_BYTES, _EPOCH_BYTES = 1 << 20, 3 << 10
+"""The room in a header for all but the epochs, and for an epoch of one layer."""
+_LOG = logging.getLogger(__name__)
+
+
+_Plain = tuple[PlainState, tuple[EpochRow, ...]]
+"""All of a checkpoint but its tensors."""
+
+
+@cache
+def _schema() -> TypeAdapter[_Plain]:
+    """The reader and writer of the plain values, which takes nothing for a value of another type."""
+    return TypeAdapter(_Plain, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
 class Checkpoint:
     """The checkpoint file of one training, at `path`; `identity` names all that the training's result depends on. The
-    file of another training, of other code or a damaged one counts as none. It is written at most every `every_s`
-    seconds."""
+    file of another training, of other code or a damaged one counts as none, and a line in the log says so. It is
+    written at most every `every_s` seconds."""
 
     def __init__(self, path: Path, identity: str, every_s: float = SAVE_EVERY_S) -> None:
         self._path, self._every_s, self._saved = path, every_s, time.monotonic()
-        self._identity = f"{identity} {torch.__version__} {code_digest(NOT_TRAINING)}"
+        self._identity = f"{_LAYOUT} {identity} {torch.__version__} {code_digest(NOT_TRAINING)}"
+        self._old = path.with_suffix(".pt")
 
-    def load(self, device: torch.device = CPU) -> Any:
-        """The state that was saved last, by a training on any device; None where there is nothing to go on from."""
+    def load(self, model: Model, epochs: int) -> list[EpochRow]:
+        """Bring the model to where the training was saved last, on any device. Returns the epochs until then, less than
+        `epochs`; none where there is nothing to go on from, and the model is as it was."""
         try:
-            content = self._path.read_bytes()
-        except OSError:
-            return None
-        if sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
-            return None
-        stream = io.BytesIO(content[_DIGEST:])
-        try:
-            identity, state = torch.load(stream, device, _plain(device), weights_only=False)
-        except pickle.UnpicklingError:
-            return None
-        return state if identity == self._identity else None
+            if self._path.is_file():
+                return self._read(model, epochs)
+            if self._old.is_file():
+                raise ValueError("a checkpoint of an older version, which is not read")
+        except OSError as error:
+            self._refuse(f"it cannot be read ({error.strerror or error})")
+        except ValidationError:
+            self._refuse("its values are not those of a training")
+        except ValueError as error:
+            self._refuse(str(error))
+        return []
 
-    def save(self, state: Callable[[], Any]) -> None:
-        """Save the state that `state` returns, unless the last save was a moment ago. Nothing is raised where the file
-        cannot be written: the training goes on."""
+    def _read(self, model: Model, epochs: int) -> list[EpochRow]:
+        """The epochs of the file, whose state the model takes over. Raises OSError and ValueError where there is no
+        such file or state."""
+        most_header = _most_header(model, epochs)
+        most = most_header + most_bytes(model)
+        with self._path.open("rb") as file:
+            content = bytearray(file.read(most + 1))
+        if len(content) > most:
+            raise ValueError("it is larger than a checkpoint of this training")
+        tensors, texts = unpacked(content, most_header)
+        if texts.get("identity") != self._identity:
+            raise ValueError("it is of another training, or of another version of fahw")
+        state, rows = _schema().validate_json(texts.get("plain", ""))
+        if len(rows) >= epochs:
+            raise ValueError("it has more epochs than the training")
+        check_rows(rows, model.network)
+        take_over(model, state, tensors)
+        return list(rows)
+
+    def _refuse(self, reason: str) -> None:
+        _LOG.warning("%s: %s; the training starts anew", self._path, reason)
+
+    def save(self, model: Model, rows: list[EpochRow], epochs: int) -> None:
+        """Save the model after the epochs `rows` of `epochs`, unless the last save was a moment ago. Nothing is raised
+        where the file cannot be written: the training goes on."""
         if time.monotonic() - self._saved < self._every_s:
             return
-        buffer = io.BytesIO()
-        torch.save((self._identity, state()), buffer, pickle_protocol=4)
-        content = buffer.getvalue()
-        with suppress(OSError):
-            write_bytes(self._path, sha256(content).digest() + content)
+        state, tensors = model_state(model)
+        texts = {"identity": self._identity, "plain": _schema().dump_json((state, tuple(rows))).decode()}
+        with suppress(OSError, ValueError):
+            write_bytes(self._path, packed(tensors, texts, _most_header(model, epochs)))
         self._saved = time.monotonic()
 
     def remove(self) -> None:
-        """Remove the file: the training is over."""
-        self._path.unlink(missing_ok=True)
+        """Remove the file: the training is over. Nothing is raised where it must stay."""
+        for path in (self._path, self._old):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
-def _attribute(owner: object, name: str) -> Any:
-    """The bound method `name` of one of fahw's objects, which pickles store so. Raises UnpicklingError for others."""
-    if not type(owner).__module__.startswith("fahw.") or name.startswith("_"):
-        raise pickle.UnpicklingError(f"{name} of {type(owner).__name__} is not read")
-    return getattr(owner, name)
-
-
-class _Unpickler(pickle.Unpickler):
-    """An unpickler that reads data alone, onto `device`."""
-
-    device = CPU
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The class of fahw, type of tensors or function that rebuilds an array of this name. Raises UnpicklingError
-        for all other names."""
-        if (module, name) == ("builtins", "getattr"):
-            return _attribute
-        if (module, name) == ("torch", "device"):  # the one that it is read onto, whichever it was
-            return lambda *_: self.device
-        if (module, name) in _REBUILD:
-            return super().find_class(module, name)
-        named = super().find_class(module, name) if module.partition(".")[0] in ("fahw", "torch") else None
-        if isinstance(named, torch.dtype) or (module.startswith("fahw.") and isinstance(named, type)):
-            return named
-        if isinstance(named, type) and issubclass(named, torch.storage.TypedStorage | torch.storage._LegacyStorage):
-            return named
-        raise pickle.UnpicklingError(f"a checkpoint names {module}.{name}, which is not data")
-
-
-def _plain(device: torch.device) -> Any:
-    """An object that `torch.load` takes in place of the module `pickle`, and whose unpickler is `_Unpickler`."""
-    reader = type("_Placed", (_Unpickler,), {"device": device})
-    return SimpleNamespace(Unpickler=reader, __name__="checkpoint")
+def _most_header(model: Model, epochs: int) -> int:
+    """More bytes than the header of any checkpoint of a training has: what an epoch says of a layer, tensors' names."""
+    return _HEADER_BYTES + len(model.network.weighted) * _EPOCH_BYTES * (epochs + model.pending.delay)

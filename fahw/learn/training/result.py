@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fahw.activity import Activity
 from fahw.learn.state.rounding_losses import LostShares
+from fahw.network.graph import Network
 
 
 @dataclass(frozen=True)
@@ -45,3 +47,16 @@ class TrainResult:
     test_accuracy_pct: float
     warnings: tuple[str, ...]
     losses: tuple[str, ...]
+
+
+def check_rows(rows: Sequence[EpochRow], network: Network) -> None:
+    """Raise ValueError unless these can be the first epochs of a training of the network: counted from 1, percentages
+    as such, and of layers that it has."""
+    weighted, layers = [layer.name for layer in network.weighted], {layer.name for layer in network.layers}
+    for number, row in enumerate(rows, 1):
+        accuracies = row.validation_accuracy_pct, row.test_accuracy_pct
+        if row.epoch != number or not all(0 <= accuracy <= 100 for accuracy in accuracies):
+            raise ValueError(f"its epoch {number} is not one of a training")
+        named = {*row.angles, *row.norm_ratios, *row.gradient_angles, *row.lost}
+        if sorted(row.activity.layers) != sorted(weighted) or not named <= layers:
+            raise ValueError(f"its epoch {number} names other layers than the network has")

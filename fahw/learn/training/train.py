@@ -61,11 +61,9 @@ def train_model(
     model, warnings = build(setup)
     training_set, validation_set, test_set = sample_sets(model.arithmetic, network, recipe, dataset, setup.device)
     steps, probes = len(training_set.labels) // recipe.batch_size, training_set.probe(recipe.batch_size, _PROBE_IMAGES)
-    rows: list[EpochRow] = []
-    if checkpoint and (saved := checkpoint.load(setup.device)):
-        model, rows = saved
-        for row in rows if on_epoch else ():
-            on_epoch(row)  # type: ignore[misc]
+    rows = checkpoint.load(model, recipe.epochs) if checkpoint else []
+    for row in rows if on_epoch else ():
+        on_epoch(row)  # type: ignore[misc]
     for epoch in range(len(rows) + 1, recipe.epochs + 1):
         loss, activity, lost = _run_epoch(model, setup, training_set, epoch)
         evaluator = model.arithmetic.evaluator(derive(seed, "evaluation", epoch))
@@ -77,7 +75,7 @@ def train_model(
         if on_epoch:
             on_epoch(rows[-1])
         if checkpoint and epoch < recipe.epochs:
-            checkpoint.save(lambda: (model, rows))
+            checkpoint.save(model, rows, recipe.epochs)
     if checkpoint:
         checkpoint.remove()
     best = max(rows, key=lambda row: row.validation_accuracy_pct)

@@ -54,8 +54,10 @@ def marker(index: int) -> str:
 
 
 def styled() -> matplotlib.RcParams:
-    """The style of all plots, for `matplotlib.rc_context`."""
-    return matplotlib.RcParams(_STYLE)
+    """The style of all plots, for `matplotlib.rc_context`. What a `matplotlibrc` in some folder says, which could have
+    LaTeX run, does not count."""
+    defaults = {name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith("backend")}
+    return matplotlib.RcParams(defaults | _STYLE)
 
 
 def new_figure(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import pickle
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -56,9 +55,7 @@ class PackedChip:
 
     def unpack(self) -> Chip:
         """The chip itself, built anew at each call."""
-        chip = pickle.loads(zlib.decompress(self.packed))
-        assert isinstance(chip, Chip)
-        return chip
+        return Chip.model_validate_json(zlib.decompress(self.packed), strict=False)
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ def pack_chip(chip: Chip) -> PackedChip:
     """The chip, packed; names and descriptions do not change its key."""
     baseline = chip.without_feedback_memory()
     two_memories = baseline is not chip
-    key, packed = _content_key(chip), zlib.compress(pickle.dumps(chip), 1)
+    key, packed = _content_key(chip), zlib.compress(chip.model_dump_json(by_alias=True).encode(), 1)
     shared = _content_key(chip.model_copy(update={"links": baseline.links})) if two_memories else key
     return PackedChip(key, packed, chip.transport, two_memories, shared, chip.uses_activity)
 

@@ -22,6 +22,11 @@ SUMMARY_COLUMNS = (
     "feedback_bits", "transported_bits_per_step",
 )  # fmt: skip
 """Columns that the summaries of comparisons and sweeps have in common."""
+_FILE_ENDINGS, _FOLDERS = (
+    (".json", ".csv", ".gz", ".html"),
+    ("costs", "damaged", "ledgers", "plots", "runs", "unfinished"),
+)
+"""How names of result files end, and the names of the folders beside them."""
 
 
 def canonical_json(value: Any) -> str:
@@ -43,6 +48,7 @@ def make_folder(path: Path) -> Path:
         raise ConfigError(Problem("--out", "name a folder of its own for the results"))
     try:
         path.mkdir(parents=True, exist_ok=True)
+        _check_kinds(path)
         probe = path / f".probe.{process_mark()}"
         probe.touch()
         probe.unlink()
@@ -50,6 +56,16 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         raise ConfigError(Problem(str(path), f"cannot write to this folder: {error.strerror}")) from None
     return path
+
+
+def _check_kinds(folder: Path) -> None:
+    """Raise ConfigError where a folder lies where a file of results goes, or a file where a folder of them goes: else
+    it would show when all is computed."""
+    for path in folder.iterdir():
+        if path.suffix in _FILE_ENDINGS and path.is_dir():
+            raise ConfigError(Problem(str(path), "is a folder, where a file of results goes: move it"))
+        if path.name in _FOLDERS and not path.is_dir():
+            raise ConfigError(Problem(str(path), "is no folder, where one of results goes: move it"))
 
 
 @cache

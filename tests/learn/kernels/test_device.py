@@ -261,14 +261,20 @@ def test_products_follow_the_device():
     is_exact.cache_clear()
 
 
-def test_a_checkpoint_is_read_onto_any_device(tmp_path):
-    """Whatever device it names."""
-    keeper = Checkpoint(tmp_path / "run.pt", "x", 0)
-    keeper.save(lambda: (torch.device("cuda", 3), torch.ones(2)))
-    device, values = keeper.load()
-    assert (device, values.device) == (CPU, CPU)
-    device, values = keeper.load(torch.device("meta"))
-    assert device.type == values.device.type == "meta"
+@pytest.mark.parametrize("precision", [FP32, Precision()], ids=["float", "integer"])
+def test_a_checkpoint_is_read_onto_any_device(precision, tmp_path):
+    """The model's device is that of the training that goes on, whichever wrote the file."""
+    network = load_model("mlp_digits")
+    with far() as device:
+        for there, here in ((device, CPU), (CPU, device)):
+            written = built(network, "bp", precision, seed=1, device=there)
+            keeper = Checkpoint(tmp_path / "run.state", "x", 0)
+            keeper.save(written, [], 1)
+            found = built(network, "bp", precision, seed=2, device=here)
+            keeper.load(found, 1)
+            for name, p in found.parameters.items():
+                assert p.master.device.type == here.type
+                assert torch.equal(p.master.cpu(), written.parameters[name].master.cpu())
 
 
 @pytest.mark.parametrize(
@@ -380,12 +386,12 @@ def test_a_training_goes_on_on_another_device(order, tmp_path):
         return train_model(setup, data, checkpoint=keeper)[0]
 
     class Stopped(Checkpoint):
-        def save(self, state):
-            super().save(state)
+        def save(self, *state):
+            super().save(*state)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(2, order[0], Stopped(tmp_path / "run.pt", "x", 0))
-    wanted, found = run(2, CPU), run(2, order[1], Checkpoint(tmp_path / "run.pt", "x", 0))
+        run(2, order[0], Stopped(tmp_path / "run.state", "x", 0))
+    wanted, found = run(2, CPU), run(2, order[1], Checkpoint(tmp_path / "run.state", "x", 0))
     for name, p in wanted.parameters.items():
         assert torch.equal(found.parameters[name].master.cpu(), p.master)

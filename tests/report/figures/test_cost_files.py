@@ -250,3 +250,11 @@ def test_simulate_without_plots_loads_no_matplotlib():
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_plots_are_the_same_whatever_matplotlibrc_the_current_folder_has():
+    """One that has LaTeX run, or other colours: who opens a prepared folder may stand in it."""
+    cost = fahw.simulate(fahw.load_chip("edge_dual"), fahw.load_model("mlp_digits"), "bp")
+    with matplotlib.rc_context({"text.usetex": True, "axes.facecolor": "red", "savefig.facecolor": "blue"}):
+        disturbed = draw_line(line_of(cost))
+    assert disturbed == draw_line(line_of(cost))

@@ -171,3 +171,11 @@ def test_at_equal_accuracy_each_rule_shows_its_cheapest_point_that_is_good_enoug
     }
     found = [(row["rule"], float(row["energy_pj_per_sample"])) for row in rows_of(tmp_path, "equal_accuracy")]
     assert found == sorted(cheapest.items(), key=lambda item: item[1])
+
+
+@pytest.mark.parametrize("name", ["edge_dual", "edge_shared", "dfa_prng", "dram_bound", "neurocore_mesh", "tpu_like"])
+def test_a_packed_chip_is_the_same_chip_again(name):
+    """Also the one without a feedback memory, which no file says."""
+    chip = load_chip(name)
+    for each in (chip, chip.without_feedback_memory()):
+        assert cost_record.pack_chip(each).unpack() == each
