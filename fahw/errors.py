@@ -16,6 +16,8 @@ from unicodedata import category
 
 _MOST_OF_A_NAME, _MOST_OF_A_MESSAGE = 300, 1200
 """Characters of a place or key, and of a message, that are shown."""
+_MOST_OF_A_PATH = 4000
+"""Characters of a path: systems take 4,096 bytes, or far less."""
 
 
 def printable(text: str) -> str:
@@ -69,11 +71,17 @@ def check_path(name: str, path: object, what: str = "the path of a folder") -> N
     """Raise ConfigError unless `path` is a path, text or `Path`, that a system can have; `what` names it in words."""
     check_kind(name, path, (str, Path), what)
     if not is_path(str(path)):
-        raise ConfigError(Problem(name, f"must be {what}: none holds such characters (got {_short(str(path))})"))
+        raise ConfigError(Problem(name, f"must be {what}; no system has this one (got {_short(str(path))})"))
 
 
 def is_path(text: str) -> bool:
-    """Whether a system can have a path of these characters: none is NUL, all are text."""
+    """Whether a system can have this path: no name in it is longer than any may be, nor is the whole."""
+    names = text.replace("\\", "/").split("/")
+    return is_text(text) and len(text) < _MOST_OF_A_PATH and all(len(name.encode()) <= 255 for name in names)
+
+
+def is_text(text: str) -> bool:
+    """Whether the text can stand in a name and in a file: no character is NUL, or a byte that was no text."""
     return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 

@@ -49,6 +49,15 @@ def read_text(path: Path) -> str:
         raise ConfigError(Problem(str(path), f"cannot be read: {getattr(error, 'strerror', '') or error}")) from None
 
 
+def expanded(name: str, path: Path) -> Path:
+    """The path with the folder that a `~` at its start stands for; `name` says where it was given. Raises ConfigError
+    where there is no such user."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ConfigError(Problem(name, f"'{path}': no such user, or no home folder")) from None
+
+
 def text_place(name: str, before: str) -> str:
     """`file:line:col` of what follows the text `before` in the file `name`."""
     return f"{name}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"

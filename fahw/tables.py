@@ -21,7 +21,7 @@ from fahw.errors import ConfigError, Problem, shortened
 from fahw.files import read_text, write_text
 
 _NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
-_FORMULA = re.compile(rf"\s*[=+@＝＋＠]|\s*[-－](?!{_NUMBER}\Z|\Z)|'")
+_FORMULA = re.compile(rf"\s*[=+@＝＋＠]|\s*[-－](?!{_NUMBER}\Z)|'")
 """Starts that programs take for a formula, their full-width forms too; and the mark of an escaped text itself."""
 _CUT_AT = re.compile(r";(?=\s*[=+@＝＋＠\-－])")
 """A semicolon before such a start: where it parts cells, as it does in many countries, the next one is a formula."""

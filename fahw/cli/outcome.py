@@ -11,7 +11,7 @@ import sys
 
 from fahw.cli.stops import ENDED, farewell
 from fahw.cli.terminal import ReaderGoneError, abandon, prepare, say
-from fahw.errors import ConfigError, Problem, is_path
+from fahw.errors import ConfigError, Problem, is_text
 
 _WRONG_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 """What the system says of a path that cannot be one: the user's mistake, wherever it shows."""
@@ -57,6 +57,6 @@ def _stopped(code: int | str | None) -> int | str | None:
 
 def _check_arguments() -> None:
     """Raise ConfigError with every argument that no name, path or value can be."""
-    wrong = [text for text in sys.argv[1:] if not is_path(text)]
+    wrong = [text for text in sys.argv[1:] if not is_text(text)]
     if wrong:
         raise ConfigError(Problem(text, "no argument holds NUL, or bytes that are not UTF-8") for text in wrong)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from fahw.chip.cost import get_rule
 from fahw.datasets.dataset import Dataset, load_dataset
-from fahw.errors import ConfigError, Problem, check_integer, check_kind
+from fahw.errors import ConfigError, Problem, check_integer, check_path
 from fahw.files import write_text
 from fahw.formats.fixed_point import MU_BITS, Format
 from fahw.formats.lookup_tables import EXP_BITS, exp_table, function_table
@@ -126,7 +126,7 @@ def export_vectors(
     A folder of vectors that is there is replaced. Raises ConfigError for unknown names, float formats, more steps than
     the recipe has, and a folder that holds something else or cannot be written.
     """
-    check_kind("out", out, (str, Path), "the path of a folder")
+    check_path("out", out)
     chip = chip if isinstance(chip, Chip) else load_chip(chip)
     network = network if isinstance(network, Network) else load_model(network)
     run_checks(

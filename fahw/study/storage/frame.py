@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fahw.errors import ConfigError, Problem, check_kind, suggestion
+from fahw.errors import ConfigError, Problem, check_kind, check_path, suggestion
 from fahw.tables import read_csv
 
 
@@ -15,7 +15,7 @@ def frame(folder: str | Path, table: str = "summary") -> Any:
     A pandas DataFrame where pandas is installed, else a dict of columns, each a list. Columns in which every cell is a
     number hold numbers; empty cells are None (NaN in pandas). Raises ConfigError where there is no such table.
     """
-    check_kind("folder", folder, (str, Path), "the path of a run folder")
+    check_path("folder", folder, "the path of a run folder")
     check_kind("table", table, str, "the name of a table")
     path = Path(folder)
     tables = sorted(file.stem for file in path.glob("*.csv"))

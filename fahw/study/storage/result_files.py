@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fahw.errors import ConfigError, Problem
+from fahw.errors import ConfigError, Problem, check_path
 from fahw.files import process_mark, remove_abandoned, write_text
 from fahw.version import __version__
 
@@ -38,6 +38,7 @@ def make_folder(path: Path) -> Path:
 
     Raises ConfigError where it cannot be created or written.
     """
+    check_path("--out", path)
     if path == Path():
         raise ConfigError(Problem("--out", "name a folder of its own for the results"))
     try:
