@@ -19,7 +19,7 @@ from fahw.chip.cost import Cost
 from fahw.chip.timing.bursts import cut
 from fahw.chip.timing.engine import Simulation
 from fahw.chip.timing.recording import Event, Span
-from fahw.errors import ConfigError, Problem, check_integer
+from fahw.errors import ConfigError, Problem, check_integer, check_path
 from fahw.files import write_bytes
 from fahw.work.mesh import NOC
 
@@ -69,6 +69,7 @@ def write_trace(cost: Cost, path: Path | str, *, steps: int = 1, window: tuple[i
     window all of it is shown, up to `MOST_SPANS` spans. Raises ConfigError for a wrong window, or a path that cannot
     be written.
     """
+    check_path("--trace", path, "the path of a file")
     path = Path(path)
     check_integer("--trace-steps", steps, 1, 100)
     if not path.name.endswith(ENDINGS):

@@ -7,7 +7,7 @@ from pathlib import Path
 from fahw.config import yamltext
 from fahw.config.files import kind_of, shipped
 from fahw.config.validate import sorted_by_place
-from fahw.errors import ConfigError, Problem
+from fahw.errors import ConfigError, Problem, check_path
 from fahw.hardware.load import check_chip
 from fahw.network.load import load_model
 from fahw.study.sweeps.load import load_placed_sweep
@@ -15,6 +15,7 @@ from fahw.study.sweeps.load import load_placed_sweep
 
 def check_file(path: Path) -> str:
     """A line that says what a correct file is. Raises ConfigError with every mistake."""
+    check_path("file", path, "the path of a file")
     for folder in ("hwconfigs", "models", "examples"):
         if not path.exists() and str(path) in shipped(folder):
             path = shipped(folder)[str(path)]

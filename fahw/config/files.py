@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from fahw.config import yamltext
 from fahw.config.validate import Check, Overrides, validate
-from fahw.errors import ConfigError, Problem, check_kind, suggestion
+from fahw.errors import ConfigError, Problem, check_path, suggestion
 
 Schema = TypeVar("Schema", bound=BaseModel)
 _FOLDERS = {"chip": "hwconfigs", "model": "models", "sweep": "examples"}
@@ -28,7 +28,7 @@ def find_file(name: str | Path, folder: str, what: str) -> Path:
 
     `folder`: where the shipped files of this kind lie; `what`: the kind in words, for messages.
     """
-    check_kind(what, name, (str, Path), f"the name of a shipped {what} or the path of a file")
+    check_path(what, name, f"the name of a shipped {what} or the path of a file")
     path, files = Path(name), shipped(folder)
     try:
         if str(name) in files and not path.is_file():
@@ -50,6 +50,7 @@ def _kind_of_shipped(name: str) -> str:
 
 def kind_of(path: Path) -> str:
     """The kind of a file, `chip`, `model` or `sweep`, by the keys at its top. Raises ConfigError where none fits."""
+    check_path("file", path, "the path of a file")
     shares = _key_shares(yamltext.read(path).value)
     best = max(shares, key=lambda kind: shares[kind])
     if not shares[best]:

@@ -27,7 +27,8 @@ from fahw.datasets.idx import read_idx
 from fahw.datasets.image_folder import read_folder
 from fahw.datasets.images import Images, Pixels, blocks
 from fahw.datasets.npz import read_npz
-from fahw.errors import ConfigError, Problem, suggestion
+from fahw.errors import ConfigError, Problem, check_path, suggestion
+from fahw.files import expanded
 
 _TEST_EVERY = 5
 
@@ -88,7 +89,8 @@ def check_name(name: str, data_dir: Path | None = None) -> Path | None:
     """The path of the user's own set, or None for a known set. Raises ConfigError where `name` is neither."""
     if name in DATASETS:
         return None
-    user_path = Path(name).expanduser()
+    check_path("data", name, "the name of a data set, or a path")
+    user_path = expanded("data", Path(name))
     for path in (user_path, data_folder(data_dir) / user_path):
         if name and path.exists():
             return path
@@ -101,9 +103,10 @@ def check_name(name: str, data_dir: Path | None = None) -> Path | None:
 def data_folder(data_dir: Path | None = None) -> Path:
     """The folder of the data sets: `data_dir`, else $FAHW_DATA, else `fahw` in the user's cache folder."""
     if data_dir is not None:
-        return Path(data_dir).expanduser()
+        check_path("data_dir", data_dir)
+        return expanded("data_dir", Path(data_dir))
     if from_environment := os.environ.get("FAHW_DATA"):
-        return Path(from_environment).expanduser()
+        return expanded("FAHW_DATA", Path(from_environment))
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "fahw"
 

@@ -23,8 +23,8 @@ from urllib.request import Request, urlopen
 
 from fahw.datasets.catalogue import DatasetEntry, RemoteFile, dataset_entry
 from fahw.datasets.idx import open_packed
-from fahw.errors import ConfigError, Problem
-from fahw.files import write_bytes
+from fahw.errors import ConfigError, Problem, check_path
+from fahw.files import expanded, write_bytes
 
 Progress = Callable[[str, int, int], None]
 """A function of the file's name, the bytes received and the bytes of the file (0: not known)."""
@@ -54,7 +54,8 @@ def fetch(name: str, dest: Path, *, base_url: str | None = None, on_progress: Pr
     the file, a wrong checksum and a folder that cannot be written.
     """
     entry = dataset_entry(name)
-    folder = Path(dest).expanduser() / entry.name
+    check_path("data_dir", dest)
+    folder = expanded("data_dir", Path(dest)) / entry.name
     urls = entry.urls if base_url is None else (base_url,)
     for url in urls:
         _check_address(url)

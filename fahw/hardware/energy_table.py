@@ -24,7 +24,7 @@ from typing import Any
 
 from fahw.config import yamltext
 from fahw.config.yamltext import Document, Key
-from fahw.errors import ConfigError, Problem, suggestion
+from fahw.errors import ConfigError, Problem, check_path, suggestion
 from fahw.hardware.arrays.catalogue import DATAFLOWS
 from fahw.hardware.chip import Chip
 from fahw.hardware.generator import GENERATORS
@@ -84,6 +84,7 @@ def with_energy_table(chip: Chip, chip_path: Path) -> Chip:
     """
     if chip.energy_table is None:
         return chip
+    check_path("energy_table", chip.energy_table, "the path of a file")
     path = chip_path.parent / chip.energy_table
     actions, chip_file_energies = actions_of(chip), {(energy.component, energy.action) for energy in chip.energies}
     largest: dict[tuple[str, str], float] = {}

@@ -10,9 +10,10 @@ from fahw.chip.area import areas_mm2
 from fahw.chip.cost import Cost
 from fahw.chip.roofline import ROOFLINE_COLUMNS, as_row, points
 from fahw.chip.usage import uses
-from fahw.errors import ConfigError, Problem
-from fahw.files import csv_text, write_text
+from fahw.errors import ConfigError, Problem, check_path
+from fahw.files import write_text
 from fahw.report.run_folder import Entry, Line
+from fahw.tables import csv_text
 
 PART_COLUMNS = (
     "part", "kind", "busy_cycles", "utilisation", "amount", "unit", "per_cycle", "mean_per_cycle", "stall_cycles",
@@ -71,6 +72,7 @@ def write_plots(cost: Cost, folder: Path | str) -> list[Path]:
     from fahw.report.figures.floorplan import components
     from fahw.report.figures.plots import draw_line
 
+    check_path("--plots", folder)
     folder, line = Path(folder), line_of(cost)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(Problem(f"--plots {folder}", "is a file: name a folder for the plots"))

@@ -10,7 +10,7 @@ from fahw.activity import Activity, LayerActivity, mean_activity
 from fahw.chip.cost import SHARED, get_rule, simulate
 from fahw.chip.transport_forms import forms_of
 from fahw.datasets.dataset import load_dataset
-from fahw.errors import ConfigError, Problem, check_integer, check_kind, check_number
+from fahw.errors import ConfigError, Problem, check_integer, check_number, check_path
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.learn.kernels.device import device_of
@@ -84,7 +84,7 @@ def _check_arguments(
     out: Path | str, data_dir: Path | None, workers: int, device: str, seeds: int, target_points: float
 ) -> None:
     """Raise ConfigError unless the arguments of `compare` are of their types and within their ranges."""
-    check_kind("out", out, (str, Path), "the path of a folder")
+    check_path("out", out)
     check_folder("data_dir", data_dir)
     check_integer("workers", workers, 1, 10_000)
     device_of(device)

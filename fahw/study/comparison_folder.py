@@ -15,13 +15,15 @@ from fahw.hardware.chip import Chip
 from fahw.learn.training.result import EpochRow
 from fahw.learn.watch.findings import findings
 from fahw.network.graph import Network
+from fahw.report.changes import with_checksums
 from fahw.report.cost_files import details_of, roofline_rows
 from fahw.report.page import write_report
 from fahw.rules.catalogue import BACKPROPAGATION
 from fahw.study.comparison import Comparison, Line, summary_row
 from fahw.study.costs import verdict
-from fahw.study.storage.result_files import SUMMARY_COLUMNS, content_key, versions, write_csv, write_json
+from fahw.study.storage.result_files import SUMMARY_COLUMNS, content_key, versions, write_json
 from fahw.study.training import Job
+from fahw.tables import write_csv
 from fahw.version import __version__
 
 _LAYER_COLUMNS = ("angle_deg", "norm_ratio", "gradient_angle_deg", *NAMES)
@@ -51,8 +53,8 @@ def write_comparison(
     write_csv(folder / "roofline.csv", ("rule", "transport", *ROOFLINE_COLUMNS), roofline)
     _write_epochs(folder, lines)
     write_csv(folder / "rounding.csv", _ROUNDING_COLUMNS, _rounding_rows(lines))
-    write_json(folder / "manifest.json", _manifest(comparison, chip, network, jobs, dataset))
     write_json(folder / "details.json", _details(comparison, chip, network, jobs[0].setup.recipe.batch_size))
+    write_json(folder / "manifest.json", with_checksums(folder, _manifest(comparison, chip, network, jobs, dataset)))
     write_report(folder)
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from types import NoneType
 
 from fahw.config.device import check_device
-from fahw.errors import check_integer, check_kind
+from fahw.errors import check_integer, check_kind, check_path
 from fahw.network.recipe import Recipe
 
 
 def check_folder(name: str, path: object) -> None:
     """Raise ConfigError unless `path` is the path of a folder, or None."""
-    check_kind(name, path, (str, Path, NoneType), "the path of a folder")
+    if path is not None:
+        check_path(name, path)
 
 
 def training_processes(device: str, workers: int | None) -> int:

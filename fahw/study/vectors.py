@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from fahw.chip.cost import get_rule
 from fahw.datasets.dataset import Dataset, load_dataset
-from fahw.errors import ConfigError, Problem, check_integer, check_kind
+from fahw.errors import ConfigError, Problem, check_integer, check_path
 from fahw.files import write_text
 from fahw.formats.fixed_point import MU_BITS, Format
 from fahw.formats.lookup_tables import EXP_BITS, exp_table, function_table
@@ -48,8 +48,9 @@ from fahw.network.error_path import roles_of
 from fahw.network.graph import Network
 from fahw.network.load import load_model
 from fahw.prng import LENGTH, TAP, derive, lfsr_bits
+from fahw.stored_json import read_json
 from fahw.study.settings import with_overrides
-from fahw.study.storage.result_files import content_key, make_folder, read_json, versions, write_json
+from fahw.study.storage.result_files import content_key, make_folder, versions, write_json
 from fahw.study.training import Job, make_job
 from fahw.study.vector_checks import (
     CONSTANT_BITS,
@@ -125,7 +126,7 @@ def export_vectors(
     A folder of vectors that is there is replaced. Raises ConfigError for unknown names, float formats, more steps than
     the recipe has, and a folder that holds something else or cannot be written.
     """
-    check_kind("out", out, (str, Path), "the path of a folder")
+    check_path("out", out)
     chip = chip if isinstance(chip, Chip) else load_chip(chip)
     network = network if isinstance(network, Network) else load_model(network)
     run_checks(

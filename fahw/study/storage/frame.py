@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fahw.errors import ConfigError, Problem, check_kind, suggestion
-from fahw.report.sweeps.data import read_rows
+from fahw.errors import ConfigError, Problem, check_kind, check_path, suggestion
+from fahw.tables import read_csv
 
 
 def frame(folder: str | Path, table: str = "summary") -> Any:
@@ -15,7 +15,7 @@ def frame(folder: str | Path, table: str = "summary") -> Any:
     A pandas DataFrame where pandas is installed, else a dict of columns, each a list. Columns in which every cell is a
     number hold numbers; empty cells are None (NaN in pandas). Raises ConfigError where there is no such table.
     """
-    check_kind("folder", folder, (str, Path), "the path of a run folder")
+    check_path("folder", folder, "the path of a run folder")
     check_kind("table", table, str, "the name of a table")
     path = Path(folder)
     tables = sorted(file.stem for file in path.glob("*.csv"))
@@ -23,7 +23,7 @@ def frame(folder: str | Path, table: str = "summary") -> Any:
         raise ConfigError(Problem(str(path), "holds no tables: is this a folder that fahw wrote?"))
     if table not in tables:
         raise ConfigError(Problem("table", f"no table '{table}'{suggestion(table, tables)}; here: {', '.join(tables)}"))
-    rows = read_rows(path, f"{table}.csv")
+    rows = read_csv(path / f"{table}.csv")
     columns = {name: _converted([row[name] for row in rows]) for name in (rows[0] if rows else {})}
     try:
         import pandas

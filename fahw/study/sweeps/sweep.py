@@ -16,7 +16,7 @@ from typing import Any
 
 from fahw.config.sweep import Sweep
 from fahw.config.validate import Place
-from fahw.errors import ConfigError, Problem, check_integer, check_kind
+from fahw.errors import ConfigError, Problem, check_integer, check_kind, check_path
 from fahw.study.costs.cost_pool import OnProgress
 from fahw.study.settings import check_folder, training_processes
 from fahw.study.storage.executors import started_processes
@@ -143,7 +143,7 @@ class GridSource:
 
 def _check_arguments(out: Path | str, store: Path | None, data_dir: Path | None, executor: Executor | None) -> None:
     """Raise ConfigError unless the arguments of `sweep` are of their types, and `out` is a folder of its own."""
-    check_kind("out", out, (str, Path), "the path of a folder")
+    check_path("out", out)
     check_folder("store", store)
     check_folder("data_dir", data_dir)
     check_kind("executor", executor, (Executor, type(None)), "an Executor of concurrent.futures, or None")
