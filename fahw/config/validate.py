@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
+from itertools import islice
 from numbers import Integral
 from types import NoneType
 from typing import Any, TypeAlias, TypeVar
@@ -17,7 +17,7 @@ from fahw.config.allowed import Allowed
 from fahw.config.partial import partial_value, until_unknown
 from fahw.config.setting import Setting, with_settings
 from fahw.config.yamltext import Document, Key, dotted
-from fahw.errors import ConfigError, Problem, check_kind, suggestion
+from fahw.errors import MOST_MISTAKES, ConfigError, Problem, check_kind, nearest_name, suggestion
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Overrides: TypeAlias = Mapping[str, str | int | float | bool | Sequence[Any] | Mapping[str, Any] | Setting | None]
@@ -94,8 +94,8 @@ def _prefix_advice(name: str, keys: Mapping[str, Collection[str]]) -> str:
     """Advice for a key without its prefix; empty where no prefix has a key like it."""
     first, dot, rest = name.partition(".")
     for cutoff in (1.0, 0.75):
-        nearest = [(prefix, get_close_matches(first, known_keys, 1, cutoff)) for prefix, known_keys in keys.items()]
-        candidates = [f"'{prefix}.{matches[0]}{dot}{rest}'" for prefix, matches in nearest if matches]
+        nearest = [(prefix, nearest_name(first, known_keys, cutoff)) for prefix, known_keys in keys.items()]
+        candidates = [f"'{prefix}.{match}{dot}{rest}'" for prefix, match in nearest if match]
         if candidates:
             return f" (did you mean {' or '.join(candidates)}?)"
     return ""
@@ -143,14 +143,30 @@ def _validated(
     try:
         value = schema.model_validate(plain)
     except ValidationError as error:
-        details = [(_real_key(plain, detail), detail) for detail in error.errors()]
-        independent = _without_consequences(schema, plain, details)
-        reported = {problem.key for problem in problems if problem.key} | {problem.place for problem in problems}
-        mistakes = [_problem(document, schema, plain, key, detail) for key, detail in independent]
-        problems += [problem for problem in mistakes if problem.key not in reported and problem.place not in reported]
-        rest = partial_value(schema, plain, {key for key, _ in independent})
-        return None, [*problems, *until_unknown(check(rest, document.place))]
-    return value, [*problems, *check(value, document.place)]
+        problems += _schema_problems(document, schema, plain, error, problems, check)
+        return None, problems
+    return value, [*problems, *islice(check(value, document.place), MOST_MISTAKES)]
+
+
+def _schema_problems(
+    document: Document, schema: type[Schema], plain: Any, error: ValidationError, problems: list[Problem],
+    check: Check[Schema],
+) -> Iterator[Problem]:  # fmt: skip
+    """The mistakes that the schema found, less those that `problems` has, and what `check` finds in the rest; of very
+    many the first, and how many there are."""
+    details = error.errors()
+    named = [(_real_key(plain, detail), detail) for detail in details[:MOST_MISTAKES]]
+    independent = _without_consequences(schema, plain, named)
+    reported = {problem.key for problem in problems if problem.key} | {problem.place for problem in problems}
+    for key, detail in independent:
+        mistake = _problem(document, schema, plain, key, detail)
+        if mistake.key not in reported and mistake.place not in reported:
+            yield mistake
+    if len(details) > MOST_MISTAKES:
+        yield Problem(document.place(()), f"{len(details):,} mistakes; the first {MOST_MISTAKES} are named")
+        return
+    rest = partial_value(schema, plain, {key for key, _ in independent})
+    yield from islice(until_unknown(check(rest, document.place)), MOST_MISTAKES)
 
 
 def _with_blamed_overrides(

@@ -220,7 +220,7 @@ TARGETS = {
         Target("chip", 4000, True, _chip), Target("model", 4000, True, _model),
         Target("sweep", 2500, True, _sweep, True),
         Target("overrides", 2000, False, _overrides), Target("energies", 2000, True, _energies),
-        Target("any", 1000, True, _bytes), Target("compare", 500, False, _report("compare")),
+        Target("any", 1000, True, _bytes, True), Target("compare", 500, False, _report("compare")),
         Target("swept", 1000, False, _report("sweep")), Target("store", 500, False, _store, True),
         Target("npz", 1200, False, _npz), Target("idx", 600, False, _idx), Target("images", 700, False, _images),
     )
