@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from fahw.config.allowed import Allowed
 from fahw.config.partial import partial_value, until_unknown
 from fahw.config.setting import Setting, with_settings
-from fahw.config.yamltext import Document, Key, dotted
+from fahw.config.yamltext import MOST_BYTES, Document, Key, dotted
 from fahw.errors import MOST_MISTAKES, ConfigError, Problem, check_kind, nearest_name, suggestion
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -24,6 +24,10 @@ Overrides: TypeAlias = Mapping[str, str | int | float | bool | Sequence[Any] | M
 """Values by dotted key, each as YAML text or as it is."""
 _OVERRIDES_TYPE = "a mapping of dotted keys to values or YAML text"
 _OVERRIDE_TYPE = "YAML text as '4' or '[copy]', a number, true or false, or a list or mapping of such"
+MOST_SETTINGS = 200
+"""The most settings (`--set`, `set:` and axes of a sweep) of one chip or model."""
+_MOST_BLAMED = 200_000
+"""Work up to which it is found out which of several settings brought a mistake about; beyond it all are named."""
 Place = Callable[[Key], str]
 Check: TypeAlias = Callable[[Schema, Place], Iterator[Problem]]
 _OTHER_CHOICE_ADVICE = {
@@ -53,10 +57,20 @@ def validate(
         raise ConfigError([*document.problems, Problem(document.place(()), message)])
     check_kind("overrides", overrides, (Mapping, NoneType), _OVERRIDES_TYPE)
     settings = [_setting(name, text, prefix) for name, text in (overrides or {}).items()]
+    _check_amount(settings)
     value, problems = _validated(document, schema, settings, check)
     if problems or value is None:
         raise ConfigError(sorted_by_place(_with_blamed_overrides(document, schema, settings, check, problems)))
     return value
+
+
+def _check_amount(settings: Sequence[tuple[str, Setting]]) -> None:
+    """Raise ConfigError where there are more settings, or longer ones, than a file could have."""
+    if len(settings) > MOST_SETTINGS:
+        raise ConfigError(Problem("overrides", f"{len(settings):,} settings; at most {MOST_SETTINGS}: edit the file"))
+    length = sum(len(name) + len(setting.text) for name, setting in settings)
+    if length > MOST_BYTES:
+        raise ConfigError(Problem("overrides", f"settings of {length:,} characters; at most {MOST_BYTES:,}"))
 
 
 def override_pairs(
@@ -183,13 +197,20 @@ def _with_blamed_overrides(
 
     elsewhere = [problem for problem in problems if not problem.place.startswith(tuple(places))] if places else []
     of_the_file = problems_without(None) if elsewhere else set()
-    remaining = [problems_without(i) for i in range(len(settings))] if set(elsewhere) - of_the_file else []
+    remaining = [set[Problem]() for _ in settings]  # which blames all of them
+    if set(elsewhere) - of_the_file and _work_of_blame(document, settings) <= _MOST_BLAMED:
+        remaining = [problems_without(i) for i in range(len(settings))]
     for problem in problems:
         if problem not in elsewhere or problem in of_the_file:
             yield problem
         else:
             causes = [place for place, others in zip(places, remaining, strict=True) if problem not in others]
             yield replace(problem, place=", ".join(causes or places))
+
+
+def _work_of_blame(document: Document, settings: list[tuple[str, Setting]]) -> int:
+    """About how many values are looked at where each setting is left out in turn."""
+    return len(settings) * (len(document.places) + sum(len(setting.text) for _, setting in settings) // 10)
 
 
 Located: TypeAlias = tuple[Key, ErrorDetails]
