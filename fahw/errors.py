@@ -12,23 +12,42 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
+from pathlib import Path
+from unicodedata import category
 
 MOST_MISTAKES = 200
 """The most mistakes of a file that are named; of others it is said how many there are, or that there are more."""
 _LONGEST_NAME, _MOST_NAMES = 100, 500
 """Names that are longer, or come later, are not compared with what was written: that takes time for nothing."""
+_MOST_OF_A_NAME, _MOST_OF_A_MESSAGE = 300, 1200
+"""Characters of a place or key, and of a message, that are shown."""
+
+
+def printable(text: str) -> str:
+    """The text with what does not print escaped, line ends too: control characters, marks that turn the direction of
+    writing, halves of characters. Names come from files and may hold anything."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or category(char) == "Zs" else repr(char)[1:-1] for char in text)
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """The text, of which the middle is left out where it has more than `most` characters."""
+    return text if len(text) <= most else f"{text[: most * 2 // 3 - 3]}...{text[-(most // 3) :]}"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake: `place` is `file:line:col` (or the name of an option), `key` the dotted path in the file."""
+    """One mistake: `place` is `file:line:col` (or the name of an option), `key` the dotted path in the file. Its text
+    is one printable line of bounded length, whatever the file held."""
 
     place: str
     message: str
     key: str = ""
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.place, self.key, self.message) if part)
+        limits = ((self.place, _MOST_OF_A_NAME), (self.key, _MOST_OF_A_NAME), (self.message, _MOST_OF_A_MESSAGE))
+        return ": ".join(printable(shortened(text, most)) for text, most in limits if text)
 
 
 class ConfigError(Exception):
@@ -49,6 +68,18 @@ def check_kind(name: str, value: object, kinds: type | tuple[type, ...], what: s
     """Raise ConfigError unless `value` is an instance of `kinds`; `what` names these in words, for the message."""
     if not isinstance(value, kinds):
         raise ConfigError(Problem(name, f"must be {what} (got {_short(value)})"))
+
+
+def check_path(name: str, path: object, what: str = "the path of a folder") -> None:
+    """Raise ConfigError unless `path` is a path, text or `Path`, that a system can have; `what` names it in words."""
+    check_kind(name, path, (str, Path), what)
+    if not is_path(str(path)):
+        raise ConfigError(Problem(name, f"must be {what}: none holds such characters (got {_short(str(path))})"))
+
+
+def is_path(text: str) -> bool:
+    """Whether a system can have a path of these characters: none is NUL, all are text."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def check_number(name: str, value: object, low: float, high: float) -> None:

@@ -1,15 +1,13 @@
-"""Files that are whole or absent: written under a temporary name, flushed to disk and renamed into place."""
+"""Files that are whole or absent: written aside, flushed to disk and renamed into place; and their text read back."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 import socket
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from fahw.errors import ConfigError, Problem
 
 _HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
 _TEMPORARY = re.compile(r"\.(?:.+\.(?:json|csv|csv\.gz|html|svg|pt)|probe)")
@@ -36,13 +34,24 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """The rows as CSV text: None is an empty cell, floats keep all digits, columns not in `columns` are left out."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")  # which leaves a cell empty for None
-    writer.writerow(columns)
-    writer.writerows([row.get(name) for name in columns] for row in rows)
-    return text.getvalue()
+def read_text(path: Path) -> str:
+    """The text of a file that fahw wrote; line ends may be those of any system. Raises ConfigError where it is missing
+    or no text."""
+    try:
+        content = path.read_bytes()
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
+    except FileNotFoundError:
+        raise ConfigError(Problem(str(path), "no such file: is this a folder that fahw wrote?")) from None
+    except UnicodeDecodeError as error:
+        place = text_place(str(path), content[: error.start].decode("utf-8-sig", "replace"))
+        raise ConfigError(Problem(place, f"is not UTF-8 text: {error.reason}")) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(Problem(str(path), f"cannot be read: {getattr(error, 'strerror', '') or error}")) from None
+
+
+def text_place(name: str, before: str) -> str:
+    """`file:line:col` of what follows the text `before` in the file `name`."""
+    return f"{name}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
 
 
 def remove_abandoned(folder: Path) -> None:

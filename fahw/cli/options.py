@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fahw.cli.terminal import say
 from fahw.errors import ConfigError, Problem
 from fahw.files import write_text
 from fahw.rules.catalogue import RULES
@@ -17,7 +18,7 @@ from fahw.version import __version__
 def _tell_version(asked: bool) -> None:
     """The version is printed, and the command ends."""
     if asked:
-        typer.echo(f"fahw {__version__}")
+        say(f"fahw {__version__}")
         raise typer.Exit
 
 

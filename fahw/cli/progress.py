@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable
 from math import inf
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from fahw.cli.terminal import say
 
 
 def bars() -> Progress:
@@ -39,7 +40,7 @@ def counter(progress: Progress, unit: str) -> Callable[[int, int, str], None]:
         if progress.disable:
             minutes, seconds = divmod(int(task.time_remaining or 0), 60)
             left = f", {minutes} min {seconds:02d} s left" if task.time_remaining else ""
-            typer.echo(f"{task.description}{left}", err=True)
+            say(f"{task.description}{left}", err=True)
 
     return show
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fahw.cli import options as option
+from fahw.cli.terminal import say
 from fahw.errors import ConfigError, Problem
 from fahw.rules.catalogue import COMPARED
 
@@ -55,15 +56,15 @@ def simulate(
     value, network = _chip_and_model(chip, model, set_)
     cost, forms = run(value, network, rule, batch_size or network.recipe.batch_size, transport)
     if transport not in (None, cost.transport):
-        typer.echo(f"note: {rule} moves no weights: --transport {transport} changes nothing", err=True)
+        say(f"note: {rule} moves no weights: --transport {transport} changes nothing", err=True)
     if trace is not None:
-        typer.echo(trace_text(write_trace(cost, trace, steps=trace_steps, window=window)), err=True)
+        say(trace_text(write_trace(cost, trace, steps=trace_steps, window=window)), err=True)
     if plots is not None:
         from fahw.report.cost_files import write_plots
 
         written = write_plots(cost, plots)
-        typer.echo(f"plots: {', '.join(path.name for path in written)} in {plots}", err=True)
-    typer.echo(cost_json(cost, forms) if json else cost_text(cost, forms), nl=False)
+        say(f"plots: {', '.join(path.name for path in written)} in {plots}", err=True)
+    say(cost_json(cost, forms) if json else cost_text(cost, forms), end="")
 
 
 @app.command()
@@ -90,10 +91,10 @@ def train(
     value, network = _chip_and_model(chip, model, set_, "MODEL --chip CHIP")
     job = make_job(network, rule, value, data=data, epochs=epochs, seed=seed, data_dir=data_dir, device=device)
     unfinished = make_folder(out) / "unfinished.pt" if out is not None else None
-    result = run_job(job, lambda row: typer.echo(epoch_text(row)), unfinished)
+    result = run_job(job, lambda row: say(epoch_text(row)), unfinished)
     if out is not None:
         store_result(out, result)
-    typer.echo(train_text(result))
+    say(train_text(result))
 
 
 @app.command()
@@ -124,7 +125,7 @@ def compare(
             batch_size=batch_size, target_points=target, data_dir=data_dir, workers=jobs, device=device,
             on_progress=counter(progress, "trainings"),
         )  # fmt: skip
-    typer.echo(compare_text(comparison), nl=False)
+    say(compare_text(comparison), end="")
 
 
 @app.command()
@@ -151,7 +152,7 @@ def sweep(
             file, out=out, store=store, workers=jobs, executor=pool, data_dir=data_dir, device=device,
             on_priced=counter(progress, "points priced"), on_progress=counter(progress, "trainings"),
         )  # fmt: skip
-    typer.echo(sweep_text(result), nl=False)
+    say(sweep_text(result), end="")
     if result.failed:
         raise typer.Exit(1)
 
@@ -174,7 +175,7 @@ def export_vectors(
 
     value, network = _chip_and_model(chip, model, set_)
     vectors = run(value, network, rule, steps, out, seed=seed, data=data, batch_size=batch_size, data_dir=data_dir)
-    typer.echo(f"{len(vectors.manifest['files'])} memory images and manifest.json in {vectors.folder}")
+    say(f"{len(vectors.manifest['files'])} memory images and manifest.json in {vectors.folder}")
 
 
 @app.command()
@@ -202,9 +203,9 @@ def attack(
     attacked = run(
         network, option.names(rules), value, data=data, epochs=epochs, seed=seed,
         epsilons=option.numbers("--epsilons", epsilons), images=images, data_dir=data_dir, device=device, out=out,
-        on_progress=lambda text: typer.echo(text, err=True),
+        on_progress=lambda text: say(text, err=True),
     )  # fmt: skip
-    typer.echo(attack_text(attacked), nl=False)
+    say(attack_text(attacked), end="")
 
 
 @app.command()
@@ -214,7 +215,7 @@ def report(
     """Build the report of a run folder again."""
     from fahw.report.page import write_report
 
-    typer.echo(f"report: {write_report(folder)}")
+    say(f"report: {write_report(folder)}")
 
 
 @app.command()
@@ -225,7 +226,7 @@ def check(files: Annotated[list[Path], typer.Argument(help="Chip, model and swee
     problems: list[Problem] = []
     for file in files:
         try:
-            typer.echo(check_file(file))
+            say(check_file(file))
         except ConfigError as error:
             problems += error.problems
     if problems:
@@ -237,7 +238,7 @@ def list_(what: Annotated[option.Listing, typer.Argument(help="What to list.")])
     """What fahw knows and ships."""
     from fahw.cli.listing import listing
 
-    typer.echo(listing(what.value), nl=False)
+    say(listing(what.value), end="")
 
 
 @app.command()
@@ -245,7 +246,7 @@ def schema(what: Annotated[option.SchemaName, typer.Argument(help="Whose schema.
     """JSON schema of a kind of file, for editors."""
     from fahw.cli.listing import schema_text
 
-    typer.echo(schema_text(what.value), nl=False)
+    say(schema_text(what.value), end="")
 
 
 @app.command(name="export-topology")
@@ -262,7 +263,7 @@ def export_topology(
 
     _, network = _chip_and_model(None, model, set_, "MODEL")
     option.write_out(out, export(network, phase, batch_size, form))
-    typer.echo(f"topology: {out}")
+    say(f"topology: {out}")
 
 
 @data_app.command()
@@ -279,7 +280,7 @@ def fetch(
     with bars() as progress:
         paths = run(name, data_dir or data_folder(), base_url=base_url, on_progress=downloads(progress))
     for path in paths:
-        typer.echo(f"ready: {path}")
+        say(f"ready: {path}")
 
 
 def _chip_and_model(chip: str | None, model: str, texts: list[str] | None, usage: str = "CHIP MODEL") -> Any:

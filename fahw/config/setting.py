@@ -9,6 +9,9 @@ from typing import Any
 from fahw.config.yamltext import Document, Key, parse
 from fahw.errors import ConfigError, Problem, suggestion
 
+_MOST_STEPS = 30
+"""The most parts of a dotted key: of those that exist, none has a third of them."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -30,9 +33,8 @@ def with_settings(document: Document, settings: Sequence[tuple[str, Setting]]) -
     for name, setting in settings:
         new_value, value_problems = _value(setting)
         problems += value_problems
-        steps = name.split(".")
         try:
-            value, key = _put(value, steps, new_value, 0)
+            value, key = _put(value, _steps(name), new_value, 0)
         except ConfigError as error:
             problems += _at(setting, error.problems)
             continue
@@ -45,10 +47,18 @@ def with_settings(document: Document, settings: Sequence[tuple[str, Setting]]) -
     return replace(document, value=value, places=places, key_places=key_places, problems=problems)
 
 
+def _steps(name: str) -> list[str]:
+    """The parts of a dotted key. Raises ConfigError where it has more than any key of a file can have."""
+    steps = name.split(".")
+    if len(steps) > _MOST_STEPS:
+        raise ConfigError(Problem("", f"no key has {len(steps):,} parts; at most {_MOST_STEPS}"))
+    return steps
+
+
 def _value(setting: Setting) -> tuple[Any, list[Problem]]:
     """The value of the setting's YAML text, None where it is empty or broken, and the problems of the text."""
     try:
-        parsed = parse(setting.text, setting.place)
+        parsed = parse(setting.text, "--set")
     except ConfigError as error:
         return None, _at(setting, error.problems) if setting.text.strip() else []
     return parsed.value, _at(setting, parsed.problems)

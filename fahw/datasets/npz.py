@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from tokenize import TokenError
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.lib import format as npy
@@ -234,8 +235,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDAr
         version = npy.read_magic(stream)
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"{name} is in version {version} of the format; save plain numbers")
-        reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = reader(stream)
+        shape, fortran, dtype = _header(name, stream, version)
         start = stream.tell()
         if dtype.hasobject:
             raise ValueError(f"{name} holds Python objects, which are not unpickled; save numbers (dtype=...)")
@@ -250,6 +250,19 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDAr
             return np.memmap(path, dtype, "r", offset, shape, order)
         values = stream.read()
     return np.frombuffer(values, dtype).reshape(shape, order=order)
+
+
+def _header(name: str, stream: IO[bytes], version: tuple[int, int]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The shape of a member, whether its first axis runs fastest, and its type. Raises ValueError for a header that is
+    none: Python's own parser reads it, and has errors of its own."""
+    reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    try:
+        shape, fortran, dtype = reader(stream)
+    except (SyntaxError, TokenError, TypeError, RecursionError, MemoryError, OverflowError) as error:
+        raise ValueError(f"{name}'s header is damaged: {error}") from None
+    if any(isinstance(size, bool) or size < 0 for size in shape):
+        raise ValueError(f"{name}'s header says the shape {shape}, which no array has")
+    return shape, fortran, dtype
 
 
 def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:

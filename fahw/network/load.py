@@ -133,7 +133,8 @@ def _wrong_source(sources: tuple[str, ...], names: list[str], index: int, is_lis
             return _WrongLayer(f"'{source}' cannot read itself", key)
         if source in names[index:]:
             return _WrongLayer(f"'{source}' comes after this layer; a layer reads those before it", key)
-        return _WrongLayer(f"no layer '{source}' before this one{suggestion(source, readable[:1] + readable[1:][-_NEAR:])}", key)
+        near = [INPUT, *readable[1:][-_NEAR:]]
+        return _WrongLayer(f"no layer '{source}' before this one{suggestion(source, near)}", key)
     return None
 
 

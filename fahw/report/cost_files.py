@@ -11,8 +11,9 @@ from fahw.chip.cost import Cost
 from fahw.chip.roofline import ROOFLINE_COLUMNS, as_row, points
 from fahw.chip.usage import uses
 from fahw.errors import ConfigError, Problem
-from fahw.files import csv_text, write_text
+from fahw.files import write_text
 from fahw.report.run_folder import Entry, Line
+from fahw.tables import csv_text
 
 PART_COLUMNS = (
     "part", "kind", "busy_cycles", "utilisation", "amount", "unit", "per_cycle", "mean_per_cycle", "stall_cycles",

@@ -14,10 +14,11 @@ from fahw.files import write_text
 from fahw.report import results, setup, usage
 from fahw.report.figures.plots import Plot, draw_all
 from fahw.report.run_folder import Run, read_manifest, read_run
-from fahw.report.sweeps.data import maps_csv, read_rows
+from fahw.report.sweeps.data import maps_csv
 from fahw.report.sweeps.page import sweep_values
 from fahw.report.sweeps.plots import draw_plots
 from fahw.report.table import Table
+from fahw.tables import read_csv
 from fahw.units import fixed
 
 Page = tuple[str, list[Plot]]
@@ -67,7 +68,7 @@ def compare_page(folder: Path) -> Page:
 
 def sweep_page(folder: Path) -> Page:
     """The HTML and the plots of a sweep; maps.csv is written beside them."""
-    points = read_rows(folder)
+    points = read_csv(folder / "summary.csv")
     plots = draw_plots(points)
     write_text(folder / "maps.csv", maps_csv(points))
     return render("report_sweep.html", sweep_values(folder, read_manifest(folder), plots)), plots

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,8 @@ from typing import Any
 
 from fahw.errors import ConfigError, Problem
 from fahw.rules.catalogue import BACKPROPAGATION, RULES
+from fahw.stored_json import read_json
+from fahw.tables import read_csv
 
 FILES = ("manifest.json", "summary.csv", "ledger.csv", "epochs.csv", "details.json")
 Numbers = dict[str, float | None]
@@ -134,7 +134,8 @@ class Run:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a run folder. Raises ConfigError where the folder or the file is missing or broken."""
-    manifest = _read_json(folder / "manifest.json")
+    require(folder, ["manifest.json"])
+    manifest = read_json(folder / "manifest.json")
     if not isinstance(manifest, dict):
         raise ConfigError(Problem(str(folder / "manifest.json"), "is not a manifest that fahw wrote"))
     return manifest
@@ -151,10 +152,10 @@ def require(folder: Path, names: Iterable[str]) -> None:
 def read_run(folder: Path) -> Run:
     """Read the run folder of a comparison. Raises ConfigError where a file is missing or does not fit."""
     require(folder, FILES)
-    manifest, details = read_manifest(folder), _read_json(folder / "details.json")
-    tables = [_read_csv(folder / name) for name in ("summary.csv", "ledger.csv", "epochs.csv")]
+    manifest, details = read_manifest(folder), read_json(folder / "details.json")
+    tables = [read_csv(folder / name) for name in ("summary.csv", "ledger.csv", "epochs.csv")]
     roofline = folder / "roofline.csv"
-    tables.append(_read_csv(roofline) if roofline.is_file() else [])
+    tables.append(read_csv(roofline) if roofline.is_file() else [])
     try:
         return _run_from_tables(manifest, details, *tables)
     except (KeyError, TypeError, ValueError) as error:
@@ -234,21 +235,3 @@ def _first_epoch(rows: list[Numbers], target_pct: float) -> int | None:
         if accuracy is not None and accuracy >= target_pct:
             return int(row["epoch"] or 0)
     return None
-
-
-def _read_json(path: Path) -> Any:
-    """The value of a JSON file. Raises ConfigError where it is missing or broken."""
-    require(path.parent, [path.name])
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(Problem(str(path), f"cannot be read as JSON: {error}")) from None
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file. Raises ConfigError where it cannot be read."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error) as error:
-        raise ConfigError(Problem(str(path), f"cannot be read as CSV: {error}")) from None

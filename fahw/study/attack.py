@@ -22,8 +22,9 @@ from fahw.learn.watch.attack import RobustnessRow, robustness
 from fahw.network.graph import Network
 from fahw.prng import derive
 from fahw.rules.catalogue import BACKPROPAGATION
-from fahw.study.storage.result_files import make_folder, write_csv
+from fahw.study.storage.result_files import make_folder
 from fahw.study.training import Job, make_job
+from fahw.tables import write_csv
 
 EPSILONS = (0.0, 0.02, 0.05, 0.1, 0.2)
 ROBUSTNESS_COLUMNS = ("rule", "seed", "attack", "epsilon", "images", "accuracy_pct")

@@ -20,8 +20,9 @@ from fahw.report.page import write_report
 from fahw.rules.catalogue import BACKPROPAGATION
 from fahw.study.comparison import Comparison, Line, summary_row
 from fahw.study.costs import verdict
-from fahw.study.storage.result_files import SUMMARY_COLUMNS, content_key, versions, write_csv, write_json
+from fahw.study.storage.result_files import SUMMARY_COLUMNS, content_key, versions, write_json
 from fahw.study.training import Job
+from fahw.tables import write_csv
 from fahw.version import __version__
 
 _LAYER_COLUMNS = ("angle_deg", "norm_ratio", "gradient_angle_deg", *NAMES)

@@ -48,8 +48,9 @@ from fahw.network.error_path import roles_of
 from fahw.network.graph import Network
 from fahw.network.load import load_model
 from fahw.prng import LENGTH, TAP, derive, lfsr_bits
+from fahw.stored_json import read_json
 from fahw.study.settings import with_overrides
-from fahw.study.storage.result_files import content_key, make_folder, read_json, versions, write_json
+from fahw.study.storage.result_files import content_key, make_folder, versions, write_json
 from fahw.study.training import Job, make_job
 from fahw.study.vector_checks import (
     CONSTANT_BITS,

@@ -41,10 +41,10 @@ def test_an_interruption_says_how_to_go_on(fahw, monkeypatch):
     def interrupt(path):
         raise KeyboardInterrupt
 
-    said = (130, "", "interrupted; the same command goes on where it stopped\n")
+    said = (130, "", "stopped; nothing is half-written\n")
     monkeypatch.setattr("fahw.cli.check.check_file", interrupt)
     assert fahw("check", "m.yaml") == said
-    monkeypatch.setattr("fahw.cli.main.app", lambda prog_name: interrupt(prog_name))  # a typer that lets it pass
+    monkeypatch.setattr("fahw.cli.verbs.app", lambda prog_name: interrupt(prog_name))  # a typer that lets it pass
     assert fahw("check", "m.yaml") == said
 
 

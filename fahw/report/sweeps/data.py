@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
-from fahw.errors import ConfigError, Problem
-from fahw.files import csv_text
+from fahw.tables import csv_text
 from fahw.units import J_PER_PJ, scale_for
 
 Record = dict[str, str]
@@ -65,16 +62,6 @@ _TEXTS = {
     "transport": "transport", "winner": "winner", "baseline_transport": "form of the best bp", "status": "status",
     "reason": "reason",
 }  # fmt: skip
-
-
-def read_rows(folder: Path, name: str = "summary.csv") -> list[Record]:
-    """The rows of a table of the folder. Raises ConfigError where the file cannot be read."""
-    path = folder / name
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
-        raise ConfigError(Problem(str(path), f"cannot be read: {error.strerror}")) from None
 
 
 def number(text: str | None) -> float | None:

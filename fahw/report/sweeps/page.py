@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fahw.report.figures.plots import Plot
-from fahw.report.sweeps.data import AXIS, Record, axes_of, axis_label, number, page_data, read_rows, shown_points
+from fahw.report.sweeps.data import AXIS, Record, axes_of, axis_label, number, page_data, shown_points
 from fahw.report.table import Cell, Column, Row, Table, text_row
+from fahw.tables import read_csv
 from fahw.units import J_PER_PJ, fixed, percent, si
 
 _DATA = Path(__file__).parent.parent.parent / "data"
@@ -29,7 +30,7 @@ _FILES = {
 
 def sweep_values(folder: Path, manifest: dict[str, Any], plots: Sequence[Plot]) -> dict[str, Any]:
     """The values that the template of a sweep needs."""
-    points, spec = read_rows(folder), manifest["inputs"]["sweep"]
+    points, spec = read_csv(folder / "summary.csv"), manifest["inputs"]["sweep"]
     base = {"chip": spec["chip"], "model": spec["model"], "set": spec["set"]}
     extra = {"base": base, "sensitivity": _sensitivity_values(folder), "ledger_files": _ledger_files(folder)}
     names = [plot.name for plot in plots]
@@ -177,7 +178,7 @@ def _shown_with_unit(text: str, unit: str, factor: float = 1.0) -> str:
 
 def _rows_if_there(folder: Path, name: str) -> list[Record]:
     """The rows of a table of the folder; none where the file is missing."""
-    return read_rows(folder, name) if (folder / name).exists() else []
+    return read_csv(folder / name) if (folder / name).exists() else []
 
 
 def _ledger_files(folder: Path) -> list[tuple[int, int, str]]:

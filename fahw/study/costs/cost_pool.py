@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-from fahw.study.costs.cost_record import Request, figures_of, price_records
+from fahw.study.costs.cost_record import Request, figures_of, is_record, price_records
 from fahw.study.storage.executors import run_tasks
 from fahw.study.storage.store import Store
 
@@ -24,7 +24,7 @@ def price_requests(
     """The figures of every request by its key, or `{"reason": ...}`; what is new is stored as it comes. `requests` is
     emptied, so that thousands of chips need not stay in memory."""
     total = len(requests)
-    costs = {key: _figures_or_reason(value) for key, value in store.costs(requests.keys())}
+    costs = {key: _figures_or_reason(value) for key, value in store.costs(requests.keys()) if is_record(value)}
     for key in costs:
         del requests[key]
     report = on_priced if total > _FEW_POINTS else (lambda done, total, what: None)

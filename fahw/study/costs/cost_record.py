@@ -181,6 +181,34 @@ def _digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()[:20]
 
 
+def is_record(value: Any) -> bool:
+    """Whether a stored value is a cost's record, or the reason why there is none: a line can be whole and hold another
+    thing."""
+    if not isinstance(value, dict) or "reason" in value:
+        return isinstance(value, dict) and isinstance(value["reason"], str)
+    ledger, numbers = value.get("ledger"), (value.get(name) for name in FIGURES[2:])
+    return (
+        isinstance(ledger, dict)
+        and all(isinstance(value.get(name), str) for name in FIGURES[:2])
+        and all(map(_is_number, numbers))
+        and all(isinstance(entries, list) and all(map(_is_entry, entries)) for entries in ledger.values())
+    )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a stored value is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether a stored value is an entry of a record's ledger: component, kind, uncertainty and energy."""
+    return (
+        isinstance(entry, list)
+        and [isinstance(part, str) for part in entry] == [True, True, False, False]
+        and all(map(_is_number, entry[2:]))
+    )
+
+
 def figures_of(record: dict[str, Any]) -> dict[str, Any]:
     """The figures of a cost's record, and under `kinds` its energy in pJ by kind and uncertainty of the constant; the
     ledger itself stays in the store."""

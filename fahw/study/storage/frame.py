@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fahw.errors import ConfigError, Problem, check_kind, suggestion
-from fahw.report.sweeps.data import read_rows
+from fahw.tables import read_csv
 
 
 def frame(folder: str | Path, table: str = "summary") -> Any:
@@ -23,7 +23,7 @@ def frame(folder: str | Path, table: str = "summary") -> Any:
         raise ConfigError(Problem(str(path), "holds no tables: is this a folder that fahw wrote?"))
     if table not in tables:
         raise ConfigError(Problem("table", f"no table '{table}'{suggestion(table, tables)}; here: {', '.join(tables)}"))
-    rows = read_rows(path, f"{table}.csv")
+    rows = read_csv(path / f"{table}.csv")
     columns = {name: _converted([row[name] for row in rows]) for name in (rows[0] if rows else {})}
     try:
         import pandas

@@ -6,13 +6,16 @@ A line is `{"crc":"1a2b3c4d","key":"...","value":...}`: JSON, with a checksum of
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Collection, Iterator, Sequence
-from json import loads
+from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 from zlib import crc32
+
+from fahw.files import process_mark
+from fahw.stored_json import StoredJsonError, json_value
 
 _HEAD = '{"crc":"'
 _KEY = '"key":"'
@@ -25,7 +28,7 @@ class LineFile:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._file: int | None = None
+        self._file: FileIO | None = None
 
     def append(self, lines: Sequence[tuple[str, str]]) -> None:
         """Add (key, value as JSON text) pairs, on disk when this returns. Raises OSError where the disk is full."""
@@ -33,13 +36,13 @@ class LineFile:
             return
         if self._file is None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            name = f"{socket.gethostname()[:40]}-{os.getpid()}-{time.time_ns():x}.jsonl"
-            self._file = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+            name = f"{process_mark().replace('.', '-')}-{time.time_ns():x}.jsonl"
+            self._file = (self._folder / name).open("xb", buffering=0)  # bytes: line ends are the same on any system
         data = "".join(_line(key, value) for key, value in lines).encode()
         try:
             while data:
-                data = data[os.write(self._file, data) :]
-            os.fsync(self._file)
+                data = data[self._file.write(data) :]
+            os.fsync(self._file.fileno())
         except OSError:
             self.close()  # the next lines go to a new file: nothing is written behind a torn line
             raise
@@ -47,7 +50,7 @@ class LineFile:
     def close(self) -> None:
         """Close the file; lines that come later go to a new one."""
         if self._file is not None:
-            os.close(self._file)
+            self._file.close()
             self._file = None
 
 
@@ -61,11 +64,13 @@ def read_lines(folder: Path, wanted: Collection[str]) -> Iterator[tuple[str, Any
     """Key and value of every whole line whose key is `wanted`; a line that is torn or damaged is passed over. A key can
     come more than once, with equal values."""
     for path in sorted(folder.glob("*.jsonl")):
-        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-            for line in file:
+        with path.open("rb") as file:
+            for content in file:
+                line = content.decode(errors="replace").removesuffix("\n").removesuffix("\r")
                 key, _, value = line[_START + len(_KEY) :].partition(_VALUE)
-                if key in wanted and line.endswith("}\n") and _is_whole(line[:-1]):
-                    yield key, loads(value[:-2])
+                if key in wanted and content.endswith(b"\n") and _is_whole(line):
+                    with suppress(StoredJsonError):
+                        yield key, json_value(value[:-1])
 
 
 def _is_whole(line: str) -> bool:

@@ -6,14 +6,13 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from fahw.errors import ConfigError, Problem
-from fahw.files import csv_text, process_mark, remove_abandoned, write_text
+from fahw.files import process_mark, remove_abandoned, write_text
 from fahw.version import __version__
 
 SUMMARY_COLUMNS = (
@@ -63,34 +62,6 @@ def versions() -> dict[str, str]:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as canonical JSON."""
     write_text(path, canonical_json(value))
-
-
-def _refuse_constant(name: str) -> None:
-    """Raise ValueError for NaN and infinities, which JSON from fahw never holds."""
-    raise ValueError(f"{name} is not a number that fahw writes")
-
-
-def read_json(path: Path) -> Any:
-    """The value of a JSON file. Raises ConfigError where the file is missing or broken."""
-    try:
-        return json.loads(read_file(path), parse_constant=_refuse_constant)
-    except ValueError as error:
-        raise ConfigError(Problem(str(path), f"cannot be read as JSON: {error}")) from None
-
-
-def read_file(path: Path) -> str:
-    """The text of a file. Raises ConfigError where the file is missing or no text."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(Problem(str(path), "no such file: is this a folder that fahw wrote?")) from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(Problem(str(path), f"cannot be read as JSON: {error}")) from None
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
-    """Write a table; None becomes an empty cell, floats keep all their digits."""
-    write_text(path, csv_text(columns, rows))
 
 
 def compact_json(value: Any) -> str:

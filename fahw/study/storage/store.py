@@ -8,7 +8,6 @@ damaged/            what was found damaged, set aside
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from hashlib import sha256
@@ -17,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from fahw.errors import ConfigError, Problem
-from fahw.files import is_abandoned, process_mark, write_text
+from fahw.files import is_abandoned, process_mark, read_text, write_text
+from fahw.stored_json import StoredJsonError, json_value, read_json
 from fahw.study.storage.line_file import LineFile, read_lines
-from fahw.study.storage.result_files import canonical_json, compact_json, make_folder, read_file, read_json, write_json
+from fahw.study.storage.result_files import canonical_json, compact_json, make_folder, write_json
 
 LAYOUT = 2
 _ASIDE_NUMBERS = count()
@@ -43,7 +43,7 @@ class Store:
             write_json(marker, {"layout": LAYOUT})
         self._remove_unfinished()
 
-    def costs(self, wanted: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def costs(self, wanted: Collection[str]) -> Iterator[tuple[str, Any]]:
         """Keys and values of the stored costs among `wanted`."""
         return read_lines(self.folder / "costs", wanted)
 
@@ -58,11 +58,14 @@ class Store:
     def run(self, key: str) -> Any:
         """The stored result of a training. Raises ConfigError where it is missing or damaged."""
         path = self.run_path(key)
-        manifest, text = read_json(path / "manifest.json"), read_file(path / "result.json")
+        manifest, text = read_json(path / "manifest.json"), read_text(path / "result.json")
         digest = manifest.pop("sha256", None) if isinstance(manifest, dict) else None
         if digest != _sha256(canonical_json(manifest) + text):
             raise ConfigError(Problem(str(path), "the result is not the one that was stored: damaged"))
-        return json.loads(text)
+        try:
+            return json_value(text)
+        except StoredJsonError as error:
+            raise ConfigError(Problem(str(path), f"the result cannot be read as JSON: {error}")) from None
 
     def add_run(self, key: str, result: Any, manifest: dict[str, Any]) -> None:
         """Store a training, whole or not at all; one that another process has stored meanwhile stays."""

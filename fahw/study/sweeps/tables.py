@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fahw.config.sweep import Sweep
-from fahw.files import csv_text, write_bytes
+from fahw.files import write_bytes
 from fahw.report.page import write_report
 from fahw.rules.catalogue import BACKPROPAGATION
 from fahw.study.costs import verdict
-from fahw.study.costs.cost_record import ledger_entries
-from fahw.study.storage.result_files import SUMMARY_COLUMNS, content_key, versions, write_csv, write_json
+from fahw.study.costs.cost_record import is_record, ledger_entries
+from fahw.study.storage.result_files import SUMMARY_COLUMNS, content_key, versions, write_json
 from fahw.study.sweeps import baseline
+from fahw.tables import csv_text, write_csv
 from fahw.version import __version__
 from fahw.work.training_step import NONE
 
@@ -155,7 +156,8 @@ def _write_ledger(folder: Path, points: Sequence[Point], rows: Sequence[dict[str
     spread = range(0, len(points), max(1, -(-len(points) // MOST_LEDGERS)))
     chosen = sorted({*fronts[:MOST_LEDGERS], *spread})
     wanted = {points[number].cost_key for number in (chosen if len(chosen) == len(points) else range(len(points)))}
-    ledgers = {key: ledger_entries(value["ledger"]) for key, value in store.costs(wanted) if "ledger" in value}
+    stored = ((key, value) for key, value in store.costs(wanted) if is_record(value) and "ledger" in value)
+    ledgers = {key: ledger_entries(value["ledger"]) for key, value in stored}
     write_csv(folder / "ledger.csv", _LEDGER, _ledger_rows(points, chosen, ledgers))
     packed: dict[str, bytes] = {}
     if len(chosen) < len(points):
