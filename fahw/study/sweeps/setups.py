@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -20,7 +21,7 @@ from fahw.config.sweep import Sweep, expandable, sweep_problems
 from fahw.config.validate import Place, sorted_by_place
 from fahw.config.yamltext import Key, dotted
 from fahw.datasets.dataset import Dataset, check_name, load_dataset
-from fahw.errors import ConfigError, Problem, check_integer, suggestion
+from fahw.errors import MOST_MISTAKES, ConfigError, Problem, check_integer, suggestion
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.hardware.part import Form
@@ -123,8 +124,9 @@ class SetupBuilder:
         self.problems = list(problems)
 
     def build_all(self, choices: Iterable[Choice]) -> list[Setup]:
-        """The setup of every choice. Raises ConfigError with every problem met."""
-        made = [self.build(choice) for choice in choices]
+        """The setup of every choice. Raises ConfigError with every problem met, where there are very many the first."""
+        within = takewhile(lambda _: len(self.problems) < MOST_MISTAKES, choices)
+        made = [self.build(choice) for choice in within]
         if self.problems:
             raise ConfigError(sorted_by_place(self.problems))
         return [setup for setup in made if setup is not None]
