@@ -231,6 +231,8 @@ def _check_sizes(members: list[zipfile.ZipInfo]) -> None:
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
     """One array of the archive, mapped into memory where it is not compressed. Raises ValueError for a wrong header."""
     name = info.filename.removesuffix(".npy")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is packed in a way that numpy does not use")
     with archive.open(info) as stream:
         version = npy.read_magic(stream)
         if version not in ((1, 0), (2, 0)):

@@ -41,12 +41,13 @@ def npz(random: Random) -> bytes:
     if random.random() < 0.05:
         del members[random.randrange(len(members))]
     buffer = io.BytesIO()
-    packing = random.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
+    kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    packing = random.choice((*kinds * 9, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
     with zipfile.ZipFile(buffer, "w", packing) as archive:
         for name, content in members:
             archive.writestr(random.choice((f"{name}.npy",) * 9 + (name,)), content)
     content = buffer.getvalue()
-    return content if random.random() < 0.4 else mutated_bytes(random, content)
+    return content if random.random() < 0.6 else mutated_bytes(random, content)
 
 
 def _member(random: Random, name: str) -> tuple[str, bytes]:
@@ -96,26 +97,28 @@ def idx(random: Random, axes: int, count: int) -> bytes:
     return content
 
 
-def image(random: Random) -> tuple[str, bytes]:
-    """The name and the bytes of an image file, right or wrong."""
+def image(random: Random, is_wrong: bool) -> tuple[str, bytes]:
+    """The name and the bytes of an image file, right, or of another kind or damaged."""
     pillow = __import__("PIL.Image").Image
-    picture = pillow.new(random.choice((*"L" * 20, "RGB", "P", "1", "RGBA", "I;16", "CMYK")), (4, 4), 1)
-    kind = random.choice((*("PNG", "PPM", "JPEG") * 5, "GIF", "TIFF", "BMP"))
+    picture = pillow.new(
+        random.choice(("L", "L", "RGB", "P", "1", "RGBA", "I;16", "CMYK") if is_wrong else ("L",)), (4, 4), 1
+    )
+    kind = random.choice(("PNG", "PPM", "JPEG", "PNG", "GIF", "TIFF", "BMP") if is_wrong else ("PNG", "PPM", "JPEG"))
     stream = io.BytesIO()
     try:
         picture.save(stream, kind)
     except (OSError, ValueError, KeyError):
         picture.convert("L").save(stream, "PNG")
     content = stream.getvalue()
-    choice = random.random()
-    if choice < 0.06:
+    choice = random.random() if is_wrong else 1.0
+    if choice < 0.2:
         content = _png_header(random, content)
-    elif choice < 0.3:
+    elif choice < 0.7:
         content = mutated_bytes(random, content)
-    elif choice < 0.36:
+    elif choice < 0.8:
         sizes = random.choice((b"4 4", b"100000 100000", b"0 0", b"-4 4", b"4 4 # x", b"9" * 400 + b" 4", b"4"))
         content = random.choice((b"P5 ", b"P6\n", b"P2 ", b"P1 ", b"P7 ", b"Pf ")) + sizes + b" 255\n" + b"\x01" * 60
-    elif choice < 0.38:
+    elif choice < 0.85:
         content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n%%EOF\n"
     return random.choice(("a.png", "a.png", "b.ppm", "c.jpg", "d.pgm", "e.JPEG", "f.txt")), content
 

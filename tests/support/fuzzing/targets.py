@@ -199,7 +199,7 @@ def _images(random: Random, folder: Path, good: Path) -> Iterator[Stage]:
             place = folder / "set" / part / random.choice((name,) * 19 + ("three",))
             place.mkdir(parents=True, exist_ok=True)
             for _ in range(random.choice((0, 1, 1, 2))):
-                file, content = binary.image(random)
+                file, content = binary.image(random, random.random() < 0.2)
                 (place / file).write_bytes(content)
     size = random.choice((None, None, (4, 4), (3, 5)))
     yield lambda: load_dataset(str(folder / "set"), None, size).content_hash
