@@ -147,7 +147,7 @@ def test_seeds_data_and_epochs_are_axes():
         (
             "grid: {batch_size: {from: 1, to: 1000, points: 1000, whole: true}, seed: {from: 1, to: 999, points: 999, "
             f"whole: true}}}}\nwhen: '{' and '.join(['batch_size > 0'] * 50)}'",
-            "999,000 points with conditions of 950 characters; at most 200,000,000",
+            "999,000 points with conditions of 945 characters; at most 200,000,000",
         ),
     ],
     ids=["groups", "axes", "conditions", "characters"],
