@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -63,7 +63,7 @@ def checked_builder(
     """The builder of a sweep's points. Raises ConfigError with every wrong axis and value; what each value does alone
     is looked at, so that a wrong one among thousands is said at once."""
     builder = SetupBuilder(spec, place, data_dir, with_data and spec.train, device)
-    builder.problems += sweep_problems(spec, place)
+    builder.problems += islice(sweep_problems(spec, place), MOST_MISTAKES)
     builder.problems += _transport_problems(spec, place)
     if builder.problems:
         spec = _without_wrong_transport(expandable(spec))
