@@ -17,7 +17,7 @@ from fahw.config.allowed import Allowed
 from fahw.config.partial import partial_value, until_unknown
 from fahw.config.setting import Setting, with_settings
 from fahw.config.yamltext import MOST_BYTES, Document, Key, dotted
-from fahw.errors import MOST_MISTAKES, ConfigError, Problem, check_kind, nearest_name, suggestion
+from fahw.errors import MOST_MISTAKES, ConfigError, Problem, check_kind, is_path, nearest_name, suggestion
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Overrides: TypeAlias = Mapping[str, str | int | float | bool | Sequence[Any] | Mapping[str, Any] | Setting | None]
@@ -130,6 +130,8 @@ def _line_col(place: str) -> tuple[int, int]:
 def _setting(name: str, value: object, prefix: str) -> tuple[str, Setting]:
     """The dotted key and the setting of one override. Raises ConfigError where it is of another type."""
     check_kind("overrides", name, str, _OVERRIDES_TYPE)
+    if not is_path(name):  # nor is it a key of any file
+        raise ConfigError(Problem(f"--set {name}", "is no key: half of a character, or NUL"))
     if isinstance(value, Setting):
         return name, value
     try:

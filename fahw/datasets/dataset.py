@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -88,10 +89,12 @@ def check_name(name: str, data_dir: Path | None = None) -> Path | None:
     """The path of the user's own set, or None for a known set. Raises ConfigError where `name` is neither."""
     if name in DATASETS:
         return None
-    user_path = Path(name).expanduser()
-    for path in (user_path, data_folder(data_dir) / user_path):
-        if name and path.exists():
-            return path
+    user_path = Path(name)
+    with suppress(OSError, ValueError, RuntimeError):  # too long for a path, no path, or of a user who is not here
+        user_path = user_path.expanduser()
+        for path in (user_path, data_folder(data_dir) / user_path):
+            if name and path.exists():
+                return path
     if user_path.suffix.lower() == ".npz" or len(user_path.parts) > 1:
         raise ConfigError(Problem("data", f"no file or folder '{name}' (here or in {data_folder(data_dir)})"))
     choices = f"known: {', '.join(DATASETS)}; or the path of an .npz file or of a folder"

@@ -149,3 +149,9 @@ def test_brackets_in_a_component_are_read_once(tmp_path):
     path.write_text(CHIP + "energy_table: table.yaml\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="no component"):
         load_chip(path)
+
+
+def test_a_key_of_a_setting_that_no_file_can_hold_is_refused():
+    """Bytes that are no text come as halves of characters; the mistakes beside them must not be lost."""
+    with pytest.raises(ConfigError, match="half of a character"):
+        load_chip("edge_dual", {"c\udcecock_mhz": "1", "precision.weight": "~"})
