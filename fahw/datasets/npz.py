@@ -30,8 +30,9 @@ REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 FRACTION_LEVELS = 65535
 """Largest pixel value of images given as fractions: finer than any format of the arithmetic."""
 
-_MOST_BYTES = 1 << 36
-_MOST_DIRECTORY_BYTES = 1 << 20
+MOST_NPZ_BYTES = 1 << 36
+"""The most bytes of an array in a file; larger sets come as folders of images."""
+MOST_DIRECTORY_BYTES = 1 << 20
 """The most bytes of a directory of members: one of millions takes minutes to list."""
 _MAX_SHOWN = 8
 
@@ -211,7 +212,7 @@ def _members(path: Path) -> dict[str, NDArray[Any]]:
 class _Bounded(io.FileIO):
     """A file of which no more than `most` bytes are read at once: a zip file's directory is read in one piece."""
 
-    most = _MOST_DIRECTORY_BYTES
+    most = MOST_DIRECTORY_BYTES
 
     def read(self, size: int | None = -1, /) -> bytes:
         """The next bytes. Raises ValueError where more are asked for than may be."""
@@ -242,7 +243,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDAr
         if dtype.hasobject:
             raise ValueError(f"{name} holds Python objects, which are not unpickled; save numbers (dtype=...)")
         size = prod(shape) * dtype.itemsize
-        if size > _MOST_BYTES or info.file_size != start + size:
+        if size > MOST_NPZ_BYTES or info.file_size != start + size:
             raise ValueError(f"{name}'s header says {size:,} bytes of values, {info.file_size - start:,} are there")
         order: Literal["C", "F"] = "F" if fortran else "C"
         if info.compress_type == zipfile.ZIP_STORED and size:
