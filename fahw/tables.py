@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import category
 
-from fahw.errors import ConfigError, Problem
+from fahw.errors import ConfigError, Problem, shortened
 from fahw.files import read_text, write_text
 
 _NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
@@ -26,6 +26,9 @@ _FORMULA = re.compile(rf"\s*[=+@＝＋＠]|\s*[-－](?!{_NUMBER}\Z|\Z)|'")
 _CUT_AT = re.compile(r";(?=\s*[=+@＝＋＠\-－])")
 """A semicolon before such a start: where it parts cells, as it does in many countries, the next one is a formula."""
 _SEMICOLON = r"\x3b"
+_INFINITE = re.compile(r"[-+]?(?:nan|inf(?:inity)?|[0-9.]*e\+?[0-9]+|[0-9.]{300,})", re.I)
+"""What may be a number that is not finite."""
+_NAMES = ("component", "layer", "name", "part", "port", "reason")
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|([nrt\\]))")
 _NAMED = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
 
@@ -46,7 +49,8 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a table that fahw wrote: every cell by its column, as text. Raises ConfigError, with the line, where
-    the file is missing, is no CSV, or has a row that is longer or shorter than its head."""
+    the file is missing, is no CSV, or has a row that is longer or shorter than its head or holds a number that is not
+    finite."""
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
         columns = [_read(name) for name in next(reader, ())]
@@ -58,7 +62,15 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     for line, cells in lines:
         if len(cells) != len(columns):
             raise _wrong(path, line, f"{len(cells)} cells under {len(columns)} columns")
+        for name, cell in zip(columns, cells, strict=True):
+            if _INFINITE.fullmatch(cell) and not isfinite(float(cell)) and not _holds_names(name):
+                raise _wrong(path, line, f"{name} is {shortened(cell)}, not a number that fahw writes")
     return [dict(zip(columns, map(_read, cells), strict=True)) for _, cells in lines]
+
+
+def _holds_names(column: str) -> bool:
+    """Whether the cells of a column are names, which may look like anything."""
+    return column in _NAMES or column.startswith("axis.")
 
 
 def _wrong(path: Path, line: int, message: str) -> ConfigError:

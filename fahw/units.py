@@ -40,11 +40,19 @@ def si(value: float, unit: str, digits: int = 3) -> str:
 
 
 def fixed(value: float, decimals: int) -> str:
-    """The value to `decimals` places, digits grouped by thin spaces, with a true minus sign and no "-0"."""
+    """The value to `decimals` places, digits grouped by thin spaces, with a true minus sign and no "-0"; a dash where
+    it is not finite."""
+    if not isfinite(value):
+        return "–"
     text = f"{value:,.{decimals}f}".replace(",", _THIN)
     if text.startswith("-"):
         text = text[1:] if not text.strip(f"-0.{_THIN}") else f"−{text[1:]}"
     return text
+
+
+def general(value: float) -> str:
+    """The value in few digits, with an exponent where it needs one; a dash where it is not finite."""
+    return f"{value:g}" if isfinite(value) else "–"
 
 
 def significant(value: float, digits: int = 3) -> str:

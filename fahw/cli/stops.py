@@ -25,8 +25,8 @@ class Stopped(SystemExit):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """A context in which a signal to end raises Stopped once; a second one ends the process at once, from then on. A
-    signal that was ignored before, as under nohup, stays ignored."""
+    """A context in which a signal to end raises Stopped once; a second one ends the process at once. A signal that was
+    ignored before, as under nohup, stays ignored; so do further ones once a stopped command has cleaned up."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -38,8 +38,8 @@ def stoppable() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in () if stop.called else ours.items():
-            signal.signal(number, handler)
+        for number, handler in ours.items():
+            signal.signal(number, signal.SIG_IGN if stop.called else handler)
 
 
 class _Stop:
@@ -49,11 +49,19 @@ class _Stop:
         self.called = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Raise Stopped at the first call; end the process at the second."""
-        if self.called:
+        """Raise Stopped at the first call. End the process at the second, and while a module is loaded: many a module
+        goes on as if nothing had been."""
+        if self.called or _is_importing(frame):
             _end_now(128 + number)
         self.called = True
         raise Stopped(128 + number)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a module is being loaded in this frame or in one that called it."""
+    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
 
 
 def _end_now(code: int) -> NoReturn:

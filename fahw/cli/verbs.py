@@ -213,9 +213,13 @@ def report(
     folder: Annotated[Path, typer.Argument(help="A folder that compare or sweep wrote.", metavar="DIR")],
 ) -> None:
     """Build the report of a run folder again."""
+    from fahw.report.changes import change_sentence
     from fahw.report.page import write_report
 
-    say(f"report: {write_report(folder)}")
+    page = write_report(folder)
+    if changes := change_sentence(folder):
+        say(f"warning: {changes}", err=True)
+    say(f"report: {page}")
 
 
 @app.command()

@@ -25,7 +25,7 @@
     const value = raw(point, at);
     return value === null ? null : value * (at.factor || 1);
   };
-  const grouped = (value, digits) => value.toFixed(digits).replace("-", "−").replace(/\B(?<!\.\d*)(?=(\d{3})+(?!\d))/g, "\u202f");
+  const grouped = (value, digits) => (!Number.isFinite(value)) ? "–" : value.toFixed(digits).replace("-", "−").replace(/\B(?<!\.\d*)(?=(\d{3})+(?!\d))/g, "\u202f");
   const plain = (value) => grouped(value, Number.isInteger(value) ? 0 : Math.max(0, 4 - Math.ceil(Math.log10(Math.abs(value) + 1e-12)))).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
   const shown = (value, at) => (value === null || value === undefined ? "–" : at.digits === undefined ? plain(value) : grouped(value, at.digits));
   const text = (point, at) => (coded(at) ? level(point, at) : shown(at.factor ? scaled(point, at) : raw(point, at), at));

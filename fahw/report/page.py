@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fahw.errors import ConfigError, Problem
+from fahw.errors import ConfigError, Problem, check_path, printable, shortened
 from fahw.files import write_text
 from fahw.report import results, setup, usage
+from fahw.report.changes import change_sentence
 from fahw.report.figures.plots import Plot, draw_all
 from fahw.report.run_folder import Run, read_manifest, read_run
 from fahw.report.sweeps.data import maps_csv
@@ -22,6 +22,8 @@ from fahw.tables import read_csv
 from fahw.units import fixed
 
 Page = tuple[str, list[Plot]]
+_DAMAGE = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What comes of files that hold other things than fahw writes."""
 
 
 def write_report(folder: Path) -> Path:
@@ -29,6 +31,7 @@ def write_report(folder: Path) -> Path:
 
     Raises ConfigError where the folder lacks a file or is of a kind that has no report.
     """
+    check_path("folder", folder)
     folder = Path(folder)
     manifest = read_manifest(folder)
     kind = str(manifest.get("kind"))
@@ -37,8 +40,9 @@ def write_report(folder: Path) -> Path:
         raise ConfigError(Problem(str(folder / "manifest.json"), message))
     try:
         html, plots = _PAGES[kind](folder)
-    except (KeyError, IndexError, TypeError, ValueError, csv.Error) as error:
-        message = f"the files of this folder are damaged or do not fit together ({type(error).__name__}: {error})"
+    except _DAMAGE as error:
+        said = shortened(f"{type(error).__name__}: {error}", 200)
+        message = f"the files of this folder are damaged or do not fit together ({said})"
         raise ConfigError(Problem(str(folder), message)) from None
     for plot in plots:
         write_text(folder / "plots" / f"{plot.name}.svg", plot.svg)
@@ -54,16 +58,23 @@ def render(template: str, values: dict[str, Any]) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_visible,
     )
     style = (Path(__file__).parent.parent / "data" / "report.css").read_text(encoding="utf-8")
     return environment.get_template(template).render(values | {"style": style})
+
+
+def _visible(value: Any) -> Any:
+    """What stands on the page: of a text from the folder also the characters that do not print."""
+    return "\n".join(map(printable, value.split("\n"))) if type(value) is str else value
 
 
 def compare_page(folder: Path) -> Page:
     """The HTML and the plots of a comparison."""
     run = read_run(folder)
     plots = draw_all(run)
-    return render("report_compare.html", _compare_values(run, plots)), plots
+    changes = {"changes": change_sentence(folder)}
+    return render("report_compare.html", _compare_values(run, plots) | changes), plots
 
 
 def sweep_page(folder: Path) -> Page:
@@ -71,7 +82,8 @@ def sweep_page(folder: Path) -> Page:
     points = read_csv(folder / "summary.csv")
     plots = draw_plots(points)
     write_text(folder / "maps.csv", maps_csv(points))
-    return render("report_sweep.html", sweep_values(folder, read_manifest(folder), plots)), plots
+    changes = {"changes": change_sentence(folder)}
+    return render("report_sweep.html", sweep_values(folder, read_manifest(folder), plots) | changes), plots
 
 
 def _compare_values(run: Run, plots: list[Plot]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fahw.errors import ConfigError, Problem
+from fahw.errors import ConfigError, Problem, shortened
 from fahw.rules.catalogue import BACKPROPAGATION, RULES
 from fahw.stored_json import read_json
 from fahw.tables import read_csv
@@ -158,8 +158,9 @@ def read_run(folder: Path) -> Run:
     tables.append(read_csv(roofline) if roofline.is_file() else [])
     try:
         return _run_from_tables(manifest, details, *tables)
-    except (KeyError, TypeError, ValueError) as error:
-        message = f"its files do not fit together, or another version of fahw wrote them ({error!r})"
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        said = shortened(repr(error), 200)
+        message = f"its files do not fit together, or another version of fahw wrote them ({said})"
         raise ConfigError(Problem(str(folder), message)) from None
 
 

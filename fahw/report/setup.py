@@ -8,7 +8,7 @@ from typing import Any
 from fahw.report.run_folder import Run
 from fahw.report.sentences import rule_title
 from fahw.report.table import Column, Table, records_table, text_row
-from fahw.units import fixed
+from fahw.units import fixed, general
 
 Record = dict[str, Any]
 _PARTS = ("arrays", "memories", "links", "dram", "feedback_generator", "rounding_generator", "technology")
@@ -56,7 +56,7 @@ def _plain_text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:g}"
+        return general(value)
     if isinstance(value, list | tuple):
         return ", ".join(map(_plain_text, value))
     return "" if value is None else str(value)
@@ -77,7 +77,7 @@ def _shows_percent(key: str) -> Callable[[Record], str]:
     """A function that shows the share under `key` in percent."""
 
     def show(record: Record) -> str:
-        return f"{100 * record[key]:g}" if record.get(key) is not None else ""
+        return general(100 * record[key]) if record.get(key) is not None else ""
 
     return show
 
@@ -263,10 +263,10 @@ def recipe_words(run: Run) -> str:
     """The part of the recipe that all rules share, in a sentence."""
     recipe = run.inputs["recipe"]
     text = f"{recipe['epochs']} epochs of {recipe['data']} in batches of {recipe['batch_size']}; "
-    text += f"{100 * recipe['validation']:g} % of the training set kept apart for validation"
+    text += f"{general(100 * recipe['validation'])} % of the training set kept apart for validation"
     if recipe.get("drop_at"):
-        after = " and ".join(f"{100 * share:g} %" for share in recipe["drop_at"])
-        text += f"; learning rate × {recipe['drop_factor']:g} after {after} of the epochs"
+        after = " and ".join(f"{general(100 * share)} %" for share in recipe["drop_at"])
+        text += f"; learning rate × {general(recipe['drop_factor'])} after {after} of the epochs"
     if recipe.get("schedule") == "cosine":
         text += "; learning rate along a cosine to zero"
     if recipe.get("power_of_two_rates"):
@@ -282,7 +282,7 @@ def sources_table(run: Run) -> Table | None:
         for source in listed
     }
     columns = (Column("kind"), Column("uncertainty", "factor ×/÷", True), Column("from"), Column("source"))
-    rows = tuple(text_row(kind, f"{factor:g}", origin, source) for kind, source, factor, origin in sorted(sources))
+    rows = tuple(text_row(kind, general(factor), origin, source) for kind, source, factor, origin in sorted(sources))
     notes = (
         "The true value lies between the number divided and multiplied by the factor. The constants of a kind "
         "move together, and alike on both sides of a comparison.",

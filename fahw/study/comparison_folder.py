@@ -15,6 +15,7 @@ from fahw.hardware.chip import Chip
 from fahw.learn.training.result import EpochRow
 from fahw.learn.watch.findings import findings
 from fahw.network.graph import Network
+from fahw.report.changes import with_checksums
 from fahw.report.cost_files import details_of, roofline_rows
 from fahw.report.page import write_report
 from fahw.rules.catalogue import BACKPROPAGATION
@@ -52,8 +53,8 @@ def write_comparison(
     write_csv(folder / "roofline.csv", ("rule", "transport", *ROOFLINE_COLUMNS), roofline)
     _write_epochs(folder, lines)
     write_csv(folder / "rounding.csv", _ROUNDING_COLUMNS, _rounding_rows(lines))
-    write_json(folder / "manifest.json", _manifest(comparison, chip, network, jobs, dataset))
     write_json(folder / "details.json", _details(comparison, chip, network, jobs[0].setup.recipe.batch_size))
+    write_json(folder / "manifest.json", with_checksums(folder, _manifest(comparison, chip, network, jobs, dataset)))
     write_report(folder)
 
 

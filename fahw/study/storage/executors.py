@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from typing import Any, Generic, TypeVar
 
 from fahw.errors import FAULTS, ConfigError, Problem, fault_text, suggestion
@@ -123,7 +123,7 @@ def _pool(workers: int) -> Iterator[Executor]:
     """A context with spawned processes; left early, they are ended at once, whatever they do, and none is left
     behind."""
     before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+    pool = _Processes(workers, multiprocessing.get_context("spawn"), _start_worker)
     try:
         yield pool
         pool.shutdown()
@@ -134,6 +134,29 @@ def _pool(workers: int) -> Iterator[Executor]:
             child.terminate()
         for child in children:
             child.join(_MOST_ENDING_S)
+
+
+class _Processes(ProcessPoolExecutor):
+    """Processes that hear of no Ctrl-C, not even while they start: it is their parent's business."""
+
+    def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
+        """The future of a call, for which a process may start."""
+        with _ctrl_c_held():
+            return super().submit(fn, *args, **kwargs)
+
+
+@contextmanager
+def _ctrl_c_held() -> Iterator[None]:
+    """A context in which Ctrl-C waits, where a system can do that; for processes that start in it, for good."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # which would let signals through again when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fahw.config.sweep import Sweep
 from fahw.files import write_bytes
+from fahw.report.changes import with_checksums
 from fahw.report.page import write_report
 from fahw.rules.catalogue import BACKPROPAGATION
 from fahw.study.costs import verdict
@@ -81,9 +82,9 @@ def _write_manifest(folder: Path, spec: Sweep, points: Sequence[Point], target: 
         "trainings": [[job.key for job in point.jobs] for point in points],
     }
     named = {"kind": "sweep", "fahw": __version__, "versions": versions()}
-    manifest = named | {"inputs": inputs, "content_hash": content_key(inputs)}
+    manifest = named | {"inputs": inputs, "content_hash": content_key(inputs), "target_accuracy_pct": target}
     counts = {word: sum(point.status == word for point in points) for word in ("done", "failed", "pending")}
-    write_json(folder / "manifest.json", manifest | {"target_accuracy_pct": target, "points": counts})
+    write_json(folder / "manifest.json", with_checksums(folder, manifest | {"points": counts}))
 
 
 def _target_accuracy_pct(spec: Sweep, points: Iterable[Point]) -> float | None:
