@@ -110,7 +110,7 @@ def read(path: Path) -> Document:
 def _decoded(content: bytes, name: str) -> str:
     """The bytes of a file as text. Raises ConfigError, with the place, where they are too many or not UTF-8."""
     if len(content) > MOST_BYTES:
-        raise ConfigError(Problem(name, _TOO_LONG))
+        raise ConfigError(Problem(f"{name}:1:1", _TOO_LONG))
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -141,7 +141,7 @@ def parse(text: str, name: str) -> Document:
 def _composed(text: str, name: str) -> tuple[yaml.Node | None, list[tuple[str, str]]]:
     """The nodes of the text, None where it has none, and (place, tag) of every tag. Raises ConfigError."""
     if len(text) > MOST_BYTES:
-        raise ConfigError(Problem(name, _TOO_LONG))
+        raise ConfigError(Problem(f"{name}:1:1", _TOO_LONG))
     try:
         loader = _Loader(text, name)
         return loader.get_single_node(), loader.tags

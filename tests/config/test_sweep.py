@@ -159,3 +159,15 @@ def test_a_sweep_that_only_costs_time_is_refused_at_once(tmp_path, text, message
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
         load_sweep(path)
     assert caught.value.problems[0].place.startswith(f"{path}:")
+
+
+def test_a_chip_that_cannot_be_read_is_placed_where_the_sweep_names_it(tmp_path, monkeypatch):
+    """A folder, or a file that is not there, has no line of its own."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "sweep.yaml"
+    path.write_text("name: s\ntrain: false\nmodel: missing.yaml\ngrid:\n  chip: [edge_dual, .]\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        fahw.sweep(path, out=tmp_path / "out")
+    assert [(problem.place, problem.message) for problem in caught.value.problems] == [
+        (f"{path}:3:8", "missing.yaml: no such file"), (f"{path}:5:21", ".: is a folder, not a file"),
+    ]  # fmt: skip

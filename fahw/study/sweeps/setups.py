@@ -7,6 +7,7 @@ thousands of points fit. Mistakes are placed at the value in the sweep's file th
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+_LINE = re.compile(r":\d+:\d+$|^--set ")
 TRANSPORTS = (*get_args(Form), SHARED, NONE)
 
 
@@ -177,7 +179,10 @@ class SetupBuilder:
             placed_texts = {
                 key.removeprefix(prefix): Setting(text, self._place(keys[key])) for key, text in texts.items()
             }
-            return load(path, placed_texts)
+            try:
+                return load(path, placed_texts)
+            except ConfigError as error:
+                raise ConfigError(self._with_places(keys.get(kind, (kind,)), error.problems)) from None
 
         return self._made_once((kind, name, *texts.items()), None, load_placed)
 
@@ -259,6 +264,14 @@ class SetupBuilder:
                 self.problems += error.problems if keys is None else self._placed_at(keys, error.problems)
         made: T | None = self._results[key]
         return made
+
+    def _with_places(self, keys: Key, problems: tuple[Problem, ...]) -> Iterator[Problem]:
+        """The problems; one of a whole file, such as that it cannot be read, is placed where the sweep names that."""
+        for problem in problems:
+            if _LINE.search(problem.place):
+                yield problem
+            else:
+                yield replace(problem, place=self._place(keys), message=f"{problem.place}: {problem.message}")
 
     def _placed_at(self, keys: Key, problems: tuple[Problem, ...]) -> Iterator[Problem]:
         """The problems, placed at a key of the sweep's file."""

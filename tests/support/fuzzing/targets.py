@@ -15,6 +15,8 @@ from tests.support.strategies import CHIP, MODEL, ROOT
 
 Stage = Callable[[], Any]
 """A call that opens or uses a mutant: it returns, or raises ConfigError."""
+_RIGHT = (b"100", b"8", b"16", b"4", b"edge", b"{weight: 8}", b"[copy]")
+"""Values that some keys can have."""
 ENERGIES = b"""\
 ERT:
   version: '0.4'
@@ -118,8 +120,8 @@ def _overrides(random: Random, folder: Path, good: Path) -> Iterator[Stage]:
     names += [b"chip.precision", b"chip.name", b"chip.transport", b"model.layers.0.out", b"model.recipe.epochs"]
     texts = []
     for _ in range(random.choice((1, 1, 2, 5))):
-        text = random.choice(names) + b"=" + random.choice((*NUMBERS, *VALUES))
-        text = mutated_text(random, text) if random.random() < 0.7 else text
+        text = random.choice(names) + b"=" + random.choice((*NUMBERS, *VALUES, *_RIGHT * 5))
+        text = mutated_text(random, text) if random.random() < 0.4 else text
         texts.append(text.replace(b"\x00", b"")[:100_000].decode("utf-8", "surrogateescape"))
 
     def load() -> None:
