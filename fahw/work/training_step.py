@@ -149,7 +149,7 @@ def _check_tasks(chip: Chip, parts: int, batch_size: int) -> None:
         message = (
             f"{micro_batches:,} micro-batches through {parts:,} layers or parts of layers take up to {tasks:,} tasks"
         )
-        advice = "a larger micro_batch or a smaller batch has fewer"
+        advice = "a larger micro_batch or a smaller batch has fewer" if micro_batches > 1 else "fewer layers or cores"
         raise ConfigError(
             Problem(chip.name, f"{message}; at most {MOST_TASKS:,} are simulated: {advice}", "micro_batch")
         )

@@ -90,7 +90,7 @@ def _opened(target: Target, number: int, good: Path, folder: Path, watch: _Watch
     result: dict[str, Any] = {"outcome": "value"}
     try:
         for stage_number, stage in enumerate(target.stages(Random(f"{target.name} {number}"), place, good)):
-            start = min(time.process_time(), start) if stage_number else time.process_time()
+            start = start if stage_number else time.process_time()  # when the mutant is made
             signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS + 5)
             watch.on, watch.seen = True, ""
             stage()
@@ -106,6 +106,8 @@ def _opened(target: Target, number: int, good: Path, folder: Path, watch: _Watch
         shutil.rmtree(place, ignore_errors=True)
     if watch.seen:
         result = {"outcome": "fault", "text": f"{watch.seen} was called"}
+    elif seconds > MOST_SECONDS:
+        result = {"outcome": "fault", "text": f"{seconds:.0f} s"}
     return {**result, "seconds": round(seconds, 3)}
 
 
