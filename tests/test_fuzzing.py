@@ -22,14 +22,16 @@ def check(findings, count):
     assert findings.placed_share >= PLACED, findings.unplaced
     assert findings.slowest[0] < MOST_SECONDS, findings.slowest
     assert sum(sum(outcomes.values()) for outcomes in findings.outcomes.values()) >= count
-    assert all({"value", "refused"} <= set(outcomes) for outcomes in findings.outcomes.values())
+    assert {name for name, outcomes in findings.outcomes.items() if "value" not in outcomes} == set()
+    refusing = {name for name, outcomes in findings.outcomes.items() if "refused" in outcomes}
+    assert refusing >= set(TARGETS) - {"store"}  # where what is damaged is made again
 
 
 @pytest.mark.slow
 def test_a_sample_of_mutants_is_opened_or_refused():
-    """About 60 mutants of every kind of file; of the reports, which draw plots, fewer."""
-    slow = {"compare": 20, "store": 30, "overrides": 200}
-    check(campaign({name: slow.get(name, 60) for name in TARGETS}), 700)
+    """About 40 mutants of every kind of file; of the reports, which draw plots, fewer."""
+    others = {"compare": 12, "store": 12, "overrides": 120}
+    check(campaign({name: others.get(name, 40) for name in TARGETS}), 500)
 
 
 @pytest.mark.long

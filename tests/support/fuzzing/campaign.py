@@ -88,18 +88,18 @@ def _of_one_process(target: str, first: int, count: int, good: Path, folder: Pat
         str(good),
         str(folder),
     ]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, encoding="utf-8")
-    assert process.stdout is not None
     lines: queue.Queue[str | None] = queue.Queue()
-    threading.Thread(target=_pump, args=(process.stdout, lines), daemon=True).start()
-    try:
-        while (line := lines.get(timeout=_MOST_SILENCE_S)) is not None:
-            yield json.loads(line)
-    except queue.Empty:
-        pass
-    finally:
-        process.kill()
-        process.wait()
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        pump = threading.Thread(target=_pump, args=(process.stdout, lines))
+        pump.start()
+        try:
+            while (line := lines.get(timeout=_MOST_SILENCE_S)) is not None:
+                yield json.loads(line)
+        except queue.Empty:
+            pass
+        finally:
+            process.kill()
+            pump.join()
 
 
 def _pump(stream: Any, lines: queue.Queue[str | None]) -> None:
