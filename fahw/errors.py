@@ -11,9 +11,14 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from unicodedata import category
 
+MOST_MISTAKES = 200
+"""The most mistakes of a file that are named; of others it is said how many there are, or that there are more."""
+_LONGEST_NAME, _MOST_NAMES = 100, 500
+"""Names that are longer, or come later, are not compared with what was written: that takes time for nothing."""
 _MOST_OF_A_NAME, _MOST_OF_A_MESSAGE = 300, 1200
 """Characters of a place or key, and of a message, that are shown."""
 _MOST_OF_A_PATH = 4000
@@ -99,8 +104,16 @@ def _short(value: object) -> str:
 
 def suggestion(name: str, known_names: Iterable[str]) -> str:
     """The text ` (did you mean 'x'?)` with the known name nearest to `name`; empty where none is near."""
-    matches = get_close_matches(str(name).lower(), list(known_names), n=1, cutoff=0.55)
-    return f" (did you mean '{matches[0]}'?)" if matches else ""
+    match = nearest_name(str(name), known_names, 0.55)
+    return f" (did you mean '{match}'?)" if match else ""
+
+
+def nearest_name(name: str, known_names: Iterable[str], cutoff: float) -> str:
+    """The known name nearest to `name`, in small letters; empty where none is as near as `cutoff` (0 to 1) says."""
+    if len(name) > _LONGEST_NAME:
+        return ""
+    compared = [known for known in islice(known_names, _MOST_NAMES) if len(known) <= _LONGEST_NAME]
+    return next(iter(get_close_matches(name.lower(), compared, 1, cutoff)), "")
 
 
 _PLACE = re.compile(r'File ".*?([^/\\"]+)", line (\d+)')

@@ -34,11 +34,21 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+MOST_STORED_BYTES = 1 << 28
+"""The most bytes of a stored file."""
+MOST_STORED_VALUES = 10_000_000
+"""The most values in a stored file of JSON, and the most cells of a table: each takes a hundred bytes of memory."""
+
+
 def read_text(path: Path) -> str:
-    """The text of a file that fahw wrote; line ends may be those of any system. Raises ConfigError where it is missing
-    or no text."""
+    """The text of a file that fahw wrote; line ends may be those of any system. Raises ConfigError where it is missing,
+    no text, or beyond `MOST_STORED_BYTES` or `MOST_STORED_VALUES`."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MOST_STORED_BYTES + 1)
+        if is_too_large(content):
+            limits = f"{MOST_STORED_BYTES:,} bytes and {MOST_STORED_VALUES:,} values"
+            raise ConfigError(Problem(str(path), f"is larger than anything that fahw stores: {limits}"))
         return content.decode("utf-8-sig").replace("\r\n", "\n")
     except FileNotFoundError:
         raise ConfigError(Problem(str(path), "no such file: is this a folder that fahw wrote?")) from None
@@ -56,6 +66,13 @@ def expanded(name: str, path: Path) -> Path:
         return path.expanduser()
     except RuntimeError:
         raise ConfigError(Problem(name, f"'{path}': no such user, or no home folder")) from None
+
+
+def is_too_large(content: bytes) -> bool:
+    """Whether a stored text has more bytes, or more values, than are read: brackets and commas are counted, with lines
+    between which cells stand."""
+    values = sum(map(content.count, (b",", b"[", b"{"))) + content.count(b"\n")
+    return len(content) > MOST_STORED_BYTES or values > MOST_STORED_VALUES
 
 
 def text_place(name: str, before: str) -> str:

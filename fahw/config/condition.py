@@ -16,12 +16,11 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import pairwise
 from math import isfinite
 from typing import Any
 
-from fahw.errors import suggestion
+from fahw.errors import nearest_name, suggestion
 
 Values = Mapping[str, Any]
 Term = Callable[[Values], Any]
@@ -175,10 +174,10 @@ def _operand(token: re.Match[str], axes: Axes, others: Collection[str]) -> Term:
 
 def _name_advice(word: str, others: Collection[str]) -> str:
     """Advice for a name that is no axis: the name of `others` that may be meant, or quotes for a text."""
-    matches = get_close_matches(word.lower(), others, n=1, cutoff=0.75)
-    if not matches:
+    match = nearest_name(word, others, 0.75)
+    if not match:
         return f"; for text write '{word}' in quotes"
-    subject = "it" if matches[0] == word else f"did you mean '{matches[0]}'? It"
+    subject = "it" if match == word else f"did you mean '{match}'? It"
     return f" ({subject} has no value here: make it an axis, or name it under 'set')"
 
 

@@ -7,7 +7,7 @@ reports nothing; all others report what they find. So mistakes of the schema do 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -133,7 +133,13 @@ def _is_model(annotation: Any) -> bool:
 
 def _has_mistake(key: Key, wrong: frozenset[Key]) -> bool:
     """Whether a wrong key lies at `key` or below it."""
-    return any(path[: len(key)] == key for path in wrong)
+    return key in _prefixes(wrong)
+
+
+@lru_cache(maxsize=4)
+def _prefixes(wrong: frozenset[Key]) -> frozenset[Key]:
+    """Every key at or below which a wrong one lies."""
+    return frozenset(key[:length] for key in wrong for length in range(len(key) + 1))
 
 
 @cache

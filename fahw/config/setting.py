@@ -58,7 +58,7 @@ def _steps(name: str) -> list[str]:
 def _value(setting: Setting) -> tuple[Any, list[Problem]]:
     """The value of the setting's YAML text, None where it is empty or broken, and the problems of the text."""
     try:
-        parsed = parse(setting.text, setting.place)
+        parsed = parse(setting.text, "--set")
     except ConfigError as error:
         return None, _at(setting, error.problems) if setting.text.strip() else []
     return parsed.value, _at(setting, parsed.problems)

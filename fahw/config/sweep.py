@@ -20,6 +20,10 @@ MOST_POINTS = 100_000
 """The most points of a sweep without conditions."""
 MOST_COMBINATIONS = 1_000_000
 """The most points of a sweep with `when`, whose conditions are evaluated for each."""
+MOST_AXES = 100
+"""The most axes of a sweep, and the most conditions under `when`."""
+MOST_EVALUATED = 200_000_000
+"""The most characters of conditions that are evaluated: those under `when` times the combinations."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -181,20 +185,30 @@ def _seeds(sweep: Sweep) -> Iterator[tuple[Key, str]]:
 
 
 def _conditions(sweep: Sweep) -> Iterator[tuple[Key, str]]:
+    if len(sweep.conditions) > MOST_AXES:
+        yield ("when",), f"{len(sweep.conditions):,} conditions; at most {MOST_AXES}: join some with 'and'"
+        return
+    names = sweep.names()
     for key, text in sweep.conditions:
         try:
-            parse_condition(text, sweep.names(), PLAIN_AXES)
+            parse_condition(text, names, PLAIN_AXES)
         except ConditionError as error:
             yield key, str(error)
 
 
 def _points(sweep: Sweep) -> Iterator[tuple[Key, str]]:
-    """Yield (key, message) where the sweep has too many points."""
+    """Yield (key, message) where the sweep has too many points, or axes, or too much to evaluate for each."""
     sizes = [count_of(axis) for axis in sweep.grid.values()]
     sizes += [max(map(len, group.values()), default=1) for group in sweep.zip]
     sizes += [sweep.random.points] if sweep.random else []
     limit = MOST_COMBINATIONS if sweep.when else MOST_POINTS
-    if prod(sizes) > limit:
+    section = "grid" if sweep.grid else "zip" if sweep.zip else "random" if sweep.random else "search"
+    characters = sum(len(text) for _, text in sweep.conditions)
+    if max(len(sizes), len(sweep.axes)) > MOST_AXES:
+        yield (section,), f"{max(len(sizes), len(sweep.axes)):,} axes or groups; at most {MOST_AXES}"
+    elif prod(sizes) > limit:
         product = " x ".join(map(str, sizes))
-        section = "grid" if sweep.grid else "zip" if sweep.zip else "random"
         yield (section,), f"{prod(sizes):,} points ({product}); at most {limit:,}: shorten an axis"
+    elif prod(sizes) * characters > MOST_EVALUATED:
+        work = f"{prod(sizes):,} points with conditions of {characters:,} characters"
+        yield ("when",), f"{work}; at most {MOST_EVALUATED:,} characters are evaluated: shorten an axis or a condition"

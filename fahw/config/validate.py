@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
+from itertools import islice
 from numbers import Integral
 from types import NoneType
 from typing import Any, TypeAlias, TypeVar
@@ -16,14 +16,18 @@ from pydantic_core import ErrorDetails
 from fahw.config.allowed import Allowed
 from fahw.config.partial import partial_value, until_unknown
 from fahw.config.setting import Setting, with_settings
-from fahw.config.yamltext import Document, Key, dotted
-from fahw.errors import ConfigError, Problem, check_kind, suggestion
+from fahw.config.yamltext import MOST_BYTES, Document, Key, dotted
+from fahw.errors import MOST_MISTAKES, ConfigError, Problem, check_kind, is_path, nearest_name, suggestion
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Overrides: TypeAlias = Mapping[str, str | int | float | bool | Sequence[Any] | Mapping[str, Any] | Setting | None]
 """Values by dotted key, each as YAML text or as it is."""
 _OVERRIDES_TYPE = "a mapping of dotted keys to values or YAML text"
 _OVERRIDE_TYPE = "YAML text as '4' or '[copy]', a number, true or false, or a list or mapping of such"
+MOST_SETTINGS = 200
+"""The most settings (`--set`, `set:` and axes of a sweep) of one chip or model."""
+_MOST_BLAMED = 200_000
+"""Work up to which it is found out which of several settings brought a mistake about; beyond it all are named."""
 Place = Callable[[Key], str]
 Check: TypeAlias = Callable[[Schema, Place], Iterator[Problem]]
 _OTHER_CHOICE_ADVICE = {
@@ -53,10 +57,20 @@ def validate(
         raise ConfigError([*document.problems, Problem(document.place(()), message)])
     check_kind("overrides", overrides, (Mapping, NoneType), _OVERRIDES_TYPE)
     settings = [_setting(name, text, prefix) for name, text in (overrides or {}).items()]
+    _check_amount(settings)
     value, problems = _validated(document, schema, settings, check)
     if problems or value is None:
         raise ConfigError(sorted_by_place(_with_blamed_overrides(document, schema, settings, check, problems)))
     return value
+
+
+def _check_amount(settings: Sequence[tuple[str, Setting]]) -> None:
+    """Raise ConfigError where there are more settings, or longer ones, than a file could have."""
+    if len(settings) > MOST_SETTINGS:
+        raise ConfigError(Problem("overrides", f"{len(settings):,} settings; at most {MOST_SETTINGS}: edit the file"))
+    length = sum(len(name) + len(setting.text) for name, setting in settings)
+    if length > MOST_BYTES:
+        raise ConfigError(Problem("overrides", f"settings of {length:,} characters; at most {MOST_BYTES:,}"))
 
 
 def override_pairs(
@@ -94,8 +108,8 @@ def _prefix_advice(name: str, keys: Mapping[str, Collection[str]]) -> str:
     """Advice for a key without its prefix; empty where no prefix has a key like it."""
     first, dot, rest = name.partition(".")
     for cutoff in (1.0, 0.75):
-        nearest = [(prefix, get_close_matches(first, known_keys, 1, cutoff)) for prefix, known_keys in keys.items()]
-        candidates = [f"'{prefix}.{matches[0]}{dot}{rest}'" for prefix, matches in nearest if matches]
+        nearest = [(prefix, nearest_name(first, known_keys, cutoff)) for prefix, known_keys in keys.items()]
+        candidates = [f"'{prefix}.{match}{dot}{rest}'" for prefix, match in nearest if match]
         if candidates:
             return f" (did you mean {' or '.join(candidates)}?)"
     return ""
@@ -116,6 +130,8 @@ def _line_col(place: str) -> tuple[int, int]:
 def _setting(name: str, value: object, prefix: str) -> tuple[str, Setting]:
     """The dotted key and the setting of one override. Raises ConfigError where it is of another type."""
     check_kind("overrides", name, str, _OVERRIDES_TYPE)
+    if not is_path(name):  # nor is it a key of any file
+        raise ConfigError(Problem(f"--set {name}", "is no key: half of a character, or NUL"))
     if isinstance(value, Setting):
         return name, value
     try:
@@ -143,14 +159,30 @@ def _validated(
     try:
         value = schema.model_validate(plain)
     except ValidationError as error:
-        details = [(_real_key(plain, detail), detail) for detail in error.errors()]
-        independent = _without_consequences(schema, plain, details)
-        reported = {problem.key for problem in problems if problem.key} | {problem.place for problem in problems}
-        mistakes = [_problem(document, schema, plain, key, detail) for key, detail in independent]
-        problems += [problem for problem in mistakes if problem.key not in reported and problem.place not in reported]
-        rest = partial_value(schema, plain, {key for key, _ in independent})
-        return None, [*problems, *until_unknown(check(rest, document.place))]
-    return value, [*problems, *check(value, document.place)]
+        problems += _schema_problems(document, schema, plain, error, problems, check)
+        return None, problems
+    return value, [*problems, *islice(check(value, document.place), MOST_MISTAKES)]
+
+
+def _schema_problems(
+    document: Document, schema: type[Schema], plain: Any, error: ValidationError, problems: list[Problem],
+    check: Check[Schema],
+) -> Iterator[Problem]:  # fmt: skip
+    """The mistakes that the schema found, less those that `problems` has, and what `check` finds in the rest; of very
+    many the first, and how many there are."""
+    details = error.errors()
+    named = [(_real_key(plain, detail), detail) for detail in details[:MOST_MISTAKES]]
+    independent = _without_consequences(schema, plain, named)
+    reported = {problem.key for problem in problems if problem.key} | {problem.place for problem in problems}
+    for key, detail in independent:
+        mistake = _problem(document, schema, plain, key, detail)
+        if mistake.key not in reported and mistake.place not in reported:
+            yield mistake
+    if len(details) > MOST_MISTAKES:
+        yield Problem(document.place(()), f"{len(details):,} mistakes; the first {MOST_MISTAKES} are named")
+        return
+    rest = partial_value(schema, plain, {key for key, _ in independent})
+    yield from islice(until_unknown(check(rest, document.place)), MOST_MISTAKES)
 
 
 def _with_blamed_overrides(
@@ -167,13 +199,20 @@ def _with_blamed_overrides(
 
     elsewhere = [problem for problem in problems if not problem.place.startswith(tuple(places))] if places else []
     of_the_file = problems_without(None) if elsewhere else set()
-    remaining = [problems_without(i) for i in range(len(settings))] if set(elsewhere) - of_the_file else []
+    remaining = [set[Problem]() for _ in settings]  # which blames all of them
+    if set(elsewhere) - of_the_file and _work_of_blame(document, settings) <= _MOST_BLAMED:
+        remaining = [problems_without(i) for i in range(len(settings))]
     for problem in problems:
         if problem not in elsewhere or problem in of_the_file:
             yield problem
         else:
             causes = [place for place, others in zip(places, remaining, strict=True) if problem not in others]
             yield replace(problem, place=", ".join(causes or places))
+
+
+def _work_of_blame(document: Document, settings: list[tuple[str, Setting]]) -> int:
+    """About how many values are looked at where each setting is left out in turn."""
+    return len(settings) * (len(document.places) + sum(len(setting.text) for _, setting in settings) // 10)
 
 
 Located: TypeAlias = tuple[Key, ErrorDetails]

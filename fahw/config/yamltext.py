@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -29,8 +28,13 @@ _NAMED_VALUES: dict[str, Any] = {
     **dict.fromkeys((".inf", "+.inf", ".Inf", ".INF"), math.inf),
     **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
 }
-_MAX_NODES = 100_000
-_MAX_BYTES = 10_000_000
+MOST_BYTES = 2_000_000
+"""The most bytes of a YAML file, and the most characters of its values once aliases stand for what they name."""
+MOST_VALUES = 100_000
+"""The most keys and values of a YAML file, aliases again standing for what they name."""
+MOST_DEPTH = 100
+"""The deepest nesting of lists and mappings in a YAML file."""
+_LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 
 
 @dataclass
@@ -43,6 +47,7 @@ class Document:
     key_places: dict[Key, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     nodes: int = 0
+    characters: int = 0
 
     def place(self, key: Key, of_key: bool = False) -> str:
         """`file:line:col` of a value, of its key, or of the nearest enclosing value that is in the file."""
@@ -53,23 +58,64 @@ class Document:
         return self.places.get(key, f"{self.name}:1:1")
 
 
+class _Loader(yaml.BaseLoader):
+    """A loader that stops at the limits while it reads, before the work is done, and keeps the tags that it meets:
+    `!!python/...` must not be obeyed, and `!!str 10` would not be."""
+
+    def __init__(self, text: str, name: str) -> None:
+        super().__init__(text)
+        self._name, self._nodes, self._depth = name, 0, 0
+        self.tags: list[tuple[str, str]] = []
+
+    def scan_tag(self) -> Any:
+        """The token of a tag, whose place and text are kept."""
+        token = super().scan_tag()
+        handle, suffix = token.value
+        self.tags.append((_marked(self._name, token.start_mark), f"{handle or ''}{suffix}"))
+        return token
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """The next node with all that it holds. Raises ConfigError at the first one beyond the limits."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        self._nodes, self._depth = self._nodes + 1, self._depth + 1
+        too_deep = self._depth > MOST_DEPTH and isinstance(event, yaml.CollectionStartEvent)
+        if self._nodes > MOST_VALUES or too_deep:
+            raise ConfigError(Problem(_marked(self._name, event.start_mark), _TOO_DEEP if too_deep else _TOO_MANY))
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+_TOO_DEEP = f"nested too deeply: at most {MOST_DEPTH} levels"
+_TOO_MANY = f"more than {MOST_VALUES:,} keys and values, counting what aliases stand for: not a file for fahw"
+_TOO_LONG = f"larger than {MOST_BYTES:,} bytes, counting what aliases stand for: not a file for fahw"
+
+
 def read(path: Path) -> Document:
     """The parsed file. Raises ConfigError where it cannot be read or is not YAML at all."""
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise ConfigError(Problem(str(path), "is not a regular file"))
-        if path.is_file() and path.stat().st_size > _MAX_BYTES:
-            raise ConfigError(Problem(str(path), f"is larger than {_MAX_BYTES:,} bytes: not a file for fahw"))
-        text = path.read_bytes().decode("utf-8")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         raise ConfigError(Problem(str(path), "no such file")) from None
     except IsADirectoryError:
         raise ConfigError(Problem(str(path), "is a folder, not a file")) from None
     except OSError as error:
         raise ConfigError(Problem(str(path), f"cannot be read: {error.strerror}")) from None
+    return _parsed(_decoded(content, str(path)), str(path))
+
+
+def _decoded(content: bytes, name: str) -> str:
+    """The bytes of a file as text. Raises ConfigError, with the place, where they are too many or not UTF-8."""
+    if len(content) > MOST_BYTES:
+        raise ConfigError(Problem(f"{name}:1:1", _TOO_LONG))
+    try:
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ConfigError(Problem(str(path), f"is not UTF-8 text (byte {error.start}): a binary file?")) from None
-    return _parsed(text, str(path))
+        place = _place_in(content[: error.start].decode("utf-8"), name)
+        raise ConfigError(Problem(place, f"is not UTF-8 text (byte {error.start}): a binary file?")) from None
 
 
 @lru_cache(maxsize=8)
@@ -79,29 +125,44 @@ def _parsed(text: str, name: str) -> Document:
 
 
 def parse(text: str, name: str) -> Document:
-    """The parsed YAML text; `name` stands for the file in messages. Raises ConfigError for broken YAML."""
+    """The parsed YAML text; `name` stands for the file in messages. Raises ConfigError for broken YAML, and for text
+    beyond `MOST_BYTES`, `MOST_VALUES` or `MOST_DEPTH`."""
     document = Document(name)
-    try:
-        root = yaml.compose(text, Loader=yaml.BaseLoader)
-        tags = list(_tags(text, name))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        raise ConfigError(Problem(place, f"broken YAML: {error.problem or error.context}")) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(Problem(name, f"broken YAML: {str(error).splitlines()[0]}")) from None
-    except RecursionError:
-        raise ConfigError(Problem(name, "nested too deeply")) from None
+    root, tags = _composed(text, name)
     if root is None:
         raise ConfigError(Problem(f"{name}:1:1", "the file is empty"))
-    try:
-        document.value = _value(document, root, (), ())
-    except RecursionError:
-        raise ConfigError(Problem(name, "nested too deeply")) from None
+    document.value = _value(document, root, (), ())
     keys = {place: key for key, place in document.places.items()}
     problems = [Problem(place, f"tags are not allowed (got {tag})", dotted(keys.get(place, ()))) for place, tag in tags]
     document.problems = problems + document.problems
     return document
+
+
+def _composed(text: str, name: str) -> tuple[yaml.Node | None, list[tuple[str, str]]]:
+    """The nodes of the text, None where it has none, and (place, tag) of every tag. Raises ConfigError."""
+    if len(text) > MOST_BYTES:
+        raise ConfigError(Problem(f"{name}:1:1", _TOO_LONG))
+    try:
+        loader = _Loader(text, name)
+        return loader.get_single_node(), loader.tags
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = _marked(name, mark) if mark else name
+        raise ConfigError(Problem(place, f"broken YAML: {error.problem or error.context}")) from None
+    except yaml.reader.ReaderError as error:
+        message = f"broken YAML: character U+{ord(text[error.position]):04X} cannot stand in YAML"
+        raise ConfigError(Problem(_place_in(text[: error.position], name), message)) from None
+
+
+def _marked(name: str, mark: Any) -> str:
+    """`file:line:col` of one of YAML's marks."""
+    return f"{name}:{mark.line + 1}:{mark.column + 1}"
+
+
+def _place_in(before: str, name: str) -> str:
+    """`file:line:col` of what follows the text `before`."""
+    lines = _LINE_BREAK.split(before)
+    return f"{name}:{len(lines)}:{len(lines[-1]) + 1}"
 
 
 def scalar(text: str) -> Any:
@@ -115,26 +176,11 @@ def scalar(text: str) -> Any:
     return text
 
 
-def _tags(text: str, name: str) -> Iterator[tuple[str, str]]:
-    """Yield (place, tag) of every tag: `!!python/...` must not be obeyed, and `!!str 10` would not be."""
-    for token in yaml.scan(text, Loader=yaml.BaseLoader):
-        if isinstance(token, yaml.TagToken):
-            handle, suffix = token.value
-            mark = token.start_mark
-            yield f"{name}:{mark.line + 1}:{mark.column + 1}", f"{handle or ''}{suffix}"
-
-
-def _place(document: Document, node: yaml.Node) -> str:
-    return f"{document.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
-
-
 def _value(document: Document, node: yaml.Node, key: Key, above: tuple[int, ...]) -> Any:
     """The value of `node` at `key`, its place noted in `document`; `above`: the ids of the nodes that contain it."""
-    place = _place(document, node)
+    place = _marked(document.name, node.start_mark)
     document.places.setdefault(key, place)
-    document.nodes += 1
-    if id(node) in above or document.nodes > _MAX_NODES:
-        raise ConfigError(Problem(place, "an alias that contains itself, or more than 100,000 values"))
+    _check_limits(document, node, place, above)
     above = (*above, id(node))
     if isinstance(node, yaml.MappingNode):
         return _mapping(document, node, key, above)
@@ -144,20 +190,35 @@ def _value(document: Document, node: yaml.Node, key: Key, above: tuple[int, ...]
     return node.value if quoted else scalar(node.value)
 
 
+def _check_limits(document: Document, node: yaml.Node, place: str, above: tuple[int, ...]) -> None:
+    """Count a value. Raises ConfigError where an alias leads to itself, or makes the values too many or too long."""
+    document.nodes += 1
+    is_scalar = isinstance(node, yaml.ScalarNode)
+    document.characters += len(node.value) if is_scalar else 0
+    checks = (
+        (id(node) in above, "an alias that contains itself"), (len(above) >= MOST_DEPTH and not is_scalar, _TOO_DEEP),
+        (document.nodes > MOST_VALUES, _TOO_MANY), (document.characters > MOST_BYTES, _TOO_LONG),
+    )  # fmt: skip
+    for is_wrong, message in checks:
+        if is_wrong:
+            raise ConfigError(Problem(place, message))
+
+
 def _mapping(document: Document, node: yaml.MappingNode, key: Key, above: tuple[int, ...]) -> dict[str, Any]:
     """The mapping at `key`; keys that are no text or stand twice become problems of the document."""
     result: dict[str, Any] = {}
     for name_node, value_node in node.value:
+        key_place = _marked(document.name, name_node.start_mark)
         if not isinstance(name_node, yaml.ScalarNode):
-            document.problems.append(Problem(_place(document, name_node), "a key must be text", dotted(key)))
+            document.problems.append(Problem(key_place, "a key must be text", dotted(key)))
             continue
         name = name_node.value
         child = (*key, name)
         if name in result:
             message = f"duplicate key '{name}' (first at {document.key_places[child]})"
-            document.problems.append(Problem(_place(document, name_node), message, dotted(child)))
+            document.problems.append(Problem(key_place, message, dotted(child)))
             continue
-        document.key_places[child] = _place(document, name_node)
+        document.key_places[child] = key_place
         result[name] = _value(document, value_node, child, above)
     return result
 

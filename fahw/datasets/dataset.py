@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -91,9 +92,10 @@ def check_name(name: str, data_dir: Path | None = None) -> Path | None:
         return None
     check_path("data", name, "the name of a data set, or a path")
     user_path = expanded("data", Path(name))
-    for path in (user_path, data_folder(data_dir) / user_path):
-        if name and path.exists():
-            return path
+    with suppress(OSError, ValueError):  # too long for a path
+        for path in (user_path, data_folder(data_dir) / user_path):
+            if name and path.exists():
+                return path
     if user_path.suffix.lower() == ".npz" or len(user_path.parts) > 1:
         raise ConfigError(Problem("data", f"no file or folder '{name}' (here or in {data_folder(data_dir)})"))
     choices = f"known: {', '.join(DATASETS)}; or the path of an .npz file or of a folder"

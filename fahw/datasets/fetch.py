@@ -23,6 +23,7 @@ from urllib.request import Request, urlopen
 
 from fahw.datasets.catalogue import DatasetEntry, RemoteFile, dataset_entry
 from fahw.datasets.idx import open_packed
+from fahw.datasets.images import MOST_UNPACKED_BYTES
 from fahw.errors import ConfigError, Problem, check_path
 from fahw.files import expanded, write_bytes
 
@@ -80,8 +81,10 @@ def is_right(path: Path, file: RemoteFile) -> bool:
         with path.open("rb") as stream:
             if _sha256(stream) == file.sha256:
                 return True
+        if not file.unpacked_sha256:
+            return False
         with open_packed(path) as stream:
-            return bool(file.unpacked_sha256) and _sha256(stream) == file.unpacked_sha256
+            return _sha256(stream) == file.unpacked_sha256
     except (OSError, EOFError, zlib.error):
         return False
 
@@ -222,8 +225,9 @@ def _unpack(entry: DatasetEntry, archive: Path) -> list[Path]:
 
 
 def _sha256(stream: GzipFile | BufferedReader) -> str:
-    """The SHA-256 of the rest of the stream, in hexadecimal."""
-    digest = hashlib.sha256()
-    while chunk := stream.read(1 << 20):
+    """The SHA-256 of the rest of the stream, in hexadecimal; of more than `MOST_UNPACKED_BYTES`, that of the first."""
+    digest, left = hashlib.sha256(), MOST_UNPACKED_BYTES
+    while left > 0 and (chunk := stream.read(1 << 20)):
         digest.update(chunk)
+        left -= len(chunk)
     return digest.hexdigest()

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fahw.datasets.images import MOST_SAMPLES, MOST_UNPACKED_BYTES
 from fahw.errors import ConfigError, Problem
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -54,6 +55,9 @@ def _read(stream: gzip.GzipFile | BufferedReader, shape: tuple[int, ...]) -> NDA
     header_shape = tuple(int(size) for size in np.frombuffer(header, ">u4", offset=4))
     if header_shape[1:] != shape or header_shape[0] == 0:
         raise ValueError(f"the header says {_times(header_shape)} values, expected {_times(('n', *shape))} with n > 0")
+    if header_shape[0] > MOST_SAMPLES or prod(header_shape) > MOST_UNPACKED_BYTES:
+        limits = f"at most {MOST_SAMPLES:,} images and {MOST_UNPACKED_BYTES:,} bytes are read"
+        raise ValueError(f"the header says {_times(header_shape)} bytes of values; {limits}")
     return _values(stream, header_shape)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fahw.datasets.images import Images, Pixels
+from fahw.datasets.images import MOST_SAMPLES, Images, Pixels
 from fahw.errors import ConfigError, Problem, suggestion
 
 ENDINGS = (".png", ".ppm", ".pgm", ".jpg", ".jpeg")
@@ -26,6 +26,10 @@ _READ_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 _GREY_MODES = ("1", "L")
 _IN_MEMORY_BYTES = 1 << 28
 _MOST_SHOWN = 10
+MOST_PIXELS = 1 << 26
+"""The most pixels of an image, width times height: a file of a few bytes can say that it has billions."""
+_FORMATS = ("PNG", "PPM", "JPEG")
+"""What is opened, whatever the file is called: Pillow would run Ghostscript for an EPS file."""
 
 Part = tuple[Pixels | Images, NDArray[np.int64]]
 
@@ -56,7 +60,8 @@ class FolderImages(Images):
         pillow = _pillow()
         channels, height, width = self.shape[1:]
         try:
-            with pillow.open(path) as image:
+            with pillow.open(path, formats=_FORMATS) as image:
+                _check_pixels(image)
                 image = image.convert("L" if channels == 1 else "RGB")
                 if self._resized:
                     method = pillow.Resampling.BILINEAR
@@ -87,7 +92,8 @@ def read_folder(root: Path, image_size: tuple[int, int] | None) -> tuple[Part, P
     tests = [root / name for name in ("test", "val") if (root / name).is_dir()]
     if not (root / "train").is_dir() or not tests:
         raise ConfigError(Problem(str(root), "not an image folder: needs train/CLASS/*.png and test/ (or val/) alike"))
-    classes = sorted(path.name for path in _folders(root / "train"))
+    names = sorted(path.name for path in _folders(root / "train"))
+    classes = {name: number for number, name in enumerate(names)}
     problems: list[Problem] = []
     listed = [_list(folder, classes, problems) for folder in (root / "train", tests[0])]
     if problems:
@@ -102,8 +108,9 @@ def _folders(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
 
 
-def _list(folder: Path, classes: list[str], problems: list[Problem]) -> _PartFiles:
-    """The image files in `folder`, by class and then by name; mistakes are added to `problems`."""
+def _list(folder: Path, classes: dict[str, int], problems: list[Problem]) -> _PartFiles:
+    """The image files in `folder`, by class and then by name; `classes` numbers these by name; mistakes are added
+    to `problems`."""
     paths: list[Path] = []
     labels: list[int] = []
     for class_folder in sorted(_folders(folder), key=lambda path: path.name):
@@ -112,8 +119,10 @@ def _list(folder: Path, classes: list[str], problems: list[Problem]) -> _PartFil
             problems.append(Problem(str(class_folder), text))
             continue
         images = sorted(path for path in class_folder.iterdir() if path.suffix.lower() in ENDINGS and path.is_file())
+        if len(paths) + len(images) > MOST_SAMPLES:
+            raise ConfigError(Problem(str(folder), f"more than {MOST_SAMPLES:,} images"))
         paths += images
-        labels += [classes.index(class_folder.name)] * len(images)
+        labels += [classes[class_folder.name]] * len(images)
         if not images and folder.name == "train":
             problems.append(Problem(str(class_folder), f"no images in it ({', '.join(ENDINGS)})"))
     if not paths and not problems:
@@ -149,7 +158,8 @@ def _header(path: Path) -> tuple[int, int, str]:
     """The (width, height, mode) that an image file's header names."""
     pillow = _pillow()
     try:
-        with pillow.open(path) as image:
+        with pillow.open(path, formats=_FORMATS) as image:
+            _check_pixels(image)
             width, height = image.size
             mode = str(image.mode)
     except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
@@ -157,6 +167,13 @@ def _header(path: Path) -> tuple[int, int, str]:
     if mode not in _READ_MODES:
         raise ConfigError(Problem(str(path), f"pixels of kind '{mode}'; expected 8 bits per channel"))
     return width, height, mode
+
+
+def _check_pixels(image: Any) -> None:
+    """Raise ValueError where an image that is not decoded yet says that it has more than `MOST_PIXELS`."""
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"{width} x {height} pixels; at most {MOST_PIXELS:,} are decoded")
 
 
 def _decoded_if_small(part: tuple[FolderImages, NDArray[np.int64]]) -> Part:

@@ -14,6 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+MOST_SAMPLES = 20_000_000
+"""The most images of a data set: what fahw holds for each in memory then stays below a gigabyte or two."""
+MOST_UNPACKED_BYTES = 1 << 30
+"""The most bytes that a packed file may unpack to: what is packed is held in memory, and 1 MB can stand for 1 GB."""
 BLOCK_BYTES = 1 << 24
 """Size of the blocks in which large arrays are read."""
 

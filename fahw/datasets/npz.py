@@ -7,7 +7,9 @@ which are kept to 16 bits.
 
 from __future__ import annotations
 
+import io
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -21,14 +23,17 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from fahw.datasets.images import Converted, Images, Pixels, blocks
+from fahw.datasets.images import MOST_SAMPLES, MOST_UNPACKED_BYTES, Converted, Images, Pixels, blocks
 from fahw.errors import ConfigError, Problem, suggestion
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 FRACTION_LEVELS = 65535
 """Largest pixel value of images given as fractions: finer than any format of the arithmetic."""
 
-_MAX_BYTES = 1 << 40
+MOST_NPZ_BYTES = 1 << 36
+"""The most bytes of an array in a file; larger sets come as folders of images."""
+MOST_DIRECTORY_BYTES = 1 << 20
+"""The most bytes of a directory of members: one of millions takes minutes to list."""
 _MAX_SHOWN = 8
 
 
@@ -94,7 +99,9 @@ def _problems(path: Path, arrays: dict[str, NDArray[Any]]) -> Iterator[Problem]:
 def _image_problems(path: Path, name: str, array: NDArray[Any], maximum: int) -> Iterator[Problem]:
     """Yield the first mistake in an array of images: its shape, its type, or its values."""
     allowed = "(n, features), (n, height, width) or (n, channels, height, width)"
-    if array.ndim not in (2, 3, 4) or 0 in array.shape:
+    if len(array) > MOST_SAMPLES:
+        yield Problem(str(path), f"{name} holds {len(array):,} images; at most {MOST_SAMPLES:,} are read")
+    elif array.ndim not in (2, 3, 4) or 0 in array.shape:
         yield Problem(str(path), f"{name} has shape {array.shape}; expected {allowed}, none of them 0")
     elif array.ndim == 4 and array.shape[3] in (1, 3) and array.shape[1] not in (1, 3):
         yield Problem(str(path), f"{name} has shape {array.shape}: channels last; expected {allowed}")
@@ -133,6 +140,9 @@ def _label_problems(
     if array.ndim not in (1, 2) or array.size == 0 or array.dtype.kind not in "iu":
         text = f"{name} holds {array.dtype} of shape {array.shape}; expected whole numbers of shape (n,)"
         yield Problem(str(path), text)
+        return
+    if array.size > MOST_SAMPLES:
+        yield Problem(str(path), f"{name} holds {array.size:,} labels; at most {MOST_SAMPLES:,} are read")
         return
     train_labels = arrays["y_train"]
     has_limit = "classes" in arrays or (part == "test" and train_labels.dtype.kind in "iu" and train_labels.size)
@@ -189,17 +199,41 @@ def _fractions(block: NDArray[Any]) -> Pixels:
 
 def _members(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays that fahw reads, by name; where a required one is missing, also the names of others, all empty."""
-    with zipfile.ZipFile(path) as archive:
+    with _Bounded(path) as file, zipfile.ZipFile(file) as archive:
+        file.most = sys.maxsize
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         wanted = {*REQUIRED, "maximum", "classes"}
+        _check_sizes([info for name, info in members.items() if name in wanted])
         arrays = {name: _member(path, archive, info) for name, info in members.items() if name in wanted}
         others = [name for name in members if name not in wanted][:_MAX_SHOWN]
     return arrays | ({} if set(REQUIRED) <= set(arrays) else {name: np.empty(0) for name in others})
 
 
+class _Bounded(io.FileIO):
+    """A file of which no more than `most` bytes are read at once: a zip file's directory is read in one piece."""
+
+    most = MOST_DIRECTORY_BYTES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes. Raises ValueError where more are asked for than may be."""
+        if size is not None and size > self.most:
+            raise ValueError(f"its directory of members takes {size:,} bytes, at most {self.most:,} are read")
+        return super().read(size) or b""
+
+
+def _check_sizes(members: list[zipfile.ZipInfo]) -> None:
+    """Raise ValueError where the packed members are larger than memory should hold."""
+    size = sum(info.file_size for info in members if info.compress_type != zipfile.ZIP_STORED)
+    if size > MOST_UNPACKED_BYTES:
+        advice = "save larger ones with numpy.savez, which does not pack them"
+        raise ValueError(f"its arrays unpack to {size:,} bytes, at most {MOST_UNPACKED_BYTES:,} are held; {advice}")
+
+
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
     """One array of the archive, mapped into memory where it is not compressed. Raises ValueError for a wrong header."""
     name = info.filename.removesuffix(".npy")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is packed in a way that numpy does not use")
     with archive.open(info) as stream:
         version = npy.read_magic(stream)
         if version not in ((1, 0), (2, 0)):
@@ -209,7 +243,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDAr
         if dtype.hasobject:
             raise ValueError(f"{name} holds Python objects, which are not unpickled; save numbers (dtype=...)")
         size = prod(shape) * dtype.itemsize
-        if size > _MAX_BYTES or info.file_size != start + size:
+        if size > MOST_NPZ_BYTES or info.file_size != start + size:
             raise ValueError(f"{name}'s header says {size:,} bytes of values, {info.file_size - start:,} are there")
         order: Literal["C", "F"] = "F" if fortran else "C"
         if info.compress_type == zipfile.ZIP_STORED and size:

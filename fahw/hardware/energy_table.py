@@ -156,7 +156,7 @@ def _text(document: Document, item: Any, key: Key, field: str, problems: list[Pr
 
 def _match(component: str, action: str, actions_by_component: dict[str, tuple[str, ...]]) -> tuple[str, str, str]:
     """The component that is meant; and where a name is wrong, the field (`component` or `action`) and a message."""
-    without_ranges = re.sub(r"\[[^\]]*\]", "", component)
+    without_ranges = re.sub(r"\[[^][]*\]", "", component)
     matches = [name for name in actions_by_component if without_ranges == name or without_ranges.endswith(f".{name}")]
     if not matches:
         last_part = without_ranges.rsplit(".", 1)[-1]

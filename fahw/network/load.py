@@ -22,6 +22,8 @@ def load_model_file(name: str | Path, overrides: Overrides | None, check: Check[
     return load_file(find_file(name, "models", "model"), Model, overrides, check)
 
 
+_NEAR = 50
+"""Layers before one, of which one may be meant by a name that none has."""
 _RESERVED_NAMES = (INPUT, "loss")
 
 
@@ -131,7 +133,8 @@ def _wrong_source(sources: tuple[str, ...], names: list[str], index: int, is_lis
             return _WrongLayer(f"'{source}' cannot read itself", key)
         if source in names[index:]:
             return _WrongLayer(f"'{source}' comes after this layer; a layer reads those before it", key)
-        return _WrongLayer(f"no layer '{source}' before this one{suggestion(source, readable)}", key)
+        near = [INPUT, *readable[1:][-_NEAR:]]
+        return _WrongLayer(f"no layer '{source}' before this one{suggestion(source, near)}", key)
     return None
 
 

@@ -129,7 +129,7 @@ class Recipe(Tuning):
     batch_size: Annotated[int, Field(ge=1, le=10_000_000)] = 32
     schedule: Literal["constant", "step", "cosine"] = "step"
     """Of the learning rate over the epochs; cosine falls to zero after the last one."""
-    drop_at: tuple[Fraction, ...] = ()
+    drop_at: Annotated[tuple[Fraction, ...], Field(max_length=100)] = ()
     """Fractions of the epochs after which the learning rate is multiplied by `drop_factor`."""
     drop_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup_epochs: Annotated[int, Field(ge=0, le=1_000_000)] = 0
@@ -171,4 +171,7 @@ class Recipe(Tuning):
 
     def highest_rate(self, tuning: Tuning) -> float:
         """The highest learning rate of the training, which it reaches by the end of the warm-up."""
-        return max(self.rate(tuning, epoch) for epoch in range(min(self.epochs, self.warmup_epochs + 1)))
+        last = min(self.epochs - 1, self.warmup_epochs)
+        drops = (max(1, round(drop * self.epochs)) for drop in self.drop_at)  # between two of them it only rises
+        epochs = range(last + 1) if self.schedule == "cosine" else (last, *(drop - 1 for drop in drops if drop <= last))
+        return max(self.rate(tuning, epoch) for epoch in epochs)

@@ -16,6 +16,8 @@ from fahw.network.graph import Network
 
 PHASES = ("forward", "error", "gradient")
 FORMATS = ("gemm", "conv")
+MOST_PRODUCTS = 1_000_000
+"""The most products of a topology: a grouped convolution has one for each of its groups."""
 GEMM_HEADER = "Layer,M,N,K,"
 CONV_HEADER = "Layer name,IFMAP Height,IFMAP Width,Filter Height,Filter Width,Channels,Num Filter,Strides,"
 
@@ -38,6 +40,7 @@ def gemms(network: Network, phase: str, batch_size: int) -> tuple[Gemm, ...]:
     """
     _check_choice("phase", phase, PHASES)
     check_integer("batch_size", batch_size, 1, 10_000_000)
+    _check_amount(network)
     layers = network.weighted[1:] if phase == "error" else network.weighted
     return tuple(gemm for layer in layers for gemm in _layer_gemms(layer, phase, batch_size))
 
@@ -53,6 +56,7 @@ def export(network: Network, phase: str = "forward", batch_size: int | None = No
         products = gemms(network, phase, network.recipe.batch_size if batch_size is None else batch_size)
         lines = [f"{_name(gemm.layer)},{gemm.m},{gemm.n},{gemm.k}," for gemm in products]
         return "\n".join([GEMM_HEADER, *lines]) + "\n"
+    _check_amount(network)
     problems = []
     if phase != "forward" or (batch_size or 1) != 1:
         message = f"describes the forward pass of one sample, not {phase} of {batch_size or 1}: use --format gemm"
@@ -61,6 +65,13 @@ def export(network: Network, phase: str = "forward", batch_size: int | None = No
     if problems:
         raise ConfigError(problems)
     return "\n".join([CONV_HEADER, *(line for layer in network.weighted for line in _conv_lines(layer))]) + "\n"
+
+
+def _check_amount(network: Network) -> None:
+    """Raise ConfigError where the network has more products than a file should have lines."""
+    products = sum(layer.groups for layer in network.weighted)
+    if products > MOST_PRODUCTS:
+        raise ConfigError(Problem(network.name, f"{products:,} products, one per group; at most {MOST_PRODUCTS:,}"))
 
 
 def _layer_gemms(layer: Weighted, phase: str, samples: int) -> list[Gemm]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 
 from fahw.errors import ConfigError, Problem, check_path, printable, shortened
 from fahw.files import write_text
@@ -40,7 +40,7 @@ def write_report(folder: Path) -> Path:
         raise ConfigError(Problem(str(folder / "manifest.json"), message))
     try:
         html, plots = _PAGES[kind](folder)
-    except _DAMAGE as error:
+    except (*_DAMAGE, TemplateError) as error:
         said = shortened(f"{type(error).__name__}: {error}", 200)
         message = f"the files of this folder are damaged or do not fit together ({said})"
         raise ConfigError(Problem(str(folder), message)) from None

@@ -6,6 +6,7 @@ hops' latency; a multicast charges every link of the tree once.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -174,15 +175,14 @@ def message_traffic(chip: Chip, tensor: str, bits: int, start: int, targets: Ite
     if mesh is None or not bits:
         return Traffic()
     routes = [route(mesh, start, end) for end in dict.fromkeys(targets) if end != start]
-    links = [link for way in routes for link in way]
+    uses = Counter(link for way in routes for link in way)
     if mesh.multicast:
-        links = list(dict.fromkeys(links))
-    if not links:
+        uses = Counter(uses.keys())
+    if not uses:
         return Traffic()
-    uses = {link: links.count(link) for link in dict.fromkeys(links)}
     latency = max(map(len, routes)) * mesh.hop_latency_cycles
     flows = tuple(Flow(link, bits * times, mesh.link_bits_per_cycle, latency) for link, times in uses.items())
-    return Traffic((Count(NOC, "hop", tensor, bits * len(links)),), drains=flows)
+    return Traffic((Count(NOC, "hop", tensor, bits * uses.total()),), drains=flows)
 
 
 def hops_latency(drains: Iterable[Flow]) -> int:

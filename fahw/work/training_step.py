@@ -30,6 +30,11 @@ from fahw.work.phases.forward import forward_task, input_task, loss_task
 from fahw.work.phases.gradient import gradient_task
 from fahw.work.phases.update import update_task
 
+MOST_TASKS = 10_000
+"""The most tasks of a step. Each is simulated, and compared with those that it may meet at a port: more take minutes
+and gigabytes."""
+MOST_FLOWS = 100_000
+"""The most flows of all tasks of a step through ports and links: on a mesh a message takes every link of its way."""
 NONE = "none"
 """Transport of a rule that moves nothing."""
 
@@ -63,6 +68,7 @@ def training_step(
     if missing := [layer.name for layer in network.weighted if activity and layer.name not in activity.layers]:
         raise ConfigError(Problem("activity", f"measured on another network: nothing of {', '.join(missing)}"))
     parts = parts_of(chip, network, rule.path == "direct")
+    _check_tasks(chip, sum(map(len, parts.values())), batch_size)
     contents = _CoreContents(chip, network, rule, batch_size, form, parts, activity)
     chip = contents.sized_chip
     sites, placements = {}, list[Placement]()
@@ -73,7 +79,7 @@ def training_step(
             chip, core, core_prefix(chip, core), Accesses(chip, core_placements, core_prefix(chip, core))
         )
     step = contents.context(chip, sites)
-    tasks = list(_tasks(step))
+    tasks = _checked_tasks(step)
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + contents.rom_bits
     return Work(chip, tuple(tasks), tuple(placements), stored, _one_time(step))
 
@@ -133,6 +139,34 @@ class _CoreContents:
                 raise ConfigError(Problem(chip.name, message, "memories"))
             total += bits
         return total
+
+
+def _check_tasks(chip: Chip, parts: int, batch_size: int) -> None:
+    """Raise ConfigError where a step can have more than `MOST_TASKS` tasks, before any is made."""
+    micro_batches = -(-batch_size // (chip.micro_batch or batch_size))
+    tasks = micro_batches * (2 + 3 * parts) + 3 * parts
+    if tasks > MOST_TASKS:
+        message = (
+            f"{micro_batches:,} micro-batches through {parts:,} layers or parts of layers take up to {tasks:,} tasks"
+        )
+        advice = "a larger micro_batch or a smaller batch has fewer" if micro_batches > 1 else "fewer layers or cores"
+        raise ConfigError(
+            Problem(chip.name, f"{message}; at most {MOST_TASKS:,} are simulated: {advice}", "micro_batch")
+        )
+
+
+def _checked_tasks(step: StepContext) -> list[Task]:
+    """The tasks of the step. Raises ConfigError as soon as they have more flows than are simulated."""
+    tasks, flows = list[Task](), 0
+    for task in _tasks(step):
+        tasks.append(task)
+        flows += len(task.loads) + len(task.drains)
+        if flows > MOST_FLOWS:
+            message = f"its tasks use ports and links more than {MOST_FLOWS:,} times a step: take a smaller mesh"
+            raise ConfigError(
+                Problem(step.chip.name, f"{message}, fewer cores for a layer, or a larger micro_batch", "mesh")
+            )
+    return tasks
 
 
 def _micro_batches(batch_size: int, micro_batch: int | None) -> tuple[int, ...]:

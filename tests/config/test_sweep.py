@@ -1,6 +1,7 @@
 """Saying a sweep: grid, zip, random, ranges, conditions; and every way to say one wrongly, with its place."""
 
 import math
+import re
 from itertools import pairwise
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 import fahw
 from fahw.config.axes import Range
 from fahw.config.sweep import Sweep
+from fahw.errors import ConfigError
 from fahw.study.sweeps.choices import place_without_file, selected_choices
-from fahw.study.sweeps.load import load_placed_sweep
+from fahw.study.sweeps.load import load_placed_sweep, load_sweep
 from fahw.study.sweeps.sweep import describe
 from tests.support.strategies import marked, setups_of
 
@@ -133,4 +135,39 @@ def test_seeds_data_and_epochs_are_axes():
     made = setups_of(spec)
     assert [(setup.recipe.epochs, [job.setup.seed for job in setup.jobs]) for setup in made] == [
         (1, [4]), (2, [4]), (1, [9]), (2, [9]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"zip: [{', '.join(f'{{chip.x{i}: [1]}}' for i in range(101))}]", "101 axes or groups; at most 100"),
+        (f"grid: {{{', '.join(f'chip.x{i}: [1]' for i in range(5000))}}}", "5,000 axes or groups; at most 100"),
+        (f"grid: {{batch_size: [1]}}\nwhen: [{', '.join(['batch_size > 0'] * 101)}]", "101 conditions; at most 100"),
+        (
+            "grid: {batch_size: {from: 1, to: 1000, points: 1000, whole: true}, seed: {from: 1, to: 999, points: 999, "
+            f"whole: true}}}}\nwhen: '{' and '.join(['batch_size > 0'] * 50)}'",
+            "999,000 points with conditions of 945 characters; at most 200,000,000",
+        ),
+    ],
+    ids=["groups", "axes", "conditions", "characters"],
+)  # fmt: skip
+def test_a_sweep_that_only_costs_time_is_refused_at_once(tmp_path, text, message):
+    """What would be expanded, or evaluated a million times, has a limit, and its place."""
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"name: s\ntrain: false\n{text}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        load_sweep(path)
+    assert caught.value.problems[0].place.startswith(f"{path}:")
+
+
+def test_a_chip_that_cannot_be_read_is_placed_where_the_sweep_names_it(tmp_path, monkeypatch):
+    """A folder, or a file that is not there, has no line of its own."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "sweep.yaml"
+    path.write_text("name: s\ntrain: false\nmodel: missing.yaml\ngrid:\n  chip: [edge_dual, .]\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        fahw.sweep(path, out=tmp_path / "out")
+    assert [(problem.place, problem.message) for problem in caught.value.problems] == [
+        (f"{path}:3:8", "missing.yaml: no such file"), (f"{path}:5:21", ".: is a folder, not a file"),
     ]  # fmt: skip

@@ -198,3 +198,16 @@ def test_the_command_writes_the_file(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit, match="2"):
         main()
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_products_without_number_are_no_file(tmp_path):
+    """A thousand convolutions in ten thousand groups would be ten million lines."""
+    path = tmp_path / "model.yaml"
+    layer = "  - {kind: conv2d, out: 10000, kernel: 1, groups: 10000}\n"
+    path.write_text(
+        f"name: m\ninput: [10000, 1, 1]\nlayers:\n{layer * 101}  - {{kind: flatten}}\n  - {{kind: linear, out: 3}}\n",
+        encoding="utf-8",
+    )
+    for form in topology.FORMATS:
+        with pytest.raises(ConfigError, match=f"1,010,001 products.*at most {topology.MOST_PRODUCTS:,}"):
+            topology.export(load_model(path), form=form)

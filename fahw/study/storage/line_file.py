@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from fahw.files import process_mark
+from fahw.files import MOST_STORED_BYTES, is_too_large, process_mark
 from fahw.stored_json import StoredJsonError, json_value
 
 _HEAD = '{"crc":"'
@@ -65,10 +65,10 @@ def read_lines(folder: Path, wanted: Collection[str]) -> Iterator[tuple[str, Any
     come more than once, with equal values."""
     for path in sorted(folder.glob("*.jsonl")):
         with path.open("rb") as file:
-            for content in file:
+            while content := file.readline(MOST_STORED_BYTES):
                 line = content.decode(errors="replace").removesuffix("\n").removesuffix("\r")
                 key, _, value = line[_START + len(_KEY) :].partition(_VALUE)
-                if key in wanted and content.endswith(b"\n") and _is_whole(line):
+                if key in wanted and content.endswith(b"\n") and not is_too_large(content) and _is_whole(line):
                     with suppress(StoredJsonError):
                         yield key, json_value(value[:-1])
 

@@ -7,9 +7,11 @@ thousands of points fit. Mistakes are placed at the value in the sweep's file th
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -20,7 +22,7 @@ from fahw.config.sweep import Sweep, expandable, sweep_problems
 from fahw.config.validate import Place, sorted_by_place
 from fahw.config.yamltext import Key, dotted
 from fahw.datasets.dataset import Dataset, check_name, load_dataset
-from fahw.errors import ConfigError, Problem, check_integer, suggestion
+from fahw.errors import MOST_MISTAKES, ConfigError, Problem, check_integer, suggestion
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.hardware.part import Form
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+_LINE = re.compile(r":\d+:\d+$|^--set ")
 TRANSPORTS = (*get_args(Form), SHARED, NONE)
 
 
@@ -62,7 +65,7 @@ def checked_builder(
     """The builder of a sweep's points. Raises ConfigError with every wrong axis and value; what each value does alone
     is looked at, so that a wrong one among thousands is said at once."""
     builder = SetupBuilder(spec, place, data_dir, with_data and spec.train, device)
-    builder.problems += sweep_problems(spec, place)
+    builder.problems += islice(sweep_problems(spec, place), MOST_MISTAKES)
     builder.problems += _transport_problems(spec, place)
     if builder.problems:
         spec = _without_wrong_transport(expandable(spec))
@@ -123,8 +126,9 @@ class SetupBuilder:
         self.problems = list(problems)
 
     def build_all(self, choices: Iterable[Choice]) -> list[Setup]:
-        """The setup of every choice. Raises ConfigError with every problem met."""
-        made = [self.build(choice) for choice in choices]
+        """The setup of every choice. Raises ConfigError with every problem met, where there are very many the first."""
+        within = takewhile(lambda _: len(self.problems) < MOST_MISTAKES, choices)
+        made = [self.build(choice) for choice in within]
         if self.problems:
             raise ConfigError(sorted_by_place(self.problems))
         return [setup for setup in made if setup is not None]
@@ -175,7 +179,10 @@ class SetupBuilder:
             placed_texts = {
                 key.removeprefix(prefix): Setting(text, self._place(keys[key])) for key, text in texts.items()
             }
-            return load(path, placed_texts)
+            try:
+                return load(path, placed_texts)
+            except ConfigError as error:
+                raise ConfigError(self._with_places(keys.get(kind, (kind,)), error.problems)) from None
 
         return self._made_once((kind, name, *texts.items()), None, load_placed)
 
@@ -257,6 +264,14 @@ class SetupBuilder:
                 self.problems += error.problems if keys is None else self._placed_at(keys, error.problems)
         made: T | None = self._results[key]
         return made
+
+    def _with_places(self, keys: Key, problems: tuple[Problem, ...]) -> Iterator[Problem]:
+        """The problems; one of a whole file, such as that it cannot be read, is placed where the sweep names that."""
+        for problem in problems:
+            if _LINE.search(problem.place):
+                yield problem
+            else:
+                yield replace(problem, place=self._place(keys), message=f"{problem.place}: {problem.message}")
 
     def _placed_at(self, keys: Key, problems: tuple[Problem, ...]) -> Iterator[Problem]:
         """The problems, placed at a key of the sweep's file."""

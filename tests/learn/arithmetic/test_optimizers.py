@@ -200,6 +200,21 @@ def test_a_rate_that_warms_up_rises_in_equal_steps_to_the_schedule():
     assert Recipe(epochs=1, warmup_epochs=3, learning_rate=0.4).highest_rate(Recipe(learning_rate=0.4)) == 0.1
 
 
+@given(
+    epochs=st.integers(1, 40), warmup=st.integers(0, 45), rate=st.sampled_from((0.1, 0.3, 1e-3)),
+    drops=st.lists(st.floats(0.01, 0.99), max_size=4), factor=st.sampled_from((0.1, 0.5, 1.0)),
+    schedule=st.sampled_from(("step", "cosine")), powers=st.booleans(),
+)  # fmt: skip
+def test_the_highest_rate_is_that_of_an_epoch_of_the_warm_up(epochs, warmup, rate, drops, factor, schedule, powers):
+    """Few epochs are looked at, of a million: between two drops the rate only rises."""
+    recipe = Recipe(
+        epochs=epochs, warmup_epochs=warmup, learning_rate=rate, drop_at=tuple(drops) if schedule == "step" else (),
+        drop_factor=factor, schedule=schedule, power_of_two_rates=powers,
+    )  # fmt: skip
+    tuning = recipe.tuning("bp")
+    assert recipe.highest_rate(tuning) == max(recipe.rate(tuning, epoch) for epoch in range(min(epochs, warmup + 1)))
+
+
 @given(rate=st.floats(1e-9, 1e3), batch=st.integers(1, 1000), name=st.sampled_from(sorted(OPTIMIZERS)))
 def test_powers_of_two_are_the_nearest_ones(rate, batch, name):
     recipe = Recipe(learning_rate=rate, batch_size=batch, power_of_two_rates=True, optimizer=name)
