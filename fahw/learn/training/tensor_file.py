@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fahw.stored_json import json_value
+
 _TYPES = {"I8": "<i1", "U8": "<u1", "F32": "<f4", "F64": "<f8"}
 _NAMES = {torch.int8: "I8", torch.uint8: "U8", torch.float32: "F32", torch.float64: "F64"}
 _MOST_AXES = 8
@@ -45,8 +47,8 @@ def unpacked(content: bytearray, most_header: int) -> tuple[dict[str, Tensor], d
     if not 8 < start <= min(len(content), 8 + most_header):
         raise ValueError("it is damaged or not a checkpoint")
     try:
-        header = json.loads(content[8:start])
-    except (ValueError, RecursionError):
+        header = json_value(content[8:start].decode())
+    except ValueError:
         raise ValueError("its header is no JSON") from None
     texts = header.get(_TEXTS) if isinstance(header, dict) else None
     if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
