@@ -279,13 +279,27 @@ def test_an_address_that_is_none_is_refused_before_anything_is_tried(fahw, url, 
         ["simulate", "edge_dual", "mlp_digits", "--set", "chip.arrays.\u0663.rows=2"],
         ["simulate", "edge_dual", "mlp_digits", "--set", "chip.technology=5"],
         ["check", "loop.yaml"],
+        ["simulate", "edge_dual", "mlp_digits", "--set", f"chip.{'.'.join('a' * 500)}=1"],
+        ["simulate", "edge_dual", "mlp_digits", "--set", f"model.{'.' * 500}=1"],
+        ["simulate", "edge_dual", "mlp_digits", "--set", f"chip.clock_mhz={'[' * 500}"],
+        ["simulate", "edge\0dual", "mlp_digits"],
+        ["check", "a\0b"],
+        ["compare", "--out", "o\0"],
+        ["compare", "--out", "o\udcff"],
+        ["simulate", "edge_dual", "mlp_digits", "--trace", "a\0.json"],
+        ["train", "mlp_digits", "--data-dir", "d\0", "--data", "mnist"],
+        ["train", "mlp_digits", "--data", "~nobody-of-this-name/x.npz"],
+        ["report", "r\0"],
+        ["check", "nul.yaml"],
     ],
     ids=str,
 )
 def test_names_that_cannot_be_are_one_line_each(fahw, tmp_path, arguments):
     """Too long, with line ends or escape codes, links in circles: exit code 2, each mistake on one printable line."""
     (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    text = 'name: s\nchip: "a\\0b.yaml"\nmodel: "c\\0"\ngrid: {rule: [bp, dfa]}\n'
+    (tmp_path / "nul.yaml").write_text(text)
     code, _, err = fahw(*arguments)
     assert code == 2
     assert all(line.startswith("error: ") and line.isprintable() for line in err.splitlines())
-    assert [path.name for path in tmp_path.iterdir()] == ["loop.yaml"]
+    assert {path.name for path in tmp_path.iterdir()} == {"loop.yaml", "nul.yaml"}

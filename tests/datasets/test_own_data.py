@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -444,3 +445,25 @@ def test_converted_arrays_convert_only_what_is_asked_for():
     images = Converted(np.arange(20.0).reshape(10, 2), (2,), np.dtype(np.uint8), convert)
     assert images[np.array([4, 9])].tolist() == [[8, 9], [18, 19]]
     assert asked == [2]
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["{'descr': [", "{'descr': '<f4', 'fortran_order': False, 'shape': (True, 12), }\n", "b'''",
+     "{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -12), }\n", "(" * 5000, "{False: 1, 'shape': 2}",
+     "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 12), 'shape': [1, 12]}\n"],
+    ids=range(7),
+)  # fmt: skip
+def test_a_damaged_header_in_an_npz_is_one_error(tmp_path, header):
+    """NumPy reads it with Python's own parser, whose errors are of many kinds."""
+    path = tmp_path / "own.npz"
+    np.savez(path, **arrays())
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    text = header.encode()
+    members["x_train.npy"] = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(48)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(ConfigError, match="cannot be read as an NPZ file of numbers"):
+        load_dataset(str(path))

@@ -95,6 +95,35 @@ def test_a_line_file_cut_or_changed_anywhere_yields_only_what_was_written(tmp_pa
     assert set(read_lines(folder, wanted)) <= set(written)
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_lines_are_read_whatever_their_ends_and_written_with_one(tmp_path, end):
+    """A platform that writes text with its own line ends would make every stored result absent."""
+    file = LineFile(tmp_path)
+    file.append([("a", "1"), ("b", "[2]")])
+    file.close()
+    (path,) = tmp_path.glob("*.jsonl")
+    content = path.read_bytes()
+    assert (content.count(b"\n"), content.count(b"\r")) == (2, 0)
+    path.write_bytes(content.replace(b"\n", end))
+    assert list(read_lines(tmp_path, {"a", "b"})) == [("a", 1), ("b", [2])]
+
+
+def test_a_whole_line_that_holds_another_thing_is_priced_again(tmp_path):
+    """Its checksum is right, its value is no cost, or is nested without end."""
+    value = spec(grid=COSTS, train=False)
+    sweep(value, out=tmp_path, workers=1)
+    before = tables(tmp_path)
+    (path,) = (tmp_path / "costs").glob("*.jsonl")
+    keys = re.findall(r'"key":"([^"]+)"', path.read_text(encoding="utf-8"))
+    path.unlink()
+    forged = LineFile(tmp_path / "costs")
+    others = ["[1]", '{"ledger": 3}', '{"reason": 1}', "[" * 100_000, "NaN", "{}"]
+    forged.append(list(zip(keys, others * 2, strict=False)))
+    forged.close()
+    sweep(value, out=tmp_path, workers=1)
+    assert tables(tmp_path) == before
+
+
 def test_a_torn_line_is_priced_again(tmp_path):
     """The rest of the file is used; the tables are the same."""
     value = spec(grid=COSTS, train=False)
