@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import socket
+import time
 from pathlib import Path
 
 from fahw.errors import ConfigError, Problem
 
 _HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
+_OPEN_FILES_STAY = os.name == "nt"
+_PAUSES_S = (0.01, 0.1, 0.5, 1.0)
 _TEMPORARY = re.compile(r"\.(?:.+\.(?:json|csv|csv\.gz|html|svg|state|pt)|probe)")
 
 
@@ -27,11 +30,24 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        _rename(temporary, path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    """Put a file in the place of another. Windows refuses that while a program has the old one open, a virus scanner
+    too, mostly for a moment: a few more tries are made."""
+    for pause_s in _PAUSES_S if _OPEN_FILES_STAY else ():
+        try:
+            temporary.replace(path)
+        except PermissionError:
+            time.sleep(pause_s)
+        else:
+            return
+    temporary.replace(path)
 
 
 MOST_STORED_BYTES = 1 << 28

@@ -4,11 +4,13 @@ import ast
 import csv
 import json
 from math import isfinite
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fahw import files
 from fahw.errors import ConfigError, Problem, check_path, printable
 from fahw.files import write_bytes
 from fahw.stored_json import StoredJsonError, json_value, read_json
@@ -177,3 +179,28 @@ def test_stored_json_and_tables_have_one_reader():
     allowed = {"stored_json.py", "tables.py", "vectors.py", "cost_pool.py"}
     readers = {place.rsplit("/", 1)[1].partition(":")[0] for place, _, _ in calls({"loads", "DictReader", "reader"})}
     assert readers - allowed <= {"cost_record.py", "npz.py"}  # chips of this process; arrays
+
+
+@pytest.mark.parametrize("refusals", [2, 9])
+def test_a_file_that_another_program_has_open_is_tried_again(tmp_path, monkeypatch, refusals):
+    """Windows refuses to replace it, mostly for a moment: after some tries the error is the system's, and nothing is
+    left beside the old file."""
+    (tmp_path / "a.json").write_bytes(b"old")
+    rename, tries = Path.replace, []
+
+    def busy(path, target):
+        tries.append(path)
+        if len(tries) <= refusals:
+            raise PermissionError(13, "the file is open in another program")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", busy)
+    monkeypatch.setattr(files, "_OPEN_FILES_STAY", True)
+    monkeypatch.setattr(files.time, "sleep", lambda _: None)
+    if refusals > 5:
+        with pytest.raises(OSError, match="open in another program"):
+            write_bytes(tmp_path / "a.json", b"new")
+    else:
+        write_bytes(tmp_path / "a.json", b"new")
+    assert (tmp_path / "a.json").read_bytes() == (b"old" if refusals > 5 else b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

@@ -26,7 +26,7 @@ from fahw.learn.kernels.device import device_of, torch_settings
 from fahw.learn.state.delays import IN_TIME, Delays
 from fahw.learn.training.checkpoint import Checkpoint
 from fahw.learn.training.checks import check_data, check_rates
-from fahw.learn.training.result import EpochRow, TrainResult
+from fahw.learn.training.result import EpochRow, TrainResult, check_rows
 from fahw.learn.training.setup import TrainingSetup
 from fahw.learn.training.train import train as run_training
 from fahw.network.error_path import check_trainable
@@ -274,6 +274,10 @@ def stored_result(store: Store, job: Job) -> TrainResult:
         result.epochs
     ):
         raise ConfigError(Problem(str(path), "the result of another training"))
+    try:
+        check_rows(result.epochs, job.setup.network)
+    except ValueError as error:
+        raise ConfigError(Problem(str(path), f"not a result of this training: {error}")) from None
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from fahw.errors import ConfigError, Problem
@@ -18,6 +19,7 @@ from fahw.rules.rule import Rule
 
 CONSTANT_BITS = 32
 """Width of the constants in the files, bits."""
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 def check_momentum(tuning: Tuning) -> None:
@@ -72,6 +74,21 @@ def _unsupported_windows(layer: Weighted) -> dict[str, bool]:
         f"dilation={layer.dilation}": layer.dilation != (1, 1),
         f"padding_mode={layer.padding_mode}": layer.padding_mode != "zeros",
     }
+
+
+def check_file_names(network: Network) -> None:
+    """Raise ConfigError with the layers that no system could name a file after: devices of Windows, and names that
+    differ in their case alone, which Windows and macOS take for one."""
+    by_lower: dict[str, list[str]] = {}
+    for layer in network.layers:
+        by_lower.setdefault(layer.name.lower(), []).append(layer.name)
+    devices = [layer.name for layer in network.layers if _DEVICE.fullmatch(layer.name)]
+    alike = [name for names in by_lower.values() if len(names) > 1 for name in names]
+    reasons = (("the name of a device of Windows", devices), ("names that differ in case alone", alike))
+    found = [f"{reason} ({describe_layers(names)})" for reason, names in reasons if names]
+    if found:
+        message = f"files are named after layers, and some systems cannot have {', '.join(found)}: rename the layers"
+        raise ConfigError(Problem(network.name, message))
 
 
 def check_layers(network: Network) -> None:

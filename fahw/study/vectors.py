@@ -54,6 +54,7 @@ from fahw.study.storage.result_files import content_key, make_folder, versions, 
 from fahw.study.training import Job, make_job
 from fahw.study.vector_checks import (
     CONSTANT_BITS,
+    check_file_names,
     check_fixed_point,
     check_layers,
     check_momentum,
@@ -137,7 +138,7 @@ def export_vectors(
         ]
     )
     network = replace(network, recipe=with_overrides(network.recipe, data=data, batch_size=batch_size))
-    check_layers(network)
+    run_checks([lambda: check_layers(network), lambda: check_file_names(network)])
     job = make_job(network, rule, chip, data=None, epochs=None, seed=seed, data_dir=data_dir)
     folder = Path(out)
     check_momentum(job.setup.tuning)

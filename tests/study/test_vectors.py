@@ -10,6 +10,7 @@ import pytest
 
 from fahw.cli.main import main
 from fahw.datasets.dataset import load_dataset
+from fahw.errors import ConfigError
 from fahw.formats.precision import TENSORS
 from fahw.hardware.arrays.systolic import systolic_cycles
 from fahw.hardware.load import load_chip
@@ -247,6 +248,21 @@ def test_a_crash_leaves_the_old_folder(tmp_path, network, monkeypatch):
 
     assert everything(tmp_path / "out") == before
     assert {path.name for path in tmp_path.iterdir()} == {"model.yaml", "out"}
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [(("CON", "b"), "device of Windows .*CON"), (("con.1", "b"), "con.1"), (("A", "a"), "case alone")],
+)
+def test_layers_that_no_system_could_name_files_after_are_refused(tmp_path, names, said):
+    """CON is a device of Windows, with any ending; A and a are one file there and on macOS."""
+    model = tmp_path / "model.yaml"
+    layers = ", ".join(f"{{kind: linear, name: {name}, out: 10}}" for name in names)
+    recipe = "{data: digits, epochs: 1, batch_size: 32, learning_rate: 0.1}"
+    model.write_text(f"{{name: m, input: [64], recipe: {recipe}, layers: [{layers}]}}")
+    with pytest.raises(ConfigError, match=said):
+        export_vectors("edge_dual", model, "fa", 1, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 FLOAT = "{" + ", ".join(f"{k}: fp32" for k in TENSORS) + "}"

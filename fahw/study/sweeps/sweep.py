@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -91,13 +91,13 @@ def sweep(
 
 def _run_rounds(sweep_run: SweepRun, setups: list[Setup], source: Search | GridSource, builder: SetupBuilder) -> None:
     """Run all that the source asks for, round by round; the tables are written however it ends."""
-    try:
-        while setups:
-            source.tell(sweep_run.run(setups))
-            setups = builder.build_all(source.ask())
-    finally:
-        sweep_run.save()
-        sweep_run.store.close()
+    with closing(sweep_run.store):
+        try:
+            while setups:
+                source.tell(sweep_run.run(setups))
+                setups = builder.build_all(source.ask())
+        finally:
+            sweep_run.save()
 
 
 def _has_many_trainings(spec: Sweep, store: Path, workers: int) -> bool:
