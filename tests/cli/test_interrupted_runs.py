@@ -128,8 +128,10 @@ def test_on_a_full_disk_one_line_says_so_and_the_same_command_ends_later(command
     if code:
         assert [line for line in said.splitlines() if "rror" in line] == [said.splitlines()[-1]]
         assert said.splitlines()[-1].startswith("error: ")
-        whole = calm(command)
-        assert all(whole[name] == content for name, content in results(tmp_path).items() if name in whole)
+        whole, known = calm(command), results(tmp_path)
+        if command == "sweep":  # its tables are written while it runs, and are those of what is trained by then
+            known = {name: content for name, content in known.items() if name.startswith("runs")}
+        assert all(whole[name] == content for name, content in known.items() if name in whole)
     assert finish(command, tmp_path)[0] == 0
     assert results(tmp_path) == calm(command)
 
