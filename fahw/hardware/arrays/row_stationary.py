@@ -108,7 +108,7 @@ class RowStationary(Mapping):
         """Energy of an access of a pad, or of its clock."""
         pads, (bits, entries), share = _pads(array), widths, process.clock_share
         assert pads is not None, "only elements with pads count these actions"
-        pad = scratchpad(bits, entries, process.node_nm, pads.device).access
+        pad = scratchpad(bits, entries, process.built_for(), pads.device).access
         if action == "pad":
             return pad
         is_clocked = pad.kind == "logic"
@@ -128,9 +128,7 @@ class RowStationary(Mapping):
         if pads is None:
             return ()
         sizes = zip(("weight", "activation", "accumulator"), pads.words, strict=True)
-        return [
-            scratchpad(bits(tensor), words, process.node_nm, pads.device, process.temp_c) for tensor, words in sizes
-        ]
+        return [scratchpad(bits(tensor), words, process.built_for(), pads.device) for tensor, words in sizes]
 
     @property
     def sizes(self) -> tuple[int, int, int]:
