@@ -103,14 +103,16 @@ class Prices:
             kind = next(kind for kind in DATAFLOWS.values() if count.action in kind.own_actions(array))
             return kind.action_price(count.action, count.widths, array, self.chip.technology)
         left_bits, right_bits, accumulator_bits, shifted_bits = count.widths
+        held_bits, share = shifted_bits + accumulator_bits, self.chip.technology.clock_share
         active = (
             ops.mac_pj(left_bits, right_bits, accumulator_bits, node, *forms).value
-            + ops.register_pj(shifted_bits + accumulator_bits, node).value
+            + ops.register_pj(held_bits, node).value
         )
-        clock = self.chip.technology.clock_share
+        clock = share * (active - ops.register_clock_pj(held_bits, node).value)
         if count.action == "clock":
-            return Constant(active * clock, f"{clock:g} of the logic and registers clocked", "clock", LOGIC_FACTOR)
-        value = active * (1 + clock) * array.idle_pe_fraction
+            source = f"{share:g} of the logic and registers clocked, without the registers' own clock"
+            return Constant(clock, source, "clock", LOGIC_FACTOR)
+        value = (active + clock) * array.idle_pe_fraction
         return Constant(value, f"{array.idle_pe_fraction:g} of an active PE-cycle", "logic", LOGIC_FACTOR)
 
     def _lane_price(self, count: Count) -> Constant:
