@@ -76,7 +76,7 @@ def _element(chip: Chip) -> Unit:
     operands = [numbers(tensor).float_form for tensor in ("activation", "weight", "error", "feedback")]
     form = max((form for form in operands if form is not None), key=lambda form: form.digits, default=None)
     process = chip.technology.built_for(chip.clock_mhz)
-    return processing_element(pe_bits(chip), process, form, numbers("accumulator").float_form)
+    return processing_element(chip.element_bits, process, form, numbers("accumulator").float_form)
 
 
 def _lane(chip: Chip) -> Unit:
@@ -90,13 +90,3 @@ def scratchpads(chip: Chip, array: Array) -> list[Scratchpad]:
     """What one processing element stores beside its registers, by the kinds of arrays."""
     bits, process = chip.precision.bits, chip.technology
     return [pad for kind in DATAFLOWS.values() for pad in kind.element_storage(array, bits, process)]
-
-
-def pe_bits(chip: Chip) -> tuple[int, int, int]:
-    """Widths that a processing element is built for: the widest operands, and the accumulator."""
-    bits = chip.precision.bits
-    return (
-        max(bits("activation"), bits("error")),
-        max(bits("weight"), bits("feedback"), bits("activation")),
-        bits("accumulator"),
-    )
