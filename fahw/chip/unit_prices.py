@@ -126,8 +126,8 @@ class Prices:
         return active, self.chip.technology.clock_share * (active - ops.register_clock_pj(held_bits, node).value)
 
     def _ungated_price(self, array: Array, count: Count) -> Constant:
-        """What the part of an element that narrow operands leave unused takes all the same; nothing where the file gives
-        the energy of its multiply-accumulate, which is that of all of it."""
+        """What the part of an element that narrow operands leave unused takes all the same; nothing where the file
+        gives the energy of its multiply-accumulate, which is that of all of it."""
         forms, share = self._product_forms(count.tensor), array.ungated_share
         used, widest = (sum(self._element_cycle_pj(widths, *forms)) for widths in (count.widths[:4], count.widths[4:]))
         value = 0.0 if (array.name, "mac") in self._given_energies else share * (widest - used)

@@ -23,8 +23,8 @@ class Technology(Sourced):
     temp_c: Annotated[float, Field(ge=20, le=85)] | None = None
     """Temperature of the leakage; the tables' 27 C where absent."""
     clock_share: NotNegative = 0.35
-    """Energy of the clock tree, relative to that of the logic and registers that it drives; what registers take for their
-    own clock (7.94 of 9 fJ a bit) is in their energy, and no part of this base."""
+    """Energy of the clock tree, relative to that of the logic and registers that it drives; what registers take for
+    their own clock (7.94 of 9 fJ a bit) is in their energy, and no part of this base."""
     clock_root_mw: NotNegative = 0.0
     """Clock root that is never gated: static power."""
 

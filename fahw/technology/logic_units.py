@@ -15,10 +15,10 @@ from functools import cache
 from fahw.formats.number import FLOATS, Float
 from fahw.technology import tables
 from fahw.technology.constant import Constant
+from fahw.technology.operations import ALADDIN
 from fahw.technology.scaling import VDD_V, logic_area
 from fahw.technology.sram import sram_estimate
 
-SOURCE = "Aladdin 40/45 nm tables (Shao et al., ISCA 2014)"
 LEAKAGE_FACTOR = 3.0
 SCALED_LEAKAGE_FACTOR = 6.0
 """Assumed: leakage of standard cells varies by their threshold; more where another node's is derived."""
@@ -89,7 +89,7 @@ def processing_element(
 
 def leakage_constant(value_mw: float, node_nm: int) -> Constant:
     """The static power of units as a constant, with its uncertainty."""
-    source = f"{SOURCE}: leakage by the clock built for"
+    source = f"{ALADDIN}: leakage by the clock built for"
     if node_nm == 45:
         return Constant(value_mw, source, "leakage", LEAKAGE_FACTOR)
     return Constant(value_mw, f"{source}; {node_nm} nm as CACTI's lop cells", "leakage", SCALED_LEAKAGE_FACTOR)

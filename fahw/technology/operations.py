@@ -12,10 +12,11 @@ from math import ceil, log2
 
 from fahw.formats.number import FLOATS, Float
 from fahw.technology.constant import Constant
-from fahw.technology.logic_units import SOURCE as ALADDIN
 from fahw.technology.scaling import logic_energy
 
 HOROWITZ = "Horowitz, ISSCC 2014, 45 nm"
+ALADDIN = "Aladdin 40/45 nm tables (Shao et al., ISCA 2014)"
+ACCELERGY = "Accelergy's Aladdin plug-in, 40 nm"
 LAW_FACTOR = 2.0
 """Uncertainty of the energies of small floats, which no source gives (assumed)."""
 DIVISION_PRODUCTS = 7
@@ -108,12 +109,12 @@ def bitwise_pj(bits: int, node_nm: int) -> Constant:
 
 def compare_pj(bits: int, node_nm: int) -> Constant:
     """Energy of a comparison (ReLU, maximum pooling, saturation): 0.92 fJ per bit."""
-    return logic_constant(0.00092 * bits, node_nm, f"{ALADDIN}: comparator")
+    return logic_constant(0.00092 * bits, node_nm, f"{ACCELERGY}: comparator")
 
 
 def shift_pj(bits: int, node_nm: int) -> Constant:
     """Energy of a variable shift (rescaling into a format): 13 fJ per bit."""
-    return logic_constant(0.013 * bits, node_nm, f"{ALADDIN}: shifter")
+    return logic_constant(0.013 * bits, node_nm, f"{ACCELERGY}: shifter")
 
 
 def table_pj(bits: int, node_nm: int) -> Constant:

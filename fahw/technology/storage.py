@@ -7,8 +7,8 @@ from math import log
 
 from fahw.errors import ConfigError, Problem
 from fahw.technology.constant import Constant
-from fahw.technology.logic_units import SOURCE, LogicProcess, registers
-from fahw.technology.operations import logic_constant
+from fahw.technology.logic_units import LogicProcess, registers
+from fahw.technology.operations import ACCELERGY, logic_constant
 from fahw.technology.sram import sram_estimate
 
 REGISTER_FILE_FACTOR = 2.0
@@ -25,7 +25,7 @@ def register_file_pj(bits: int, entries: int, node_nm: int) -> Constant:
     if entries < 1:
         raise ConfigError(Problem("register file", f"needs at least one entry (got {entries})"))
     per_bit = max(0.009, _FILE_AT[64] * (entries / 64) ** _EXPONENT)
-    source = f"{SOURCE}, register files of 64 and 128 x 16 bits: {entries} entries"
+    source = f"{ACCELERGY}, register files of 64 and 128 x 16 bits: {entries} entries"
     return logic_constant(per_bit * bits, node_nm, source, factor=REGISTER_FILE_FACTOR)
 
 

@@ -30,8 +30,8 @@ class Elements(Sourced):
     idle_pe_fraction: Fraction = 0.1
     """Energy of an idle, filling or draining PE, as a share of an active one's."""
     ungated_share: Fraction = 0.1
-    """Operands narrower than the elements are built for leave part of them unused: the share of what that part would take
-    in use that it takes all the same. Uncertain by 10: from nearly nothing to an element without any gating."""
+    """Operands narrower than the elements are built for leave part of them unused: the share of what that part would
+    take in use that it takes all the same. Uncertain by 10: from nearly nothing to an element without any gating."""
     edge_tiles: Literal["full", "trimmed"] = "full"
     """Whether folds that use less of the array take as long as full ones, or only what their rows and columns need."""
     double_buffered: bool = False

@@ -196,7 +196,9 @@ def _processing_elements(product: Gemm, array: Array) -> tuple[Count, ...]:
         for action in actions
         if action.count
     ]
-    left, right = (max(operand.bits, built) for operand, built in zip(product.operands, product.built_bits, strict=True))
+    left, right = (
+        max(operand.bits, built) for operand, built in zip(product.operands, product.built_bits, strict=True)
+    )
     if useful_macs and (left, right) != widths[:2]:
         moved_widest = ceil(left * product.left.block), right
         widest = (left, right, product.accumulator_bits, product.mapping.moved_bits(*moved_widest))
