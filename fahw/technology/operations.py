@@ -17,7 +17,7 @@ from fahw.technology.scaling import logic_energy
 HOROWITZ = "Horowitz, ISSCC 2014, 45 nm"
 ALADDIN = "Aladdin 40/45 nm tables (Shao et al., ISCA 2014)"
 ACCELERGY = "Accelergy's Aladdin plug-in, 40 nm"
-LAW_FACTOR = 2.0
+LAW_FACTOR = 4.0
 """Uncertainty of the energies of small floats, which no source gives (assumed)."""
 DIVISION_PRODUCTS = 7
 """Multiplications of its width that a division costs as much as. Assumed: about what table 3 of PMC8934428 says of
