@@ -10,7 +10,7 @@ from fahw.hardware.arrays.catalogue import DATAFLOWS
 from fahw.hardware.chip import Chip
 from fahw.hardware.generator import GENERATORS
 from fahw.hardware.memory import Memory
-from fahw.technology.operations import pe_area_mm2, pe_leak_mw
+from fahw.technology.logic_units import Unit, processing_element, shifter
 from fahw.technology.storage import Scratchpad
 from fahw.work.counts.record import Placement
 from fahw.work.mesh import NOC, core_prefix
@@ -26,7 +26,6 @@ def area_mm2(chip: Chip, transposable: bool, placements: Iterable[Placement] | N
 
 def areas_mm2(chip: Chip, transposable: bool, placements: Iterable[Placement] | None = None) -> dict[str, float]:
     """The area of every component that has one, by its name in the ledger; arguments as of `area_mm2`."""
-    node = chip.technology.node_nm
     logic = {
         name: generator.area_mm2
         for name in GENERATORS
@@ -34,8 +33,8 @@ def areas_mm2(chip: Chip, transposable: bool, placements: Iterable[Placement] | 
     }  # fmt: skip
     for array in chip.arrays:
         pads = fsum(pad.area_mm2 for pad in scratchpads(chip, array))
-        logic[array.name] = array.rows * array.cols * (pe_area_mm2(*pe_bits(chip), node) + pads)
-        logic[f"{array.name}.vector"] = array.lanes * pe_area_mm2(*_LANE_BITS, node)
+        logic[array.name] = array.rows * array.cols * (_element(chip).area_mm2 + pads)
+        logic[f"{array.name}.vector"] = array.lanes * _lane(chip).area_mm2
     resident = None if placements is None else resident_kib(placements)
     areas: dict[str, float] = {}
     for core in range(chip.mesh.cores if chip.mesh else 1):
@@ -67,21 +66,27 @@ def _memory_area_mm2(chip: Chip, memory: Memory, transposable: bool, size_kib: f
 
 def array_leak_mw(chip: Chip, array: Array) -> float:
     """Static power of an array with its scratchpads and vector lanes, in mW."""
-    element = pe_leak_mw(*pe_bits(chip)) + fsum(pad.leak_mw for pad in scratchpads(chip, array))
-    return array.rows * array.cols * element + array.lanes * pe_leak_mw(*_LANE_BITS)
+    element = _element(chip).leak_mw + fsum(pad.leak_mw for pad in scratchpads(chip, array))
+    return array.rows * array.cols * element + array.lanes * _lane(chip).leak_mw
+
+
+def _element(chip: Chip) -> Unit:
+    """One processing element, built for the chip's clock and its widest operands."""
+    numbers = chip.precision.number
+    operands = [numbers(tensor).float_form for tensor in ("activation", "weight", "error", "feedback")]
+    form = max((form for form in operands if form is not None), key=lambda form: form.digits, default=None)
+    process = chip.technology.built_for(chip.clock_mhz)
+    return processing_element(chip.element_bits, process, form, numbers("accumulator").float_form)
+
+
+def _lane(chip: Chip) -> Unit:
+    """One vector lane: what multiplies and adds, as an element does, and a shifter."""
+    sum_form = chip.precision.number("accumulator").float_form
+    process = chip.technology.built_for(chip.clock_mhz)
+    return processing_element(_LANE_BITS, process, sum_form, sum_form) + shifter(_LANE_BITS[-1], process)
 
 
 def scratchpads(chip: Chip, array: Array) -> list[Scratchpad]:
     """What one processing element stores beside its registers, by the kinds of arrays."""
     bits, process = chip.precision.bits, chip.technology
     return [pad for kind in DATAFLOWS.values() for pad in kind.element_storage(array, bits, process)]
-
-
-def pe_bits(chip: Chip) -> tuple[int, int, int]:
-    """Widths that a processing element is built for: the widest operands, and the accumulator."""
-    bits = chip.precision.bits
-    return (
-        max(bits("activation"), bits("error")),
-        max(bits("weight"), bits("feedback"), bits("activation")),
-        bits("accumulator"),
-    )

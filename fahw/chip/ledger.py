@@ -12,6 +12,7 @@ from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
 from fahw.hardware.part import STATIC
 from fahw.technology.constant import Constant
+from fahw.technology.logic_units import leakage_constant
 from fahw.work.counts.record import Count, Placement, Task
 from fahw.work.mesh import core_prefix
 
@@ -105,9 +106,7 @@ def static_rows(
             overhead = chip.transposed_access.leak_overhead if transposable and "weight" in memory.holds else 0.0
             powers.append((name, replace(leak, value=leak.value * (1 + overhead))))
         for name, leak_mw in array_leaks.items():
-            constant = Constant(
-                leak_mw, "Aladdin tables, leakage of logic; scratchpads that are SRAM by CACTI", "leakage", 3.0
-            )
+            constant = leakage_constant(leak_mw, technology.node_nm)
             powers.append((f"{prefix}{name}", constant))
     if chip.dram is not None:
         background, powerdown = (chip.dram.constant(action) for action in ("background", "powerdown"))

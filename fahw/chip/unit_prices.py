@@ -23,6 +23,8 @@ from fahw.work.mesh import NOC
 
 OPERANDS = {"activation": ("activation", "weight"), "error": ("error", "feedback"), "gradient": ("error", "activation")}
 """Operands of the product that a tensor results from."""
+UNGATED_FACTOR = 10.0
+"""Uncertainty of `ungated_share`: nothing published says how well an element's unused part is shut off."""
 _FORMATS = {name: name for name in TENSORS} | {"param": "master", "psum": "accumulator"}
 
 
@@ -61,7 +63,7 @@ class Prices:
         energy = self._given_energies.get((count.component, count.action))
         if energy is not None:
             price = energy.constant(price.kind)
-        elif price.kind in ("logic", "clock"):
+        elif price.kind in ("logic", "clock", "gating"):
             factor *= (self.chip.technology.vdd_v / VDD_V) ** 2
         return replace(price, value=price.value * factor)
 
@@ -99,19 +101,37 @@ class Prices:
             return ops.mac_pj(count.widths[0], count.widths[1], count.widths[2], node, *forms)
         if count.action.startswith("shift"):
             return ops.register_pj(count.widths[0], node)
+        if count.action == "ungated":
+            return self._ungated_price(array, count)
         if count.action not in ("clock", "idle"):
             kind = next(kind for kind in DATAFLOWS.values() if count.action in kind.own_actions(array))
             return kind.action_price(count.action, count.widths, array, self.chip.technology)
-        left_bits, right_bits, accumulator_bits, shifted_bits = count.widths
-        active = (
-            ops.mac_pj(left_bits, right_bits, accumulator_bits, node, *forms).value
-            + ops.register_pj(shifted_bits + accumulator_bits, node).value
-        )
-        clock = self.chip.technology.clock_share
+        active, clock = self._element_cycle_pj(count.widths, *forms)
         if count.action == "clock":
-            return Constant(active * clock, f"{clock:g} of the logic and registers clocked", "clock", LOGIC_FACTOR)
-        value = active * (1 + clock) * array.idle_pe_fraction
+            share = self.chip.technology.clock_share
+            source = f"{share:g} of the logic and registers clocked, without the registers' own clock"
+            return Constant(clock, source, "clock", LOGIC_FACTOR)
+        value = (active + clock) * array.idle_pe_fraction
         return Constant(value, f"{array.idle_pe_fraction:g} of an active PE-cycle", "logic", LOGIC_FACTOR)
+
+    def _element_cycle_pj(
+        self, widths: tuple[int, ...], form: Float | None, sum_form: Float | None
+    ) -> tuple[float, float]:
+        """Energy of an element that multiplies and accumulates, and of its clock's tree, which drives no registers'
+        own clock twice; `widths`: of the operands, the sum, and what moves on."""
+        left_bits, right_bits, accumulator_bits, moved_bits = widths
+        held_bits, node = moved_bits + accumulator_bits, self.chip.technology.node_nm
+        product = ops.mac_pj(left_bits, right_bits, accumulator_bits, node, form, sum_form).value
+        active = product + ops.register_pj(held_bits, node).value
+        return active, self.chip.technology.clock_share * (active - ops.register_clock_pj(held_bits, node).value)
+
+    def _ungated_price(self, array: Array, count: Count) -> Constant:
+        """What the part of an element that narrow operands leave unused takes all the same; nothing where the file
+        gives the energy of its multiply-accumulate, which is that of all of it."""
+        forms, share = self._product_forms(count.tensor), array.ungated_share
+        used, widest = (sum(self._element_cycle_pj(widths, *forms)) for widths in (count.widths[:4], count.widths[4:]))
+        value = 0.0 if (array.name, "mac") in self._given_energies else share * (widest - used)
+        return Constant(value, f"assumed: {share:g} of what narrow operands leave unused", "gating", UNGATED_FACTOR)
 
     def _lane_price(self, count: Count) -> Constant:
         clocked = count.action.startswith("clock_")

@@ -89,6 +89,13 @@ class Chip(Sourced):
         return next(memory for memory in self.memories if memory.name == name)
 
     @property
+    def element_bits(self) -> tuple[int, int, int]:
+        """Widths that a processing element is built for: the widest operands, and the accumulator."""
+        bits = self.precision.bits
+        left = max(bits("activation"), bits("error"))
+        return left, max(bits("weight"), bits("feedback"), bits("activation")), bits("accumulator")
+
+    @property
     def error_reaches_weights(self) -> bool:
         """Whether the array that sends the error back is wired to the memory of the forward weights."""
         array, home = self.array_of("error"), self.home("weight")

@@ -33,7 +33,7 @@ from fahw.hardware.process import UnitEnergy
 from fahw.technology.operations import LANE_PRICES
 
 VECTOR_ACTIONS = tuple(LANE_PRICES)
-ARRAY_ACTIONS = ("mac", "shift_operand", "shift_psum", "clock", "idle")
+ARRAY_ACTIONS = ("mac", "shift_operand", "shift_psum", "clock", "idle", "ungated")
 _EMPTY_ACTIONS = ("idle", "leak")
 
 

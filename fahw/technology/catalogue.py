@@ -9,6 +9,7 @@ from fahw.technology import operations as ops
 from fahw.technology import random_bits, scaling, wires
 from fahw.technology.constant import AREA_FACTOR, Entry
 from fahw.technology.dram import DRAM_KINDS, dram_type
+from fahw.technology.logic_units import LogicProcess, leakage_constant, processing_element
 
 
 def entries(node_nm: int = 45) -> tuple[Entry, ...]:
@@ -41,10 +42,12 @@ def _arithmetic(node: int) -> Iterator[Entry]:
     }  # fmt: skip
     yield from (Entry.of(name, constant, "pJ", node) for name, constant in constants.items())
     yield Entry.of("programmable prng bit", random_bits.programmable_prng_pj_per_bit(), "pJ", 65)
-    area = ops.pe_area_mm2(8, 8, 32, node)
-    source = f"{ops.ALADDIN}: multiplier, adder, registers"
-    yield Entry("processing element 8x8+32, area", area, "mm2", node, AREA_FACTOR, source)
-    yield Entry("processing element 8x8+32, leakage", ops.pe_leak_mw(8, 8, 32), "mW", 45, 3.0, source)
+    source = f"{ops.ALADDIN}: multiplier, adder, registers for"
+    for clock_mhz in (200, 1000):
+        element = processing_element((8, 8, 32), LogicProcess(node, clock_mhz))
+        name, leakage = f"processing element 8x8+32 for {clock_mhz} MHz", leakage_constant(element.leak_mw, node)
+        yield Entry(f"{name}, area", element.area_mm2, "mm2", node, AREA_FACTOR, f"{source} {clock_mhz} MHz")
+        yield Entry.of(f"{name}, leakage", leakage, "mW", node)
 
 
 def _moving(node: int) -> Iterator[Entry]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-KINDS = ("sram", "logic", "clock", "wire", "dram", "generator", "leakage")
+KINDS = ("sram", "logic", "clock", "wire", "dram", "generator", "gating", "leakage")
 """The kinds of constants, each uncertain by a factor that holds for all of its kind."""
 AREA_FACTOR = 1.5
 """Assumed: published areas of the same part differ by about this factor."""

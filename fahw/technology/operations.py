@@ -1,4 +1,4 @@
-"""Energy and area of arithmetic, registers and their like: 45 nm values with their sources, scaled to other nodes.
+"""Energy of arithmetic, registers and their like: 45 nm values with their sources, scaled to other nodes.
 
 Every function gives a `Constant`: the value in pJ at 0.9 V with its source and the factor that it is uncertain by. No
 bits, no energy; one more bit never costs less.
@@ -12,11 +12,12 @@ from math import ceil, log2
 
 from fahw.formats.number import FLOATS, Float
 from fahw.technology.constant import Constant
-from fahw.technology.scaling import logic_area, logic_energy
+from fahw.technology.scaling import logic_energy
 
 HOROWITZ = "Horowitz, ISSCC 2014, 45 nm"
 ALADDIN = "Aladdin 40/45 nm tables (Shao et al., ISCA 2014)"
-LAW_FACTOR = 2.0
+ACCELERGY = "Accelergy's Aladdin plug-in, 40 nm"
+LAW_FACTOR = 4.0
 """Uncertainty of the energies of small floats, which no source gives (assumed)."""
 DIVISION_PRODUCTS = 7
 """Multiplications of its width that a division costs as much as. Assumed: about what table 3 of PMC8934428 says of
@@ -108,12 +109,12 @@ def bitwise_pj(bits: int, node_nm: int) -> Constant:
 
 def compare_pj(bits: int, node_nm: int) -> Constant:
     """Energy of a comparison (ReLU, maximum pooling, saturation): 0.92 fJ per bit."""
-    return logic_constant(0.00092 * bits, node_nm, f"{ALADDIN}: comparator")
+    return logic_constant(0.00092 * bits, node_nm, f"{ACCELERGY}: comparator")
 
 
 def shift_pj(bits: int, node_nm: int) -> Constant:
     """Energy of a variable shift (rescaling into a format): 13 fJ per bit."""
-    return logic_constant(0.013 * bits, node_nm, f"{ALADDIN}: shifter")
+    return logic_constant(0.013 * bits, node_nm, f"{ACCELERGY}: shifter")
 
 
 def table_pj(bits: int, node_nm: int) -> Constant:
@@ -140,30 +141,6 @@ LANE_PRICES: Mapping[str, LanePrice] = {
 }
 """What vector lanes can do. A unit declared float (`float_...`) computes in fp32 whatever the chip's formats; a root is
 priced as a division."""
-
-
-def pe_area_mm2(bits_a: int, bits_b: int, accumulator_bits: int, node_nm: int) -> float:
-    """Area of a processing element: multiplier, adder, operand and accumulator registers. Source: Aladdin tables."""
-    multiplier_um2 = 6350 * bits_a * bits_b / 1024
-    adder_um2 = 278 * accumulator_bits / 32
-    register_um2 = 5.98 * (bits_a + bits_b + accumulator_bits)
-    return (multiplier_um2 + adder_um2 + register_um2) * logic_area(node_nm) * 1e-6
-
-
-def pe_leak_mw(bits_a: int, bits_b: int, accumulator_bits: int) -> float:
-    """Static power of a processing element. Source: Aladdin tables (multiplier 80 uW, adder 2.4 uW at 32 bits)."""
-    multiplier_uw = 80 * bits_a * bits_b / 1024
-    return (multiplier_uw + 2.4 * accumulator_bits / 32 + 0.07 * (bits_a + bits_b + accumulator_bits)) * 1e-3
-
-
-def register_area_mm2(bits: int, node_nm: int) -> float:
-    """Area of a register file: its flip-flops. Source: Aladdin tables."""
-    return 5.98 * bits * logic_area(node_nm) * 1e-6
-
-
-def register_leak_mw(bits: int) -> Constant:
-    """Static power of a register file, 0.07 uW per flip-flop. Source: Aladdin tables."""
-    return Constant(0.07e-3 * bits, f"{ALADDIN}: 0.07 uW per flip-flop", "leakage", 3.0)
 
 
 def index_bits(choices: int) -> int:

@@ -7,7 +7,8 @@ from math import log
 
 from fahw.errors import ConfigError, Problem
 from fahw.technology.constant import Constant
-from fahw.technology.operations import ALADDIN, logic_constant, register_area_mm2, register_leak_mw
+from fahw.technology.logic_units import LogicProcess, registers
+from fahw.technology.operations import ACCELERGY, logic_constant
 from fahw.technology.sram import sram_estimate
 
 REGISTER_FILE_FACTOR = 2.0
@@ -24,7 +25,7 @@ def register_file_pj(bits: int, entries: int, node_nm: int) -> Constant:
     if entries < 1:
         raise ConfigError(Problem("register file", f"needs at least one entry (got {entries})"))
     per_bit = max(0.009, _FILE_AT[64] * (entries / 64) ** _EXPONENT)
-    source = f"{ALADDIN}, register files of 64 and 128 x 16 bits: {entries} entries"
+    source = f"{ACCELERGY}, register files of 64 and 128 x 16 bits: {entries} entries"
     return logic_constant(per_bit * bits, node_nm, source, factor=REGISTER_FILE_FACTOR)
 
 
@@ -37,15 +38,15 @@ class Scratchpad:
     area_mm2: float
 
 
-def scratchpad(bits: int, entries: int, node_nm: int, device: str = "lop", temp_c: float | None = None) -> Scratchpad:
+def scratchpad(bits: int, entries: int, process: LogicProcess, device: str = "lop") -> Scratchpad:
     """A pad of `entries` of `bits`: a register file or an SRAM, whichever takes less energy (that of a read and a write
     together, halved). Below 1 KiB the SRAM's law is extrapolated."""
-    registers = register_file_pj(bits, entries, node_nm)
-    estimate = sram_estimate(bits * entries / 8, max(bits, 8), node_nm, device, temp_c)
+    file = register_file_pj(bits, entries, process.node_nm)
+    estimate = sram_estimate(bits * entries / 8, max(bits, 8), process.node_nm, device, process.temp_c)
     bank = estimate.bank
     value = (bank.read_pj + bank.write_pj) / 2
-    if value >= registers.value:
-        total = bits * entries
-        return Scratchpad(registers, register_leak_mw(total).value, register_area_mm2(total, node_nm))
+    if value >= file.value:
+        unit = registers(bits * entries, process)
+        return Scratchpad(file, unit.leak_mw, unit.area_mm2)
     access = Constant(value, f"{estimate.source}; {entries} words", "sram", estimate.energy_factor)
     return Scratchpad(access, bank.leak_mw, bank.area_mm2)

@@ -198,13 +198,13 @@ def test_a_chip_at_any_node(tmp_path, node):
 
 
 def test_a_warm_chip_leaks_more(tmp_path):
-    """`temp_c` raises the leakage of memories and nothing else; beyond its limits it is an input error."""
+    """`temp_c` raises the leakage of memories and logic and nothing else; beyond its limits it is an input error."""
     network = network_of(tmp_path)
     cold, warm = (
         simulate(chip_of(tmp_path, overrides={"technology.temp_c": text}), network, "bp", 4) for text in ("27", "77")
     )
     for before, after in zip(cold.ledger, warm.ledger, strict=True):
-        leaks = before.action == "static" and before.price.kind == "leakage" and "Aladdin" not in before.price.source
+        leaks = before.action == "static" and before.price.kind == "leakage"
         assert (after.unit_pj > 2 * before.unit_pj) if leaks else (after.unit_pj == before.unit_pj)
     with pytest.raises(ConfigError, match="temp_c"):
         chip_of(tmp_path, overrides={"technology.temp_c": "125"})

@@ -111,7 +111,9 @@ def few_assumptions(scheme: Scheme) -> Chip:
 
 def _given(linked: bool) -> Iterator[dict[str, object]]:
     """Registers of a MAC; nothing for clock, idle elements, lanes and the transposer."""
-    prices = {f"{name} {action}": 0.0 for name in ("fwd", "bwd") for action in ("shift_psum", "clock", "idle")}
+    prices = {
+        f"{name} {action}": 0.0 for name in ("fwd", "bwd") for action in ("shift_psum", "clock", "idle", "ungated")
+    }
     prices |= {f"{name} shift_operand": REGISTER for name in ("fwd", "bwd")}
     prices |= {
         f"{name}.vector {clock}{action}": 0.0

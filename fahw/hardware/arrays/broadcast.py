@@ -18,5 +18,5 @@ class Broadcast(OutputStationary):
     def _cycles_of(self, rows: int, cols: int) -> int:
         return self.k
 
-    def _moved_bits(self, left_bits: int, right_bits: int) -> int:
+    def moved_bits(self, left_bits: int, right_bits: int) -> int:
         return 0

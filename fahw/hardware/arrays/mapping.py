@@ -29,6 +29,9 @@ class Elements(Sourced):
     """Vector lanes: one value per lane and cycle (bias, rounding, activation, pooling, softmax, update)."""
     idle_pe_fraction: Fraction = 0.1
     """Energy of an idle, filling or draining PE, as a share of an active one's."""
+    ungated_share: Fraction = 0.1
+    """Operands narrower than the elements are built for leave part of them unused: the share of what that part would
+    take in use that it takes all the same. Uncertain by 10: from nearly nothing to an element without any gating."""
     edge_tiles: Literal["full", "trimmed"] = "full"
     """Whether folds that use less of the array take as long as full ones, or only what their rows and columns need."""
     double_buffered: bool = False
@@ -191,6 +194,10 @@ class Mapping(ABC):
         """Share of the multiply-accumulates that are left out, from the shares of zeros of the operands that the array
         gates or skips."""
         return 1 - prod(1 - share for share in zeros)
+
+    def moved_bits(self, left_bits: int, right_bits: int) -> int:
+        """Bits of the operands that move on from element to element with every multiply-accumulate."""
+        return 0
 
     @abstractmethod
     def element_actions(

@@ -108,18 +108,16 @@ class RowStationary(Mapping):
         """Energy of an access of a pad, or of its clock."""
         pads, (bits, entries), share = _pads(array), widths, process.clock_share
         assert pads is not None, "only elements with pads count these actions"
-        pad = scratchpad(bits, entries, process.node_nm, pads.device).access
+        pad = scratchpad(bits, entries, process.built_for(), pads.device).access
         if action == "pad":
             return pad
         is_clocked = pad.kind == "logic"
         if action == "clock_registers":
-            clocked = register_clock_pj(bits * entries, process.node_nm)
-            value = clocked.value * (1 + share) if is_clocked else 0.0
-            return replace(
-                clocked, value=value, kind="clock", source=f"{clocked.source}; {share:g} more for the clock's tree"
-            )
-        value = pad.value * share if is_clocked else 0.0
-        return Constant(value, f"{share:g} of the registers clocked, none of an SRAM", "clock", LOGIC_FACTOR)
+            clocked = register_clock_pj(bits * (entries - 1), process.node_nm)  # an access has that of its own word
+            return replace(clocked, value=clocked.value if is_clocked else 0.0, kind="clock")
+        driven = pad.value - register_clock_pj(bits, process.node_nm).value
+        source = f"{share:g} of the registers clocked, without their own clock; none of an SRAM"
+        return Constant(driven * share if is_clocked else 0.0, source, "clock", LOGIC_FACTOR)
 
     @classmethod
     def element_storage(cls, array: Elements, bits: Callable[[str], int], process: Technology) -> Sequence[Scratchpad]:
@@ -128,9 +126,7 @@ class RowStationary(Mapping):
         if pads is None:
             return ()
         sizes = zip(("weight", "activation", "accumulator"), pads.words, strict=True)
-        return [
-            scratchpad(bits(tensor), words, process.node_nm, pads.device, process.temp_c) for tensor, words in sizes
-        ]
+        return [scratchpad(bits(tensor), words, process.built_for(), pads.device) for tensor, words in sizes]
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -204,9 +200,10 @@ class RowStationary(Mapping):
             ("psum", 2 * useful_macs, accumulator_bits, pads.psum_words),
         )
         for tensor, count, bits, entries in pad_accesses:
-            clock_action = ("clock_pad", count) if pads.clock_gated else ("clock_registers", macs)
             actions.append(ElementAction("pad", tensor, count, (bits, entries)))
-            actions.append(ElementAction(clock_action[0], tensor, clock_action[1], (bits, entries)))
+            actions.append(ElementAction("clock_pad", tensor, count, (bits, entries)))
+            if not pads.clock_gated:
+                actions.append(ElementAction("clock_registers", tensor, macs, (bits, entries)))
         return actions
 
 

@@ -86,7 +86,7 @@ class Folded(Mapping):
         """Values of the left and the right operand that a fold reads."""
 
     @abstractmethod
-    def _moved_bits(self, left_bits: int, right_bits: int) -> int:
+    def moved_bits(self, left_bits: int, right_bits: int) -> int:
         """Bits of operands that move on from one element to the next."""
 
     @cached_property
@@ -186,7 +186,7 @@ class Folded(Mapping):
     ) -> list[ElementAction]:  # fmt: skip
         """Active PE-cycles, what moves on in them, and idle ones (filling, draining, unused rows and columns, gated
         zeros)."""
-        accumulator_bits, moved_bits = widths[-1], self._moved_bits(*moved)
+        accumulator_bits, moved_bits = widths[-1], self.moved_bits(*moved)
         actions = [ElementAction("mac", result, useful_macs, widths)]
         if moved_bits:
             actions.append(ElementAction("shift_operand", result, useful_macs, (moved_bits,)))
@@ -221,7 +221,7 @@ class OutputStationary(Folded):
     def _operand_values(self, shape: FoldShape) -> tuple[int, int]:
         return shape.rows * self.k, self.k * shape.cols
 
-    def _moved_bits(self, left_bits: int, right_bits: int) -> int:
+    def moved_bits(self, left_bits: int, right_bits: int) -> int:
         return left_bits + right_bits
 
 
@@ -245,7 +245,7 @@ class WeightStationary(Folded):
     def _operand_values(self, shape: FoldShape) -> tuple[int, int]:
         return self.m * shape.rows, shape.rows * shape.cols
 
-    def _moved_bits(self, left_bits: int, right_bits: int) -> int:
+    def moved_bits(self, left_bits: int, right_bits: int) -> int:
         return left_bits
 
 
@@ -269,7 +269,7 @@ class InputStationary(Folded):
     def _operand_values(self, shape: FoldShape) -> tuple[int, int]:
         return shape.rows * shape.cols, shape.rows * self.n
 
-    def _moved_bits(self, left_bits: int, right_bits: int) -> int:
+    def moved_bits(self, left_bits: int, right_bits: int) -> int:
         return right_bits
 
 

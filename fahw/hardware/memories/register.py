@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 from fahw.hardware.memory import Memory
 from fahw.hardware.process import Technology
 from fahw.technology.constant import Constant, Entry
-from fahw.technology.operations import register_area_mm2, register_leak_mw, register_pj
+from fahw.technology.logic_units import leakage_constant, registers
+from fahw.technology.operations import register_pj
 from fahw.technology.storage import register_file_pj
 
 
@@ -24,10 +25,11 @@ class Register(Memory):
         return register_file_pj(self.width_bits, entries, process.node_nm)
 
     def _estimated_leakage(self, process: Technology) -> Constant:
-        return register_leak_mw(int(self.kib * 8192))
+        unit = registers(int(self.kib * 8192), process.built_for())
+        return leakage_constant(unit.leak_mw, process.node_nm)
 
     def _estimated_area(self, process: Technology, size_kib: float) -> float:
-        return register_area_mm2(int(size_kib * 8192), process.node_nm)
+        return registers(int(size_kib * 8192), process.built_for()).area_mm2
 
     @classmethod
     def listed(cls, node_nm: int) -> Iterator[Entry]:

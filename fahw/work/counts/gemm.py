@@ -67,6 +67,8 @@ class Gemm:
     result: Tensor
     accumulator_bits: int
 
+    built_bits: tuple[int, int] = (0, 0)
+    """Widths of the operands that the elements are built for; narrower ones leave a part unused."""
     index_bits: int = 0
     imbalance: float = 0.0
     repeats: int = 1
@@ -189,8 +191,17 @@ def _processing_elements(product: Gemm, array: Array) -> tuple[Count, ...]:
     idle = max(0, product.cycles * array.rows * array.cols - useful_macs)
     moved = ceil(product.left.bits * product.left.block), product.right.bits
     actions = product.mapping.element_actions(product.result, widths, moved, useful_macs, idle, product.repeats)
-    return tuple(
+    counts = [
         Count(array.name, action.action, action.tensor, action.count, action.widths)
         for action in actions
         if action.count
+    ]
+    left, right = (
+        max(operand.bits, built) for operand, built in zip(product.operands, product.built_bits, strict=True)
     )
+    if useful_macs and (left, right) != widths[:2]:
+        moved_widest = ceil(left * product.left.block), right
+        widest = (left, right, product.accumulator_bits, product.mapping.moved_bits(*moved_widest))
+        used = (*widths, product.mapping.moved_bits(*moved))
+        counts.append(Count(array.name, "ungated", product.result, useful_macs, (*used, *widest)))
+    return tuple(counts)
