@@ -65,9 +65,7 @@ class Memory(Sourced):
     power_gated: bool = False
     """Banks that hold nothing do not leak."""
     device: Device = "lop"
-    """Transistor type of the SRAM estimate."""
-    leakage_device: Device | None = None
-    """Transistor type of the leakage estimate where it differs (low-leakage cells in a fast periphery)."""
+    """Transistor type of the SRAM estimate; with `cells` that of the periphery."""
     energy: MemoryEnergy | None = None
 
     @property

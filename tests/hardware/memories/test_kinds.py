@@ -114,6 +114,41 @@ def test_keys_are_those_of_the_kind(old, new, message, tmp_path):
     assert set(places) <= {problem.place.split(":", 1)[1] for problem in caught.value.problems}
 
 
+def message_at(tmp_path, keys):
+    """The one problem of a chip whose first SRAM has these keys, and whether its place is the mark in them."""
+    text, places = marked(swap(CHIP, "holds: [feedback]", f"holds: [feedback]\n    {keys}"))
+    (tmp_path / "chip.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_chip(tmp_path / "chip.yaml")
+    (problem,) = caught.value.problems
+    assert problem.place.split(":", 1)[1] in places
+    return problem.message
+
+
+@pytest.mark.parametrize("keys", ["@@leakage_device: lstp", "device: hp\n    @@leakage_device: lop"])
+def test_the_leakage_of_another_device_is_refused(keys, tmp_path):
+    """`leakage_device` took the leakage of a whole bank of another type: the message says what to write instead."""
+    assert "`cells: lstp` beside `device: lop`" in message_at(tmp_path, keys)
+
+
+@pytest.mark.parametrize("keys", ["cells: @@hp", "device: lstp\n    cells: @@lop", "cells: @@lop\n    device: hp"])
+def test_mixtures_that_no_table_has(keys, tmp_path):
+    """The place is that of the cells, and the message names the mixtures that there are."""
+    assert "lstp cells in lop or hp" in message_at(tmp_path, keys)
+
+
+@pytest.mark.parametrize(("device", "node"), [("lop", 45), ("hp", 22), ("lop", 65)])
+def test_a_mixture_is_a_device_of_its_own(device, node):
+    """Energies, leakage and area of an SRAM are all those of its cells in its periphery."""
+    memory, process = memory_of(Sram, cells="lstp", device=device), Technology(node_nm=node)
+    bank = sram(16 * 1024, 32, node, device, cells="lstp")
+    assert memory.access_energy(process, "read").value == bank.read_pj
+    assert memory.access_energy(process, "write").value == bank.write_pj
+    assert memory.leakage(process).value == 4 * bank.leak_mw
+    assert memory.area(process, 64) == 4 * bank.area_mm2
+    assert "mixed" in memory.leakage(process).source
+
+
 def test_a_memory_without_a_kind_is_an_sram(tmp_path):
     """`kind` may be left out, also where other keys have mistakes."""
     assert all(isinstance(memory, Sram) for memory in chip_of(tmp_path).memories)
