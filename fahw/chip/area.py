@@ -42,8 +42,7 @@ def areas_mm2(chip: Chip, transposable: bool, placements: Iterable[Placement] | 
         prefix = core_prefix(chip, core)
         for memory in chip.memories:
             name = f"{prefix}{memory.name}"
-            is_fitted = resident is not None and not memory.is_read_only
-            size = resident.get(name, 0.0) if resident is not None and is_fitted else memory.kib
+            size = memory.kib if resident is None else resident.get(name, 0.0)
             areas[name] = _memory_area_mm2(chip, memory, transposable, size)
         areas |= {f"{prefix}{name}": area for name, area in logic.items()}
     if chip.mesh:

@@ -97,9 +97,7 @@ class Memory(Sourced):
     def leakage(self, process: Technology, used_kib: float | None = None) -> Constant:
         """Static power of the whole memory; of the banks that `used_kib` takes where those that hold nothing are
         gated."""
-        share = 1.0
-        if self.power_gated and used_kib is not None and self.kib:
-            share = min(1.0, ceil(used_kib / self.bank) * self.bank / self.kib)
+        share = self._share_of_banks(used_kib) if self.power_gated and used_kib is not None else 1.0
         if self.energy is None:
             leak = self._estimated_leakage(process)
         else:
@@ -109,8 +107,12 @@ class Memory(Sourced):
     def area(self, process: Technology, size_kib: float) -> float:
         """Area in mm2 of a memory of this kind with `size_kib` of capacity, whole banks."""
         if self.energy is not None:
-            return self.energy.area_mm2 * size_kib / self.kib
+            return self.energy.area_mm2 * self._share_of_banks(size_kib)
         return self._estimated_area(process, size_kib)
+
+    def _share_of_banks(self, size_kib: float) -> float:
+        """The share of the memory's banks, 0 to 1, that hold `size_kib`; 1 where it has no size yet."""
+        return min(1.0, ceil(size_kib / self.bank) * self.bank / self.kib) if self.kib else 1.0
 
     @abstractmethod
     def _estimated_access(self, process: Technology, action: str) -> Constant:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fahw.chip import price_list
+from fahw.chip.area import area_mm2
 from fahw.chip.cost import simulate
 from fahw.errors import ConfigError
 from fahw.hardware.load import load_chip
@@ -20,7 +21,7 @@ from fahw.hardware.memory import Memory
 from fahw.hardware.process import Technology
 from fahw.study.costs.verdict import saving
 from fahw.technology.sram import sram
-from tests.support.strategies import CHIP, ROOT, chip_of, marked, swap
+from tests.support.strategies import CHIP, ROOT, chip_of, marked, network_of, swap
 
 AT_45 = Technology(node_nm=45)
 SIZED = {
@@ -164,3 +165,53 @@ def test_a_constant_of_no_known_kind_does_not_drop_out_of_a_range():
     odd = [replace(rows[0], price=replace(rows[0].price, kind="odd")), *rows[1:]]
     with pytest.raises(ValueError, match="odd"):
         saving(odd, rows)
+
+
+ROM = """
+  - name: fixed
+    kind: rom
+    holds: [feedback]
+    size_kib: fit
+    bank_kib: 0.015625
+    width_bits: 32
+    read_bits_per_cycle: 32
+    assumed: a test
+"""
+SENT = (12 * 5 + 5 * 4) * 8
+"""Bits of B on the small network: layers of 12 x 5 and 5 x 4 send an error, 8 bits a weight; a bank holds 128."""
+
+
+def chip_with_rom(tmp_path, keys=""):
+    wired = swap(CHIP, "links:", f"{ROM[1:]}{keys}links:").replace("copies, buffer]", "copies, fixed, buffer]")
+    return chip_of(tmp_path, wired)
+
+
+@pytest.mark.parametrize("keys", ["", "    power_gated: true\n"])
+def test_a_rom_has_as_many_banks_as_it_holds(keys, tmp_path):
+    """Its banks are counted, placed and measured, and none of them is taken for empty."""
+    cost = simulate(chip_with_rom(tmp_path, keys), network_of(tmp_path), "fa", 3)
+    rom = cost.work.chip.memory("fixed")
+    assert rom.kib * 8192 == ceil(SENT / 128) * 128
+    (placed,) = [placement for placement in cost.placements if placement.memory == "fixed"]
+    assert (placed.tensor, placed.bits, placed.spilled_bits) == ("feedback", SENT, 0)
+    (row,) = [row for row in cost.ledger if (row.component, row.action) == ("fixed", "static")]
+    bank = sram(16, 32, 45)
+    assert row.unit_pj == pytest.approx(5 * LEAK_SHARE * bank.leak_mw * 1e3 / 100)
+    others = simulate(chip_with_rom(tmp_path, keys), network_of(tmp_path), "bp", 3)
+    assert not [placement for placement in others.placements if placement.memory == "fixed"]
+
+
+def test_area_in_use_counts_a_roms_banks(tmp_path):
+    """What a ROM holds counts as for any other memory: five banks of those that fa fills."""
+    cost = simulate(chip_with_rom(tmp_path), network_of(tmp_path), "fa", 3)
+    bank_mm2 = AREA_SHARE * sram(16, 32, 45).area_mm2
+    without = [placement for placement in cost.placements if placement.memory != "fixed"]
+    built = cost.work.chip
+    assert area_mm2(built, False, cost.placements) - area_mm2(built, False, without) == pytest.approx(5 * bank_mm2)
+
+
+@pytest.mark.parametrize(("used", "banks"), [(0, 0), (1, 1), (16, 1), (17, 2), (64, 4)])
+def test_given_areas_are_of_whole_banks_too(used, banks):
+    """A memory of four banks whose numbers the file gives."""
+    energy = {"read_pj": 1.0, "write_pj": 1.0, "leak_mw": 1.0, "area_mm2": 2.0}
+    assert memory_of(Sram, energy=energy).area(AT_45, used) == 2.0 * banks / 4
