@@ -60,7 +60,8 @@ def resident_kib(placements: Iterable[Placement]) -> dict[str, float]:
 
 
 def _memory_area_mm2(chip: Chip, memory: Memory, transposable: bool, size_kib: float) -> float:
-    overhead = chip.transposed_access.area_overhead if transposable and "weight" in memory.holds else 0.0
+    has_overhead = transposable and "weight" in memory.holds
+    overhead = chip.transposed_access.of(memory, chip.technology).area if has_overhead else 0.0
     return memory.area(chip.technology, size_kib) * (1 + overhead)
 
 

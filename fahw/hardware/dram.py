@@ -32,7 +32,7 @@ class Dram(Sourced):
     powerdown_mw: NotNegative | None = None
     """Static power between bursts, where the controller powers the device down."""
     refresh_mw: NotNegative | None = None
-    """Mean power of refreshing, on top of both; the table's where absent, and nothing where `background_mw` is given."""
+    """Mean power of refreshing, on top of both; the table's where absent, nothing where `background_mw` is given."""
     channels: Count | None = None
     """Channels of the table's type: each has its static power. As many as `gbyte_per_s` takes where absent."""
     latency_cycles: Annotated[int, Field(ge=0, le=1_000_000)] = 20

@@ -167,8 +167,8 @@ def feedback_operand(step: StepContext, site: Site, index_bits: int = 0) -> Oper
     rule, chip, bits = step.rule, step.chip, step.bits("feedback")
     streams = []
     if rule.reads_weight and chip.error_reaches_weights:
-        overhead = 1 + chip.transposed_access.read_overhead if step.transposable else 1.0
         memory = site.home("weight", "error")
+        overhead = 1 + chip.transposed_access.of(memory, chip.technology).read if step.transposable else 1.0
         # by columns a row-only memory gives one weight with every word
         read_bits = memory.width_bits if step.form == "column" else step.bits("weight")
         streams.append(Stream(memory, "feedback", read_bits, overhead, "weight"))

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ValidationInfo, field_validator
 
-from fahw.hardware.memory import Memory
+from fahw.hardware.memory import Memory, Overheads
 from fahw.hardware.part import Device
 from fahw.hardware.process import Technology
 from fahw.technology.constant import AREA_FACTOR, Constant, Entry
@@ -31,6 +31,20 @@ class Banked(Memory):
         """The SRAM bank of the memory's bank size and word."""
         size_bytes = self.bank * 1024
         return _bank(size_bytes, self.width_bits, process.node_nm, self.device, process.temp_c, self.cell_device)
+
+    def transposed(self, process: Technology) -> Overheads:
+        """A word's bytes lie skewed in banks of 8 bits each, which an access by row or by column reads all: what these
+        take over one bank of the word's width. At least nothing, since an ordinary memory can be cut so too."""
+        parts = ceil(self.width_bits / 8)
+        whole = self.model_copy(update={"size_kib": self.bank, "bank_kib": self.bank, "energy": None})
+        part = whole.model_copy(update={"size_kib": self.bank / parts, "bank_kib": self.bank / parts, "width_bits": 8})
+        pairs = zip(whole._bank_numbers(process), part._bank_numbers(process), strict=True)
+        return Overheads(*(max(0.0, parts * mine / other - 1) for other, mine in pairs))
+
+    def _bank_numbers(self, process: Technology) -> tuple[float, float, float, float]:
+        """Read, write, area and leakage of a memory of one bank."""
+        read, write = (self._estimated_access(process, action).value for action in ("read", "write"))
+        return read, write, self._estimated_area(process, self.kib), self._estimated_leakage(process).value
 
     def _estimated_leakage(self, process: Technology) -> Constant:
         estimate, cells = self.bank_estimate(process), self.cell_device

@@ -17,7 +17,7 @@ from fahw.hardware.load import load_chip
 from fahw.hardware.memories.catalogue import CONSTANT_KINDS, MEMORY_KINDS
 from fahw.hardware.memories.rom import AREA_SHARE, LEAK_SHARE, READ_SHARE, Rom
 from fahw.hardware.memories.sram import Sram
-from fahw.hardware.memory import Memory
+from fahw.hardware.memory import Memory, TransposedAccess
 from fahw.hardware.process import Technology
 from fahw.study.costs.verdict import saving
 from fahw.technology.sram import sram
@@ -215,3 +215,27 @@ def test_given_areas_are_of_whole_banks_too(used, banks):
     """A memory of four banks whose numbers the file gives."""
     energy = {"read_pj": 1.0, "write_pj": 1.0, "leak_mw": 1.0, "area_mm2": 2.0}
     assert memory_of(Sram, energy=energy).area(AT_45, used) == 2.0 * banks / 4
+
+
+@pytest.mark.parametrize(
+    ("device", "node", "size", "bits", "read", "write", "area", "leak"),
+    [
+        ("lop", 45, 64, 64, 1.00, 0.64, 0.20, 0.32),
+    ],
+)
+def test_transposed_access_of_a_bank(device, node, size, bits, read, write, area, leak):
+    """CACTI 7: as many banks of 8 bits as a word has bytes, in place of one bank."""
+    memory = memory_of(Sram, size_kib=4 * size, bank_kib=size, width_bits=bits, device=device)
+    found = TransposedAccess().of(memory, Technology(node_nm=node))
+    assert tuple(found) == pytest.approx((read, write, area, leak), abs=0.005)
+    given = TransposedAccess(read_overhead=0.5, leak_overhead=0.0).of(memory, Technology(node_nm=node))
+    assert given == (0.5, found.write, found.area, 0.0)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MEMORY_KINDS if kind.needs_bank], ids=name_of)
+def test_a_transposable_memory_takes_no_less_than_an_ordinary_one(kind):
+    """Of every size; a memory whose words are a byte takes as much."""
+    for size, bits in ((1, 8), (1, 64), (64, 12), (256, 128), (4096, 256)):
+        found = memory_of(kind, size_kib=size, bank_kib=size, width_bits=bits).transposed(AT_45)
+        assert min(found) >= 0
+        assert bits > 8 or max(found) == 0
