@@ -41,8 +41,7 @@ def areas_mm2(chip: Chip, transposable: bool, placements: Iterable[Placement] | 
         prefix = core_prefix(chip, core)
         for memory in chip.memories:
             name = f"{prefix}{memory.name}"
-            is_fitted = resident is not None and not memory.is_read_only
-            size = resident.get(name, 0.0) if resident is not None and is_fitted else memory.kib
+            size = memory.kib if resident is None else resident.get(name, 0.0)
             areas[name] = _memory_area_mm2(chip, memory, transposable, size)
         areas |= {f"{prefix}{name}": area for name, area in logic.items()}
     if chip.mesh:
@@ -60,7 +59,8 @@ def resident_kib(placements: Iterable[Placement]) -> dict[str, float]:
 
 
 def _memory_area_mm2(chip: Chip, memory: Memory, transposable: bool, size_kib: float) -> float:
-    overhead = chip.transposed_access.area_overhead if transposable and "weight" in memory.holds else 0.0
+    has_overhead = transposable and "weight" in memory.holds
+    overhead = chip.transposed_access.of(memory, chip.technology).area if has_overhead else 0.0
     return memory.area(chip.technology, size_kib) * (1 + overhead)
 
 

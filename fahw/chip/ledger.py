@@ -103,7 +103,8 @@ def static_rows(
         for memory in chip.memories:
             name = f"{prefix}{memory.name}"
             leak = memory_leakage(chip, memory, resident.get(name, 0.0))
-            overhead = chip.transposed_access.leak_overhead if transposable and "weight" in memory.holds else 0.0
+            has_overhead = transposable and "weight" in memory.holds
+            overhead = chip.transposed_access.of(memory, technology).leakage if has_overhead else 0.0
             powers.append((name, replace(leak, value=leak.value * (1 + overhead))))
         for name, leak_mw in array_leaks.items():
             constant = leakage_constant(leak_mw, technology.node_nm)

@@ -35,6 +35,11 @@ _OTHER_CHOICE_ADVICE = {
     "dram.kind": "take the nearest kind and give its read_pj_per_bit, write_pj_per_bit and gbyte_per_s",
 }
 """Advice by key, for a user whose chip is none of the choices."""
+_FORMER_KEYS = {
+    "leakage_device": "it took the leakage of a bank of that type throughout; for an SRAM write the type of its cells, "
+    "`cells: lstp` beside `device: lop` or `device: hp`, else leave it out"
+}
+"""What to write instead, by keys that there were once."""
 
 
 def validate(
@@ -275,6 +280,8 @@ def _message(schema: type[BaseModel], value: Any, key: Key, detail: ErrorDetails
         wrong = wrong.get("kind")
     if kind == "extra_forbidden":
         names, name = Allowed(schema, key[:-1], value).keys, str(key[-1])
+        if name in _FORMER_KEYS:
+            return f"there is no key '{name}' any more: {_FORMER_KEYS[name]}"
         return f"unknown key '{name}'{suggestion(name, names)}; known: {', '.join(names)}"
     if kind == "missing":
         return "missing key"

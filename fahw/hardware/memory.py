@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
 from math import ceil
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -29,6 +29,15 @@ class MemoryEnergy(Frozen):
     area_mm2: NotNegative
     uncertainty: Factor = 1.0
     """The true value lies between the number divided and multiplied by this factor."""
+
+
+class Overheads(NamedTuple):
+    """Shares by which a transposable memory takes more than an ordinary one: 0.33 for 33 %."""
+
+    read: float
+    write: float
+    area: float
+    leakage: float
 
 
 class Memory(Sourced):
@@ -65,9 +74,7 @@ class Memory(Sourced):
     power_gated: bool = False
     """Banks that hold nothing do not leak."""
     device: Device = "lop"
-    """Transistor type of the SRAM estimate."""
-    leakage_device: Device | None = None
-    """Transistor type of the leakage estimate where it differs (low-leakage cells in a fast periphery)."""
+    """Transistor type of the SRAM estimate; with `cells` that of the periphery."""
     energy: MemoryEnergy | None = None
 
     @property
@@ -99,9 +106,7 @@ class Memory(Sourced):
     def leakage(self, process: Technology, used_kib: float | None = None) -> Constant:
         """Static power of the whole memory; of the banks that `used_kib` takes where those that hold nothing are
         gated."""
-        share = 1.0
-        if self.power_gated and used_kib is not None and self.kib:
-            share = min(1.0, ceil(used_kib / self.bank) * self.bank / self.kib)
+        share = self._share_of_banks(used_kib) if self.power_gated and used_kib is not None else 1.0
         if self.energy is None:
             leak = self._estimated_leakage(process)
         else:
@@ -111,8 +116,17 @@ class Memory(Sourced):
     def area(self, process: Technology, size_kib: float) -> float:
         """Area in mm2 of a memory of this kind with `size_kib` of capacity, whole banks."""
         if self.energy is not None:
-            return self.energy.area_mm2 * size_kib / self.kib
+            return self.energy.area_mm2 * self._share_of_banks(size_kib)
         return self._estimated_area(process, size_kib)
+
+    def _share_of_banks(self, size_kib: float) -> float:
+        """The share of the memory's banks, 0 to 1, that hold `size_kib`; 1 where it has no size yet."""
+        return min(1.0, ceil(size_kib / self.bank) * self.bank / self.kib) if self.kib else 1.0
+
+    def transposed(self, process: Technology) -> Overheads:
+        """What it takes beyond an ordinary memory of its kind to read it by rows and by columns; nothing for one whose
+        selection works either way."""
+        return Overheads(0.0, 0.0, 0.0, 0.0)
 
     @abstractmethod
     def _estimated_access(self, process: Technology, action: str) -> Constant:
@@ -158,11 +172,21 @@ class Memory(Sourced):
 
 
 class TransposedAccess(Sourced):
-    """What it takes to read a memory by rows and by columns: overheads of a `transposable` memory, 0.33 for 33 %."""
+    """What it takes to read a memory by rows and by columns: overheads of a `transposable` memory, 0.33 for 33 %.
 
-    read_overhead: NotNegative
-    write_overhead: NotNegative
-    area_overhead: NotNegative
-    leak_overhead: NotNegative
+    Those that are not given are the bank's own: skewed storage in as many 8-bit-wide banks as a word has bytes, by the
+    estimate of the memory's kind.
+    """
+
+    read_overhead: NotNegative | None = None
+    write_overhead: NotNegative | None = None
+    area_overhead: NotNegative | None = None
+    leak_overhead: NotNegative | None = None
     accumulate_dataflow: Literal["ws", "is"] = "ws"
     """Dataflow of `error` under the form `accumulate`: one that consumes the rows as they are stored."""
+
+    def of(self, memory: Memory, process: Technology) -> Overheads:
+        """The overheads of a memory."""
+        given = (self.read_overhead, self.write_overhead, self.area_overhead, self.leak_overhead)
+        own = memory.transposed(process) if None in given else Overheads(0.0, 0.0, 0.0, 0.0)
+        return Overheads(*(mine if mine is not None else other for mine, other in zip(given, own, strict=True)))

@@ -167,9 +167,9 @@ _TECHNOLOGY = (
 
 
 def _devices(record: Record) -> str:
-    """The transistors of a memory, with those that its leakage is of in brackets."""
-    device, leakage = record.get("device"), record.get("leakage_device")
-    return f"{device} ({leakage})" if device and leakage else str(device or "")
+    """The transistors of a memory: of its periphery, and of its cells where these differ."""
+    device, cells = record.get("device"), record.get("cells")
+    return f"{device}, {cells} cells" if device and cells else str(device or "")
 
 
 def _generators(chip: Record) -> list[Record]:

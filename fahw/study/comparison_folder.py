@@ -158,8 +158,14 @@ def _details(comparison: Comparison, chip: Chip, network: Network, batch_size: i
         "lines": [_line_details(line) for line in lines],
         "verdicts": verdicts,
         "losses": losses,
-        "read_overhead": chip.transposed_access.read_overhead,
+        "read_overhead": _read_overhead(chip),
     }
+
+
+def _read_overhead(chip: Chip) -> float | None:
+    """What a transposed read of the weights takes more, as a share."""
+    memory = chip.home("weight")
+    return None if memory is None else chip.transposed_access.of(memory, chip.technology).read
 
 
 def _line_details(line: Line) -> dict[str, Any]:

@@ -72,6 +72,9 @@ def _dram() -> Iterator[Entry]:
             )
         if dram.powerdown_mw is not None:
             yield Entry(f"{kind}, power-down", dram.powerdown_mw, "mW", None, activation.factor, activation.source)
+        for name, power in (("refresh", dram.refresh_mw or None), ("self-refresh", dram.self_refresh_mw)):
+            if power is not None:
+                yield Entry(f"{kind}, {name}", power, "mW", None, activation.factor, activation.source)
         yield Entry(f"{kind}, row miss", dram.row_miss_ns, "ns", None, 1.0, activation.source)
         yield Entry(f"{kind}, peak", dram.gbyte_per_s, "GB/s", None, 1.0, activation.source)
 

@@ -39,6 +39,10 @@ class DramType:
     active_standby_mw: float
     powerdown_mw: float | None
     """None where no source gives it: take `active_standby_mw`."""
+    refresh_mw: float
+    """Mean power of the refresh commands, beside standby and power-down; 0 where no source gives it."""
+    self_refresh_mw: float | None
+    """Power where the device refreshes itself between bursts; None where no source gives it."""
     row_hit_ns: float
     row_miss_ns: float
     gbyte_per_s: float
@@ -135,6 +139,8 @@ def _type(row: dict[str, str]) -> DramType:
         io_read_pj_per_bit=number("io_read_pj_per_bit"), io_write_pj_per_bit=number("io_write_pj_per_bit"),
         activate_pj=number("activate_pj"), row_bytes=int(row["row_bytes"]), burst_bytes=int(row["burst_bytes"]),
         active_standby_mw=number("active_standby_mw"),
-        powerdown_mw=number("powerdown_mw") if row["powerdown_mw"] else None, row_hit_ns=number("row_hit_ns"),
+        powerdown_mw=number("powerdown_mw") if row["powerdown_mw"] else None,
+        refresh_mw=float(row["refresh_mw"] or 0), row_hit_ns=number("row_hit_ns"),
+        self_refresh_mw=number("self_refresh_mw") if row["self_refresh_mw"] else None,
         row_miss_ns=number("row_miss_ns"), gbyte_per_s=number("gbyte_per_s"), uncertainty=number("uncertainty"),
     )  # fmt: skip

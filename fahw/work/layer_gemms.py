@@ -171,8 +171,8 @@ def feedback_operand(step: StepContext, site: Site, index_bits: int = 0) -> Oper
     rule, chip, bits = step.rule, step.chip, step.bits("feedback")
     streams = []
     if rule.reads_weight and chip.error_reaches_weights:
-        overhead = 1 + chip.transposed_access.read_overhead if step.transposable else 1.0
         memory = site.home("weight", "error")
+        overhead = 1 + chip.transposed_access.of(memory, chip.technology).read if step.transposable else 1.0
         # by columns a row-only memory gives one weight with every word
         read_bits = memory.width_bits if step.form == "column" else step.bits("weight")
         streams.append(Stream(memory, "feedback", read_bits, overhead, "weight"))
@@ -182,17 +182,23 @@ def feedback_operand(step: StepContext, site: Site, index_bits: int = 0) -> Oper
         streams.append(Stream(site.fixed_home("error"), "feedback", rule.kept_bits(bits) + index_bits))
     if step.has_weight_copy and rule.transported_bits(bits):
         streams.append(Stream(site.home("feedback", "error"), "feedback", rule.transported_bits(bits)))
-    generated, generator = rule.generated_bits(bits), ""
-    if generated:
-        fixed = chip.fixed_home
-        if chip.feedback_generator is not None:
-            generator = f"{site.prefix}feedback_generator"
-        elif fixed is not None and fixed.generates:
-            generator = f"{site.prefix}{fixed.name}"
-        else:
-            message = f"{rule.name} redraws its feedback weights: the chip needs a feedback_generator"
-            raise ConfigError(Problem(chip.name, message, "feedback_generator"))
-    return Operand(rule.operand_bits(bits), tuple(streams), generated, generator)
+    generated = rule.generated_bits(bits)
+    operand = Operand(rule.operand_bits(bits), tuple(streams), generated)
+    if not generated:
+        return operand
+    name, rate = _magnitude_generator(step)
+    return replace(operand, generator=f"{site.prefix}{name}", generator_rate=rate)
+
+
+def _magnitude_generator(step: StepContext) -> tuple[str, int]:
+    """What redraws magnitudes, and its bits per cycle. Raises ConfigError where the chip has no generator."""
+    chip, fixed = step.chip, step.chip.fixed_home
+    if chip.feedback_generator is not None:
+        return "feedback_generator", chip.feedback_generator.bits_per_cycle
+    if fixed is not None and fixed.generates:
+        return fixed.name, fixed.read_bits_per_cycle
+    message = f"{step.rule.name} redraws its feedback weights: the chip needs a feedback_generator"
+    raise ConfigError(Problem(chip.name, message, "feedback_generator"))
 
 
 def gradient_gemm(step: StepContext, part: Part, samples: int) -> Gemm:

@@ -88,7 +88,7 @@ def _noise_task(step: StepContext, part: Part) -> Task:
     product, values = noise_gemm(step, part), samples * part.whole.inputs
     traffic = traffic_of(site, product, "forward")
     user = f"the noise of {step.rule.name}"
-    traffic += lanes.random_bits(step.chip, array, "activation", values, user, tensor_sizes.NOISE_BITS)
+    traffic += lanes.random_bits(step.chip, array, "activation", values, user, tensor_sizes.NOISE_BITS, is_operand=True)
     responses = samples * part.layer.outputs
     traffic += lanes.rounding(step.chip, array, "error", responses, step.chip.rounding.error, accumulator_bits)
     reader_cores = list(dict.fromkeys([part.core, part.error_core]))

@@ -74,13 +74,13 @@ def training_step(
     sites, placements = {}, list[Placement]()
     for core, bits in contents.bits.items():
         core_placements = place_tensors(chip, bits, core_prefix(chip, core))
-        placements += core_placements
+        placements += [*contents.rom_placements(core), *core_placements]
         sites[core] = Site(
             chip, core, core_prefix(chip, core), Accesses(chip, core_placements, core_prefix(chip, core))
         )
     step = contents.context(chip, sites)
     tasks = _checked_tasks(step)
-    stored = sum(bits["feedback"] for bits in contents.bits.values()) + contents.rom_bits
+    stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
     return Work(chip, tuple(tasks), tuple(placements), stored, _one_time(step))
 
 
@@ -110,8 +110,8 @@ class _CoreContents:
         largest = {
             tensor: max(bits[tensor] for bits in self.bits.values()) for tensor in next(iter(self.bits.values()))
         }
-        self.sized_chip = with_sized_memories(chip, largest)
         self.rom_bits = self._rom_bits(chip, all_parts, cores)
+        self.sized_chip = with_sized_memories(chip, largest, max(self.rom_bits.values(), default=0))
 
     def context(self, chip: Chip, sites: dict[int, Site]) -> StepContext:
         """The context of the step's tasks on these cores."""
@@ -119,13 +119,20 @@ class _CoreContents:
         sizes = _micro_batches(batch_size, chip.micro_batch)
         return StepContext(chip, network, rule, sizes, form, parts, sites, graph_of(network, rule), activity)
 
-    def _rom_bits(self, chip: Chip, all_parts: list[Part], cores: Iterable[int]) -> int:
-        """Bits of fixed feedback weights in read-only memory. Raises ConfigError where they do not fit."""
+    def rom_placements(self, core: int) -> Iterable[Placement]:
+        """What the core's read-only memory holds, if anything."""
+        memory = self.sized_chip.fixed_home
+        if memory is not None and self.rom_bits.get(core):
+            yield Placement(f"{core_prefix(self.sized_chip, core)}{memory.name}", "feedback", self.rom_bits[core], 0)
+
+    def _rom_bits(self, chip: Chip, all_parts: list[Part], cores: Iterable[int]) -> dict[int, int]:
+        """Bits of fixed feedback weights in each core's read-only memory; none without one. Raises ConfigError where
+        they do not fit."""
         network, rule = self._inputs[:2]
         fixed_memory, graph, width = chip.fixed_home, graph_of(network, rule), chip.precision.bits("feedback")
         if fixed_memory is None or not fixed_memory.is_read_only:
-            return 0
-        total = 0
+            return {}
+        by_core: dict[int, int] = {}
         for core in cores:
             sending = [part for part in all_parts if part.error_core == core]
             bits = sum(
@@ -137,8 +144,8 @@ class _CoreContents:
                 sizes = f"feedback ({bits / 8192:.1f} KiB) does not fit {fixed_memory.name} ({fixed_memory.kib:g} KiB)"
                 message = f"{sizes}, a {fixed_memory.kind}: enlarge it, or lower the feedback's bits"
                 raise ConfigError(Problem(chip.name, message, "memories"))
-            total += bits
-        return total
+            by_core[core] = bits
+        return by_core
 
 
 def _check_tasks(chip: Chip, parts: int, batch_size: int) -> None:

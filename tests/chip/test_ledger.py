@@ -137,7 +137,7 @@ def test_static_energy_is_power_times_interval():
     assert all(row.count == cost.interval_cycles for row in rows)
     assert {(row.tensor, row.phase, row.layer) for row in rows} == {("", "", "")}
     leak = next(row for row in rows if row.component == "feedback_sram")
-    bank = fahw.sram(64 * 1024, 64, 45, "lstp")
+    bank = fahw.sram(64 * 1024, 64, 45, "lop", cells="lstp")
     assert leak.energy_pj == pytest.approx(5 * bank.leak_mw * cost.seconds * 1e9)  # mW x s = 1e9 pJ
     assert cost.isolated_static_pj == pytest.approx(cost.static_pj * cost.cycles / cost.interval_cycles, rel=1e-2)
 
@@ -146,7 +146,7 @@ def test_one_time_cost_is_writing_the_rules_own_weights():
     """fa writes B once before training, bp nothing; it is not part of a step."""
     fa, bp = (simulate("edge_dual", "mlp_digits", rule, 32) for rule in ("fa", "bp"))
     words = (8192 + 640) * 8 / 64
-    assert fa.one_time_pj == pytest.approx(words * fahw.sram(64 * 1024, 64, 45, "lop").write_pj)
+    assert fa.one_time_pj == pytest.approx(words * fahw.sram(64 * 1024, 64, 45, "lop", cells="lstp").write_pj)
     assert bp.one_time_pj == 0
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fahw.errors import ConfigError
+from fahw.hardware.dram import Dram
 from fahw.technology.dram import DRAM_KINDS, LAYOUTS, activations, dram_type
 from tests.support.strategies import REFERENCE
 
@@ -109,3 +110,28 @@ def test_streams_that_cannot_be(arguments):
     """Negative bytes, empty runs, overlapping runs and unknown layouts are input errors."""
     with pytest.raises(ConfigError):
         activations(dram_type("lpddr4"), *arguments)
+
+
+def static_mw(**keys):
+    dram = Dram.model_validate({"gbyte_per_s": 6.4} | keys)
+    return tuple(dram.constant(action).value for action in ("background", "powerdown"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "mw"),
+    [
+        ({}, (37 + 8.1, 5.5 + 8.1)),  # LPDDR4 refreshes, in power-down too
+        ({"refresh_mw": 0}, (37, 5.5)),
+        ({"background_mw": 40}, (40, 40)),  # given outright: all of it
+        ({"background_mw": 40, "powerdown_mw": 5, "refresh_mw": 2}, (42, 7)),
+        ({"powerdown_mw": 1.1, "refresh_mw": 0}, (37, 1.1)),  # self-refresh
+        ({"gbyte_per_s": 12.8}, (2 * 45.1, 2 * 13.6)),
+        ({"gbyte_per_s": 12.9}, (3 * 45.1, 3 * 13.6)),
+        ({"kind": "hbm2", "gbyte_per_s": 300, "channels": 8}, (8 * 66, 8 * 66)),
+        ({"kind": "hbm2", "gbyte_per_s": 32}, (66, 66)),
+        ({"kind": "hbm1", "gbyte_per_s": 100}, (7 * 66, 7 * 66)),
+    ],
+)
+def test_static_power_of_all_channels_with_refresh(keys, mw):
+    """By hand from the table: each channel stands by and refreshes."""
+    assert static_mw(**keys) == pytest.approx(mw)

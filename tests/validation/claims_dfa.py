@@ -12,7 +12,7 @@ from tests.validation.claim import Claim, Override, at, cost, counted, picojoule
 _EXTERNAL: Override = (
     "memories.depc_prng",
     "{name: depc_prng, holds: [feedback], size_kib: 320, bank_kib: 32, width_bits: 128, read_bits_per_cycle: 256, "
-    "write_bits_per_cycle: 256, leakage_device: lstp, assumed: as weight_sram}",
+    "write_bits_per_cycle: 256, cells: lstp, assumed: as weight_sram}",
 )
 """Feedback weights in DRAM, behind a buffer like that of the weights, in place of the generator."""
 _NOTHING_MOVES: Override = ("transport", "[]")

@@ -80,13 +80,13 @@ def by_hand(home: str) -> float:
     holds all samples, so that B is fetched once."""
     layers, chip = feedback_bits(), in_sram()
     total = sum(layers)
-    bank = fahw.sram(64 * 1024, 64, 45, "lop")
+    bank = fahw.sram(64 * 1024, 64, 45, "lop", cells="lstp")
     if home == "SRAM":
         return bank.read_pj / 64
     if home == "SRAM and its leakage":
-        leak_pj_per_cycle = 5 * fahw.sram(64 * 1024, 64, 45, "lstp").leak_mw * 1e3 / chip.clock_mhz
+        leak_pj_per_cycle = 5 * fahw.sram(64 * 1024, 64, 45, "lop", cells="lstp").leak_mw * 1e3 / chip.clock_mhz
         return bank.read_pj / 64 + leak_pj_per_cycle * cost(home).interval_cycles / total
-    small, lpddr4, dram = fahw.sram(LEFT_KIB * 1024, 64, 45, "lop"), dram_type("lpddr4"), chip.dram
+    small, lpddr4, dram = fahw.sram(LEFT_KIB * 1024, 64, 45, "lop", cells="lstp"), dram_type("lpddr4"), chip.dram
     assert dram is not None
     spilled = total - LEFT_KIB * 8192
     moved = [ceil(bits * spilled / total) for bits in layers]

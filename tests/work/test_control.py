@@ -9,6 +9,7 @@ from fahw.chip.cost import simulate
 from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
 from fahw.study.costs.verdict import saving, transposed_overhead
+from fahw.technology.sram import sram
 
 OVERHEADS = ("read_overhead", "write_overhead", "area_overhead", "leak_overhead")
 FREE = {f"transposed_access.{name}": "0" for name in OVERHEADS}
@@ -88,12 +89,17 @@ def test_shared_takes_the_better_form():
 def test_break_even_overhead_by_hand(model):
     """The scale of the overheads at which bp on one memory costs what fa costs, from the rows that pay overheads.
 
-    Those are the reads of W in `error` (33 %), its writes in `update` (3 %) and the leakage of its memory (19 %).
+    Those are the reads of W in `error`, its writes in `update` and the leakage of its memory: eight banks of 8 bits
+    take the place of one of 64 KiB x 64.
     """
     chip, network = load_chip("edge_dual"), load_model(model)
     fa = simulate(chip, network, "fa", BATCH)
     bp = simulate(chip.without_feedback_memory(), network, "bp", BATCH, "transposable")
-    shares = {("read", "feedback"): 0.33, ("write", "weight"): 0.03, ("static", ""): 0.19}
+    whole, part = (sram(size, bits, 45, "lop", cells="lstp") for size, bits in ((65536, 64), (8192, 8)))
+    read, write, area, leak = (
+        8 * getattr(part, name) / getattr(whole, name) - 1 for name in ("read_pj", "write_pj", "area_mm2", "leak_mw")
+    )
+    shares = {("read", "feedback"): read, ("write", "weight"): write, ("static", ""): leak}
     extra = fsum(
         row.energy_pj * (1 - 1 / (1 + shares[row.action, row.tensor]))
         for row in bp.ledger
@@ -103,7 +109,8 @@ def test_break_even_overhead_by_hand(model):
     assert extra > 0
     expected = (fa.energy_pj - without) / extra
     assert transposed_overhead(chip, network, BATCH).break_even(fa.energy_pj) == pytest.approx(expected, rel=1e-6)
-    at = {f"transposed_access.{name}": str(getattr(chip.transposed_access, name) * expected) for name in OVERHEADS}
+    overheads = zip(OVERHEADS, (read, write, area, leak), strict=True)
+    at = {f"transposed_access.{name}": str(share * expected) for name, share in overheads}
     if expected > 0:
         there = load_chip("edge_dual", at).without_feedback_memory()
         assert simulate(there, network, "bp", BATCH, "transposable").energy_pj == pytest.approx(fa.energy_pj, rel=1e-9)

@@ -379,3 +379,38 @@ def test_layers_before_the_first_weights_are_work_too(tmp_path):
     chip = chip_of(tmp_path)
     compares = [counts(step(chip, network, "fa", 2), phase="forward", action="compare") for network in (plain, pooled)]
     assert compares[1] - compares[0] == 2 * 16 * 3
+
+
+# runs in DRAM
+
+
+ROW_MAJOR = "dram: {gbyte_per_s: 1, layout: row_major, assumed: a test}\ntransport:"
+
+
+@pytest.mark.parametrize(
+    ("bits", "run_bits", "rows", "moved"),
+    [
+        (15_000, 15, 1000, 1000 * 32 * 8),  # each run begins at a byte, a burst of 32 bytes and a row of its own
+        (15_001, 15, 1001, 1001 * 32 * 8),
+        (15, 15, 1, 256),
+        (7, 100, 1, 256),
+        (2 * 2049 * 8, 2049 * 8, 4, 2 * 65 * 256),  # a byte more than a row of 2 KiB
+    ],
+)
+def test_runs_in_rows_of_their_own(bits, run_bits, rows, moved, tmp_path):
+    """LPDDR4: rows opened and bits moved, counted by hand."""
+    found = Accesses(chip_of(tmp_path, swap(CHIP, "transport:", ROW_MAJOR)), ()).dram("read", "weight", bits, run_bits)
+    assert [count.count for count in found.counts] == [moved, rows]
+
+
+@given(st.integers(1, 40), st.integers(1, 200), st.integers(1, 16))
+@settings(max_examples=50)
+def test_rows_of_runs_against_a_walk(width, values, runs):
+    """Every run walked byte by byte: the rows and bursts that it touches. More runs never cost less."""
+    accesses = Accesses(load_chip("edge_dual", {"dram.layout": "row_major"}), ())
+    run_bits = width * values
+    rows, bursts = (len({(run, bit // 8 // size) for run in range(runs) for bit in range(run_bits)})
+                    for size in (2048, 32))  # fmt: skip
+    found = accesses.dram("write", "weight", runs * run_bits, run_bits).counts
+    assert [count.count for count in found] == [bursts * 256, rows]
+    assert accesses.dram("write", "weight", 2 * runs * run_bits, run_bits).counts[1].count >= rows

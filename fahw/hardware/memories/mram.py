@@ -62,7 +62,7 @@ class Mram(Banked):
         return min(rate, nextafter(written, 2 * written))  # a hair more: n words take n pulses and not a cycle longer
 
     def _estimated_access(self, process: Technology, action: str) -> Constant:
-        estimate = self.bank_estimate(process, self.device)
+        estimate = self.bank_estimate(process)
         value = estimate.bank.read_pj * READ_SHARE
         source = f"{SOURCE}: reads {READ_SHARE:.2f} of {estimate.source}"
         if action == "read":

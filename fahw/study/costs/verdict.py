@@ -96,20 +96,17 @@ def transposed_overhead(chip: Chip, network: Network, batch_size: int) -> Overhe
     baseline = chip.without_feedback_memory()
     return Overhead(
         *(
-            simulate(
-                _with_scaled_overheads(baseline, scale), network, BACKPROPAGATION.name, batch_size, "transposable"
-            ).energy_pj
-            for scale in (0.0, 1.0)
+            simulate(end, network, BACKPROPAGATION.name, batch_size, "transposable").energy_pj
+            for end in (_without_overheads(baseline), baseline)
         )
     )
 
 
-def _with_scaled_overheads(chip: Chip, scale: float) -> Chip:
-    """The chip with all overheads of transposed access times `scale`."""
-    access = chip.transposed_access
+def _without_overheads(chip: Chip) -> Chip:
+    """The chip where transposed access takes nothing."""
     names = ("read_overhead", "write_overhead", "area_overhead", "leak_overhead")
-    update = {name: getattr(access, name) * scale for name in names}
-    return chip.model_copy(update={"transposed_access": access.model_copy(update=update)})
+    access = chip.transposed_access.model_copy(update=dict.fromkeys(names, 0.0))
+    return chip.model_copy(update={"transposed_access": access})
 
 
 @dataclass(frozen=True)

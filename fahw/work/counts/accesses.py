@@ -105,7 +105,7 @@ class Accesses:
 
     def __init__(self, chip: Chip, placements: Iterable[Placement], prefix: str = "") -> None:
         self._chip, self._prefix = chip, prefix
-        memories = {f"{prefix}{memory.name}": memory for memory in chip.memories}
+        memories = {f"{prefix}{memory.name}": memory for memory in chip.memories if memory.writable}
         chains: dict[str, list[Placement]] = {}
         for placement in placements:
             if placement.memory in memories:
@@ -153,10 +153,14 @@ class Accesses:
         if dram is None or not bits:
             return Traffic()
         per_cycle = dram.gbyte_per_s * 8e3 / self._chip.clock_mhz
-        total, run = -(-bits // 8), max(1, (run_bits or bits) // 8)
-        opened = activations(dram_type(dram.kind), total, min(run, total), dram.layout)
-        if dram.layout == "row_major":
-            bits += opened.useless_bytes * 8
+        kind = dram_type(dram.kind)
+        if dram.layout == "row_major":  # every run starts at a byte of its own
+            run, rest = min(run_bits or bits, bits), bits % min(run_bits or bits, bits)
+            total = bits // run * -(-run // 8) + -(-rest // 8)
+            opened = activations(kind, total, -(-run // 8), dram.layout)
+            bits = opened.bursts * kind.burst_bytes * 8
+        else:
+            opened = activations(kind, -(-bits // 8), -(-bits // 8), dram.layout)
         flow = Flow("dram", bits, per_cycle, dram.latency_cycles)
         counts = (Count("dram", action, tensor, bits), Count("dram", "activate", tensor, opened.rows))
         return Traffic(counts, loads=(flow,)) if action == "read" else Traffic(counts, drains=(flow,))
@@ -199,12 +203,13 @@ class Accesses:
         return Traffic(counts, loads=(flow,)) if action == "read" else Traffic(counts, drains=(flow,))
 
 
-def with_sized_memories(chip: Chip, tensor_bits: Mapping[Tensor, int]) -> Chip:
-    """The chip with memories of size `fit` at as many whole banks as `tensor_bits` take."""
+def with_sized_memories(chip: Chip, tensor_bits: Mapping[Tensor, int], rom_bits: int = 0) -> Chip:
+    """The chip with memories of size `fit` at as many whole banks as `tensor_bits` take, read-only ones `rom_bits`."""
     memories = []
     for memory in chip.memories:
         if memory.size_kib == "fit":
-            bits = sum(tensor_bits.get(tensor, 0) for tensor in memory.holds)
+            written = sum(tensor_bits.get(tensor, 0) for tensor in memory.holds)
+            bits = rom_bits if memory.is_read_only else written
             size = max(1, -(-bits // int(memory.bank * 8192))) * memory.bank if memory.bank else 1.0
             memory = memory.model_copy(update={"size_kib": float(size)})
         memories.append(memory)

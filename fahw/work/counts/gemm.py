@@ -20,7 +20,7 @@ from fahw.hardware.arrays.mapping import LEFT, RIGHT, Burst, Fetches, Mapping
 from fahw.hardware.memory import Memory
 from fahw.hardware.part import Tensor
 from fahw.work.counts.accesses import Accesses, Traffic
-from fahw.work.counts.record import Count
+from fahw.work.counts.record import Count, Flow
 
 _STAGING_SHARE = 1 / 8
 """Share of a memory that can keep a block of an operand while the inner loop runs (assumed)."""
@@ -49,6 +49,8 @@ class Operand:
     streams: tuple[Stream, ...]
     generated_bits: int = 0
     generator: str = ""
+    generator_rate: int = 1
+    """Bits per cycle of the generator."""
     zeros: float = 0.0
     skipping: Skipping = "none"
     distinct: int | None = None
@@ -182,7 +184,9 @@ def generated_traffic(operand: Operand, values: int) -> Traffic:
     """Traffic of the bits that a generator yields for `values` of the operand."""
     if not operand.generated_bits:
         return Traffic()
-    return Traffic((Count(operand.generator, "generate", "feedback", values * operand.generated_bits),))
+    bits = values * operand.generated_bits
+    counts = (Count(operand.generator, "generate", "feedback", bits),)
+    return Traffic(counts, loads=(Flow(operand.generator, bits, operand.generator_rate),))
 
 
 def _processing_elements(product: Gemm, array: Array) -> tuple[Count, ...]:

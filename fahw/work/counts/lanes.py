@@ -75,17 +75,19 @@ def exponent_search(site: Site, phase: Phase, tensor: Tensor, values: int, bits:
 
 
 def random_bits(
-    chip: Chip, array: Array, tensor: Tensor, values: int, user: str, bits: int = DRAW_BITS
+    chip: Chip, array: Array, tensor: Tensor, values: int, user: str, bits: int = DRAW_BITS, is_operand: bool = False
 ) -> Traffic:  # fmt: skip
-    """Traffic of `bits` random bits for each of `values` from the chip's rounding generator (each core has one); `user`
-    says what draws them."""
+    """Traffic of `bits` random bits for each of `values` from the chip's rounding generator (each core has one), which
+    the results wait for, or the computation where they are its operand; `user` says what draws them."""
     if not values:
         return Traffic()
     if chip.rounding_generator is None:
         message = f"{user} draws random bits: the chip needs a rounding_generator"
         raise ConfigError(Problem(chip.name, message, "rounding_generator"))
     name = f"{array.name.rpartition(':')[0]}:rounding_generator" if ":" in array.name else "rounding_generator"
-    return Traffic((Count(name, "generate", tensor, values * bits),))
+    counts = (Count(name, "generate", tensor, values * bits),)
+    flows = (Flow(name, values * bits, chip.rounding_generator.bits_per_cycle),)
+    return Traffic(counts, loads=flows) if is_operand else Traffic(counts, drains=flows)
 
 
 def forward_operations(layers: Iterable[Layer], samples: int, bits: int) -> list[Operation]:

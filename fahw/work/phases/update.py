@@ -22,10 +22,11 @@ def update_task(step: StepContext, part: Part) -> Task:
     site, layer = step.site(part, "update"), part.layer
     array, accesses = site.array("update"), site.accesses
     options = step.chip.update_options
-    write_factor = 1 + step.chip.transposed_access.write_overhead if step.transposable else 1.0
     values = ceil(layer.weights * touched_share(step, part))
     traffic = _state_traffic(step, site, {tensor: tensor for tensor in _stored_tensors(step)}, values)
     memory = site.home("weight", "update")
+    overheads = step.chip.transposed_access.of(memory, step.chip.technology) if step.transposable else None
+    write_factor = 1 + overheads.write if overheads else 1.0
     if options.in_place:  # by rows, as they are stored: no overhead of a transposable memory
         traffic += accesses.read(memory, "weight", [(1, values)], step.bits("weight"))
     traffic += accesses.write(memory, "weight", [(1, values)], step.bits("weight"), write_factor)

@@ -40,7 +40,7 @@ def test_energies_leakage_and_area(tmp_path):
 @pytest.mark.parametrize("device", ["hp", "lop", "lstp"])
 def test_the_periphery_alone_leaks(device, tmp_path):
     """0.47 of what the SRAM of the same transistors leaks, whose cells leak too."""
-    chip = chip_with(tmp_path, f"\n    leakage_device: {device}")
+    chip = chip_with(tmp_path, f"\n    device: {device}")
     leak = chip.memory("copies").leakage(chip.technology).value
     assert leak == pytest.approx(0.47 * 4 * sram(16 * 1024, 32, 45, device).leak_mw, rel=0.01)
 
