@@ -66,7 +66,7 @@ class Weighted(Layer):
 
     @property
     def overlapping(self) -> bool:
-        """Whether neighbouring windows share inputs, so that the error path adds into them."""
+        """Whether windows share inputs, so that the error path adds into them."""
         return False
 
     @property
