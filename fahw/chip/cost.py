@@ -52,7 +52,7 @@ class Cost:
     """Which tensor lies in which memory, and what of it spills."""
     feedback_bits: int
     """Bits stored for the error path."""
-    transported_bits: int
+    transported_bits: float
     """Payload of weight transport per step; energy counts the words that it takes."""
     macs: int
     """Number of multiply-accumulates of a step."""

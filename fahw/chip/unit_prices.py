@@ -94,7 +94,7 @@ class Prices:
         return self._lane_price(count)
 
     def _element_price(self, array: Array, count: Count) -> Constant:
-        node, forms = self.chip.technology.node_nm, self._product_forms(count.tensor)
+        node, forms = self.chip.technology.node_nm, self._product_forms(count)
         if count.action == "mac":
             return ops.mac_pj(count.widths[0], count.widths[1], count.widths[2], node, *forms)
         if count.action.startswith("shift"):
@@ -123,10 +123,14 @@ class Prices:
             return Constant(price.value * share, f"{share:g} of the logic clocked", "clock", LOGIC_FACTOR)
         return price
 
-    def _product_forms(self, result: str) -> tuple[Float | None, Float | None]:
+    def _product_forms(self, count: Count) -> tuple[Float | None, Float | None]:
         """The float formats of the products (the operands' with more digits) and of the accumulator; None for
-        integers."""
-        forms = [self.chip.precision.number(tensor).float_form for tensor in OPERANDS.get(result, ())]
+        integers. A copied weight that is narrower than feedback weights has its own."""
+        tensors = list(OPERANDS.get(count.tensor, ()))
+        weight, feedback = (self.chip.precision.bits(tensor) for tensor in ("weight", "feedback"))
+        if "feedback" in tensors and count.widths[1:2] == (weight,) and weight < feedback:
+            tensors[tensors.index("feedback")] = "weight"
+        forms = [self.chip.precision.number(tensor).float_form for tensor in tensors]
         product = max((form for form in forms if form is not None), key=lambda form: form.digits, default=None)
         return product, self.chip.precision.number("accumulator").float_form
 

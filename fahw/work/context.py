@@ -76,6 +76,11 @@ class StepContext:
         return self.rule.reads_weight and not self.chip.error_reaches_weights
 
     @cached_property
+    def feedback_width(self) -> int:
+        """Bits of a feedback weight at the multiplier, or of its copy in memory, before the rule leaves some out."""
+        return tensor_sizes.feedback_width(self.chip, self.rule)
+
+    @cached_property
     def recomputes_gradient(self) -> bool:
         """Whether the error path computes W's gradient again to give the feedback weights the same steps."""
         return tensor_sizes.recomputes_gradient(self.chip, self.rule)

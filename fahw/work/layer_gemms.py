@@ -164,7 +164,7 @@ def feedback_operand(step: StepContext, site: Site, index_bits: int = 0) -> Oper
 
     Raises ConfigError where the rule redraws them and the chip has no generator.
     """
-    rule, chip, bits = step.rule, step.chip, step.bits("feedback")
+    rule, chip, bits = step.rule, step.chip, step.feedback_width
     streams = []
     if rule.reads_weight and chip.error_reaches_weights:
         overhead = 1 + chip.transposed_access.read_overhead if step.transposable else 1.0

@@ -40,9 +40,15 @@ def narrow_values(network: Network, rule: Rule, layer: Weighted) -> int:
     return layer_stages(network, layer, rule)[0].inputs if rule.rank is not None else 0
 
 
+def feedback_width(chip: Chip, rule: Rule) -> int:
+    """Bits of a feedback weight: a copied one has those of the forward weight where these are fewer."""
+    bits = chip.precision.bits("feedback")
+    return min(bits, chip.precision.bits("weight")) if rule.feedback.copies_weight else bits
+
+
 def copied_bits(chip: Chip, rule: Rule) -> int:
     """Bits per feedback weight of the copy that transport keeps up to date; none where the error reads W itself."""
-    return 0 if chip.error_reaches_weights else rule.transported_bits(chip.precision.bits("feedback"))
+    return 0 if chip.error_reaches_weights else rule.transported_bits(feedback_width(chip, rule))
 
 
 def mask_bits(layers: Iterable[Layer]) -> int:

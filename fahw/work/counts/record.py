@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 
 from fahw.hardware.chip import Chip
 
@@ -108,9 +109,11 @@ class Work:
     """Counts of writing the rule's own feedback weights, once before training."""
 
     @property
-    def transported_bits(self) -> int:
-        """Payload of weight transport per step, in bits."""
-        return sum(task.payload_bits // task.every for task in self.tasks)
+    def transported_bits(self) -> float:
+        """Payload of weight transport per step, in bits; of one that runs once in several steps a share, which need not
+        be whole."""
+        shares = sum(Fraction(task.payload_bits, task.every) for task in self.tasks)
+        return int(shares) if shares == int(shares) else float(shares)
 
     @property
     def macs(self) -> int:
