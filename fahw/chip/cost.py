@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import fsum
 from pathlib import Path
 from types import NoneType
 
@@ -97,9 +96,9 @@ class Cost:
 
     @property
     def inference_pj_per_sample(self) -> float:
-        """Dynamic energy of the forward phase over its samples."""
-        rows = (row.energy_pj for row in self.ledger if row.phase == "forward")
-        return fsum(rows) / self.batch_size
+        """Dynamic energy of inference over its samples: forward without what only training needs (labels, masks, values
+        kept for the way back, dropout, noise that mirrors weights)."""
+        return total_pj(action_rows(self.work.inference, prices_of(self.work.chip), "forward", "")) / self.batch_size
 
     @property
     def power_mw(self) -> float:

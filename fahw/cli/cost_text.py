@@ -85,7 +85,7 @@ def cost_text(cost: Cost, transport_costs: Sequence[TransportCost]) -> str:
         ("cycles between steps", f"{cost.interval_cycles:,.0f} ({si(cost.seconds, 's')}, {samples})"),
         ("energy of a step", f"{si(cost.energy_pj * 1e-12, 'J')}, of which static {si(cost.static_pj * 1e-12, 'J')}"),
         ("energy of a sample", si(cost.energy_pj_per_sample * 1e-12, "J")),
-        ("inference of a sample", f"{si(cost.inference_pj_per_sample * 1e-12, 'J')} (forward, without static)"),
+        ("inference of a sample", f"{si(cost.inference_pj_per_sample * 1e-12, 'J')} (forward alone, without static)"),
         ("power", f"{si(cost.power_mw * 1e-3, 'W')}, {cost.tops_per_watt:.2f} TOPS/W"),
         ("area", f"{cost.area_mm2:.2f} mm2, used {cost.area_used_mm2:.2f} mm2"),
         ("feedback stored", f"{cost.feedback_bits:,} bits (written once: {si(cost.one_time_pj * 1e-12, 'J')})"),

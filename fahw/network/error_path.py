@@ -37,6 +37,10 @@ class Roles:
     """The layers that send an error to their input."""
 
 
+NO_ROLES = Roles(frozenset(), frozenset(), frozenset())
+"""The roles where nothing is trained."""
+
+
 def roles_of(network: Network, rule: Rule) -> Roles:
     """The roles of the weighted layers under `rule`: which learn, and which an error must pass for that."""
     weighted, receives, sends = network.weighted, set[str](), set[str]()

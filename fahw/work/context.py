@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from fahw.activity import Activity
@@ -13,6 +13,7 @@ from fahw.hardware.array import Array, Skipping
 from fahw.hardware.chip import Chip
 from fahw.hardware.part import Form, Phase, Tensor
 from fahw.layers.layer import Layer
+from fahw.network.error_path import NO_ROLES
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
 from fahw.work import tensor_sizes
@@ -109,6 +110,15 @@ class StepContext:
     def micro_batches(self) -> range:
         """The numbers of the micro-batches, from 0."""
         return range(len(self.micro_batch_sizes))
+
+    @cached_property
+    def trains(self) -> bool:
+        """Whether any layer learns; else the step is one of inference: no labels, nothing kept, nothing dropped."""
+        return bool(self.graph.roles.learns)
+
+    def without_training(self) -> StepContext:
+        """The same step where nothing learns."""
+        return replace(self, graph=replace(self.graph, roles=NO_ROLES))
 
     def sends_error(self, part: Part) -> bool:
         """Whether an error goes on from the layer: another one that needs it lies below."""

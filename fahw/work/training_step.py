@@ -75,7 +75,7 @@ def training_step(
     step = contents.context(chip, sites)
     tasks = list(_tasks(step))
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + contents.rom_bits
-    return Work(chip, tuple(tasks), tuple(placements), stored, _one_time(step))
+    return Work(chip, tuple(tasks), tuple(placements), stored, _one_time(step), _inference(step))
 
 
 class _CoreContents:
@@ -179,6 +179,15 @@ def _one_time(step: StepContext) -> tuple[Count, ...]:
         if values and bits:
             counts += site.accesses.write(site.fixed_home("error"), "feedback", [(1, values)], bits).counts
     return _merged(counts)
+
+
+def _inference(step: StepContext) -> tuple[Count, ...]:
+    """Counts of the samples of a step in inference, on the memories of training."""
+    step = step.without_training()
+    tasks = [input_task(step, micro) for micro in step.micro_batches]
+    for part in (part for layer in step.network.weighted for part in step.parts[layer.name]):
+        tasks += [forward_task(step, part, micro) for micro in step.micro_batches]
+    return _merged(count for task in tasks for count in task.counts)
 
 
 def _merged(counts: Iterable[Count]) -> tuple[Count, ...]:

@@ -107,6 +107,8 @@ class Work:
     """Bits stored for the error path."""
     one_time: tuple[Count, ...]
     """Counts of writing the rule's own feedback weights, once before training."""
+    inference: tuple[Count, ...] = ()
+    """Counts of as many samples in inference: forward without what only training needs."""
 
     @property
     def transported_bits(self) -> float:

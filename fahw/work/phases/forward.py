@@ -28,8 +28,10 @@ def input_task(step: StepContext, micro: int) -> Task:
     reader_cores = step.reader_cores(step.graph.users[INPUT], ("forward",))
     site, tail = step.sites[reader_cores[0]], step.graph.tails[INPUT]
     sample_values = samples * prod(step.network.input_shape)
-    traffic = site.accesses.dram("read", "io", sample_values * bits + samples * 8)
-    ops = lanes.forward_operations(tail, samples, bits)
+    labels = samples * LABEL_BITS if step.trains else 0
+    traffic = site.accesses.dram("read", "io", sample_values * bits + labels)
+    worked = tail if step.trains else [item for item in tail if not item.draws]
+    ops = lanes.forward_operations(worked, samples, bits)
     traffic += lanes.operations(site.array("forward"), "activation", ops)
     values = (
         samples * sum(item.outputs for item in tensor_sizes.stored_outputs(step.network, tail, None))
@@ -89,8 +91,9 @@ def _tail_traffic(step: StepContext, site: Site, part: Part, samples: int) -> Tr
     """Traffic of the tail's operations, the second operands of adds, and values that derivatives or a second pass
     need."""
     array, bits, tail = site.array("forward"), step.bits("activation"), step.graph.tails[part.whole.name]
+    worked = tail if step.trains else tuple(item for item in tail if not item.draws)
     ops = [
-        (action, part.share(count), widths) for action, count, widths in lanes.forward_operations(tail, samples, bits)
+        (action, part.share(count), widths) for action, count, widths in lanes.forward_operations(worked, samples, bits)
     ]
     traffic = lanes.operations(array, "activation", ops)
     own_names = {part.whole.name, *(item.name for item in tail)}
@@ -106,7 +109,7 @@ def _tail_traffic(step: StepContext, site: Site, part: Part, samples: int) -> Tr
         traffic += site.accesses.read(memory, "activation", [(1, read_count)], bits)
     if saved_count:
         traffic += site.accesses.write(memory, "activation", [(1, saved_count)], bits)
-    dropped = samples * part.share(sum(item.draws for item in tail))
+    dropped = samples * part.share(sum(item.draws for item in worked))
     return traffic + lanes.random_bits(step.chip, array, "mask", dropped, "dropout")
 
 
