@@ -154,7 +154,7 @@ def simulate(
         raise ConfigError(Problem("transport", message))
     if transport == SHARED:
         return _shared(chip, network, value, batch_size, activity)
-    form = form_of(chip, value, transport)
+    form = form_of(chip, value, transport, network)
     return _cost(chip, network, value, batch_size, form, form or NONE, activity)
 
 
@@ -164,7 +164,8 @@ def _shared(chip: Chip, network: Network, rule: Rule, batch_size: int, activity:
     problems: list[Problem] = []
     for form in derived.transport:
         try:
-            costs.append(_cost(derived, network, rule, batch_size, form, SHARED, activity))
+            priced_form = form_of(derived, rule, form, network)
+            costs.append(_cost(derived, network, rule, batch_size, priced_form, SHARED, activity))
         except ConfigError as error:
             problems += error.problems
     if not costs:

@@ -6,13 +6,13 @@ from functools import cached_property
 from typing import ClassVar, Literal, Self
 
 from fahw.layers.layer import Entry, Misfit, Pair, Shape, TorchCall, TorchOperation
-from fahw.layers.schema import Named, Padding, Size, Span
+from fahw.layers.schema import Named, Padding, Size, Span, WithParameters
 from fahw.layers.schema import Pair as PairSpec
 from fahw.layers.weighted import Weighted
 from fahw.layers.windows import as_pair, output_sizes, torch_pair, windows_overlap
 
 
-class Conv2dSpec(Named):
+class Conv2dSpec(WithParameters):
     """A two-dimensional convolution."""
 
     kind: Literal["conv2d"]

@@ -8,7 +8,7 @@ from math import prod, sqrt
 from typing import Any, ClassVar, Literal, Self
 
 from fahw.layers.layer import Entry, Layer, Pair, Shape, TorchCall, TorchOperation
-from fahw.layers.schema import Named, Size
+from fahw.layers.schema import Named, Size, WithParameters
 from fahw.layers.unit import Array, Unit
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
@@ -94,7 +94,7 @@ class Weighted(Layer):
         return unit.weighted(self, parameters, operand), operand
 
 
-class LinearSpec(Named):
+class LinearSpec(WithParameters):
     """A fully connected layer."""
 
     kind: Literal["linear"]

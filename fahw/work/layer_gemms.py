@@ -249,7 +249,7 @@ def psum_bits(step: StepContext) -> dict[int, int]:
 
 def _learning_products(step: StepContext, part: Part, samples: int) -> list[tuple[int, Gemm]]:
     """The products that teach a part its feedback weights, each with the core that runs it."""
-    if not step.sends_error(part):
+    if not (step.sends_error(part) and step.learns(part)):
         return []
     if step.rule.learned == "mirror":
         return [(part.core, noise_gemm(step, part)), (part.error_core, mirror_gemm(step, part))]

@@ -127,7 +127,7 @@ def loss_task(step: StepContext, micro: int) -> Task:
     error_layers = step.graph.senders if step.rule.path == "direct" else (output_layer,)
     gradient_cores = step.reader_cores((output_layer,), ("gradient",))
     error_cores = step.reader_cores(error_layers, ("error",))
-    if signal.is_copy:
+    if signal.is_copy and error_cores:
         ops.append(("compare", signal.compares * values, (bits,)))
         traffic += multicast(step, "error", values, signal.bits(bits), site.core, error_cores)
     dither_operations, dither_bits = lanes.dither(step.chip, array, "error", values, step.chip.rounding.of_output_error)

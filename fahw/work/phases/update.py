@@ -33,7 +33,7 @@ def update_task(step: StepContext, part: Part) -> Task:
     traffic += _update_exponents(step, site, values)
     if not options.in_place:
         traffic += lanes.rounding(step.chip, array, "weight", values, "nearest", step.bits("master"))
-    params = layer.biases + part.share(tensor_sizes.norm_params(step.graph.tails[part.whole.name]))
+    params = layer.biases + part.share(tensor_sizes.learned_norm_params(step.graph.tails[part.whole.name]))
     if params:
         traffic += _state_traffic(step, site, dict.fromkeys([*_stored_tensors(step), "master"], "param"), params)
         traffic += optimizer_operations(step, array, "param", params)
