@@ -10,6 +10,7 @@ from fahw.formats.precision import TENSORS
 from fahw.hardware.array import Array
 from fahw.hardware.arrays.catalogue import DATAFLOWS
 from fahw.hardware.chip import Chip
+from fahw.hardware.energy_table import UPDATE
 from fahw.hardware.generator import GENERATORS, Generator
 from fahw.hardware.interconnect import Link
 from fahw.hardware.memory import Memory
@@ -116,6 +117,8 @@ class Prices:
     def _lane_price(self, count: Count) -> Constant:
         clocked = count.action.startswith("clock_")
         action, widths = count.action.removeprefix("clock_"), count.widths
+        if action == UPDATE:
+            return Constant(0, "given by the chip file", "logic", given=True)
         form = self._float_form(count.tensor, widths[0])
         price = ops.LANE_PRICES[action](widths, self.chip.technology.node_nm, form)
         if clocked:

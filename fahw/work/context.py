@@ -11,6 +11,7 @@ from fahw.errors import ConfigError, Problem
 from fahw.formats.precision import TENSORS
 from fahw.hardware.array import Array, Skipping
 from fahw.hardware.chip import Chip
+from fahw.hardware.energy_table import UPDATE
 from fahw.hardware.part import Form, Phase, Tensor
 from fahw.layers.layer import Layer
 from fahw.network.error_path import NO_ROLES
@@ -18,7 +19,7 @@ from fahw.network.graph import Network
 from fahw.rules.rule import Rule
 from fahw.work import tensor_sizes
 from fahw.work.counts.optimizer import OptimizerCosts, optimizer_costs
-from fahw.work.counts.record import TaskId, task_id
+from fahw.work.counts.record import TaskId, local_name, task_id
 from fahw.work.counts.site import Site
 from fahw.work.graph import Graph
 from fahw.work.mesh import Part
@@ -119,6 +120,11 @@ class StepContext:
     def without_training(self) -> StepContext:
         """The same step where nothing learns."""
         return replace(self, graph=replace(self.graph, roles=NO_ROLES))
+
+    def update_is_given(self, array: Array) -> bool:
+        """Whether the chip file gives the energy of a whole update on the lanes of `array`."""
+        key = f"{local_name(array.name)}.vector", UPDATE
+        return any((energy.component, energy.action) == key for energy in self.chip.energies)
 
     def sends_error(self, part: Part) -> bool:
         """Whether an error goes on from the layer: another one that needs it lies below."""

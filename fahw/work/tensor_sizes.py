@@ -140,7 +140,7 @@ def tensor_bits(
     samples_in_flight = samples * chip.steps_in_flight
     options, gradient_width = chip.update_options, gradient_bits(chip, samples)
     optimizer_width = optimizer_costs(chip, network, rule).optimizer.state_bits(precision.bits("optimizer"))
-    param_state_bits = (precision.bits("gradient") if gradient_width else 0) + optimizer_width
+    param_state_bits = gradient_width + optimizer_width
     receiving = [part for part in local_parts if part.whole.name in graph.roles.receives]
     waiting = [part for part in receiving if _has_readers(graph, part)]
     batches_in_flight = chip.steps_in_flight * -(-samples // (chip.micro_batch or samples))

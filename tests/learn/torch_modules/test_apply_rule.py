@@ -771,8 +771,8 @@ def test_second_derivatives_are_refused_rather_than_wrong(rule):
 @pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if rule.trains == "all" and not rule.pruned])
 @pytest.mark.parametrize("frozen", ["0", "2.0", "4"])
 def test_frozen_layers_get_no_gradient_and_change_no_other(rule: str, frozen: str) -> None:
-    """requires_grad=False of a layer leaves the gradients of the others as they are; wm's, whose feedback weights follow
-    weights that learn, at least above it."""
+    """requires_grad=False of a layer leaves the gradients of the others as they are; of wm, whose feedback weights
+    follow weights that learn, at least those above it."""
     module = mlp()
     x, y = torch.randn(5, 7), torch.randint(4, (5,))
 
