@@ -65,6 +65,11 @@ class Cost:
     """Bits that lie in DRAM because no memory has room for them."""
 
     @property
+    def padding_macs(self) -> int:
+        """Number of multiply-accumulates of a step with zeros of paddings."""
+        return self.work.padding_macs
+
+    @property
     def cycles(self) -> int:
         """Cycles from the first start to the last end of one isolated step."""
         return self.timing.cycles

@@ -9,7 +9,7 @@ from fahw.layers.layer import Entry, Misfit, Pair, Shape, TorchCall, TorchOperat
 from fahw.layers.schema import Named, Padding, Size, Span, WithParameters
 from fahw.layers.schema import Pair as PairSpec
 from fahw.layers.weighted import Weighted
-from fahw.layers.windows import as_pair, output_sizes, torch_pair, windows_overlap
+from fahw.layers.windows import as_pair, output_sizes, padding_share, torch_pair, windows_overlap
 
 
 class Conv2dSpec(WithParameters):
@@ -82,6 +82,11 @@ class Conv2d(Weighted):
     def overlapping(self) -> bool:
         """Whether windows share inputs, so that the error path adds into them."""
         return windows_overlap(self)
+
+    @cached_property
+    def padding_share(self) -> float:
+        """The share of its multiply-accumulates that take a zero of the padding."""
+        return padding_share(self)
 
 
 def _same_padding(kernel: Pair, stride: Pair, dilation: Pair) -> Pair:

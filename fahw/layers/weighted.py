@@ -70,6 +70,11 @@ class Weighted(Layer):
         return False
 
     @property
+    def padding_share(self) -> float:
+        """The share of its multiply-accumulates that take a zero of the padding."""
+        return 0.0
+
+    @property
     def fans(self) -> Pair:
         """The (fan in, fan out) of the weights, the kernel's area included; a group's fan out counts all outputs, as
         torch's initialisers do."""

@@ -75,17 +75,27 @@ class _Axis(NamedTuple):
 
 def windows_overlap(layer: Windowed) -> bool:
     """Whether any pixel of the image lies in two windows, or twice in one, so that errors there are added up."""
+    return prod(map(_most_uses, _axes(layer))) > 1
+
+
+def padding_share(layer: Windowed) -> float:
+    """The share of the places of all windows that hold zeros of the padding."""
+    if layer.padding_mode != "zeros" or not any(layer.padding):
+        return 0.0
+    real = prod(sum(map(len, _pixels(axis))) for axis in _axes(layer))
+    return 1 - real / prod((*layer.out_shape[1:], *layer.kernel))
+
+
+def _axes(layer: Windowed) -> list[_Axis]:
+    """Both axes of the layer's windows."""
     sizes, windows = layer.in_shape[1:], layer.out_shape[1:]
-    uses = [
-        _most_uses(
-            _Axis(
-                sizes[axis], windows[axis], layer.kernel[axis], layer.stride[axis], layer.padding[axis],
-                layer.dilation[axis], layer.padding_mode,
-            )
+    return [
+        _Axis(
+            sizes[axis], windows[axis], layer.kernel[axis], layer.stride[axis], layer.padding[axis],
+            layer.dilation[axis], layer.padding_mode,
         )
         for axis in range(2)
     ]  # fmt: skip
-    return prod(uses) > 1
 
 
 def _most_uses(axis: _Axis) -> int:

@@ -77,9 +77,9 @@ def training_step(
             chip, core, core_prefix(chip, core), Accesses(chip, core_placements, core_prefix(chip, core))
         )
     step = contents.context(chip, sites)
-    tasks = list(_tasks(step))
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + contents.rom_bits
-    return Work(chip, tuple(tasks), tuple(placements), stored, _one_time(step), _inference(step))
+    tasks = tuple(_tasks(step))
+    return Work(chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), _inference(step))
 
 
 class _CoreContents:
@@ -185,6 +185,13 @@ def _one_time(step: StepContext) -> tuple[Count, ...]:
         if values and bits:
             counts += site.accesses.write(site.fixed_home("error"), "feedback", [(1, values)], bits).counts
     return _merged(counts)
+
+
+def _padding_macs(step: StepContext, tasks: Iterable[Task]) -> int:
+    """Multiply-accumulates with zeros of paddings, or whose results fall there; a direct rule's errors have none."""
+    shares = {part.name: part.whole.padding_share for parts in step.parts.values() for part in parts}
+    phases = {"forward", "gradient"} | ({"error"} if step.rule.path == "layerwise" else set())
+    return round(sum(task.macs * shares.get(task.layer, 0.0) for task in tasks if task.phase in phases))
 
 
 def _inference(step: StepContext) -> tuple[Count, ...]:

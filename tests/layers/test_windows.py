@@ -37,6 +37,33 @@ def test_windows_overlap_where_a_pixel_is_used_twice(image, kernel, stride, dila
     assert convolution.overlapping == (uses(convolution).max() > 1)
 
 
+@given(
+    st.tuples(st.integers(1, 7), st.integers(1, 7)), pairs, pairs, pairs,
+    st.tuples(st.integers(0, 6), st.integers(0, 6)),
+)  # fmt: skip
+def test_share_of_the_padding(image, kernel, stride, dilation, padding):
+    options = {"kernel": kernel, "stride": stride, "dilation": dilation, "padding": padding}
+    try:
+        convolution = layer("conv2d", "a", (1, *image), out=1, **options)
+    except ConfigError:  # does not fit
+        assume(False)
+    places = np.concatenate([where.ravel() for _, _, where in windows(convolution)])
+    assert convolution.padding_share == pytest.approx((places < 0).mean())
+
+
+def test_padding_of_a_step_by_hand():
+    """3 x 3 on 4 x 4 with padding 1: 10 of 12 places on each axis are pixels. `a` sends no error."""
+    net = graph(
+        (1, 4, 4), {"kind": "conv2d", "name": "a", "out": 2, "kernel": 3, "padding": 1},
+        {"kind": "conv2d", "name": "b", "out": 2, "kernel": 3, "padding": 1}, {"kind": "flatten"},
+        {"kind": "linear", "out": 2},
+    )  # fmt: skip
+    work = step(chip_of_bits(), net, "bp", 3)
+    a, b = 3 * 16 * 9 * 2, 3 * 16 * 9 * 2 * 2
+    assert work.padding_macs == round((1 - (10 / 12) ** 2) * (2 * a + 3 * b))
+    assert work.macs == 2 * a + 3 * b + 3 * 3 * 32 * 2
+
+
 def network(image, **options):
     """Two convolutions and a linear layer; the second convolution sends an error."""
     first = {"kind": "conv2d", "name": "a", "out": 2, "kernel": 1}

@@ -107,7 +107,9 @@ class Work:
     """Bits stored for the error path."""
     one_time: tuple[Count, ...]
     """Counts of writing the rule's own feedback weights, once before training."""
-    inference: tuple[Count, ...] = ()
+    padding_macs: int
+    """Multiply-accumulates with zeros of paddings, or whose results fall there."""
+    inference: tuple[Count, ...]
     """Counts of as many samples in inference: forward without what only training needs."""
 
     @property
