@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import ceil
 
 from fahw.activity import Activity
 from fahw.errors import ConfigError, Problem
@@ -19,6 +20,7 @@ from fahw.network.graph import Network
 from fahw.rules.rule import Rule
 from fahw.work import tensor_sizes
 from fahw.work.counts.optimizer import OptimizerCosts, optimizer_costs
+from fahw.work.counts.packing import Packing
 from fahw.work.counts.record import TaskId, local_name, task_id
 from fahw.work.counts.site import Site
 from fahw.work.graph import Graph
@@ -173,6 +175,24 @@ class StepContext:
         hidden = layer.name != self.network.weighted[-1].name
         pruned = self.rule.pruned_zeros if kind == "zero_errors" and hidden else 0.0
         return 1 - (1 - assumed) * (1 - pruned)
+
+    def packing(self, tensor: Tensor, layer: Layer | None) -> Packing | None:
+        """How the activations that `layer` reads, or the errors at its output, lie in memory without their zeros; None
+        where no array skips these, or there is no such layer."""
+        array = self.chip.skipping_array(tensor)
+        if array is None or layer is None:
+            return None
+        zeros = self.activity_share(f"zero_{tensor}s", layer, f"{array.name} skips zeros")
+        return Packing(array.zero_skipping.form, array.zero_skipping.index_bits, zeros)
+
+    def packed_bits(self, tensor: Tensor, layer: Layer | None, values: int, bits: int) -> int:
+        """Bits in memory of `values` that `layer` reads, or of errors at its output."""
+        packing = self.packing(tensor, layer)
+        return values * bits if packing is None else ceil(packing.stored_bits(values, bits))
+
+    def reader(self, item: Layer | None) -> Layer | None:
+        """The first layer with weights that reads a layer's output (None: the sample); None where none does."""
+        return next((user for user in self.network.users_of(item) if user.weighted), None)
 
     def operand_zeros(self, array: Array, tensor: Tensor, layer: Layer) -> tuple[float, Skipping]:
         """The share of zeros in an operand of a layer, 0 to 1, and what the array does with them."""

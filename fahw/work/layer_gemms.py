@@ -92,7 +92,7 @@ def _gemm(
         mapping = kind.laid_out(Product(m, n, k), array)
     assert mapping is not None, "a product without a convolution fits every array"
     skipping = array.zero_skipping
-    return Gemm(mapping, *operands, result, step.bits("accumulator"), skipping.index_bits, skipping.imbalance, sizes[3])
+    return Gemm(mapping, *operands, result, step.bits("accumulator"), skipping.imbalance, sizes[3])
 
 
 def _operand(
@@ -101,7 +101,8 @@ def _operand(
 ) -> Operand:  # fmt: skip
     zeros, skipping = step.operand_zeros(site.array(phase), tensor, layer)
     stream = Stream(site.home(tensor, phase), tensor, bits or step.bits(tensor))
-    return Operand(stream.bits, (stream,), zeros=zeros, skipping=skipping, distinct=distinct)
+    packing = step.packing(tensor, layer)
+    return Operand(stream.bits, (stream,), zeros=zeros, skipping=skipping, distinct=distinct, packing=packing)
 
 
 def forward_gemm(step: StepContext, part: Part, samples: int) -> Gemm:

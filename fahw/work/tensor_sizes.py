@@ -17,6 +17,8 @@ from fahw.work.counts.optimizer import optimizer_costs
 from fahw.work.graph import Graph
 from fahw.work.mesh import Part
 
+Packed = Callable[[Tensor, Layer | None, int, int], int]
+"""Bits in memory of values of a tensor, so many and so wide, that a layer reads (of errors: has at its output)."""
 NOISE_BITS = 1
 """Width of the noise that mirrors weights: -1 and 1."""
 
@@ -124,12 +126,13 @@ def _constant_bits(chip: Chip, graph: Graph, parts: Iterable[Part]) -> int:
 
 
 def tensor_bits(
-    chip: Chip, network: Network, graph: Graph, rule: Rule, samples: int, parts: Iterable[Part], core: int
-) -> dict[Tensor, int]:
+    chip: Chip, network: Network, graph: Graph, rule: Rule, samples: int, parts: Iterable[Part], core: int,
+    packed: Packed,
+) -> dict[Tensor, int]:  # fmt: skip
     """Bits that each tensor occupies on a core, activations and masks once per step in flight; psum is added by the
     caller.
 
-    `samples` is the batch size of a whole step.
+    `samples` is the batch size of a whole step. `packed`: bits of what a layer reads, or of errors at its output.
     """
     precision = chip.precision
     local_parts = [part for part in parts if part.core == core]
@@ -140,29 +143,33 @@ def tensor_bits(
     samples_in_flight = samples * chip.steps_in_flight
     options, gradient_width = chip.update_options, gradient_bits(chip, samples)
     optimizer_width = optimizer_costs(chip, network, rule).optimizer.state_bits(precision.bits("optimizer"))
-    param_state_bits = gradient_width + optimizer_width
     receiving = [part for part in local_parts if part.whole.name in graph.roles.receives]
     waiting = [part for part in receiving if _has_readers(graph, part)]
     batches_in_flight = chip.steps_in_flight * -(-samples // (chip.micro_batch or samples))
     taught = [part for part in sending if part.whole.name in graph.roles.learns]
-    kept, passing = _activation_values(network, graph, local_parts)
-    masks = sum(part.share(mask_bits(graph.tails[part.whole.name])) for part in waiting)
+    kept, passing = _activation_bits(network, graph, local_parts, packed, precision.bits("activation"))
     return {
         "weight": weights * precision.bits("weight"),
         "master": 0 if options.in_place else learned_weights * precision.bits("master"),
         "optimizer": learned_weights * optimizer_width,
         "gradient": learned_weights * gradient_width,
-        "param": learned_params * param_state_bits + params * precision.bits("master"),
+        "param": learned_params * (gradient_width + optimizer_width) + params * precision.bits("master"),
         "feedback": sum(_feedback_bits(chip, network, graph, rule, part, samples) for part in sending),
-        "activation": (samples_in_flight * kept + samples * passing) * precision.bits("activation")
+        "activation": samples_in_flight * kept
+        + samples * passing
         + batches_in_flight * _constant_bits(chip, graph, waiting)
         + max((mirror_samples(rule, share.layer) * share.whole.inputs * NOISE_BITS for share in taught), default=0),
-        "mask": samples_in_flight * masks,
-        "error": samples * sum(part.layer.outputs for part in receiving) * precision.bits("error")
+        "mask": samples_in_flight * sum(part.share(mask_bits(graph.tails[part.whole.name])) for part in waiting),
+        "error": _received_bits(receiving, samples, precision.bits("error"), packed)
         + samples * _sent_bits(network, graph, rule, precision.bits("error")) * bool(sending)
         + max((_passing_errors(chip, network, rule, samples, part) for part in sending), default=0)
         * precision.bits("error"),
     }
+
+
+def _received_bits(parts: Iterable[Part], samples: int, bits: int, packed: Packed) -> int:
+    """Bits of the errors at the outputs of `parts`."""
+    return sum(packed("error", part.whole, samples * part.layer.outputs, bits) for part in parts)
 
 
 def _sent_bits(network: Network, graph: Graph, rule: Rule, error_bits: int) -> int:
@@ -227,10 +234,11 @@ def _has_readers(graph: Graph, part: Part) -> bool:
     return bool(graph.users[part.whole.name])
 
 
-def _activation_values(network: Network, graph: Graph, local_parts: list[Part]) -> tuple[int, int]:
-    """Values per sample of a core that wait for the way back: what its layers and its adds read, what its tails save,
+def _activation_bits(
+    network: Network, graph: Graph, local_parts: list[Part], packed: Packed, bits: int
+) -> tuple[int, int]:  # fmt: skip
+    """Bits per sample of a core that wait for the way back: what its layers and its adds read, what its tails save,
     and the logits; and the most that wait at a time for layers that read them on the way forward alone."""
-    sizes = {item.name: item.outputs for item in network.layers} | {INPUT: prod(network.input_shape)}
     readers: dict[str, list[int]] = {}
     saved, order = 0, {layer.name: position for position, layer in enumerate(network.weighted)}
     for part in local_parts:
@@ -243,11 +251,20 @@ def _activation_values(network: Network, graph: Graph, local_parts: list[Part]) 
         if not graph.users[name]:
             saved += part.layer.outputs
     passing = {name for name in readers if _only_passes(network, graph, name)}
+    sizes = {name: _packed_size(network, name, packed, bits) for name in readers}
     alive = [0] * len(order)
     for name in passing:
         for position in range(max(0, order.get(graph.owners[name], -1)), max(readers[name]) + 1):
             alive[position] += sizes[name]
-    return saved + sum(sizes[name] for name in readers.keys() - passing), max(alive)
+    return saved * bits + sum(sizes[name] for name in readers if name not in passing), max(alive)
+
+
+def _packed_size(network: Network, name: str, packed: Packed, bits: int) -> int:
+    """Bits per sample of the output of the layer called `name`, as it lies in memory."""
+    item = None if name == INPUT else network.layer(name)
+    values = prod(network.input_shape) if item is None else item.outputs
+    reader = next((user for user in network.users_of(item) if user.weighted), None)
+    return packed("activation", reader, values, bits)
 
 
 def _only_passes(network: Network, graph: Graph, name: str) -> bool:

@@ -99,7 +99,8 @@ class _CoreContents:
         psum = psum_bits(unplaced)
         self.bits: dict[int, dict[Tensor, int]] = {}
         for core in cores:
-            bits = tensor_sizes.tensor_bits(chip, network, graph, rule, batch_size, all_parts, core)
+            held, packed = (batch_size, all_parts, core), unplaced.packed_bits
+            bits = tensor_sizes.tensor_bits(chip, network, graph, rule, *held, packed)
             bits["psum"] = psum.get(core, 0)
             for tensor, amount in bits.items():
                 if amount:
