@@ -162,7 +162,7 @@ def tensor_bits(
         "mask": samples_in_flight * sum(part.share(mask_bits(graph.tails[part.whole.name])) for part in waiting),
         "error": _received_bits(receiving, samples, precision.bits("error"), packed)
         + samples * _sent_bits(network, graph, rule, precision.bits("error")) * bool(sending)
-        + max((_passing_errors(chip, network, rule, samples, part) for part in sending), default=0)
+        + max((_passing_errors(chip, network, graph, rule, samples, part) for part in sending), default=0)
         * precision.bits("error"),
     }
 
@@ -179,10 +179,11 @@ def _sent_bits(network: Network, graph: Graph, rule: Rule, error_bits: int) -> i
     return own + rule.sent.stored_bits(network.classes, error_bits)
 
 
-def _passing_errors(chip: Chip, network: Network, rule: Rule, samples: int, part: Part) -> int:
+def _passing_errors(chip: Chip, network: Network, graph: Graph, rule: Rule, samples: int, part: Part) -> int:
     """Errors of a part that wait for its next product alone: between two matrices, or answers to noise."""
     narrow = min(chip.micro_batch or samples, samples) * narrow_values(network, rule, part.whole)
-    return narrow + mirror_samples(rule, part.layer) * part.layer.outputs
+    answers = mirror_samples(rule, part.layer) if part.whole.name in graph.roles.learns else 0
+    return narrow + answers * part.layer.outputs
 
 
 def gradient_bits(chip: Chip, samples: int) -> int:
