@@ -21,6 +21,7 @@ else:
     ErrorDataflow = Literal[dataflows_of("error")]
     GradientDataflow = Literal[dataflows_of("gradient")]
 Skipping = Literal["none", "gate", "skip"]
+PackedForm = Literal["coordinates", "run_length", "bitmap"]
 
 
 class Phases(Frozen):
@@ -46,8 +47,12 @@ class ZeroSkipping(Frozen):
     activation: Skipping = "none"
     """`gate`: the multiplier rests (energy only). `skip`: the cycle is saved too; not for systolic dataflows."""
     error: Skipping = "none"
+    form: PackedForm = "coordinates"
+    """How a tensor lies in memory that is skipped. `coordinates`: the values that are not zero, each with its place.
+    `run_length`: each with the number of zeros before it, and an entry more after too many. `bitmap`: a bit for every
+    value, and those that are not zero."""
     index_bits: Annotated[int, Field(ge=1, le=32)] = 4
-    """Read with every value that is not zero, to say where it belongs, under `skip`."""
+    """Stored with every value that is not zero, to say where it belongs, under `skip`; a bitmap has none."""
     imbalance: Fraction = 0.15
     """Cycles that lanes with fewer values wait for those with more, relative to the cycles left, under `skip`."""
 

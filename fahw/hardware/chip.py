@@ -106,6 +106,11 @@ class Chip(Sourced):
         where the error array reads the forward weights themselves."""
         return self.transport_options.period if reads_weight and not self.error_reaches_weights else 1
 
+    def skipping_array(self, tensor: Tensor) -> Array | None:
+        """The first array that skips zeros of `tensor`, which therefore lies in memory without them; None where none
+        does."""
+        return next((array for array in self.arrays if getattr(array.zero_skipping, tensor, "") == "skip"), None)
+
     @property
     def uses_activity(self) -> bool:
         """Whether the chip's energy or time depends on how many values are zero or change."""

@@ -8,11 +8,12 @@ more entry in `CHECKS`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
 
 from fahw.config.partial import known_part, until_unknown
 from fahw.config.yamltext import Key, dotted
 from fahw.errors import Problem, suggestion
-from fahw.hardware.array import Array
+from fahw.hardware.array import Array, ZeroSkipping
 from fahw.hardware.chip import Chip
 from fahw.hardware.energy_table import given_energies
 from fahw.hardware.generator import GENERATORS
@@ -247,6 +248,24 @@ def zero_skipping(chip: Chip) -> CheckMessages:
                     f"`skip` is not for systolic dataflows ({', '.join(systolic)}): use `gate`, or `broadcast` there"
                 )
                 yield ("arrays", index, "zero_skipping", tensor), message
+    yield from _packed_alike(chip)
+
+
+def _packed_alike(chip: Chip) -> CheckMessages:
+    """A tensor that several arrays skip lies in memory in one form."""
+    skipped: tuple[Literal["activation", "error"], ...] = ("activation", "error")
+    for tensor in skipped:
+        for index, array in enumerate(chip.arrays):
+            modes, first = array.zero_skipping, chip.skipping_array(tensor)
+            if getattr(modes, tensor) != "skip" or first is None or _packed(modes) == _packed(first.zero_skipping):
+                continue
+            message = f"{first.name} skips zeros of {tensor}s in another form or with other index bits"
+            yield ("arrays", index, "zero_skipping"), f"{message}: they lie in memory in one"
+
+
+def _packed(modes: ZeroSkipping) -> tuple[str, int]:
+    """How what is skipped lies in memory; a bitmap has no index."""
+    return modes.form, 0 if modes.form == "bitmap" else modes.index_bits
 
 
 def update_options(chip: Chip) -> CheckMessages:

@@ -93,10 +93,7 @@ def _gemm(
     assert mapping is not None, "a product without a convolution fits every array"
     skipping = array.zero_skipping
     built_bits = step.chip.element_bits[:2]
-    return Gemm(
-        mapping, *operands, result, step.bits("accumulator"), built_bits, skipping.index_bits, skipping.imbalance,
-        sizes[3],
-    )  # fmt: skip
+    return Gemm(mapping, *operands, result, step.bits("accumulator"), built_bits, skipping.imbalance, sizes[3])
 
 
 def _operand(
@@ -105,7 +102,8 @@ def _operand(
 ) -> Operand:  # fmt: skip
     zeros, skipping = step.operand_zeros(site.array(phase), tensor, layer)
     stream = Stream(site.home(tensor, phase), tensor, bits or step.bits(tensor))
-    return Operand(stream.bits, (stream,), zeros=zeros, skipping=skipping, distinct=distinct)
+    packing = step.packing(tensor, layer)
+    return Operand(stream.bits, (stream,), zeros=zeros, skipping=skipping, distinct=distinct, packing=packing)
 
 
 def forward_gemm(step: StepContext, part: Part, samples: int) -> Gemm:
@@ -168,7 +166,7 @@ def feedback_operand(step: StepContext, site: Site, index_bits: int = 0) -> Oper
 
     Raises ConfigError where the rule redraws them and the chip has no generator.
     """
-    rule, chip, bits = step.rule, step.chip, step.bits("feedback")
+    rule, chip, bits = step.rule, step.chip, step.feedback_width
     streams = []
     if rule.reads_weight and chip.error_reaches_weights:
         memory = site.home("weight", "error")
@@ -259,7 +257,7 @@ def psum_bits(step: StepContext) -> dict[int, int]:
 
 def _learning_products(step: StepContext, part: Part, samples: int) -> list[tuple[int, Gemm]]:
     """The products that teach a part its feedback weights, each with the core that runs it."""
-    if not step.sends_error(part):
+    if not (step.sends_error(part) and step.learns(part)):
         return []
     if step.rule.learned == "mirror":
         return [(part.core, noise_gemm(step, part)), (part.error_core, mirror_gemm(step, part))]

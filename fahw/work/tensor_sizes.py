@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import prod
 
 from fahw.hardware.chip import Chip
@@ -17,6 +17,8 @@ from fahw.work.counts.optimizer import optimizer_costs
 from fahw.work.graph import Graph
 from fahw.work.mesh import Part
 
+Packed = Callable[[Tensor, Layer | None, int, int], int]
+"""Bits in memory of values of a tensor, so many and so wide, that a layer reads (of errors: has at its output)."""
 NOISE_BITS = 1
 """Width of the noise that mirrors weights: -1 and 1."""
 
@@ -40,9 +42,15 @@ def narrow_values(network: Network, rule: Rule, layer: Weighted) -> int:
     return layer_stages(network, layer, rule)[0].inputs if rule.rank is not None else 0
 
 
+def feedback_width(chip: Chip, rule: Rule) -> int:
+    """Bits of a feedback weight: a copied one has those of the forward weight where these are fewer."""
+    bits = chip.precision.bits("feedback")
+    return min(bits, chip.precision.bits("weight")) if rule.feedback.copies_weight else bits
+
+
 def copied_bits(chip: Chip, rule: Rule) -> int:
     """Bits per feedback weight of the copy that transport keeps up to date; none where the error reads W itself."""
-    return 0 if chip.error_reaches_weights else rule.transported_bits(chip.precision.bits("feedback"))
+    return 0 if chip.error_reaches_weights else rule.transported_bits(feedback_width(chip, rule))
 
 
 def mask_bits(layers: Iterable[Layer]) -> int:
@@ -90,6 +98,11 @@ def norm_params(layers: Iterable[Layer]) -> int:
     return sum(layer.params for layer in layers)
 
 
+def learned_norm_params(layers: Iterable[Layer]) -> int:
+    """Number of scales and shifts of the batch norms among `layers` that are not frozen."""
+    return sum(layer.params for layer in layers if not layer.frozen)
+
+
 def norm_constants(layers: Iterable[Layer]) -> tuple[int, int]:
     """Numbers of statistics and of scales that the way back through `layers` needs of each batch."""
     items = tuple(layers)
@@ -113,49 +126,64 @@ def _constant_bits(chip: Chip, graph: Graph, parts: Iterable[Part]) -> int:
 
 
 def tensor_bits(
-    chip: Chip, network: Network, graph: Graph, rule: Rule, samples: int, parts: Iterable[Part], core: int
-) -> dict[Tensor, int]:
+    chip: Chip, network: Network, graph: Graph, rule: Rule, samples: int, parts: Iterable[Part], core: int,
+    packed: Packed,
+) -> dict[Tensor, int]:  # fmt: skip
     """Bits that each tensor occupies on a core, activations and masks once per step in flight; psum is added by the
     caller.
 
-    `samples` is the batch size of a whole step.
+    `samples` is the batch size of a whole step. `packed`: bits of what a layer reads, or of errors at its output.
     """
     precision = chip.precision
     local_parts = [part for part in parts if part.core == core]
     sending = [part for part in parts if part.error_core == core and part.whole.name in graph.roles.sends]
     learning = [part for part in local_parts if part.whole.name in graph.roles.learns]
     weights, learned_weights = (sum(part.layer.weights for part in group) for group in (local_parts, learning))
-    params, learned_params = (_params(graph, group) for group in (local_parts, learning))
+    params, learned_params = _params(graph, local_parts, norm_params), _params(graph, learning, learned_norm_params)
     samples_in_flight = samples * chip.steps_in_flight
     options, gradient_width = chip.update_options, gradient_bits(chip, samples)
     optimizer_width = optimizer_costs(chip, network, rule).optimizer.state_bits(precision.bits("optimizer"))
-    param_state_bits = (precision.bits("gradient") if gradient_width else 0) + optimizer_width
     receiving = [part for part in local_parts if part.whole.name in graph.roles.receives]
     waiting = [part for part in receiving if _has_readers(graph, part)]
     batches_in_flight = chip.steps_in_flight * -(-samples // (chip.micro_batch or samples))
-    masks = sum(part.share(mask_bits(graph.tails[part.whole.name])) for part in waiting)
+    taught = [part for part in sending if part.whole.name in graph.roles.learns]
+    kept, passing = _activation_bits(network, graph, local_parts, packed, precision.bits("activation"))
     return {
         "weight": weights * precision.bits("weight"),
         "master": 0 if options.in_place else learned_weights * precision.bits("master"),
         "optimizer": learned_weights * optimizer_width,
         "gradient": learned_weights * gradient_width,
-        "param": learned_params * param_state_bits + params * precision.bits("master"),
+        "param": learned_params * (gradient_width + optimizer_width) + params * precision.bits("master"),
         "feedback": sum(_feedback_bits(chip, network, graph, rule, part, samples) for part in sending),
-        "activation": samples_in_flight * _activation_values(network, graph, local_parts) * precision.bits("activation")
+        "activation": samples_in_flight * kept
+        + samples * passing
         + batches_in_flight * _constant_bits(chip, graph, waiting)
-        + max((mirror_samples(rule, share.layer) * share.whole.inputs * NOISE_BITS for share in sending), default=0),
-        "mask": samples_in_flight * masks,
-        "error": samples * sum(part.layer.outputs for part in receiving) * precision.bits("error")
-        + samples * rule.sent.stored_bits(network.classes, precision.bits("error")) * bool(sending)
-        + max((_passing_errors(chip, network, rule, samples, part) for part in sending), default=0)
+        + max((mirror_samples(rule, share.layer) * share.whole.inputs * NOISE_BITS for share in taught), default=0),
+        "mask": samples_in_flight * sum(part.share(mask_bits(graph.tails[part.whole.name])) for part in waiting),
+        "error": _received_bits(receiving, samples, precision.bits("error"), packed)
+        + samples * _sent_bits(network, graph, rule, precision.bits("error")) * bool(sending)
+        + max((_passing_errors(chip, network, graph, rule, samples, part) for part in sending), default=0)
         * precision.bits("error"),
     }
 
 
-def _passing_errors(chip: Chip, network: Network, rule: Rule, samples: int, part: Part) -> int:
+def _received_bits(parts: Iterable[Part], samples: int, bits: int, packed: Packed) -> int:
+    """Bits of the errors at the outputs of `parts`."""
+    return sum(packed("error", part.whole, samples * part.layer.outputs, bits) for part in parts)
+
+
+def _sent_bits(network: Network, graph: Graph, rule: Rule, error_bits: int) -> int:
+    """Bits per sample of what a direct rule sends from the output, beside the errors of the last layer: of these too
+    where it is frozen and has no use for them itself."""
+    own = network.classes * error_bits if rule.sent.is_error and not graph.roles.receives_last else 0
+    return own + rule.sent.stored_bits(network.classes, error_bits)
+
+
+def _passing_errors(chip: Chip, network: Network, graph: Graph, rule: Rule, samples: int, part: Part) -> int:
     """Errors of a part that wait for its next product alone: between two matrices, or answers to noise."""
     narrow = min(chip.micro_batch or samples, samples) * narrow_values(network, rule, part.whole)
-    return narrow + mirror_samples(rule, part.layer) * part.layer.outputs
+    answers = mirror_samples(rule, part.layer) if part.whole.name in graph.roles.learns else 0
+    return narrow + answers * part.layer.outputs
 
 
 def gradient_bits(chip: Chip, samples: int) -> int:
@@ -165,15 +193,16 @@ def gradient_bits(chip: Chip, samples: int) -> int:
     return 0 if chip.update_options.fused else chip.precision.bits("gradient")
 
 
-def _params(graph: Graph, parts: Iterable[Part]) -> int:
-    return sum(part.layer.biases + part.share(norm_params(graph.tails[part.whole.name])) for part in parts)
+def _params(graph: Graph, parts: Iterable[Part], norms: Callable[[Iterable[Layer]], int]) -> int:
+    return sum(part.layer.biases + part.share(norms(graph.tails[part.whole.name])) for part in parts)
 
 
 def _feedback_bits(chip: Chip, network: Network, graph: Graph, rule: Rule, part: Part, samples: int) -> int:
     """Bits of a part's feedback weights in memories that are written."""
     bits, fixed = chip.precision.bits("feedback"), chip.fixed_home
     written = fixed_bits(network, rule, part.whole, bits) if fixed is not None and fixed.writable else 0
-    learned = rule.learned_bits(bits) + feedback_state_bits(chip, network, rule, samples)
+    learns = part.whole.name in graph.roles.learns
+    learned = rule.learned_bits(bits) + (feedback_state_bits(chip, network, rule, samples) if learns else 0)
     return feedback_values(network, graph, rule, part) * (written + learned + copied_bits(chip, rule))
 
 
@@ -206,17 +235,43 @@ def _has_readers(graph: Graph, part: Part) -> bool:
     return bool(graph.users[part.whole.name])
 
 
-def _activation_values(network: Network, graph: Graph, local_parts: list[Part]) -> int:
-    """Values per sample that a core keeps: what its layers and its adds read, what its tails save, and the logits."""
-    sizes = {item.name: item.outputs for item in network.layers} | {INPUT: prod(network.input_shape)}
-    read_names, saved = set(), 0
+def _activation_bits(
+    network: Network, graph: Graph, local_parts: list[Part], packed: Packed, bits: int
+) -> tuple[int, int]:  # fmt: skip
+    """Bits per sample of a core that wait for the way back: what its layers and its adds read, what its tails save,
+    and the logits; and the most that wait at a time for layers that read them on the way forward alone."""
+    readers: dict[str, list[int]] = {}
+    saved, order = 0, {layer.name: position for position, layer in enumerate(network.weighted)}
     for part in local_parts:
-        tail = graph.tails[part.whole.name]
-        read_names |= set(part.whole.sources)
-        read_names |= {source for item in tail if len(item.sources) > 1 for source in item.sources} - {
-            layer.name for layer in tail
-        }
-        saved += part.share(saved_values(network, tail, part.whole, part.whole.name in graph.roles.receives))
-        if not graph.users[part.whole.name]:
+        name, tail = part.whole.name, graph.tails[part.whole.name]
+        own_names = {layer.name for layer in tail}
+        joined = {source for item in tail if len(item.sources) > 1 for source in item.sources} - own_names
+        for source in {*part.whole.sources, *joined}:
+            readers.setdefault(source, []).append(order[name])
+        saved += part.share(saved_values(network, tail, part.whole, name in graph.roles.receives))
+        if not graph.users[name]:
             saved += part.layer.outputs
-    return saved + sum(sizes[name] for name in read_names)
+    passing = {name for name in readers if _only_passes(network, graph, name)}
+    sizes = {name: _packed_size(network, name, packed, bits) for name in readers}
+    alive = [0] * len(order)
+    for name in passing:
+        for position in range(max(0, order.get(graph.owners[name], -1)), max(readers[name]) + 1):
+            alive[position] += sizes[name]
+    return saved * bits + sum(sizes[name] for name in readers if name not in passing), max(alive)
+
+
+def _packed_size(network: Network, name: str, packed: Packed, bits: int) -> int:
+    """Bits per sample of the output of the layer called `name`, as it lies in memory."""
+    item = None if name == INPUT else network.layer(name)
+    values = prod(network.input_shape) if item is None else item.outputs
+    reader = next((user for user in network.users_of(item) if user.weighted), None)
+    return packed("activation", reader, values, bits)
+
+
+def _only_passes(network: Network, graph: Graph, name: str) -> bool:
+    """Whether the output of the layer called `name` is of no use once the layers that read it have run: no gradient and
+    no derivative reads it."""
+    if name in graph.read_again:
+        return False
+    read_by_weights = any(user.weighted for user in network.users_of(network.layer(name) if name != INPUT else None))
+    return read_by_weights or graph.owners[name] not in graph.roles.receives

@@ -20,6 +20,7 @@ from fahw.hardware.arrays.mapping import LEFT, RIGHT, Burst, Fetches, Mapping
 from fahw.hardware.memory import Memory
 from fahw.hardware.part import Tensor
 from fahw.work.counts.accesses import Accesses, Traffic
+from fahw.work.counts.packing import Packing, packed_bursts
 from fahw.work.counts.record import Count, Flow
 
 _STAGING_SHARE = 1 / 8
@@ -55,6 +56,8 @@ class Operand:
     skipping: Skipping = "none"
     distinct: int | None = None
     """Values that lie in memory, where windows overlap and the product uses them several times."""
+    packing: Packing | None = None
+    """How its values lie in memory where zeros are left out."""
     block: Fraction | int = 1
     """Values that are read for each that is multiplied: the index of a sparse partner picks one of so many in a row."""
 
@@ -71,7 +74,6 @@ class Gemm:
 
     built_bits: tuple[int, int] = (0, 0)
     """Widths of the operands that the elements are built for; narrower ones leave a part unused."""
-    index_bits: int = 0
     imbalance: float = 0.0
     repeats: int = 1
     """Equal products one after the other: groups of a convolution."""
@@ -115,7 +117,7 @@ def gemm_traffic(product: Gemm, array: Array, accesses: Accesses, psum: Memory |
         operand, operand_bursts = product.operands[side], _repeat(bursts, product.repeats)
         if operand.block != 1:
             operand_bursts = [(times, ceil(number * operand.block)) for times, number in operand_bursts]
-        traffic += _operand_reads(operand, operand_bursts, accesses, fetched[side], product.index_bits)
+        traffic += _operand_reads(operand, operand_bursts, accesses, fetched[side])
     if psum is not None:
         spilling = accesses.without_overflow() if product.mapping.keeps_sums else accesses
         psum_bursts = _repeat(product.mapping.partial_sum_bursts, product.repeats)
@@ -166,17 +168,17 @@ def _turns(operand: Operand, fetches: Fetches) -> int:
 
 
 def _operand_reads(
-    operand: Operand, bursts: Sequence[Burst], accesses: Accesses, fetched: int, index_bits: int
+    operand: Operand, bursts: Sequence[Burst], accesses: Accesses, fetched: int
 ) -> Traffic:  # fmt: skip
     traffic = Traffic()
     values = sum(times * number for times, number in bursts)
     for stream in operand.streams:
-        traffic += accesses.read(
-            stream.memory, stream.tensor, bursts, stream.bits, stream.factor, stream.stored, min(fetched, values)
-        )
-        if operand.skipping == "skip" and index_bits:
-            nonzero = int(values * (1 - operand.zeros))
-            traffic += accesses.read(stream.memory, stream.tensor, [(1, nonzero)], index_bits)
+        moved, bits, further = bursts, stream.bits, min(fetched, values)
+        if operand.packing is not None:
+            bits = stream.memory.width_bits
+            moved = packed_bursts(operand.packing, bursts, stream.bits, bits)
+            further = ceil(operand.packing.stored_bits(further, stream.bits) / bits)
+        traffic += accesses.read(stream.memory, stream.tensor, moved, bits, stream.factor, stream.stored, further)
     return traffic + generated_traffic(operand, values)
 
 

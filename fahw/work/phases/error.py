@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fahw.hardware.array import Array
-from fahw.layers.layer import INPUT
+from fahw.layers.layer import INPUT, Layer
 from fahw.rules.signals import LABEL_BITS
 from fahw.work import norm_constants, tensor_sizes
 from fahw.work.context import StepContext
@@ -41,12 +41,12 @@ def error_task(step: StepContext, part: Part, micro: int) -> Task:
     users = graph.users[name]
     after = step.task_ids("error", users, micro) if users and not direct else [task_id("error", LOSS, micro)]
     after += _shortcut_errors(step, name, micro)
-    if step.chip.update_delay:
+    if step.chip.update_delay or not step.learns(part):
         before = []
     elif step.runs_transport_phase:
         before = [task_id("transport", part.name, step.micro_batches[-1] if step.recomputes_gradient else 0)]
     else:
-        weights_change = (step.rule.reads_weight or step.updates_feedback) and step.learns(part)
+        weights_change = step.rule.reads_weight or step.updates_feedback
         before = [task_id("update", part.name)] if weights_change else []
     macs = sum(each.macs for each in products)
     return gemm_task("error", part.name, array.name, _timing(products), traffic, after, before, macs, micro)
@@ -79,15 +79,18 @@ def _pass_error_down(step: StepContext, site: Site, part: Part, samples: int, is
     """Traffic of the errors that this task completes: pruned, where the rule prunes, and sent to their readers; as wide
     sums where the layer `is_split` and its shares are added."""
     graph, name, direct = step.graph, part.whole.name, step.rule.path == "direct"
-    completed = [item.outputs for item in graph.completed_errors[name]] or [part.whole.inputs]
-    values = samples * (part.share(sum(completed)) if direct else sum(completed))
+    completed: list[tuple[Layer | None, int]] = [(item, item.outputs) for item in graph.completed_errors[name]]
+    completed = completed or [(None, part.whole.inputs)]
+    shared = [(item, samples * (part.share(number) if direct else number)) for item, number in completed]
+    values = sum(number for _, number in shared)
     reader_cores = step.reader_cores(graph.below[name], ("gradient",) if direct else ("gradient", "error"))
     array, traffic, bits = site.array("error"), Traffic(), step.bits("accumulator" if is_split else "error")
     if step.rule.pruned:
         ops = [("add", values, (bits,)), ("compare", 2 * values, (bits,))]  # their mean size, the threshold, the chance
         traffic += lanes.operations(array, "error", ops)
         traffic += lanes.random_bits(step.chip, array, "error", values, f"the pruning of {step.rule.name}")
-    traffic += multicast(step, "error", values, bits, site.core, reader_cores)
+    sent = values * bits if is_split else sum(step.packed_bits("error", item, number, bits) for item, number in shared)
+    traffic += multicast(step, "error", sent, 1, site.core, reader_cores)
     if is_split:
         traffic += lanes.operations(array, "error", [("add", values, (bits,))])
     return traffic

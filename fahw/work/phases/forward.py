@@ -28,15 +28,15 @@ def input_task(step: StepContext, micro: int) -> Task:
     reader_cores = step.reader_cores(step.graph.users[INPUT], ("forward",))
     site, tail = step.sites[reader_cores[0]], step.graph.tails[INPUT]
     sample_values = samples * prod(step.network.input_shape)
-    traffic = site.accesses.dram("read", "io", sample_values * bits + samples * 8)
-    ops = lanes.forward_operations(tail, samples, bits)
+    labels = samples * LABEL_BITS if step.trains else 0
+    traffic = site.accesses.dram("read", "io", sample_values * bits + labels)
+    worked = tail if step.trains else [item for item in tail if not item.draws]
+    ops = lanes.forward_operations(worked, samples, bits)
     traffic += lanes.operations(site.array("forward"), "activation", ops)
-    values = (
-        samples * sum(item.outputs for item in tensor_sizes.stored_outputs(step.network, tail, None))
-        if tail
-        else sample_values
-    )
-    traffic += multicast(step, "activation", values, bits, site.core, reader_cores)
+    outputs = tensor_sizes.stored_outputs(step.network, tail, None) if tail else ()
+    stored = [(step.reader(item), samples * item.outputs) for item in outputs] or [(step.reader(None), sample_values)]
+    stored_bits = sum(step.packed_bits("activation", reader, values, bits) for reader, values in stored)
+    traffic += multicast(step, "activation", stored_bits, 1, site.core, reader_cores)
     if step.rule.sent.names_rows:
         cores = step.reader_cores(step.graph.senders, ("error",))
         traffic += multicast(step, "error", samples, LABEL_BITS, site.core, cores)
@@ -62,13 +62,14 @@ def forward_task(step: StepContext, part: Part, micro: int) -> Task:
     traffic += lanes.exponent_search(site, "forward", "activation", outputs, accumulator_bits)
     traffic += lanes.rounding(step.chip, array, "activation", outputs, step.chip.rounding.activation, accumulator_bits)
     traffic += _tail_traffic(step, site, part, samples) + norm_constants.left_traffic(step, site, part)
-    stored = samples * part.share(
-        sum(item.outputs for item in tensor_sizes.stored_outputs(step.network, tail, part.whole))
-    )
+    stored = [
+        step.packed_bits("activation", step.reader(item), samples * part.share(item.outputs), activation_bits)
+        for item in tensor_sizes.stored_outputs(step.network, tail, part.whole)
+    ]
     users = step.graph.users[name]
     recompute_phases = ("error",) if step.recomputes_gradient else ()  # inputs for the gradient of the feedback weights
     reader_cores = step.reader_cores(users, ("forward", *recompute_phases)) if users else [step.output_part.core]
-    traffic += multicast(step, "activation", stored, activation_bits, site.core, reader_cores)
+    traffic += multicast(step, "activation", sum(stored), 1, site.core, reader_cores)
     masks = samples * part.share(tensor_sizes.mask_bits(tail))
     if masks and users and step.receives_error(part):
         mask_cores = step.reader_cores(users[:1], ("error",))
@@ -89,8 +90,9 @@ def _tail_traffic(step: StepContext, site: Site, part: Part, samples: int) -> Tr
     """Traffic of the tail's operations, the second operands of adds, and values that derivatives or a second pass
     need."""
     array, bits, tail = site.array("forward"), step.bits("activation"), step.graph.tails[part.whole.name]
+    worked = tail if step.trains else tuple(item for item in tail if not item.draws)
     ops = [
-        (action, part.share(count), widths) for action, count, widths in lanes.forward_operations(tail, samples, bits)
+        (action, part.share(count), widths) for action, count, widths in lanes.forward_operations(worked, samples, bits)
     ]
     traffic = lanes.operations(array, "activation", ops)
     own_names = {part.whole.name, *(item.name for item in tail)}
@@ -106,7 +108,7 @@ def _tail_traffic(step: StepContext, site: Site, part: Part, samples: int) -> Tr
         traffic += site.accesses.read(memory, "activation", [(1, read_count)], bits)
     if saved_count:
         traffic += site.accesses.write(memory, "activation", [(1, saved_count)], bits)
-    dropped = samples * part.share(sum(item.draws for item in tail))
+    dropped = samples * part.share(sum(item.draws for item in worked))
     return traffic + lanes.random_bits(step.chip, array, "mask", dropped, "dropout")
 
 
@@ -120,15 +122,17 @@ def loss_task(step: StepContext, micro: int) -> Task:
         ("compare", values, (step.bits("activation"),)), ("table", values, (16,)), ("add", values, (32,)),
         ("divide", values, (16,)), ("subtract", values, (bits,)),
     ]  # fmt: skip
-    output_layer, signal = step.network.weighted[-1].name, step.rule.sent
+    last, signal = step.network.weighted[-1], step.rule.sent
+    output_layer = last.name
     error_layers = step.graph.senders if step.rule.path == "direct" else (output_layer,)
     gradient_cores = step.reader_cores((output_layer,), ("gradient",))
     error_cores = step.reader_cores(error_layers, ("error",))
-    if signal.is_copy:
+    if signal.is_copy and error_cores:
         ops.append(("compare", signal.compares * values, (bits,)))
-        traffic += multicast(step, "error", values, signal.bits(bits), site.core, error_cores)
+        copy_bits = step.packed_bits("error", last, values, signal.bits(bits))
+        traffic += multicast(step, "error", copy_bits, 1, site.core, error_cores)
     dither_operations, dither_bits = lanes.dither(step.chip, array, "error", values, step.chip.rounding.of_output_error)
     traffic += lanes.operations(array, "error", [*ops, *dither_operations]) + dither_bits
     reader_cores = list(dict.fromkeys([*gradient_cores, *error_cores])) if signal.is_error else gradient_cores
-    traffic += multicast(step, "error", values, bits, site.core, reader_cores)
+    traffic += multicast(step, "error", step.packed_bits("error", last, values, bits), 1, site.core, reader_cores)
     return lane_task("error", LOSS, array, traffic, step.task_ids("forward", (output_layer,), micro), micro)
