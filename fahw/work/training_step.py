@@ -31,7 +31,7 @@ from fahw.work.phases.forward import forward_task, input_task, loss_task
 from fahw.work.phases.gradient import gradient_task
 from fahw.work.phases.update import update_task
 
-MOST_TASKS = 10_000
+MOST_TASKS = 20_000
 """The most tasks of a step. Each is simulated, and compared with those that it may meet at a port: more take minutes
 and gigabytes."""
 MOST_FLOWS = 100_000

@@ -10,9 +10,9 @@ from fahw.work.training_step import MOST_FLOWS, MOST_TASKS
 from tests.support.strategies import network_of
 
 
-@pytest.mark.parametrize("batch_size", [1000, 10_000_000])
+@pytest.mark.parametrize("batch_size", [2000, 10_000_000])
 def test_micro_batches_without_number_are_refused(batch_size, monkeypatch):
-    """With one sample to a micro-batch, ten thousand tasks are soon reached; none is made."""
+    """With one sample to a micro-batch, twenty thousand tasks are soon reached; none is made."""
     monkeypatch.setattr(training_step, "_tasks", None)
     chip = load_chip("edge_dual", {"micro_batch": 1})
     with pytest.raises(
