@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fahw.chip.cost import simulate
 from fahw.errors import ConfigError
+from fahw.hardware.array import ZeroSkipping
 from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
@@ -136,6 +137,8 @@ def test_neighbours_hear_of_results_and_nobody_else(tmp_path):
     goes to the cores of the layers below by one tree."""
     batch, network = 8, load_model("mlp_digits")
     chip = mesh_of(rows=1, cols=3)
+    arrays = tuple(array.model_copy(update={"zero_skipping": ZeroSkipping()}) for array in chip.arrays)
+    chip = chip.model_copy(update={"arrays": arrays})  # zeros are sent too
     bp, dfa = (step(chip, network, rule, batch) for rule in ("bp", "dfa"))
     hops = {"component": "noc", "action": "hop"}
     for work in (bp, dfa):
