@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil
 
 from fahw.hardware.array import Array
@@ -13,7 +13,7 @@ from fahw.work.counts.accesses import Traffic
 from fahw.work.counts.gemm import Gemm
 from fahw.work.counts.optimizer import CONSTANT_BITS
 from fahw.work.counts.record import STREAM_CYCLES, Flow, Task, TaskId, merge_flows
-from fahw.work.mesh import hops_latency, message_traffic
+from fahw.work.mesh import Part, hops_latency, message_traffic
 
 
 def gemm_task(
@@ -64,6 +64,22 @@ def multicast(
     for core in reader_cores:
         site = step.sites[core]
         traffic += site.accesses.write(site.home(tensor, "forward"), tensor, [(1, values)], bits)
+    return traffic
+
+
+def scatter(
+    step: StepContext, tensor: Tensor, amounts: Iterable[tuple[Part, int]], bits: int, source_core: int,
+    phases: Sequence[Phase],
+) -> Traffic:  # fmt: skip
+    """Traffic of sending parts the values that each reads in `phases`, and of writing them there; those that the same
+    cores read go together."""
+    values_by_cores: dict[tuple[int, ...], int] = {}
+    for part, values in amounts:
+        cores = tuple(step.part_cores(part, phases))
+        values_by_cores[cores] = values_by_cores.get(cores, 0) + values
+    traffic = Traffic()
+    for cores, values in values_by_cores.items():
+        traffic += multicast(step, tensor, values, bits, source_core, cores)
     return traffic
 
 

@@ -26,7 +26,10 @@ def feedback_values(network: Network, graph: Graph, rule: Rule, part: Part) -> i
     if part.whole.name not in graph.roles.sends:
         return 0
     *narrow, last = layer_matrices(network, part.whole, rule)
-    return sum(matrix.words for matrix in narrow) + part.share(last.words)
+    words = (
+        last.fan_in * part.input_share(last.words // last.fan_in) if rule.path == "direct" else part.share(last.words)
+    )
+    return sum(matrix.words for matrix in narrow) + words
 
 
 def fixed_bits(network: Network, rule: Rule, layer: Weighted, feedback_bits: int) -> int:
@@ -133,7 +136,7 @@ def tensor_bits(
     receiving = [part for part in local_parts if part.whole.name in graph.roles.receives]
     waiting = [part for part in receiving if _has_readers(graph, part)]
     batches_in_flight = chip.steps_in_flight * -(-samples // (chip.micro_batch or samples))
-    masks = sum(part.share(mask_bits(graph.tails[part.whole.name])) for part in waiting)
+    masks = sum(part.input_share(mask_bits(graph.derivative_layers[part.whole.name])) for part in sending)
     return {
         "weight": weights * precision.bits("weight"),
         "master": 0 if options.in_place else learned_weights * precision.bits("master"),
@@ -145,17 +148,34 @@ def tensor_bits(
         + batches_in_flight * _constant_bits(chip, graph, waiting)
         + max((mirror_samples(rule, share.layer) * share.whole.inputs * NOISE_BITS for share in sending), default=0),
         "mask": samples_in_flight * masks,
-        "error": samples * sum(part.layer.outputs for part in receiving) * precision.bits("error")
+        "error": samples * _error_values(network, graph, rule, receiving, sending, core) * precision.bits("error")
         + samples * rule.sent.stored_bits(network.classes, precision.bits("error")) * bool(sending)
-        + max((_passing_errors(chip, network, rule, samples, part) for part in sending), default=0)
-        * precision.bits("error"),
+        + max((_passing_bits(chip, network, rule, samples, part) for part in sending), default=0),
     }
 
 
-def _passing_errors(chip: Chip, network: Network, rule: Rule, samples: int, part: Part) -> int:
-    """Errors of a part that wait for its next product alone: between two matrices, or answers to noise."""
-    narrow = min(chip.micro_batch or samples, samples) * narrow_values(network, rule, part.whole)
-    return narrow + mirror_samples(rule, part.layer) * part.layer.outputs
+def _error_values(
+    network: Network, graph: Graph, rule: Rule, receiving: list[Part], sending: list[Part], core: int
+) -> int:
+    """Errors per sample that wait on a core: of the outputs of its parts, and those that it sends on, which are of all
+    the network's outputs under a direct rule."""
+    values = sum(part.layer.outputs for part in receiving)
+    if rule.path == "layerwise":
+        others = (part for part in sending if part.core != core and part.whole.name in graph.roles.receives)
+        return values + sum(part.layer.outputs for part in others)
+    if not sending or not rule.sent.is_error:
+        return values
+    last = network.weighted[-1].name
+    return values + network.classes - sum(part.layer.outputs for part in receiving if part.whole.name == last)
+
+
+def _passing_bits(chip: Chip, network: Network, rule: Rule, samples: int, part: Part) -> int:
+    """Bits of the errors of a part that wait for its next product alone: between two matrices, or answers to noise; and
+    of the sums that the other shares of its layer send it."""
+    together = min(chip.micro_batch or samples, samples)
+    errors = together * narrow_values(network, rule, part.whole) + mirror_samples(rule, part.layer) * part.layer.outputs
+    sums = (part.count - 1) * part.input_share(part.whole.inputs) if rule.path == "layerwise" else 0
+    return errors * chip.precision.bits("error") + together * sums * chip.precision.bits("accumulator")
 
 
 def gradient_bits(chip: Chip, samples: int) -> int:
