@@ -212,6 +212,11 @@ def message_traffic(chip: Chip, tensor: str, bits: int, start: int, targets: Ite
     return Traffic((Count(NOC, "hop", tensor, bits * len(links)),), drains=flows)
 
 
+def is_link(part: str) -> bool:
+    """Whether a part that something passes is a link of the mesh."""
+    return part.startswith(f"{NOC}:")
+
+
 def hops_latency(drains: Iterable[Flow]) -> int:
     """Cycles from the last bit sent to the last bit received."""
-    return max((flow.latency_cycles for flow in drains if flow.part.startswith(f"{NOC}:")), default=0)
+    return max((flow.latency_cycles for flow in drains if is_link(flow.part)), default=0)

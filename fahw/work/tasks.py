@@ -43,13 +43,15 @@ def _stream_pieces(shape: tuple[int, int, int], flows: tuple[Flow, ...]) -> tupl
 def lane_task(
     phase: Phase, layer: str, array: Array, traffic: Traffic, after: Sequence[TaskId], micro: int = 0
 ) -> Task:
-    """A task of the vector lanes alone: a fold is a vector of `STREAM_CYCLES` lane-cycles."""
+    """A task of the vector lanes alone, in as many folds as keep neither lanes nor ports for more than `STREAM_CYCLES`
+    each."""
     name = lanes.component_name(array)
     loads, drains = merge_flows(traffic.loads), merge_flows(traffic.drains)
     cycles = sum(ceil(flow.amount / flow.per_cycle) for flow in drains if flow.part == name)
     drains = tuple(flow for flow in drains if flow.part != name)
-    length = min(STREAM_CYCLES, max(cycles, 1))
-    folds = max(1, -(-cycles // length))
+    longest = max((flow.amount / flow.per_cycle for flow in (*loads, *drains)), default=0)
+    folds = max(1, ceil(max(cycles, longest) / STREAM_CYCLES))
+    length = max(1, ceil(cycles / folds))
     return Task(
         phase, layer, name, folds, length, loads, drains, traffic.counts, tuple(after), micro=micro,
         saved_cycles=folds * length - cycles, settle_cycles=hops_latency(drains),
