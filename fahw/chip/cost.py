@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import fsum
 from pathlib import Path
 from types import NoneType
 
@@ -52,7 +51,7 @@ class Cost:
     """Which tensor lies in which memory, and what of it spills."""
     feedback_bits: int
     """Bits stored for the error path."""
-    transported_bits: int
+    transported_bits: float
     """Payload of weight transport per step; energy counts the words that it takes."""
     macs: int
     """Number of multiply-accumulates of a step."""
@@ -64,6 +63,11 @@ class Cost:
     """Work of the step: the tasks that time and energy come from."""
     spilled_bits: int = 0
     """Bits that lie in DRAM because no memory has room for them."""
+
+    @property
+    def padding_macs(self) -> int:
+        """Number of multiply-accumulates of a step with zeros of paddings."""
+        return self.work.padding_macs
 
     @property
     def cycles(self) -> int:
@@ -97,9 +101,9 @@ class Cost:
 
     @property
     def inference_pj_per_sample(self) -> float:
-        """Dynamic energy of the forward phase over its samples."""
-        rows = (row.energy_pj for row in self.ledger if row.phase == "forward")
-        return fsum(rows) / self.batch_size
+        """Dynamic energy of inference over its samples: forward without what only training needs (labels, masks, values
+        kept for the way back, dropout, noise that mirrors weights)."""
+        return total_pj(action_rows(self.work.inference, prices_of(self.work.chip), "forward", "")) / self.batch_size
 
     @property
     def power_mw(self) -> float:
@@ -155,7 +159,7 @@ def simulate(
         raise ConfigError(Problem("transport", message))
     if transport == SHARED:
         return _shared(chip, network, value, batch_size, activity)
-    form = form_of(chip, value, transport)
+    form = form_of(chip, value, transport, network)
     return _cost(chip, network, value, batch_size, form, form or NONE, activity)
 
 
@@ -165,7 +169,8 @@ def _shared(chip: Chip, network: Network, rule: Rule, batch_size: int, activity:
     problems: list[Problem] = []
     for form in derived.transport:
         try:
-            costs.append(_cost(derived, network, rule, batch_size, form, SHARED, activity))
+            priced_form = form_of(derived, rule, form, network)
+            costs.append(_cost(derived, network, rule, batch_size, priced_form, SHARED, activity))
         except ConfigError as error:
             problems += error.problems
     if not costs:

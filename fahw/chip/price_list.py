@@ -14,7 +14,7 @@ from fahw.optimizers import OPTIMIZERS
 from fahw.technology import catalogue
 from fahw.technology.constant import Entry
 from fahw.technology.operations import LANE_PRICES, weighted_sum
-from fahw.work.counts.optimizer import CONSTANT_BITS, OptimizerCosts
+from fahw.work.counts.optimizer import OptimizerCosts
 
 LAYER_BITS, WEIGHT_BITS = 8, 16
 """Widths that the list shows: of values and errors, of everything that an update reads."""
@@ -55,7 +55,8 @@ def _optimizers(node: int) -> Iterator[Entry]:
         for shifts in (False, True) if optimizer.linear else (False,):
             costs = OptimizerCosts(optimizer, False, False, shifts)
             operations = [LaneOperation(*each) for each in costs.operations(1, *[WEIGHT_BITS] * 3)]
-            operations.append(LaneOperation("shift", costs.roundings, (WEIGHT_BITS + CONSTANT_BITS,)))
+            rounded = costs.rounded(1, WEIGHT_BITS, WEIGHT_BITS)
+            operations += [LaneOperation("shift", number, (bits,)) for number, bits in rounded]
             rate = ", rate a power of two" if shifts else ""
             yield from _entry(f"{optimizer.name} {WEIGHT_BITS}, weight{rate}", operations, 1, node)
 

@@ -10,6 +10,7 @@ from fahw.formats.precision import TENSORS
 from fahw.hardware.array import Array
 from fahw.hardware.arrays.catalogue import DATAFLOWS
 from fahw.hardware.chip import Chip
+from fahw.hardware.energy_table import UPDATE
 from fahw.hardware.generator import GENERATORS, Generator
 from fahw.hardware.interconnect import Link
 from fahw.hardware.memory import Memory
@@ -94,7 +95,7 @@ class Prices:
         return self._lane_price(count)
 
     def _element_price(self, array: Array, count: Count) -> Constant:
-        node, forms = self.chip.technology.node_nm, self._product_forms(count.tensor)
+        node, forms = self.chip.technology.node_nm, self._product_forms(count)
         if count.action == "mac":
             return ops.mac_pj(count.widths[0], count.widths[1], count.widths[2], node, *forms)
         if count.action.startswith("shift"):
@@ -116,6 +117,8 @@ class Prices:
     def _lane_price(self, count: Count) -> Constant:
         clocked = count.action.startswith("clock_")
         action, widths = count.action.removeprefix("clock_"), count.widths
+        if action == UPDATE:
+            return Constant(0, "given by the chip file", "logic", given=True)
         form = self._float_form(count.tensor, widths[0])
         price = ops.LANE_PRICES[action](widths, self.chip.technology.node_nm, form)
         if clocked:
@@ -123,10 +126,14 @@ class Prices:
             return Constant(price.value * share, f"{share:g} of the logic clocked", "clock", LOGIC_FACTOR)
         return price
 
-    def _product_forms(self, result: str) -> tuple[Float | None, Float | None]:
+    def _product_forms(self, count: Count) -> tuple[Float | None, Float | None]:
         """The float formats of the products (the operands' with more digits) and of the accumulator; None for
-        integers."""
-        forms = [self.chip.precision.number(tensor).float_form for tensor in OPERANDS.get(result, ())]
+        integers. A copied weight that is narrower than feedback weights has its own."""
+        tensors = list(OPERANDS.get(count.tensor, ()))
+        weight, feedback = (self.chip.precision.bits(tensor) for tensor in ("weight", "feedback"))
+        if "feedback" in tensors and count.widths[1:2] == (weight,) and weight < feedback:
+            tensors[tensors.index("feedback")] = "weight"
+        forms = [self.chip.precision.number(tensor).float_form for tensor in tensors]
         product = max((form for form in forms if form is not None), key=lambda form: form.digits, default=None)
         return product, self.chip.precision.number("accumulator").float_form
 

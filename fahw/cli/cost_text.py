@@ -29,7 +29,7 @@ def cost_json(cost: Cost, transport_costs: Sequence[TransportCost]) -> str:
         "chip", "model", "rule", "transport", "form", "batch_size", "cycles", "interval_cycles", "seconds", "energy_pj",
         "energy_pj_per_sample", "static_pj", "isolated_static_pj", "one_time_pj", "area_mm2", "area_used_mm2",
         "power_mw", "samples_per_second", "tops_per_watt", "energy_delay_js", "inference_pj_per_sample",
-        "feedback_bits", "transported_bits", "spilled_bits", "macs",
+        "feedback_bits", "transported_bits", "spilled_bits", "macs", "padding_macs",
     )  # fmt: skip
     value: dict[str, Any] = {name: getattr(cost, name) for name in names}
     value["busy_cycles"] = dict(sorted(cost.timing.busy.items()))
@@ -85,8 +85,9 @@ def cost_text(cost: Cost, transport_costs: Sequence[TransportCost]) -> str:
         ("cycles between steps", f"{cost.interval_cycles:,.0f} ({si(cost.seconds, 's')}, {samples})"),
         ("energy of a step", f"{si(cost.energy_pj * 1e-12, 'J')}, of which static {si(cost.static_pj * 1e-12, 'J')}"),
         ("energy of a sample", si(cost.energy_pj_per_sample * 1e-12, "J")),
-        ("inference of a sample", f"{si(cost.inference_pj_per_sample * 1e-12, 'J')} (forward, without static)"),
+        ("inference of a sample", f"{si(cost.inference_pj_per_sample * 1e-12, 'J')} (forward alone, without static)"),
         ("power", f"{si(cost.power_mw * 1e-3, 'W')}, {cost.tops_per_watt:.2f} TOPS/W"),
+        ("multiply-accumulates", _macs_text(cost)),
         ("area", f"{cost.area_mm2:.2f} mm2, used {cost.area_used_mm2:.2f} mm2"),
         ("feedback stored", f"{cost.feedback_bits:,} bits (written once: {si(cost.one_time_pj * 1e-12, 'J')})"),
         ("transported", f"{cost.transported_bits:,} bits per step"),
@@ -103,6 +104,13 @@ def cost_text(cost: Cost, transport_costs: Sequence[TransportCost]) -> str:
         *(f"  {name:<22} {text}" for name, text in summary(constants_used(cost.ledger))),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _macs_text(cost: Cost) -> str:
+    """The multiply-accumulates of a step, and how many of them the padding takes."""
+    padded = cost.work.padding_macs / cost.macs if cost.macs else 0.0
+    of_padding = f", {padded:.1%} of them with zeros of paddings" if padded else ""
+    return f"{cost.macs:,} per step{of_padding}"
 
 
 def _shares(cost: Cost, key: str) -> list[str]:

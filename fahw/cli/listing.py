@@ -47,7 +47,10 @@ def _model_line(path: Path) -> str:
     network = load_model(path)
     macs = sum(layer.macs for layer in network.layers if layer.weighted)
     shape = "x".join(map(str, network.input_shape))
-    return f"input {shape}, {network.parameters:,} parameters, {macs:,} MACs per sample, data {network.recipe.data}"
+    padded = sum(layer.macs * layer.padding_share for layer in network.weighted) / macs
+    of_padding = f" ({padded:.1%} with zeros of paddings)" if padded else ""
+    sizes = f"input {shape}, {network.parameters:,} parameters, {macs:,} MACs per sample{of_padding}"
+    return f"{sizes}, data {network.recipe.data}"
 
 
 def _datasets() -> list[tuple[str, str]]:

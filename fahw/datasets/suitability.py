@@ -16,8 +16,10 @@ _KEY: Key = ("recipe", "data")
 
 def size_mismatches(network: Network, name: str, shape: tuple[int, ...], classes: int) -> Iterator[str]:
     """Yield every reason why images of this shape and these classes do not fit the network's input and outputs."""
-    if prod(network.input_shape) != prod(shape):
-        yield f"takes inputs of shape {network.input_shape}, images of '{name}' have {shape}"
+    is_flat, fits = len(network.input_shape) == 1, prod(network.input_shape) == prod(shape)
+    if network.input_shape != shape and not (is_flat and fits):
+        advice = f": set input to {list(shape)}, or to [{prod(shape)}] to have them flat" if fits else ""
+        yield f"takes inputs of shape {network.input_shape}, images of '{name}' have {shape}{advice}"
     if classes > network.classes:
         yield f"has {network.classes} outputs, '{name}' has {classes} classes"
 

@@ -34,6 +34,8 @@ from fahw.technology.operations import LANE_PRICES
 
 VECTOR_ACTIONS = tuple(LANE_PRICES)
 ARRAY_ACTIONS = ("mac", "shift_operand", "shift_psum", "clock", "idle")
+UPDATE = "update"
+"""A whole update of one weight on the lanes, which has an energy only where a chip file gives one."""
 _EMPTY_ACTIONS = ("idle", "leak")
 
 
@@ -50,7 +52,7 @@ class Entry:
 
 def actions_of(chip: Chip) -> dict[str, tuple[str, ...]]:
     """The actions of every component of `chip` that have an energy, by component; `static` is pJ per cycle."""
-    lanes = (*VECTOR_ACTIONS, *(f"clock_{action}" for action in VECTOR_ACTIONS))
+    lanes = (*VECTOR_ACTIONS, *(f"clock_{action}" for action in VECTOR_ACTIONS), UPDATE)
     actions: dict[str, tuple[str, ...]] = {memory.name: memory.actions for memory in chip.memories}
     actions |= {link.name: ("send", "transpose") for link in chip.links}
     for array in chip.arrays:

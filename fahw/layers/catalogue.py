@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +18,7 @@ from fahw.layers.layer import Layer, Misfit, Shape
 from fahw.layers.normalization import BatchNorm1d, BatchNorm2d
 from fahw.layers.pooling import AvgPool2d, MaxPool2d, SumPool2d
 from fahw.layers.reshaping import Flatten, Shortcut
-from fahw.layers.schema import Named
+from fahw.layers.schema import Named, WithParameters
 from fahw.layers.weighted import Linear
 
 KINDS: dict[str, type[Layer]] = {
@@ -47,9 +48,10 @@ def make_layer(spec: LayerSpec, name: str, *shapes: Shape, sources: tuple[str, .
     kind = KINDS[spec.kind]
     try:
         _check_inputs(kind, shapes)
-        return kind.make(spec, name, shapes, sources)
+        layer = kind.make(spec, name, shapes, sources)
     except Misfit as misfit:
         raise ConfigError(Problem(name, str(misfit))) from None
+    return replace(layer, frozen=True) if isinstance(spec, WithParameters) and spec.frozen else layer
 
 
 def examples() -> tuple[Layer, ...]:

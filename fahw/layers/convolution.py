@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import ClassVar, Literal, Self
 
 from fahw.layers.layer import Entry, Misfit, Pair, Shape, TorchCall, TorchOperation
-from fahw.layers.schema import Named, Padding, Size, Span
+from fahw.layers.schema import Named, Padding, Size, Span, WithParameters
 from fahw.layers.schema import Pair as PairSpec
 from fahw.layers.weighted import Weighted
-from fahw.layers.windows import as_pair, output_sizes, torch_pair
+from fahw.layers.windows import as_pair, output_sizes, padding_share, torch_pair, windows_overlap
 
 
-class Conv2dSpec(Named):
+class Conv2dSpec(WithParameters):
     """A two-dimensional convolution."""
 
     kind: Literal["conv2d"]
@@ -77,10 +78,15 @@ class Conv2d(Weighted):
         """`(out, in / groups, kernel height, kernel width)`."""
         return (self.out_shape[0], self.in_shape[0] // self.groups, *self.kernel)
 
-    @property
+    @cached_property
     def overlapping(self) -> bool:
-        """Whether neighbouring windows share inputs, so that the error path adds into them."""
-        return any(size > stride for size, stride in zip(self.kernel, self.stride, strict=True))
+        """Whether windows share inputs, so that the error path adds into them."""
+        return windows_overlap(self)
+
+    @cached_property
+    def padding_share(self) -> float:
+        """The share of its multiply-accumulates that take a zero of the padding."""
+        return padding_share(self)
 
 
 def _same_padding(kernel: Pair, stride: Pair, dilation: Pair) -> Pair:

@@ -7,7 +7,7 @@ No weights, no arithmetic: these are the `Unit`'s.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from math import prod
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -106,6 +106,8 @@ class Layer:
     in_shapes: tuple[Shape, ...]
     out_shape: Shape
     sources: tuple[str, ...] = ()
+    frozen: bool = field(default=False, kw_only=True)
+    """Whether its parameters, if it has any, stay as they are drawn."""
 
     kind: ClassVar[str]
     """The name in model files and reports."""
@@ -188,7 +190,7 @@ class Layer:
 
     @property
     def trained(self) -> bool:
-        """Whether the layer has parameters that a training changes."""
+        """Whether the layer has parameters, which a training changes unless it is frozen."""
         return self.weighted or self.params > 0
 
     @property
@@ -248,6 +250,6 @@ class Layer:
 
     def description(self) -> dict[str, Any]:
         """All that defines the layer, as plain values by name."""
-        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        own = {key.name: getattr(self, key.name) for key in fields(self) if key.name != "frozen" or self.frozen}
         first = {"name": own.pop("name"), "kind": self.kind, "in_shape": self.in_shape}
         return first | own | {"weights": self.weights}

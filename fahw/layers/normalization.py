@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from fahw.layers.layer import Entry, LaneOperation, Layer, TorchCall, TorchOperation
-from fahw.layers.schema import Named
+from fahw.layers.schema import Named, WithParameters
 from fahw.layers.unit import Array, Unit
 from fahw.optimizers import FLOAT_BITS
 
@@ -15,13 +15,13 @@ MOMENTUM = 0.1
 """Share of a batch's statistics in the running ones."""
 
 
-class BatchNorm1dSpec(Named):
+class BatchNorm1dSpec(WithParameters):
     """A batch norm over features, with a scale and a shift each."""
 
     kind: Literal["batchnorm1d"]
 
 
-class BatchNorm2dSpec(Named):
+class BatchNorm2dSpec(WithParameters):
     """A batch norm over the channels of images, with a scale and a shift each."""
 
     kind: Literal["batchnorm2d"]

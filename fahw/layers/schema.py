@@ -29,3 +29,10 @@ class Named(Frozen):
     )
     """The layer that it reads, `input` for the sample itself; the layer before where not given. A list for a layer that
     joins several."""
+
+
+class WithParameters(Named):
+    """What every layer with parameters can have."""
+
+    frozen: bool = False
+    """Its parameters stay as they are: no gradient, no update, no transport of its weights."""

@@ -8,7 +8,7 @@ from math import prod, sqrt
 from typing import Any, ClassVar, Literal, Self
 
 from fahw.layers.layer import Entry, Layer, Pair, Shape, TorchCall, TorchOperation
-from fahw.layers.schema import Named, Size
+from fahw.layers.schema import Named, Size, WithParameters
 from fahw.layers.unit import Array, Unit
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
@@ -66,8 +66,13 @@ class Weighted(Layer):
 
     @property
     def overlapping(self) -> bool:
-        """Whether neighbouring windows share inputs, so that the error path adds into them."""
+        """Whether windows share inputs, so that the error path adds into them."""
         return False
+
+    @property
+    def padding_share(self) -> float:
+        """The share of its multiply-accumulates that take a zero of the padding."""
+        return 0.0
 
     @property
     def fans(self) -> Pair:
@@ -94,7 +99,7 @@ class Weighted(Layer):
         return unit.weighted(self, parameters, operand), operand
 
 
-class LinearSpec(Named):
+class LinearSpec(WithParameters):
     """A fully connected layer."""
 
     kind: Literal["linear"]

@@ -49,32 +49,32 @@ def errors(
     deltas: dict[str, Tensor] = {}
     others: dict[str, Gradient] = {}
     for layer in reversed(network.layers):
-        parts = waiting.pop(layer.name, None)
-        if parts is None:
-            continue
-        error = parts[0] if len(parts) == 1 else model.arithmetic.summed(parts)
+        parts = waiting.pop(layer.name, [])
+        error = parts[0] if len(parts) == 1 else model.arithmetic.summed(parts) if parts else None
         if isinstance(layer, Weighted):
-            if rule.pruned and layer is not network.layers[-1]:
+            if error is not None and rule.pruned and layer is not network.layers[-1]:
                 error = model.arithmetic.pruned(layer, error, rule, draw)
-            deltas[layer.name] = error
-            if layer.name in model.path.roles.sends:
+            if error is not None:
+                deltas[layer.name] = error
+            if layer.name in model.path.roles.sends:  # directly also without an error of its own, where it is frozen
                 below = _sent_down(model, layer, error, signal, draw)
                 waiting.setdefault(layer.sources[0], []).append(below)
             continue
         wanted = model.passes.get(layer.name)
-        if wanted is not None:
+        if wanted is not None and error is not None:
             saved, parameters = trace.saved[layer.name], model.parameters.get(layer.name)
             errors_below, gradient = layer.backward(model.arithmetic, parameters, saved, error)
-            if gradient is not None:
+            if gradient is not None and not layer.frozen:
                 others[layer.name] = gradient
             for source, below in compress(zip(layer.sources, errors_below, strict=True), wanted):
                 waiting.setdefault(source, []).append(below)
     return deltas, others
 
 
-def _sent_down(model: Model, layer: Weighted, error: Tensor, signal: Tensor, draw: int) -> Tensor:
+def _sent_down(model: Model, layer: Weighted, error: Tensor | None, signal: Tensor, draw: int) -> Tensor:
     """What a weighted layer sends to the output that it reads, through the rule's feedback words."""
     direct, below = model.feedback.direct, signal if model.feedback.direct else error
+    assert below is not None, "an error that goes layer by layer comes from above"
     send = model.arithmetic.direct_error if direct else model.arithmetic.error
     for stage, words in model.feedback.stages(layer, model.parameters[layer.name].weight, draw):
         below = send(stage, below, words)
@@ -98,15 +98,17 @@ def step(model: Model, x: Tensor, labels: Tensor, rate: float, draw: int) -> flo
     return loss
 
 
-def _senders(model: Model) -> list[Weighted]:
-    return [layer for layer in model.network.weighted if layer.name in model.path.roles.sends]
+def _learning_senders(model: Model) -> list[Weighted]:
+    """The layers that learn and send an error: those whose feedback weights may learn with them."""
+    roles = model.path.roles
+    return [layer for layer in model.network.weighted if layer.name in roles.sends & roles.learns]
 
 
 def _update(model: Model, gradients: dict[str, Gradient], rate: float, number: int) -> None:
     """Update all layers; where feedback weights learn from the gradient, W and B of every layer that sends an error
     lose the same share of themselves, the rule's and then the recipe's, and take the same step."""
     rule, before = model.feedback.rule, {}
-    for layer in _senders(model) if rule.learned == "gradient" else ():
+    for layer in _learning_senders(model) if rule.learned == "gradient" else ():
         weight = model.parameters[layer.name].master.mul_(1 - rule.decay)
         model.feedback.stored_matrix(layer).mul_(1 - rule.decay)
         before[layer] = weight.clone()
@@ -121,7 +123,7 @@ def _mirror(model: Model, draw: int) -> None:
 
     Of a convolution with padding, taps at the kernel's rim meet zeros now and then, and their share of W is smaller.
     """
-    for layer in _senders(model):
+    for layer in _learning_senders(model):
         noise = model.feedback.noise(layer, draw)
         operand = model.arithmetic.operand(layer, noise)
         answer = model.arithmetic.weighted(layer, replace(model.parameters[layer.name], bias=None), operand)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fahw.errors import ConfigError, Problem
-from fahw.layers.layer import Shape
+from fahw.layers.layer import Layer, Shape
 from fahw.layers.weighted import Weighted
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
@@ -37,10 +38,18 @@ class Roles:
     """The layers that send an error to their input."""
 
 
+NO_ROLES = Roles(frozenset(), frozenset(), frozenset())
+"""The roles where nothing is trained."""
+
+
 def roles_of(network: Network, rule: Rule) -> Roles:
     """The roles of the weighted layers under `rule`: which learn, and which an error must pass for that."""
     weighted, receives, sends = network.weighted, set[str](), set[str]()
-    learns = {item.name for item in weighted if rule.trains_layer(item.convolutional, item is weighted[-1])}
+    learns = {
+        item.name
+        for item in weighted
+        if not item.frozen and rule.trains_layer(item.convolutional, item is weighted[-1])
+    }
     for layer in weighted:
         below = {item.name for item in network.weighted_below(layer)}
         if below & receives:
@@ -71,6 +80,36 @@ def error_path(network: Network, rule: Rule) -> ErrorPath:
             wants_error.add(layer.name)
     tapped = frozenset(layer.sources[0] for layer in network.weighted if layer.name in roles.sends)
     return ErrorPath(roles, frozenset(wants_error), tapped)
+
+
+def check_learning(network: Network, rule: Rule) -> None:
+    """Raise ConfigError where nothing is trained under the rule."""
+    if not roles_of(network, rule).learns:
+        last = network.weighted[-1]
+        names = [item.name for item in network.weighted if rule.trains_layer(item.convolutional, item is last)]
+        message = (
+            f"nothing is trained under {rule.name}: frozen are all layers that it trains ({describe_layers(names)})"
+        )
+        raise ConfigError(Problem(network.name, message))
+
+
+def frozen_problems(layers: Sequence[Layer]) -> Iterator[tuple[int, str]]:
+    """Yield the mistakes in what is frozen, each with the index of its layer: batch norms that are not frozen where the
+    layer is which makes what they normalise; and that nothing is trained, at the last layer."""
+    if not any(layer.frozen for layer in layers):
+        return
+    owner: dict[str, int] = {}  # the weighted layer that makes each layer's values
+    for index, layer in enumerate(layers):
+        below = [owner[source] for source in layer.sources if source in owner]
+        if layer.weighted or below:
+            owner[layer.name] = index if layer.weighted else max(below)
+        if layer.params and not layer.frozen and below and layers[max(below)].frozen:
+            message = (
+                f"'{layers[max(below)].name}', which it normalises, is frozen, and a batch norm learns with its layer"
+            )
+            yield index, f"{message}: set frozen: true here too"
+    if all(layer.frozen for layer in layers if layer.weighted):
+        yield len(layers) - 1, "nothing is trained: every layer with weights is frozen"
 
 
 def check_trainable(network: Network) -> None:

@@ -12,6 +12,7 @@ from fahw.config.validate import Check, Overrides, Place
 from fahw.errors import ConfigError, Problem, suggestion
 from fahw.layers.catalogue import KINDS, LayerSpec, make_layer
 from fahw.layers.layer import INPUT, Layer, Shape
+from fahw.network.error_path import frozen_problems
 from fahw.network.graph import Network
 from fahw.network.model_file import Model
 from fahw.network.recipe import Recipe, RuleTuning
@@ -67,6 +68,9 @@ def _shape_problems(model: Model, place: Place) -> Iterator[Problem]:
     for index, name in enumerate(names[:-1]):
         if name not in names_read and name not in names[:index]:
             yield Problem(place(("layers", index)), f"no layer reads '{name}': leave it out or name it in a 'from'")
+    if len(layers := [item for item in items if isinstance(item, Layer)]) == len(items):
+        for index, message in frozen_problems(layers):
+            yield Problem(place(("layers", index)), message, f"layers.{index}.frozen")
     last_kind = model.layers[-1].kind
     if not KINDS[last_kind].ends_network:
         message = f"the last layer must be {' or '.join(_last_kinds())}, one output per class (got {last_kind})"

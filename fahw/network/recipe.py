@@ -127,6 +127,8 @@ class Recipe(Tuning):
     augment: Augment = Augment()
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 20
     batch_size: Annotated[int, Field(ge=1, le=10_000_000)] = 32
+    """Images of a step. Batches are whole: the images that are left at the end of an epoch, others in each, are not
+    trained in it."""
     schedule: Literal["constant", "step", "cosine"] = "step"
     """Of the learning rate over the epochs; cosine falls to zero after the last one."""
     drop_at: tuple[Fraction, ...] = ()

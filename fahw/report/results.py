@@ -73,7 +73,7 @@ ENERGY_FIGURES = (
     Figure("power", "power_mw", "mW"),
     Figure("energy-delay product", "energy_delay_js", "J·s", 1.0, True, hint="energy × time of a step in steady state"),
     Figure("efficiency", "tops_per_watt", "TOPS/W", digits=3, hint="two operations per multiply-accumulate"),
-    Figure("inference per sample", "inference_pj_per_sample", "J", J_PER_PJ, True, hint="dynamic, forward phase"),
+    Figure("inference per sample", "inference_pj_per_sample", "J", J_PER_PJ, True, hint="dynamic, forward alone"),
 )  # fmt: skip
 SPACE_FIGURES = (
     Figure("cycles per step", "cycles_per_step", decimals=0, hint="one isolated step"),

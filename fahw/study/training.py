@@ -29,7 +29,7 @@ from fahw.learn.training.checks import check_data, check_rates
 from fahw.learn.training.result import EpochRow, TrainResult
 from fahw.learn.training.setup import TrainingSetup
 from fahw.learn.training.train import train as run_training
-from fahw.network.error_path import check_trainable
+from fahw.network.error_path import check_learning, check_trainable
 from fahw.network.graph import Network
 from fahw.network.load import load_model
 from fahw.network.recipe import Recipe, Tuning
@@ -119,6 +119,8 @@ def make_jobs(
     precision = chip.precision if chip else network.precision or FP32
     rounding = chip.rounding if chip else RoundingModes()
     check_trained((get_rule(rule) for rule in rules), precision)
+    for rule in rules:
+        check_learning(network, get_rule(rule))
     setups = [
         TrainingSetup(network, recipe, get_rule(rule), precision, rounding, seed, _delays(chip, get_rule(rule)))
         for rule in rules

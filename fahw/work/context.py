@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from fahw.activity import Activity
@@ -11,13 +11,15 @@ from fahw.errors import ConfigError, Problem
 from fahw.formats.precision import TENSORS
 from fahw.hardware.array import Array, Skipping
 from fahw.hardware.chip import Chip
+from fahw.hardware.energy_table import UPDATE
 from fahw.hardware.part import Form, Phase, Tensor
 from fahw.layers.layer import Layer
+from fahw.network.error_path import NO_ROLES
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
 from fahw.work import tensor_sizes
 from fahw.work.counts.optimizer import OptimizerCosts, optimizer_costs
-from fahw.work.counts.record import TaskId, task_id
+from fahw.work.counts.record import TaskId, local_name, task_id
 from fahw.work.counts.site import Site
 from fahw.work.graph import Graph
 from fahw.work.mesh import Part
@@ -76,6 +78,11 @@ class StepContext:
         return self.rule.reads_weight and not self.chip.error_reaches_weights
 
     @cached_property
+    def feedback_width(self) -> int:
+        """Bits of a feedback weight at the multiplier, or of its copy in memory, before the rule leaves some out."""
+        return tensor_sizes.feedback_width(self.chip, self.rule)
+
+    @cached_property
     def recomputes_gradient(self) -> bool:
         """Whether the error path computes W's gradient again to give the feedback weights the same steps."""
         return tensor_sizes.recomputes_gradient(self.chip, self.rule)
@@ -104,6 +111,20 @@ class StepContext:
     def micro_batches(self) -> range:
         """The numbers of the micro-batches, from 0."""
         return range(len(self.micro_batch_sizes))
+
+    @cached_property
+    def trains(self) -> bool:
+        """Whether any layer learns; else the step is one of inference: no labels, nothing kept, nothing dropped."""
+        return bool(self.graph.roles.learns)
+
+    def without_training(self) -> StepContext:
+        """The same step where nothing learns."""
+        return replace(self, graph=replace(self.graph, roles=NO_ROLES))
+
+    def update_is_given(self, array: Array) -> bool:
+        """Whether the chip file gives the energy of a whole update on the lanes of `array`."""
+        key = f"{local_name(array.name)}.vector", UPDATE
+        return any((energy.component, energy.action) == key for energy in self.chip.energies)
 
     def sends_error(self, part: Part) -> bool:
         """Whether an error goes on from the layer: another one that needs it lies below."""

@@ -37,6 +37,10 @@ class Graph:
     them."""
     roles: Roles
     """Which layers learn, and which send an error for that."""
+    owners: dict[str, str]
+    """The weighted layer, or `input`, whose task computes each layer."""
+    read_again: frozenset[str]
+    """Layers whose outputs the way back reads: gradients of what learns, and derivatives."""
 
     @property
     def senders(self) -> tuple[str, ...]:
@@ -86,7 +90,22 @@ def _graph(input_shape: Shape, layers: tuple[Layer, ...], rule: Rule) -> Graph:
         summed_values,
         {name: tuple(dict.fromkeys(sources)) for name, sources in shortcut_sources.items()},
         roles,
+        owner,
+        _read_again(network, roles, tails),
     )
+
+
+def _read_again(network: Network, roles: Roles, tails: dict[str, list[Layer]]) -> frozenset[str]:
+    """The layers whose outputs the way back reads: what learning layers multiply errors with, and what the derivatives
+    of tails read; of those that only move values also what they read."""
+    names = {source for layer in network.weighted if layer.name in roles.learns for source in layer.sources}
+    for item in (item for name in roles.receives for item in tails[name]):
+        names |= {item.name} if item.saved_outputs else set()
+        names |= {source for source, size in zip(item.sources, item.saved_inputs, strict=True) if size}
+    for item in network.layers:
+        if item.same_values and names.intersection(item.sources):
+            names.add(item.name)
+    return frozenset(names)
 
 
 def _owners(network: Network) -> tuple[dict[str, str], dict[str, list[Layer]]]:

@@ -164,7 +164,7 @@ def feedback_operand(step: StepContext, site: Site, index_bits: int = 0) -> Oper
 
     Raises ConfigError where the rule redraws them and the chip has no generator.
     """
-    rule, chip, bits = step.rule, step.chip, step.bits("feedback")
+    rule, chip, bits = step.rule, step.chip, step.feedback_width
     streams = []
     if rule.reads_weight and chip.error_reaches_weights:
         overhead = 1 + chip.transposed_access.read_overhead if step.transposable else 1.0
@@ -249,7 +249,7 @@ def psum_bits(step: StepContext) -> dict[int, int]:
 
 def _learning_products(step: StepContext, part: Part, samples: int) -> list[tuple[int, Gemm]]:
     """The products that teach a part its feedback weights, each with the core that runs it."""
-    if not step.sends_error(part):
+    if not (step.sends_error(part) and step.learns(part)):
         return []
     if step.rule.learned == "mirror":
         return [(part.core, noise_gemm(step, part)), (part.error_core, mirror_gemm(step, part))]

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from math import ceil
 
 from fahw.hardware.array import Array
+from fahw.hardware.energy_table import UPDATE
 from fahw.hardware.part import Phase, Tensor
 from fahw.work.context import StepContext
 from fahw.work.counts import lanes
 from fahw.work.counts.accesses import Traffic
 from fahw.work.counts.gemm import Gemm
 from fahw.work.counts.optimizer import CONSTANT_BITS
-from fahw.work.counts.record import STREAM_CYCLES, Flow, Task, TaskId, merge_flows
+from fahw.work.counts.record import STREAM_CYCLES, Count, Flow, Task, TaskId, merge_flows
 from fahw.work.mesh import Part, hops_latency, message_traffic
 
 
@@ -98,11 +99,20 @@ def optimizer_operations(step: StepContext, array: Array, tensor: Tensor, values
     state_bits, master_bits, mode = step.bits("optimizer"), step.bits("master"), step.chip.rounding.update
     costs = step.optimizer_costs
     traffic = lanes.operations(array, tensor, costs.operations(values, step.bits("gradient"), state_bits, master_bits))
-    traffic += lanes.rounding(step.chip, array, tensor, costs.roundings * values, mode, state_bits + CONSTANT_BITS)
+    for number, bits in costs.rounded(values, step.bits("gradient"), state_bits):
+        traffic += lanes.rounding(step.chip, array, tensor, number, mode, bits)
     if decays and costs.decays:
         traffic += lanes.operations(array, tensor, costs.decay_operations(values, master_bits))
         traffic += lanes.rounding(step.chip, array, tensor, values, mode, master_bits + CONSTANT_BITS)
-    return traffic
+    return _as_whole_updates(array, tensor, values, traffic) if step.update_is_given(array) else traffic
+
+
+def _as_whole_updates(array: Array, tensor: Tensor, values: int, traffic: Traffic) -> Traffic:
+    """The updates of `values` weights as one action each in place of the lanes' operations, whose time they take."""
+    name = lanes.component_name(array)
+    others = tuple(count for count in traffic.counts if count.component != name)
+    updates = (Count(name, UPDATE, tensor, values),) if values else ()
+    return Traffic((*updates, *others), traffic.loads, traffic.drains)
 
 
 def decay_operations(step: StepContext, array: Array, tensor: Tensor, values: int) -> Traffic:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import prod
 
 from fahw.hardware.chip import Chip
@@ -43,9 +43,15 @@ def narrow_values(network: Network, rule: Rule, layer: Weighted) -> int:
     return layer_stages(network, layer, rule)[0].inputs if rule.rank is not None else 0
 
 
+def feedback_width(chip: Chip, rule: Rule) -> int:
+    """Bits of a feedback weight: a copied one has those of the forward weight where these are fewer."""
+    bits = chip.precision.bits("feedback")
+    return min(bits, chip.precision.bits("weight")) if rule.feedback.copies_weight else bits
+
+
 def copied_bits(chip: Chip, rule: Rule) -> int:
     """Bits per feedback weight of the copy that transport keeps up to date; none where the error reads W itself."""
-    return 0 if chip.error_reaches_weights else rule.transported_bits(chip.precision.bits("feedback"))
+    return 0 if chip.error_reaches_weights else rule.transported_bits(feedback_width(chip, rule))
 
 
 def mask_bits(layers: Iterable[Layer]) -> int:
@@ -93,6 +99,11 @@ def norm_params(layers: Iterable[Layer]) -> int:
     return sum(layer.params for layer in layers)
 
 
+def learned_norm_params(layers: Iterable[Layer]) -> int:
+    """Number of scales and shifts of the batch norms among `layers` that are not frozen."""
+    return sum(layer.params for layer in layers if not layer.frozen)
+
+
 def norm_constants(layers: Iterable[Layer]) -> tuple[int, int]:
     """Numbers of statistics and of scales that the way back through `layers` needs of each batch."""
     items = tuple(layers)
@@ -128,15 +139,17 @@ def tensor_bits(
     sending = [part for part in parts if part.error_core == core and part.whole.name in graph.roles.sends]
     learning = [part for part in local_parts if part.whole.name in graph.roles.learns]
     weights, learned_weights = (sum(part.layer.weights for part in group) for group in (local_parts, learning))
-    params, learned_params = (_params(graph, group) for group in (local_parts, learning))
+    params, learned_params = _params(graph, local_parts, norm_params), _params(graph, learning, learned_norm_params)
     samples_in_flight = samples * chip.steps_in_flight
     options, gradient_width = chip.update_options, gradient_bits(chip, samples)
     optimizer_width = optimizer_costs(chip, network, rule).optimizer.state_bits(precision.bits("optimizer"))
-    param_state_bits = (precision.bits("gradient") if gradient_width else 0) + optimizer_width
+    param_state_bits = gradient_width + optimizer_width
     receiving = [part for part in local_parts if part.whole.name in graph.roles.receives]
     waiting = [part for part in receiving if _has_readers(graph, part)]
     batches_in_flight = chip.steps_in_flight * -(-samples // (chip.micro_batch or samples))
     masks = sum(part.input_share(mask_bits(graph.derivative_layers[part.whole.name])) for part in sending)
+    taught = [part for part in sending if part.whole.name in graph.roles.learns]
+    kept, passing = _activation_values(network, graph, local_parts)
     return {
         "weight": weights * precision.bits("weight"),
         "master": 0 if options.in_place else learned_weights * precision.bits("master"),
@@ -144,9 +157,9 @@ def tensor_bits(
         "gradient": learned_weights * gradient_width,
         "param": learned_params * param_state_bits + params * precision.bits("master"),
         "feedback": sum(_feedback_bits(chip, network, graph, rule, part, samples) for part in sending),
-        "activation": samples_in_flight * _activation_values(network, graph, local_parts) * precision.bits("activation")
+        "activation": (samples_in_flight * kept + samples * passing) * precision.bits("activation")
         + batches_in_flight * _constant_bits(chip, graph, waiting)
-        + max((mirror_samples(rule, share.layer) * share.whole.inputs * NOISE_BITS for share in sending), default=0),
+        + max((mirror_samples(rule, share.layer) * share.whole.inputs * NOISE_BITS for share in taught), default=0),
         "mask": samples_in_flight * masks,
         "error": samples * _error_values(network, graph, rule, receiving, sending, core) * precision.bits("error")
         + samples * rule.sent.stored_bits(network.classes, precision.bits("error")) * bool(sending)
@@ -185,15 +198,16 @@ def gradient_bits(chip: Chip, samples: int) -> int:
     return 0 if chip.update_options.fused else chip.precision.bits("gradient")
 
 
-def _params(graph: Graph, parts: Iterable[Part]) -> int:
-    return sum(part.layer.biases + part.share(norm_params(graph.tails[part.whole.name])) for part in parts)
+def _params(graph: Graph, parts: Iterable[Part], norms: Callable[[Iterable[Layer]], int]) -> int:
+    return sum(part.layer.biases + part.share(norms(graph.tails[part.whole.name])) for part in parts)
 
 
 def _feedback_bits(chip: Chip, network: Network, graph: Graph, rule: Rule, part: Part, samples: int) -> int:
     """Bits of a part's feedback weights in memories that are written."""
     bits, fixed = chip.precision.bits("feedback"), chip.fixed_home
     written = fixed_bits(network, rule, part.whole, bits) if fixed is not None and fixed.writable else 0
-    learned = rule.learned_bits(bits) + feedback_state_bits(chip, network, rule, samples)
+    learns = part.whole.name in graph.roles.learns
+    learned = rule.learned_bits(bits) + (feedback_state_bits(chip, network, rule, samples) if learns else 0)
     return feedback_values(network, graph, rule, part) * (written + learned + copied_bits(chip, rule))
 
 
@@ -226,17 +240,33 @@ def _has_readers(graph: Graph, part: Part) -> bool:
     return bool(graph.users[part.whole.name])
 
 
-def _activation_values(network: Network, graph: Graph, local_parts: list[Part]) -> int:
-    """Values per sample that a core keeps: what its layers and its adds read, what its tails save, and the logits."""
+def _activation_values(network: Network, graph: Graph, local_parts: list[Part]) -> tuple[int, int]:
+    """Values per sample of a core that wait for the way back: what its layers and its adds read, what its tails save,
+    and the logits; and the most that wait at a time for layers that read them on the way forward alone."""
     sizes = {item.name: item.outputs for item in network.layers} | {INPUT: prod(network.input_shape)}
-    read_names, saved = set(), 0
+    readers: dict[str, list[int]] = {}
+    saved, order = 0, {layer.name: position for position, layer in enumerate(network.weighted)}
     for part in local_parts:
-        tail = graph.tails[part.whole.name]
-        read_names |= set(part.whole.sources)
-        read_names |= {source for item in tail if len(item.sources) > 1 for source in item.sources} - {
-            layer.name for layer in tail
-        }
-        saved += part.share(saved_values(network, tail, part.whole, part.whole.name in graph.roles.receives))
-        if not graph.users[part.whole.name]:
+        name, tail = part.whole.name, graph.tails[part.whole.name]
+        own_names = {layer.name for layer in tail}
+        joined = {source for item in tail if len(item.sources) > 1 for source in item.sources} - own_names
+        for source in {*part.whole.sources, *joined}:
+            readers.setdefault(source, []).append(order[name])
+        saved += part.share(saved_values(network, tail, part.whole, name in graph.roles.receives))
+        if not graph.users[name]:
             saved += part.layer.outputs
-    return saved + sum(sizes[name] for name in read_names)
+    passing = {name for name in readers if _only_passes(network, graph, name)}
+    alive = [0] * len(order)
+    for name in passing:
+        for position in range(max(0, order.get(graph.owners[name], -1)), max(readers[name]) + 1):
+            alive[position] += sizes[name]
+    return saved + sum(sizes[name] for name in readers.keys() - passing), max(alive)
+
+
+def _only_passes(network: Network, graph: Graph, name: str) -> bool:
+    """Whether the output of the layer called `name` is of no use once the layers that read it have run: no gradient and
+    no derivative reads it."""
+    if name in graph.read_again:
+        return False
+    read_by_weights = any(user.weighted for user in network.users_of(network.layer(name) if name != INPUT else None))
+    return read_by_weights or graph.owners[name] not in graph.roles.receives

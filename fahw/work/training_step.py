@@ -15,6 +15,7 @@ from fahw.activity import Activity
 from fahw.errors import ConfigError, Problem, suggestion
 from fahw.hardware.chip import Chip
 from fahw.hardware.part import Form, Tensor
+from fahw.network.error_path import check_learning, roles_of
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
 from fahw.work import learned_feedback, tensor_sizes, transport
@@ -34,21 +35,23 @@ NONE = "none"
 """Transport of a rule that moves nothing."""
 
 
-def form_of(chip: Chip, rule: Rule, transport_form: str | None) -> Form | None:
-    """The form of transport for a rule: the chip's first where none is asked for, None where the rule moves nothing."""
+def form_of(chip: Chip, rule: Rule, transport_form: str | None, network: Network | None = None) -> Form | None:
+    """The form of transport for a rule: the chip's first where none is asked for, None where the rule moves nothing, as
+    no layer of `network` sends an error down."""
+    reads_weight = rule.reads_weight and (network is None or bool(roles_of(network, rule).sends))
     form = next((form for form in chip.transport if transport_form in (None, form)), None)
-    if not chip.transport and rule.reads_weight:
+    if not chip.transport and reads_weight:
         message = f"{rule.name} uses the forward weights, and the chip has no form of transport (`transport: []`)"
         raise ConfigError(Problem(chip.name, message, "transport"))
     if not chip.transport and transport_form is None:
         return None
-    if form is None and (rule.reads_weight or transport_form != NONE):
+    if form is None and (reads_weight or transport_form != NONE):
         advice = suggestion(str(transport_form), chip.transport)
         message = (
             f"no transport '{transport_form}' on this chip{advice}; its forms: {', '.join(chip.transport) or NONE}"
         )
         raise ConfigError(Problem(chip.name, message, "transport"))
-    return form if rule.reads_weight else None
+    return form if reads_weight else None
 
 
 def training_step(
@@ -62,6 +65,7 @@ def training_step(
         raise ConfigError(Problem("batch_size", f"must be at least 1 (got {batch_size})"))
     if missing := [layer.name for layer in network.weighted if activity and layer.name not in activity.layers]:
         raise ConfigError(Problem("activity", f"measured on another network: nothing of {', '.join(missing)}"))
+    check_learning(network, rule)
     parts = parts_of(chip, network, rule.path == "direct")
     contents = _CoreContents(chip, network, rule, batch_size, form, parts, activity)
     chip = contents.sized_chip
@@ -73,9 +77,9 @@ def training_step(
             chip, core, core_prefix(chip, core), Accesses(chip, core_placements, core_prefix(chip, core))
         )
     step = contents.context(chip, sites)
-    tasks = list(_tasks(step))
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + contents.rom_bits
-    return Work(chip, tuple(tasks), tuple(placements), stored, _one_time(step))
+    tasks = tuple(_tasks(step))
+    return Work(chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), _inference(step))
 
 
 class _CoreContents:
@@ -160,7 +164,9 @@ def _tasks(step: StepContext) -> Iterable[Task]:
     for part in filter(step.learns, ordered_parts):
         yield update_task(step, part)
     for part in filter(step.sends_error, (part for layer in reversed(layers) for part in step.parts[layer.name])):
-        if step.has_weight_copy and step.learns(part):
+        if not step.learns(part):
+            continue
+        if step.has_weight_copy:
             yield transport.transport_task(step, part)
         yield from learned_feedback.feedback_learning_tasks(step, part)
 
@@ -179,6 +185,22 @@ def _one_time(step: StepContext) -> tuple[Count, ...]:
         if values and bits:
             counts += site.accesses.write(site.fixed_home("error"), "feedback", [(1, values)], bits).counts
     return _merged(counts)
+
+
+def _padding_macs(step: StepContext, tasks: Iterable[Task]) -> int:
+    """Multiply-accumulates with zeros of paddings, or whose results fall there; a direct rule's errors have none."""
+    shares = {part.name: part.whole.padding_share for parts in step.parts.values() for part in parts}
+    phases = {"forward", "gradient"} | ({"error"} if step.rule.path == "layerwise" else set())
+    return round(sum(task.macs * shares.get(task.layer, 0.0) for task in tasks if task.phase in phases))
+
+
+def _inference(step: StepContext) -> tuple[Count, ...]:
+    """Counts of the samples of a step in inference, on the memories of training."""
+    step = step.without_training()
+    tasks = [input_task(step, micro) for micro in step.micro_batches]
+    for part in (part for layer in step.network.weighted for part in step.parts[layer.name]):
+        tasks += [forward_task(step, part, micro) for micro in step.micro_batches]
+    return _merged(count for task in tasks for count in task.counts)
 
 
 def _merged(counts: Iterable[Count]) -> tuple[Count, ...]:

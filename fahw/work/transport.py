@@ -14,11 +14,13 @@ shorter.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, gcd
 
 from fahw.errors import ConfigError, Problem
+from fahw.hardware.arrays.mapping import Burst
 from fahw.hardware.chip import Chip
 from fahw.hardware.interconnect import Link
+from fahw.hardware.memory import Memory
 from fahw.rules.rule import Rule
 from fahw.technology.operations import index_bits
 from fahw.work.context import StepContext
@@ -41,17 +43,15 @@ def transport_link(chip: Chip, rule: Rule) -> Link:
 
 @dataclass(frozen=True)
 class _Message:
-    """A message that moves one part of a layer: `sent` of its `values`, `bits` each in the copy, in `payload_bits` in
-    all.
-
-    `target_words` of the copy are written. `compared`: only what changed is sent.
+    """A message that moves one part of a layer: `sent` of its `values`, a `share`, `bits` each in the copy, in
+    `payload_bits` in all. `compared`: only what changed is sent.
     """
 
     values: int
     sent: int
     bits: int
     payload_bits: int
-    target_words: int
+    share: float
     compared: bool
 
 
@@ -69,7 +69,7 @@ def transport_task(step: StepContext, part: Part) -> Task:
         traffic += source.accesses.read(weight_memory, "weight", [(1, message.values)], weight_bits)
         traffic += lanes.operations(source.array("update"), "weight", [("compare", message.values, (message.bits,))])
     if step.form == "copy":
-        traffic += source.accesses.read(weight_memory, "weight", [(1, _values_read(step, message))], weight_bits)
+        traffic += source.accesses.read(weight_memory, "weight", *_bursts(message, weight_bits, weight_memory))
     name = f"{source.prefix}{link.name}"
     counts = [Count(name, "send", "feedback", message.payload_bits)]
     if chip.transport_options.layout == "transposed":
@@ -77,12 +77,7 @@ def transport_task(step: StepContext, part: Part) -> Task:
     traffic += Traffic(tuple(counts))
     traffic += message_traffic(chip, "feedback", message.payload_bits, source.core, [target.core])
     memory = required_memory(chip, "feedback", None, "transport")
-    values_per_word = max(1, memory.width_bits // message.bits)
-    traffic += (
-        target.accesses.write(memory, "feedback", [(message.target_words, values_per_word)], message.bits)
-        if message.compared
-        else target.accesses.write(memory, "feedback", [(1, message.values)], message.bits)
-    )
+    traffic += target.accesses.write(memory, "feedback", *_bursts(message, message.bits, memory))
     loads, drains = merge_flows(traffic.loads), merge_flows(traffic.drains)
     after = [task_id("update", part.name), *(task_id("error", part.name, micro) for micro in step.micro_batches)]
     return Task(
@@ -93,27 +88,40 @@ def transport_task(step: StepContext, part: Part) -> Task:
 
 
 def _message(step: StepContext, part: Part) -> _Message:
-    options, rule, bits = step.chip.transport_options, step.rule, step.rule.transported_bits(step.bits("feedback"))
+    options, rule, bits = step.chip.transport_options, step.rule, step.rule.transported_bits(step.feedback_width)
     values = part.layer.weights
-    memory = required_memory(step.chip, "feedback", None, "transport")
     moves_words = rule.feedback.copies_weight
-    values_per_word = max(1, memory.width_bits // bits)
-    words = ceil(values / values_per_word)
     if not (options.changed_words_only if moves_words else options.sign_flips_only):
-        return _Message(values, values, bits, values * bits, words, False)
+        return _Message(values, values, bits, values * bits, 1.0, False)
     share = step.activity_share(
         "changed_words" if moves_words else "sign_flips", part.whole, "only what changed is sent"
     )
     sent = ceil(values * share)
     address_bits = min(sent * index_bits(values), values)
-    touched_words = ceil(words * (1 - (1 - share) ** values_per_word))
     payload_bits = address_bits + (sent * bits if moves_words else 0)  # a flip needs no value
-    return _Message(values, sent, bits, payload_bits, touched_words, True)
+    return _Message(values, sent, bits, payload_bits, share, True)
 
 
-def _values_read(step: StepContext, message: _Message) -> int:
-    """Number of values that `copy` reads: all of them, or whole words around those that changed."""
+def _bursts(message: _Message, bits: int, memory: Memory) -> tuple[list[Burst], int]:
+    """What is read or written of `memory`, where values have `bits`, and the bits of each: all values in one burst, or
+    one by one the words that hold some of those that changed."""
     if not message.compared:
-        return message.values
-    values_per_word = max(1, required_memory(step.chip, "weight", None, "transport").width_bits // step.bits("weight"))
-    return min(message.values, message.sent * values_per_word)
+        return [(1, message.values)], bits
+    return [(touched_words(message.values, bits, memory.width_bits, message.share), 1)], memory.width_bits
+
+
+def touched_words(values: int, bits: int, width: int, share: float) -> int:
+    """How many of the words of `width`, in which `values` of `bits` lie close together, hold some of those that
+    changed: the mean where any one changed with a chance of `share`, rounded up.
+
+    Words of one kind, by where values begin and end in them, come again after `bits` / gcd(`bits`, `width`) words.
+    """
+    words, period = ceil(values * bits / width), bits // gcd(bits, width)
+    touched = 0.0
+    for first in range(min(period, words)):
+        start, end = first * width // bits, -(-(first + 1) * width // bits)
+        touched += len(range(first, words, period)) * (1 - (1 - share) ** (end - start))
+    held = values - (words - 1) * width // bits  # by the last word, which may be shorter
+    last = (words - 1) % period
+    full = -(-(last + 1) * width // bits) - last * width // bits
+    return ceil(touched - (1 - share) ** held + (1 - share) ** full - 1e-9)

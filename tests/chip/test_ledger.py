@@ -16,6 +16,7 @@ from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
 from fahw.work.training_step import form_of, training_step
+from tests.support.models import graph
 from tests.support.strategies import CHIP, GENERATOR, HOSTED, RULE_NAMES, chip_of, network_of, swap
 from tests.validation.chips import perceptron
 from tests.validation.engine import random_chip, random_step
@@ -219,3 +220,24 @@ def test_energy_grows_with_every_width_on_any_chip(random, name):
         tasks = training_step(wide, network, rule, batch, form_of(wide, rule, None)).tasks
         energies.append(costs_of(wide, tasks)[1])
     assert energies[0] <= energies[1] * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("model", ["mlp_digits", "lenet5"])
+def test_inference_is_the_same_under_every_rule(model):
+    """Labels, masks, noise, what derivatives read: none of it is needed to infer."""
+    costs = {rule: simulate("edge_dual", model, rule, 8) for rule in RULES}
+    assert len({cost.inference_pj_per_sample for cost in costs.values()}) == 1
+    for rule in ("drtp", "wm"):
+        forward = sum(row.energy_pj for row in costs[rule].ledger if row.phase == "forward") / 8
+        assert costs[rule].inference_pj_per_sample < forward
+
+
+def test_inference_drops_nothing():
+    """A network with dropout infers as the same one without it."""
+    plain, dropping = (
+        graph((6,), {"kind": "linear", "out": 5}, {"kind": "relu"}, *layers, {"kind": "linear", "out": 3})
+        for layers in ([], [{"kind": "dropout", "p": 0.5}])
+    )
+    one, other = (simulate("edge_dual", network, "bp", 4) for network in (plain, dropping))
+    assert one.energy_pj < other.energy_pj
+    assert one.inference_pj_per_sample == other.inference_pj_per_sample

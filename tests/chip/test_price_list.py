@@ -80,7 +80,7 @@ def test_a_new_kind_lists_itself(monkeypatch):
         ("sgd 16, weight", 0.4 + 0.05 + 24 * 0.013),  # a product of 16 x 8 bits, a 16-bit sum, a 24-bit shift
         ("sgd 16, weight, rate a power of two", 0.05 + (16 + 24) * 0.013),
         ("momentum 16, weight", 2 * 0.4 + 2 * 0.05 + 2 * 24 * 0.013),
-        ("adam 16, weight", 7 * 3.7 + 3 * 0.9 + 2 * 7 * 3.7 + 0.05 + 24 * 0.013),
+        ("adam 16, weight", 7 * 3.7 + 3 * 0.9 + 2 * 7 * 3.7 + 0.05 + 32 * 0.013),
     ],
 )
 def test_energies_by_hand(part, pj):

@@ -74,6 +74,12 @@ def test_totals_and_cycles(rule, energy_pj):
     assert (cost.cycles, cost.interval_cycles) == (57, 56)
 
 
+def test_inference_of_a_sample():
+    """Input and forward without the mask that only the way back reads."""
+    assert "= 68.42392 pJ" in (DOCS / "model.md").read_text()
+    assert simulated("bp", "copy").inference_pj_per_sample == pytest.approx(68.42392, abs=1e-6)
+
+
 def test_spans_of_the_tasks():
     """Start and end of every task, as the text derives them."""
     spans = {(s.phase, s.layer): (s.start, s.end) for s in simulated("bp", "copy").timing.spans}

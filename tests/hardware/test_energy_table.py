@@ -1,7 +1,8 @@
 """Energies that a user gives: an Accelergy energy reference table, or the chip file's own; and what the report says."""
 
 import json
-from math import fsum
+from dataclasses import replace
+from math import ceil, fsum
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from fahw.hardware.generator import GENERATORS
 from fahw.hardware.load import load_chip
 from fahw.technology.scaling import NODES
 from fahw.work.counts.record import Count, local_name
+from tests.support.models import graph
 from tests.support.strategies import CHIP, HOSTED, chip_of, marked, network_of
 
 TABLE = """\
@@ -275,3 +277,29 @@ def test_simulate_says_where_constants_come_from(tmp_path, capsys, monkeypatch):
         "component": "fwd", "action": "mac", "unit_pj": 7.0, "origin": "given", "factor": 1.0,
         "source": "ert.yaml (energy_table)",
     }  # fmt: skip
+
+
+def test_a_published_update_is_an_update_whatever_it_computes():
+    """Loihi's 120 pJ per synaptic update: as many of them as weights with a gradient and biases, under any rate, and no
+    other multiplication at that price."""
+    chip = load_chip("loihi_like")
+    network = graph(
+        (1, 8, 8), {"kind": "conv2d", "out": 2, "kernel": 3}, {"kind": "avgpool2d", "kernel": 2}, {"kind": "flatten"},
+        {"kind": "linear", "out": 4},
+    )  # fmt: skip
+    share = [1 - (1 - 0.2 * 0.2) ** (4 * positions) for positions in (36, 1)]
+    updates = sum(ceil(n * part) + biases for n, part, biases in zip((18, 72), share, (2, 4), strict=True))
+    for recipe in ({"power_of_two_rates": True}, {"power_of_two_rates": False}, {"optimizer": "sign_sgd"}):
+        changed = replace(network, recipe=network.recipe.model_copy(update=recipe))
+        rows = simulate(chip, changed, "dfa", 4).ledger
+        found = [row for row in rows if row.phase == "update" and row.component.endswith("core.vector")]
+        assert {row.action for row in found} == {"update"}
+        assert sum(row.energy_pj for row in found) == pytest.approx(120 * updates)
+        products = [row.unit_pj for row in rows if row.action == "multiply"]
+        assert products
+        assert max(products) < 1
+
+
+def test_without_a_given_energy_an_update_is_its_operations():
+    rows = simulate("edge_dual", "mlp_digits", "dfa", 4).ledger
+    assert not any(row.action == "update" for row in rows)

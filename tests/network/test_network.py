@@ -414,3 +414,26 @@ def test_json_is_a_model_file(tmp_path):
     """JSON is YAML: a model written by a program loads as well."""
     value = {"name": "j", "input": [3], "layers": [{"kind": "linear", "out": 2, "bias": False}]}
     assert network_of(tmp_path, json.dumps(value)).parameters == 6
+
+
+def test_frozen_layers_of_a_model_file(tmp_path):
+    """`frozen` is of layers with parameters; a norm goes with its layer, and something must be left to train."""
+    lines = ["name: m", "input: [1, 4, 4]", "layers:"]
+    layers = ["  - {kind: conv2d, out: 2, kernel: 3, frozen: true}", "  - {kind: batchnorm2d, frozen: true}",
+              "  - {kind: flatten}", "  - {kind: linear, out: 3}"]  # fmt: skip
+    path = tmp_path / "m.yaml"
+    path.write_text("\n".join(lines + layers))
+    network = load_model(path)
+    assert [layer.frozen for layer in network.layers] == [True, True, False, False]
+    assert "frozen" in network.layers[0].description()
+    assert "frozen" not in network.layers[3].description()  # as it was: results that are stored keep their keys
+    for index, old, new, message in (
+        (1, ", frozen: true", "", r"m.yaml:5:.*'conv2d1', which it normalises, is frozen.*set frozen: true here too"),
+        (3, "out: 3", "out: 3, frozen: true", "m.yaml:7:.*nothing is trained: every layer with weights is frozen"),
+        (2, "flatten", "flatten, frozen: true", "frozen"),
+    ):
+        changed = [*layers]
+        changed[index] = changed[index].replace(old, new)
+        path.write_text("\n".join(lines + changed))
+        with pytest.raises(ConfigError, match=message):
+            load_model(path)

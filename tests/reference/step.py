@@ -70,6 +70,8 @@ class Reference(SlowUpdate, SlowFeedback):
         weighted = {layer.name: layer for layer in self.network.weighted if self._learns(layer)}
         self._update({name: self.gradient(weighted[name], errors[name], inputs[name]) for name in weighted}, rate, draw)
         for name, (scale, shift) in norms.items():
+            if self.network.layer(name).frozen:
+                continue
             self.norms[name].update(scale, shift, self.tuning, rate, self.batch_size, draw)
         return logits
 
@@ -227,7 +229,10 @@ class Reference(SlowUpdate, SlowFeedback):
         arrived: dict[str, list[Words]] = {network.layers[-1].name: [output_error]}
         result: dict[str, Words] = {}
         for layer in reversed(network.layers):
-            if layer.name not in arrived:
+            if layer.name not in arrived:  # a frozen layer under a direct rule still sends
+                if layer.weighted and direct and self._is_wanted(layer.sources[0]):
+                    below = self._error(layer, output_error, signal, draw)
+                    arrived.setdefault(layer.sources[0], []).append(below)
                 continue
             error: Words = np.stack(arrived[layer.name]).sum(0)
             x = inputs[layer.name]
@@ -274,14 +279,16 @@ class Reference(SlowUpdate, SlowFeedback):
         return np.where(abs(error) >= threshold, error, small)
 
     def _learns(self, layer: Layer) -> bool:
-        return self.rule.trains_layer(layer.kind == "conv2d", layer is self.network.weighted[-1])
+        frozen_by_rule = not self.rule.trains_layer(layer.kind == "conv2d", layer is self.network.weighted[-1])
+        return not (layer.frozen or frozen_by_rule)
 
     def _is_wanted(self, name: str) -> bool:
         """Whether a layer or one below it learns, so that the error at its output is needed."""
         if name == INPUT:
             return False
         layer = self.network.layer(name)
-        return (layer.weighted and self._learns(layer)) or any(map(self._is_wanted, layer.sources))
+        passes_on = not layer.weighted or self.rule.path == "layerwise"
+        return (layer.weighted and self._learns(layer)) or (passes_on and any(map(self._is_wanted, layer.sources)))
 
     def _signal(self, output_error: Words, labels: Words) -> Words:
         """What a direct rule multiplies with its matrix: one-hot in whole words, or -1, 0 and 1 by the threshold."""

@@ -2,8 +2,11 @@
 
 from math import ceil, log2
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fahw.activity import Activity, LayerActivity
 from fahw.chip.cost import simulate
@@ -20,6 +23,7 @@ from fahw.rules.catalogue import RULES
 from fahw.study.training import make_job
 from fahw.work.counts.record import Task
 from fahw.work.training_step import form_of, training_step
+from fahw.work.transport import touched_words
 from tests.support.models import built
 from tests.support.steps import counts
 
@@ -47,10 +51,83 @@ def test_changed_words_are_compared_addressed_and_sent(share):
         assert counts(work, **at, action="send") == sent * 8 + where
         assert counts(work, **at, action="transpose") == sent
         old = n * 8 // 64  # whole words, to compare the new values with
-        changed = ceil(min(n, sent * 8) * 8 / 64)  # the words around the changed values, read to be sent
+        changed = ceil(n / 8 * (1 - (1 - share) ** 8))  # the words around the changed values
         assert counts(work, **at, action="read") == old + changed
-        words = ceil(n / 8)
-        assert counts(work, **at, action="write") == ceil(words * (1 - (1 - share) ** 8))
+        assert counts(work, **at, action="write") == changed
+
+
+@pytest.mark.parametrize(("bits", "width", "values"), [(6, 64, 100), (5, 32, 7), (12, 64, 641), (9, 8, 30), (3, 64, 1)])
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.6])
+def test_words_that_hold_a_changed_value(bits, width, values, share):
+    """Drawn 4,000 times: values of `bits`, close together, of which each changes by chance."""
+    changed = np.random.default_rng(1).random((4000, values)) < share
+    words = np.zeros((4000, ceil(values * bits / width)), bool)
+    for value in range(values):
+        for word in range(value * bits // width, ((value + 1) * bits - 1) // width + 1):
+            words[:, word] |= changed[:, value]
+    drawn = words.sum(1)
+    mean, error = drawn.mean(), 4 * drawn.std() / 4000**0.5
+    assert mean - error <= touched_words(values, bits, width, share) <= mean + error + 1
+
+
+@given(st.integers(1, 2000), st.integers(1, 16), st.integers(1, 128))
+def test_never_more_words_than_the_whole_copy(values, bits, width):
+    assert touched_words(values, bits, width, 1.0) == ceil(values * bits / width)
+    assert touched_words(values, bits, width, 0.999) <= ceil(values * bits / width)
+    assert touched_words(values, bits, width, 0.0) == 0
+
+
+def test_odd_widths_write_no_more_than_a_whole_copy():
+    """Feedback and weights of 6 bits in words of 64: ten whole ones to a word would take more words than all."""
+    options = {"precision.weight": "6", "precision.feedback": "6"}
+    plain, changed = (
+        training_step(chip, network, RULES["bp"], 16, form_of(chip, RULES["bp"], None), activity)
+        for chip, network, activity in (
+            (load_chip("edge_dual", options), load_model("mlp_digits"), None),
+            (load_chip("edge_dual", options | {"transport_options.changed_words_only": "true"}),
+             load_model("mlp_digits"), Activity({f"linear{i}": LayerActivity(0, 0, 1, 1) for i in (1, 2, 3)}, 1)),
+        )
+    )  # fmt: skip
+    written = [counts(work, phase="transport", action="write") for work in (plain, changed)]
+    assert written[0] == written[1] == sum(ceil(n * 6 / 64) for n in WEIGHTS.values())
+
+
+# a copy is no wider than what it is a copy of
+
+
+@pytest.mark.parametrize(("weight", "feedback", "moved"), [(2, 8, 2), (8, 4, 4), (4, 4, 4), (2, 16, 2), (5, 8, 5)])
+def test_a_copy_has_the_smaller_of_both_widths(weight, feedback, moved):
+    """What is moved, stored, read and multiplied of a forward weight has no more bits than it, nor than the copy."""
+    chip = load_chip("edge_dual", {"precision.weight": str(weight), "precision.feedback": str(feedback)})
+    network = load_model("mlp_digits")
+    work = training_step(chip, network, RULES["bp"], 16, form_of(chip, RULES["bp"], None))
+    copied = sum(WEIGHTS.values())
+    assert work.transported_bits == work.feedback_bits == moved * copied
+    assert counts(work, phase="transport", action="write") == sum(ceil(n * moved / 64) for n in WEIGHTS.values())
+    macs = 16 * copied
+    assert counts(work, phase="error", action="mac", widths=(8, moved, 32)) == macs
+    shared = load_chip("edge_shared", {"precision.weight": str(weight), "precision.feedback": str(feedback)})
+    work = training_step(shared, network, RULES["bp"], 16, form_of(shared, RULES["bp"], None))
+    assert counts(work, phase="error", action="mac", widths=(8, moved, 32)) == macs
+    own = training_step(chip, network, RULES["fa"], 16, None)
+    assert own.feedback_bits == feedback * copied
+    assert counts(own, phase="error", action="mac", widths=(8, feedback, 32)) == macs
+
+
+def test_a_narrow_float_weight_is_multiplied_in_its_own_format():
+    """fp8 weights times fp8 errors are fp8 products, although feedback weights of other rules are bf16."""
+    narrow, wide = (
+        load_chip("edge_dual", {f"precision.{name}": form for name, form in formats.items()})
+        for formats in (
+            dict.fromkeys(("weight", "error", "feedback"), "fp8_e4m3") | {"accumulator": "fp32"},
+            dict.fromkeys(("weight", "error"), "fp8_e4m3") | {"feedback": "bf16", "accumulator": "fp32"},
+        )
+    )
+    energies = [
+        sum(row.energy_pj for row in simulate(chip, "mlp_digits", "bp", 16).ledger if row.action == "mac")
+        for chip in (narrow, wide)
+    ]
+    assert energies[0] == energies[1]
 
 
 def test_everything_changed_costs_more_than_sending_everything():
@@ -106,6 +183,12 @@ def test_layout_same_needs_no_transposer_but_a_row_dataflow():
 # stale copies
 
 
+def test_moved_bits_of_a_period_are_the_mean_of_its_steps():
+    """8,832 weights of 8 bits, once in 7 steps: 70,656 / 7 bits per step, not a whole number per layer."""
+    chip = load_chip("edge_dual", {"transport_options.period": "7"})
+    assert simulate(chip, "mlp_digits", "bp", 16).transported_bits == 8 * 8832 / 7
+
+
 def test_energy_of_a_period_is_shared_by_its_steps():
     """Transport once in k steps costs a k-th per step; everything else is dynamic energy as before."""
     for k in (2, 5):
@@ -123,7 +206,7 @@ def test_energy_of_a_period_is_shared_by_its_steps():
                     sums["transport" if row.phase == "transport" else "other"] += row.energy_pj
         assert phases[1]["transport"] == pytest.approx(phases[0]["transport"] / k)
         assert phases[1]["other"] == pytest.approx(phases[0]["other"])
-        assert seldom.transported_bits == often.transported_bits // k
+        assert seldom.transported_bits == often.transported_bits / k
 
 
 def test_interval_of_a_period_is_the_mean_of_its_steps():

@@ -33,6 +33,8 @@ BY_HAND = {
         1,
     ),
 }  # fmt: skip
+STEP_BITS = {"sgd": 16 + 8, "momentum": 16 + 8, "nesterov": 16 + 8, "sign_sgd": 1 + 8, "adam": 32}
+"""Width of the step before it is rounded: gradient or velocity times 8 bits, a sign times 8 bits, a float."""
 STATE_BITS = {"sgd": 0, "momentum": 16, "nesterov": 16, "sign_sgd": 0, "adam": 64}
 
 
@@ -63,13 +65,24 @@ def test_the_network_is_the_one_counted():
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_operations_by_hand(name):
-    """Stochastic rounding: a shift, an addition of 8 bits and 8 random bits each, at 8 bits more than the state."""
+    """Stochastic rounding: a shift, an addition of 8 bits and 8 random bits each; of sums with a state at 8 bits more
+    than it."""
     lanes, _, _ = update_of(network(optimizer=name))
     per_value, roundings = BY_HAND[name]
     wanted = {key: n * (WEIGHTS + BIASES) for key, n in per_value.items()}
-    wanted |= {("shift", (24,)): roundings * (WEIGHTS + BIASES), ("add", (8,)): roundings * (WEIGHTS + BIASES)}
+    wanted |= {("add", (8,)): roundings * (WEIGHTS + BIASES)}
+    for bits in [24] * (roundings - 1) + [STEP_BITS[name]]:
+        wanted["shift", (bits,)] = wanted.get(("shift", (bits,)), 0) + WEIGHTS + BIASES
     wanted |= {("shift", (16,)): WEIGHTS, ("generate", ()): 8 * roundings * (WEIGHTS + BIASES)}
     assert lanes == wanted
+
+
+@pytest.mark.parametrize(("name", "bits"), [("sgd", 12 + 8), ("sign_sgd", 1 + 8), ("momentum", 14 + 8)])
+def test_what_keeps_no_state_rounds_at_no_width_of_a_state(name, bits):
+    """Gradients of 12 bits, states of 14, which only momentum has; the forward words are shifted at 16."""
+    lanes, _, _ = update_of(network(optimizer=name), {"precision.gradient": "12", "precision.optimizer": "14"})
+    shifts = {widths for action, widths in lanes if action == "shift"}
+    assert shifts == {(bits,), (16,)}
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

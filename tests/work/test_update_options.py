@@ -127,3 +127,22 @@ def test_late_updates_let_the_next_step_begin(rule):
     assert late.cycles == prompt.cycles
     assert late.energy_pj - late.static_pj == pytest.approx(prompt.energy_pj - prompt.static_pj, rel=1e-12)
     assert all(not task.after_previous for task in counts({"update_delay": "1"}, rule=rule)[1].tasks)
+
+
+def test_without_fusing_the_zeros_are_found_in_all_gradients():
+    """Every stored gradient is read to see whether it is zero; of the rest only what has one is read and written."""
+    found, _ = counts(SKIPPING, 2, activity=(0.9, 0.9))
+    weights = [layer.weights for layer in load_model("mlp_digits").weighted]
+    touched = [ceil(n * (1 - (1 - 0.1 * 0.1) ** 2)) for n in weights]
+    read = found["update", "read", "gradient"]
+    assert sum(ceil(n * 16 / 64) for n in weights) <= read <= sum(ceil(n * 16 / 64) + 1 for n in weights)
+    assert found["update", "read", "master"] == sum(ceil(n * 16 / 64) for n in touched)
+
+
+def test_sums_over_micro_batches_have_room_at_the_width_that_is_written():
+    """Bias gradients wait at 24 bits between micro-batches, beside masters (and without momentum nothing else)."""
+    overrides = SGD | {"micro_batch": "4", "precision.accumulator": "24", "precision.gradient": "12"}
+    _, work = counts(overrides)
+    biases = 128 + 64 + 10
+    assert stored(work, "param") == biases * (24 + 16)
+    assert stored(work, "gradient") == 24 * sum(layer.weights for layer in load_model("mlp_digits").weighted)

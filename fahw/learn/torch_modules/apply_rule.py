@@ -69,7 +69,7 @@ class _WrappedLayer(nn.Module):
         direct = rule.path == "direct" and bool(calls_below_input)
         if self.training:
             self.fahw.draws += 1
-            if calls_below_input and rule.learned == "mirror":
+            if calls_below_input and rule.learned == "mirror" and self.weight.requires_grad:
                 self._mirror(padded, products)
         parts = self._layerwise_parts() if calls_below_input and not direct else (None,)
         inbox = signal_inbox(module_input) if direct and self.fahw.blocked else None

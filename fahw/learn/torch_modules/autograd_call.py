@@ -91,7 +91,8 @@ class LayerCall:
     @cached_property
     def learns(self) -> bool:
         """Whether the rule gives the layer's parameters a gradient; known when all of the network has run."""
-        return self.state.rule.trains_layer(isinstance(self.products, ConvProducts), not self.consumed)
+        trains = self.state.rule.trains_layer(isinstance(self.products, ConvProducts), not self.consumed)
+        return trains and self.layer.weight.requires_grad
 
     @cached_property
     def sends(self) -> bool:
@@ -170,6 +171,7 @@ class FeedbackLayer(Protocol):
     """A layer with feedback weights, as its calls need it."""
 
     fahw: LayerState
+    weight: Tensor
 
     def direct_matrices(self, outputs: int, x_shape: torch.Size, tiled: bool, draw: int) -> tuple[Tensor, ...]:
         """The feedback matrices of a direct rule from `outputs` network outputs to an input of shape `x_shape`, in

@@ -31,6 +31,7 @@ from fahw.learn.torch_modules.traced_operation import (
     supported,
     tensors_of,
 )
+from fahw.network.error_path import frozen_problems
 from fahw.network.graph import Network
 
 _BATCH = 2  # not 1: an operation that folds the batch axis away would not show
@@ -105,6 +106,8 @@ def from_torch(module: nn.Module, input_shape: tuple[int, ...], name: str | None
         last = f"ends with {layers[-1].kind} '{layers[-1].name}'" if layers else "has no layers"
         ends = " or ".join(kind.kind for kind in KINDS.values() if kind.ends_network)
         raise ConfigError(Problem("module", f"{last}; the last layer must be {ends}, with one output per class"))
+    if problems := [Problem(f"module '{layers[index].name}'", text) for index, text in frozen_problems(layers)]:
+        raise ConfigError(problems)
     return Network(name or type(module).__name__.lower(), shape, layers)
 
 
@@ -233,7 +236,8 @@ class _LayerBuilder:
         below = self.layers_by_name.get(reads[0])
         alone = len(self._nodes_of(reads[0])) == len(sources[0].users) == 1
         fused = layer.fused_with(below) if below is not None and alone else None
-        wired = fused or replace(layer, name=self._name(node, layer), sources=reads)
+        frozen = layer.trained and _is_frozen(self.root.get_submodule(str(node.target)))
+        wired = fused or replace(layer, name=self._name(node, layer), sources=reads, frozen=frozen)
         self.layers_by_name[wired.name] = wired
         self.place_of[wired.name] = _place(node)
         self.layer_of[node] = wired.name
@@ -250,6 +254,16 @@ class _LayerBuilder:
         while (name := f"{stem}{number or ''}") in self.layers_by_name:
             number = number + 1 if number or not is_module else 2
         return name
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    """Whether no parameter of the module asks for a gradient. Raises Misfit where some do and some do not."""
+    wanted = {name: parameter.requires_grad for name, parameter in module.named_parameters(recurse=False)}
+    wanted.pop("fahw_feedback", None)
+    if len(set(wanted.values())) > 1:
+        frozen = ", ".join(name for name, requires_grad in wanted.items() if not requires_grad)
+        raise Misfit(f"is frozen in part ({frozen} without requires_grad): freeze all of its parameters or none")
+    return not all(wanted.values())
 
 
 def _label(node: fx.Node) -> str:

@@ -16,6 +16,7 @@ from fahw.learn.model import Model
 from fahw.learn.state.delays import PendingUpdates
 from fahw.learn.state.overflow import overflow_problems
 from fahw.learn.training.setup import TrainingSetup
+from fahw.network.error_path import check_learning
 from fahw.prng import Lfsr, derive
 
 
@@ -23,6 +24,7 @@ def build(setup: TrainingSetup) -> tuple[Model, tuple[str, ...]]:
     """A model before its first step, and what could overflow in it. Raises ConfigError where the formats have no
     arithmetic for the rule."""
     check_trained([setup.rule], setup.precision)
+    check_learning(setup.network, setup.rule)
     arithmetic, words, warnings = _arithmetic(setup)
     device, delays = setup.device, setup.delays
     parameters = arithmetic.initial(setup.network, setup.seed, device)

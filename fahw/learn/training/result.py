@@ -34,8 +34,8 @@ class EpochRow:
 @dataclass(frozen=True)
 class TrainResult:
     """What one training came to. `best_epoch` is the first with the best validation accuracy, `test_accuracy_pct` the
-    test accuracy there. `warnings`: accumulators that could overflow. `losses`: what the number formats lost, in
-    sentences."""
+    test accuracy there. `warnings`: accumulators that could overflow, images left out. `losses`: what the number
+    formats lost, in sentences."""
 
     rule: str
     seed: int

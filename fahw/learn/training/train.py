@@ -33,6 +33,8 @@ from fahw.learn.watch.findings import findings
 from fahw.prng import derive
 
 _EVALUATION_BATCH = 500
+_MOST_LEFT_OUT = 0.05
+"""The share of the training images that may be left out of every epoch without a warning."""
 _PROBE_IMAGES = 64
 _LOSS_DIGITS = 6
 _LARGEST_LOSS = 1e9
@@ -60,6 +62,7 @@ def train_model(
     check_rates([setup])
     model, warnings = build(setup)
     training_set, validation_set, test_set = sample_sets(model.arithmetic, network, recipe, dataset, setup.device)
+    warnings = (*warnings, *_left_out(len(training_set.labels), recipe.batch_size))
     steps, probes = len(training_set.labels) // recipe.batch_size, training_set.probe(recipe.batch_size, _PROBE_IMAGES)
     rows: list[EpochRow] = []
     if checkpoint and (saved := checkpoint.load(setup.device)):
@@ -86,6 +89,14 @@ def train_model(
         findings([rows], setup.precision, setup.rounding),
     )  # fmt: skip
     return model, result
+
+
+def _left_out(images: int, batch_size: int) -> Iterator[str]:
+    """Yield a warning where whole batches leave out much of every epoch."""
+    rest = images % batch_size
+    if rest > _MOST_LEFT_OUT * images:
+        share = f"{rest} of {images} training images ({100 * rest / images:.0f} %) are left out of every epoch"
+        yield f"{share}, others each time: batches of {batch_size} (recipe.batch_size) are whole"
 
 
 def _run_epoch(

@@ -15,6 +15,8 @@ _SATURATED_ELSE = 0.01
 LOST = 0.9
 """The share of underflows, or of updates that change nothing, that is worth a sentence, at the end of the first epoch:
 later, when most samples are learnt, small numbers are no fault of the format."""
+_LOST_ELSE = {"weight": 0.99}
+"""The same share for tensors that may be mostly zero in a good training: sparse, but not empty."""
 
 _NAMES = {
     "activation": ("activation", "outputs", "activation"), "error": ("error", "errors", "error"),
@@ -51,14 +53,15 @@ def findings(trainings: Sequence[Sequence[EpochLosses]], precision: Precision, m
         subject = f"{_format(precision, kind)} {name}"
         rounding = getattr(modes, mode) if mode else "nearest"
         saturated = _layers(epoch_losses, tensor, lambda lost: lost.saturated, limit)
-        underflowed = _layers(first_epochs, tensor, lambda lost: lost.underflowed, LOST)
+        underflow_limit = _LOST_ELSE.get(tensor, LOST)
+        underflowed = _layers(first_epochs, tensor, lambda lost: lost.underflowed, underflow_limit)
         stagnated = _layers(first_epochs, tensor, lambda lost: lost.stagnated, LOST)
         if saturated:
             remark = (
                 "; behind a ReLU they pass no error, which may be meant" if _stops_errors(precision, tensor) else ""
             )
             sentences.append(f"{subject}: {_list(saturated)} saturate{remark}. {_wider(precision, kind)}.")
-        if underflowed and tensor != "weight":
+        if underflowed:
             sentences.append(
                 f"{subject} with {rounding} rounding: {_list(underflowed)} become zero. {_finer(precision, kind)}."
             )

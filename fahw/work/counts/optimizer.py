@@ -34,11 +34,22 @@ class OptimizerCosts:
         """Number of roundings per weight: one of every sum with a state, one of the step."""
         return self.optimizer.blends + 1
 
+    def direction_bits(self, gradient_bits: int, state_bits: int) -> int:
+        """Width of what a weight moves along, times the rate."""
+        widths = {"gradient": gradient_bits, "velocity": state_bits, "sign": 1, "real": FLOAT_BITS}
+        return widths[self.optimizer.direction_format]
+
+    def rounded(self, values: int, gradient_bits: int, state_bits: int) -> list[tuple[int, int]]:
+        """Number and width of the roundings of the update of `values` weights: of sums with a state, and of the step, a
+        product with the rate (a float where the unit is one)."""
+        step_bits = self.direction_bits(gradient_bits, state_bits) + CONSTANT_BITS * (not self.optimizer.is_float)
+        return [((self.roundings - 1) * values, state_bits + CONSTANT_BITS), (values, step_bits)]
+
     def operations(self, values: int, gradient_bits: int, state_bits: int, master_bits: int) -> list[Operation]:
         """Vector operations of the update of `values` weights, roundings and decay apart; the other arguments are
         widths."""
         optimizer = self.optimizer
-        step_bits = {"gradient": gradient_bits, "velocity": state_bits}.get(optimizer.direction_format, gradient_bits)
+        step_bits = self.direction_bits(gradient_bits, state_bits)
         ops: list[Operation] = [
             ("compare", (optimizer.compares + 2 * self.clips) * values, (gradient_bits,)),
             ("multiply", optimizer.blends * values, (state_bits, CONSTANT_BITS)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 
 from fahw.hardware.chip import Chip
 
@@ -106,11 +107,17 @@ class Work:
     """Bits stored for the error path."""
     one_time: tuple[Count, ...]
     """Counts of writing the rule's own feedback weights, once before training."""
+    padding_macs: int
+    """Multiply-accumulates with zeros of paddings, or whose results fall there."""
+    inference: tuple[Count, ...]
+    """Counts of as many samples in inference: forward without what only training needs."""
 
     @property
-    def transported_bits(self) -> int:
-        """Payload of weight transport per step, in bits."""
-        return sum(task.payload_bits // task.every for task in self.tasks)
+    def transported_bits(self) -> float:
+        """Payload of weight transport per step, in bits; of one that runs once in several steps a share, which need not
+        be whole."""
+        shares = sum(Fraction(task.payload_bits, task.every) for task in self.tasks)
+        return int(shares) if shares == int(shares) else float(shares)
 
     @property
     def macs(self) -> int:

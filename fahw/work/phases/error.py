@@ -42,12 +42,12 @@ def error_task(step: StepContext, part: Part, micro: int) -> Task:
     users = graph.users[name]
     after = step.task_ids("error", users, micro) if users and not direct else [task_id("error", LOSS, micro)]
     after += _shortcut_errors(step, name, micro)
-    if step.chip.update_delay:
+    if step.chip.update_delay or not step.learns(part):
         before = []
     elif step.runs_transport_phase:
         before = [task_id("transport", part.name, step.micro_batches[-1] if step.recomputes_gradient else 0)]
     else:
-        weights_change = (step.rule.reads_weight or step.updates_feedback) and step.learns(part)
+        weights_change = step.rule.reads_weight or step.updates_feedback
         before = [task_id("update", part.name)] if weights_change else []
     macs = sum(each.macs for each in products)
     return gemm_task("error", part.name, array.name, _timing(products), traffic, after, before, macs, micro)

@@ -31,8 +31,10 @@ def input_task(step: StepContext, micro: int) -> Task:
     reader_cores = step.reader_cores(step.graph.users[INPUT], ("forward",))
     site, tail = step.sites[reader_cores[0]], step.graph.tails[INPUT]
     sample_values = samples * prod(step.network.input_shape)
-    traffic = site.accesses.dram("read", "io", sample_values * bits + samples * 8)
-    ops = lanes.forward_operations(tail, samples, bits)
+    labels = samples * LABEL_BITS if step.trains else 0
+    traffic = site.accesses.dram("read", "io", sample_values * bits + labels)
+    worked = tail if step.trains else [item for item in tail if not item.draws]
+    ops = lanes.forward_operations(worked, samples, bits)
     traffic += lanes.operations(site.array("forward"), "activation", ops)
     values = (
         samples * sum(item.outputs for item in tensor_sizes.stored_outputs(step.network, tail, None))
@@ -92,8 +94,9 @@ def _tail_traffic(step: StepContext, site: Site, part: Part, samples: int) -> Tr
     """Traffic of the tail's operations, the second operands of adds, and values that derivatives or a second pass
     need."""
     array, bits, tail = site.array("forward"), step.bits("activation"), step.graph.tails[part.whole.name]
+    worked = tail if step.trains else tuple(item for item in tail if not item.draws)
     ops = [
-        (action, part.share(count), widths) for action, count, widths in lanes.forward_operations(tail, samples, bits)
+        (action, part.share(count), widths) for action, count, widths in lanes.forward_operations(worked, samples, bits)
     ]
     traffic = lanes.operations(array, "activation", ops)
     own_names = {part.whole.name, *(item.name for item in tail)}
@@ -109,7 +112,7 @@ def _tail_traffic(step: StepContext, site: Site, part: Part, samples: int) -> Tr
         traffic += site.accesses.read(memory, "activation", [(1, read_count)], bits)
     if saved_count:
         traffic += site.accesses.write(memory, "activation", [(1, saved_count)], bits)
-    dropped = samples * part.share(sum(item.draws for item in tail))
+    dropped = samples * part.share(sum(item.draws for item in worked))
     return traffic + lanes.random_bits(step.chip, array, "mask", dropped, "dropout")
 
 
@@ -124,9 +127,9 @@ def loss_task(step: StepContext, micro: int) -> Task:
         ("divide", values, (16,)), ("subtract", values, (bits,)),
     ]  # fmt: skip
     output_layer, signal = step.network.weighted[-1].name, step.rule.sent
-    if signal.is_copy:
+    error_cores = step.reader_cores(step.graph.senders, ("error",))
+    if signal.is_copy and error_cores:
         ops.append(("compare", signal.compares * values, (bits,)))
-        error_cores = step.reader_cores(step.graph.senders, ("error",))
         traffic += multicast(step, "error", values, signal.bits(bits), site.core, error_cores)
     dither_operations, dither_bits = lanes.dither(step.chip, array, "error", values, step.chip.rounding.of_output_error)
     traffic += lanes.operations(array, "error", [*ops, *dither_operations]) + dither_bits

@@ -24,7 +24,7 @@ def gradient_task(step: StepContext, part: Part, micro: int) -> Task:
     product = gradient_gemm(step, part, samples)
     traffic = traffic_of(site, product, "gradient")
     tail = step.graph.tails[part.whole.name]
-    norms, is_last = part.share(tensor_sizes.norm_params(tail)), micro + 1 == len(step.micro_batch_sizes)
+    norms, is_last = part.share(tensor_sizes.learned_norm_params(tail)), micro + 1 == len(step.micro_batch_sizes)
     params = layer.biases + norms
     additions = samples * layer.positions * layer.biases
     if additions:

@@ -24,7 +24,8 @@ def update_task(step: StepContext, part: Part) -> Task:
     options = step.chip.update_options
     write_factor = 1 + step.chip.transposed_access.write_overhead if step.transposable else 1.0
     values = ceil(layer.weights * touched_share(step, part))
-    traffic = _state_traffic(step, site, {tensor: tensor for tensor in _stored_tensors(step)}, values)
+    traffic = _gradients_seen(step, site, layer.weights - values)
+    traffic += _state_traffic(step, site, {tensor: tensor for tensor in _stored_tensors(step)}, values)
     memory = site.home("weight", "update")
     if options.in_place:  # by rows, as they are stored: no overhead of a transposable memory
         traffic += accesses.read(memory, "weight", [(1, values)], step.bits("weight"))
@@ -33,7 +34,7 @@ def update_task(step: StepContext, part: Part) -> Task:
     traffic += _update_exponents(step, site, values)
     if not options.in_place:
         traffic += lanes.rounding(step.chip, array, "weight", values, "nearest", step.bits("master"))
-    params = layer.biases + part.share(tensor_sizes.norm_params(step.graph.tails[part.whole.name]))
+    params = layer.biases + part.share(tensor_sizes.learned_norm_params(step.graph.tails[part.whole.name]))
     if params:
         traffic += _state_traffic(step, site, dict.fromkeys([*_stored_tensors(step), "master"], "param"), params)
         traffic += optimizer_operations(step, array, "param", params)
@@ -46,6 +47,13 @@ def update_task(step: StepContext, part: Part) -> Task:
         if step.updates_feedback or (step.rule.reads_weight and step.chip.error_reaches_weights):
             after += [task_id("error", part.name, micro) for micro in step.micro_batches]
     return lane_task("update", part.name, array, traffic, after)
+
+
+def _gradients_seen(step: StepContext, site: Site, skipped: int) -> Traffic:
+    """Traffic of finding the weights to skip: where gradients are stored, those that are zero are read too."""
+    if step.chip.update_options.fused or not skipped:
+        return Traffic()
+    return site.accesses.read(site.home("gradient", "update"), "gradient", [(1, skipped)], step.bits("gradient"))
 
 
 def _update_exponents(step: StepContext, site: Site, values: int) -> Traffic:

@@ -766,3 +766,29 @@ def test_second_derivatives_are_refused_rather_than_wrong(rule):
 
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+@pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if rule.trains == "all" and not rule.pruned])
+@pytest.mark.parametrize("frozen", ["0", "2.0", "4"])
+def test_frozen_layers_get_no_gradient_and_change_no_other(rule: str, frozen: str) -> None:
+    """requires_grad=False of a layer leaves the gradients of the others as they are; of wm, whose feedback weights
+    follow weights that learn, at least those above it."""
+    module = mlp()
+    x, y = torch.randn(5, 7), torch.randint(4, (5,))
+
+    def gradients(net: nn.Module) -> dict[str, Tensor | None]:
+        wrapped = apply_rule(net, rule, seed=3)
+        fn.cross_entropy(wrapped(x), y).backward()
+        return {name: p.grad for name, p in wrapped.named_parameters() if "fahw" not in name}
+
+    whole = gradients(module)
+    module.get_submodule(frozen).requires_grad_(False)
+    found = gradients(module)
+    for name, gradient in found.items():
+        wanted = whole[name]
+        if name.rpartition(".")[0] == frozen:
+            assert gradient is None
+        elif rule != "wm" or name > frozen:
+            assert gradient is not None
+            assert wanted is not None
+            assert torch.allclose(gradient, wanted)

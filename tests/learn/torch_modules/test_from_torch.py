@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as fn
 from torch.utils.flop_counter import FlopCounterMode
 
+import fahw
 from fahw.errors import ConfigError
 from fahw.layers.layer import Layer
 from fahw.learn.torch_modules.apply_rule import apply_rule
@@ -575,3 +576,37 @@ def test_all_unsupported_layers_are_named_at_once() -> None:
         from_torch(nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 4), nn.Softmax(1)), (4,))
     assert len(caught.value.problems) == 3
     assert "supported: Linear, Conv2d" in str(caught.value)
+
+
+def test_frozen_parameters_make_frozen_layers() -> None:
+    """requires_grad=False is captured, and such a network costs under bp what training the last layer alone costs."""
+    module = cifar_like()
+    trained = from_torch(module, (3, 8, 8))
+    assert not any(layer.frozen for layer in trained.layers)
+    module.requires_grad_(False)
+    module[-1].requires_grad_(True)
+    frozen = from_torch(module, (3, 8, 8))
+    assert {layer.name for layer in frozen.layers if layer.frozen} == {"0", "1", "3"}
+    costs = [fahw.simulate("edge_dual", net, rule, 8) for net, rule in ((frozen, "bp"), (trained, "last"))]
+    assert costs[0].energy_pj == costs[1].energy_pj < fahw.simulate("edge_dual", trained, "bp", 8).energy_pj / 2
+
+
+def cifar_like() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(),
+        nn.Flatten(), nn.Linear(288, 10),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("frozen", "message"),
+    [(("0.weight", "1.weight", "1.bias", "3.weight"), r"module '3': is frozen in part \(weight without requires"),
+     (("0.weight",), r"module '1': '0', which it normalises, is frozen.*set frozen: true here too"),
+     (("0.weight", "1.weight", "1.bias", "3.weight", "3.bias", "6.weight", "6.bias"), "nothing is trained")],
+)  # fmt: skip
+def test_what_cannot_be_frozen_is_refused(frozen: tuple[str, ...], message: str) -> None:
+    module = cifar_like()
+    for name in frozen:
+        module.get_parameter(name).requires_grad_(False)
+    with pytest.raises(ConfigError, match=message):
+        from_torch(module, (3, 8, 8))

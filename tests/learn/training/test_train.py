@@ -147,3 +147,33 @@ def test_every_rule_learns_the_digits_in_8_bits(rule):
     result = run(rule, mlp(64, 128, 64, 10), recipe, dataset=load_dataset("digits"))
 
     assert result.test_accuracy_pct >= 92
+
+
+def test_weights_that_never_leave_zero_are_said():
+    """Two bits over four times the largest weight that is drawn: every word is zero, and the training says so."""
+    result = run(precision=Precision(weight=2), epochs=1)
+    assert any("2-bit forward weights" in text and "become zero" in text for text in result.losses)
+
+
+@pytest.mark.parametrize(("batch", "left"), [(16, None), (110, "30 of 360 training images (8 %)")])
+def test_images_that_whole_batches_leave_out_are_said(batch, left):
+    """360 images are 22 batches of 16 and 8 images, or 3 batches of 110 and 30 images."""
+    result = run(recipe=RECIPE.model_copy(update={"batch_size": batch, "epochs": 1}), precision=FP32)
+    said = [text for text in result.warnings if "left out of every epoch" in text]
+    assert said == [] if left is None else left in said[0]
+
+
+@pytest.mark.parametrize("shape", [(16,), (1, 4, 4)])
+def test_images_are_read_as_they_are_or_flat(shape):
+    assert run(network=chain(shape, *flat(shape), ("linear", {"out": 4})), epochs=1).epochs
+
+
+def flat(shape):
+    return [("flatten", {})] if len(shape) > 1 else []
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 1), (4, 1, 4), (2, 2, 4), (4, 4)])
+def test_images_are_not_read_in_another_shape(shape):
+    """As many values are not enough: pixels would land in the wrong places."""
+    with pytest.raises(ConfigError, match=r"takes inputs of shape .* set input to \[1, 4, 4\], or to \[16\]"):
+        run(network=chain(shape, ("flatten", {}), ("linear", {"out": 4})), epochs=1)

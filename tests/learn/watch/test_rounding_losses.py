@@ -123,6 +123,8 @@ def test_parts_of_a_tensor_are_counted_together():
         ("error", LostShares(0, 0.97), Precision(error="ternary"), NEAREST,
          "ternary errors with stochastic rounding: 97 % of fc2's"),
         ("error", LostShares(0, 0.97), Precision(error="fp8_e4m3", accumulator="fp32"), NEAREST, "fp8_e4m3 errors"),
+        ("weight", LostShares(0, 1.0), Precision(weight=2), NEAREST,
+         "2-bit forward weights with nearest rounding: 100 % of fc2's become zero. Try a smaller recipe"),
         ("activation", LostShares(0.2, 0.1), Precision(), NEAREST, "8-bit outputs: 20 % of fc2's saturate"),
     ],
 )  # fmt: skip
