@@ -36,8 +36,6 @@ class Roles:
     """The layers whose output error is needed: they learn, or pass it on to some that do."""
     sends: frozenset[str]
     """The layers that send an error to their input."""
-    receives_last: bool = True
-    """Whether the last of all layers needs the output error itself."""
 
 
 NO_ROLES = Roles(frozenset(), frozenset(), frozenset())
@@ -58,7 +56,7 @@ def roles_of(network: Network, rule: Rule) -> Roles:
             sends.add(layer.name)
         if layer.name in learns or (below & receives and rule.path == "layerwise"):
             receives.add(layer.name)
-    return Roles(frozenset(learns), frozenset(receives), frozenset(sends), weighted[-1].name in receives)
+    return Roles(frozenset(learns), frozenset(receives), frozenset(sends))
 
 
 @dataclass(frozen=True)

@@ -151,13 +151,17 @@ class StepContext:
     def reader_cores(self, names: Iterable[str], phases: Iterable[Phase]) -> list[int]:
         """The cores that run any of `phases` of the layers `names`, each once; parts without an error or a gradient run
         none of that phase."""
-        cores = [
+        phases = tuple(phases)
+        cores = (core for name in names for part in self.parts[name] for core in self.part_cores(part, phases))
+        return list(dict.fromkeys(cores))
+
+    def part_cores(self, part: Part, phases: Iterable[Phase]) -> list[int]:
+        """The cores that run any of `phases` of a part, each once; none where it has none of them."""
+        cores = (
             part.error_core if phase == "error" else part.core
-            for name in names
-            for part in self.parts[name]
             for phase in phases
             if {"error": self.sends_error, "gradient": self.learns}.get(phase, lambda _: True)(part)
-        ]
+        )
         return list(dict.fromkeys(cores))
 
     def activity_share(self, kind: str, layer: Layer, user: str) -> float:

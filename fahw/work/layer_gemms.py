@@ -144,8 +144,8 @@ def _error_sizes(
     """M, N, K and the number of equal products through a matrix, the `last` or the first of two."""
     columns = prod(matrix.shape[1:])
     if step.rule.path == "layerwise":
-        return samples * part.layer.positions, columns, part.share(matrix.fan_in), matrix.groups
-    return samples, part.share(matrix.words) // matrix.fan_in if last else columns, matrix.fan_in, 1
+        return samples * part.layer.positions, columns, max(1, part.share(matrix.fan_in)), matrix.groups
+    return samples, part.input_share(columns) if last else columns, matrix.fan_in, 1
 
 
 def _sent_operand(step: StepContext, site: Site, part: Part) -> Operand:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from fahw.errors import ConfigError, Problem, suggestion
 from fahw.hardware.chip import Chip
@@ -26,12 +26,16 @@ NOC = "noc"
 @dataclass(frozen=True)
 class Part:
     """A weighted layer, or the share of its outputs that one core holds. `layer` is the share as a layer of its own,
-    `whole` the layer that it is a share of, `error_core` the core that sends the error to its input."""
+    `whole` the layer that it is a share of, `error_core` the core that sends the error to its input; `index` is its
+    number among `count` shares, `first` that of its first output (channel). Shares of anything add up to it."""
 
     layer: Weighted
     whole: Weighted
     core: int
     error_core: int
+    index: int = 0
+    count: int = 1
+    first: int = 0
 
     @property
     def name(self) -> str:
@@ -40,7 +44,26 @@ class Part:
 
     def share(self, values: int) -> int:
         """This part's share of `values` that come with the layer's outputs."""
-        return -(-values * self.layer.outputs // self.whole.outputs)
+        start, end = self._output_range(values)
+        return end - start
+
+    def input_share(self, values: int) -> int:
+        """This part's share of `values` that come with the layer's inputs: those whose errors it completes."""
+        start, end = self._input_range(values)
+        return end - start
+
+    def values_for(self, reader: Part, values: int) -> int:
+        """How many of `values`, inputs of this part's layer and outputs of the layer of `reader`, are in both's
+        shares."""
+        (start, end), (first, last) = self._input_range(values), reader._output_range(values)
+        return max(0, min(end, last) - max(start, first))
+
+    def _input_range(self, values: int) -> tuple[int, int]:
+        return values * self.index // self.count, values * (self.index + 1) // self.count
+
+    def _output_range(self, values: int) -> tuple[int, int]:
+        outputs, end = self.whole.out_shape[0], self.first + self.layer.out_shape[0]
+        return values * self.first // outputs, values * end // outputs
 
 
 def core_prefix(chip: Chip, core: int) -> str:
@@ -69,9 +92,13 @@ def parts_of(chip: Chip, network: Network, direct: bool) -> dict[str, tuple[Part
         count = len(forward_cores)
         error_cores = [below[index % len(below)] for index in range(count)] if direct and below else forward_cores
         shares = _split_layer(chip, layer, count)
+        error_cores = [twins[core] for core in error_cores] if separate else error_cores
+        starts = accumulate((share.out_shape[0] for share in shares), initial=0)
         parts[layer.name] = tuple(
-            Part(share, layer, core, twins[error_core] if separate else error_core)
-            for share, core, error_core in zip(shares, forward_cores, error_cores, strict=True)
+            Part(share, layer, core, error_core, index, count, first)
+            for index, (share, core, error_core, first) in enumerate(
+                zip(shares, forward_cores, error_cores, starts, strict=False)
+            )
         )
     return parts
 
@@ -185,6 +212,11 @@ def message_traffic(chip: Chip, tensor: str, bits: int, start: int, targets: Ite
     return Traffic((Count(NOC, "hop", tensor, bits * uses.total()),), drains=flows)
 
 
+def is_link(part: str) -> bool:
+    """Whether a part that something passes is a link of the mesh."""
+    return part.startswith(f"{NOC}:")
+
+
 def hops_latency(drains: Iterable[Flow]) -> int:
     """Cycles from the last bit sent to the last bit received."""
-    return max((flow.latency_cycles for flow in drains if flow.part.startswith(f"{NOC}:")), default=0)
+    return max((flow.latency_cycles for flow in drains if is_link(flow.part)), default=0)

@@ -32,12 +32,12 @@ def left_traffic(step: StepContext, site: Site, part: Part) -> Traffic:
 
 def read_traffic(step: StepContext, site: Site, part: Part) -> Traffic:
     """Traffic of reading the constants of the tails whose derivatives are the work of a part's error task."""
-    reader, traffic, share_count = part.whole.name, Traffic(), len(step.parts[part.whole.name])
+    reader, traffic = part.whole.name, Traffic()
     for owner in step.graph.completed_errors[reader]:
         constants = tensor_sizes.norm_constants(step.graph.tails[owner.name])
         if not any(constants):
             continue
-        statistics, scales = ([(1, -(-number // share_count))] for number in constants)
+        statistics, scales = ([(1, part.input_share(number))] for number in constants)
         memory = site.home("activation", "error")
         traffic += site.accesses.read(memory, "activation", statistics, FLOAT_BITS)
         if _scale_is_at_hand(step, owner.name, reader):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil
 
 from fahw.hardware.array import Array
@@ -14,7 +14,7 @@ from fahw.work.counts.accesses import Traffic
 from fahw.work.counts.gemm import Gemm
 from fahw.work.counts.optimizer import CONSTANT_BITS
 from fahw.work.counts.record import STREAM_CYCLES, Count, Flow, Task, TaskId, merge_flows
-from fahw.work.mesh import hops_latency, message_traffic
+from fahw.work.mesh import Part, hops_latency, message_traffic
 
 
 def gemm_task(
@@ -44,13 +44,15 @@ def _stream_pieces(shape: tuple[int, int, int], flows: tuple[Flow, ...]) -> tupl
 def lane_task(
     phase: Phase, layer: str, array: Array, traffic: Traffic, after: Sequence[TaskId], micro: int = 0
 ) -> Task:
-    """A task of the vector lanes alone: a fold is a vector of `STREAM_CYCLES` lane-cycles."""
+    """A task of the vector lanes alone, in as many folds as keep neither lanes nor ports for more than `STREAM_CYCLES`
+    each."""
     name = lanes.component_name(array)
     loads, drains = merge_flows(traffic.loads), merge_flows(traffic.drains)
     cycles = sum(ceil(flow.amount / flow.per_cycle) for flow in drains if flow.part == name)
     drains = tuple(flow for flow in drains if flow.part != name)
-    length = min(STREAM_CYCLES, max(cycles, 1))
-    folds = max(1, -(-cycles // length))
+    longest = max((flow.amount / flow.per_cycle for flow in (*loads, *drains)), default=0)
+    folds = max(1, ceil(max(cycles, longest) / STREAM_CYCLES))
+    length = max(1, ceil(cycles / folds))
     return Task(
         phase, layer, name, folds, length, loads, drains, traffic.counts, tuple(after), micro=micro,
         saved_cycles=folds * length - cycles, settle_cycles=hops_latency(drains),
@@ -65,6 +67,21 @@ def multicast(
     for core in reader_cores:
         site = step.sites[core]
         traffic += site.accesses.write(site.home(tensor, "forward"), tensor, [(1, values)], bits)
+    return traffic
+
+
+def scatter(
+    step: StepContext, tensor: Tensor, amounts: Iterable[tuple[Part, int]], source_core: int, phases: Sequence[Phase]
+) -> Traffic:
+    """Traffic of sending parts the bits that each reads in `phases`, and of writing them there; those that the same
+    cores read go together."""
+    bits_by_cores: dict[tuple[int, ...], int] = {}
+    for part, bits in amounts:
+        cores = tuple(step.part_cores(part, phases))
+        bits_by_cores[cores] = bits_by_cores.get(cores, 0) + bits
+    traffic = Traffic()
+    for cores, bits in bits_by_cores.items():
+        traffic += multicast(step, tensor, bits, 1, source_core, cores)
     return traffic
 
 

@@ -28,7 +28,10 @@ def feedback_values(network: Network, graph: Graph, rule: Rule, part: Part) -> i
     if part.whole.name not in graph.roles.sends:
         return 0
     *narrow, last = layer_matrices(network, part.whole, rule)
-    return sum(matrix.words for matrix in narrow) + part.share(last.words)
+    words = (
+        last.fan_in * part.input_share(last.words // last.fan_in) if rule.path == "direct" else part.share(last.words)
+    )
+    return sum(matrix.words for matrix in narrow) + words
 
 
 def fixed_bits(network: Network, rule: Rule, layer: Weighted, feedback_bits: int) -> int:
@@ -146,6 +149,7 @@ def tensor_bits(
     receiving = [part for part in local_parts if part.whole.name in graph.roles.receives]
     waiting = [part for part in receiving if _has_readers(graph, part)]
     batches_in_flight = chip.steps_in_flight * -(-samples // (chip.micro_batch or samples))
+    masks = sum(part.input_share(mask_bits(graph.derivative_layers[part.whole.name])) for part in sending)
     taught = [part for part in sending if part.whole.name in graph.roles.learns]
     kept, passing = _activation_bits(network, graph, local_parts, packed, precision.bits("activation"))
     return {
@@ -159,31 +163,37 @@ def tensor_bits(
         + samples * passing
         + batches_in_flight * _constant_bits(chip, graph, waiting)
         + max((mirror_samples(rule, share.layer) * share.whole.inputs * NOISE_BITS for share in taught), default=0),
-        "mask": samples_in_flight * sum(part.share(mask_bits(graph.tails[part.whole.name])) for part in waiting),
-        "error": _received_bits(receiving, samples, precision.bits("error"), packed)
-        + samples * _sent_bits(network, graph, rule, precision.bits("error")) * bool(sending)
-        + max((_passing_errors(chip, network, graph, rule, samples, part) for part in sending), default=0)
-        * precision.bits("error"),
+        "mask": samples_in_flight * masks,
+        "error": _waiting_bits(chip, network, graph, rule, samples, receiving, sending, core, packed)
+        + samples * rule.sent.stored_bits(network.classes, precision.bits("error")) * bool(sending)
+        + max((_passing_bits(chip, network, graph, rule, samples, part) for part in sending), default=0),
     }
 
 
-def _received_bits(parts: Iterable[Part], samples: int, bits: int, packed: Packed) -> int:
-    """Bits of the errors at the outputs of `parts`."""
-    return sum(packed("error", part.whole, samples * part.layer.outputs, bits) for part in parts)
+def _waiting_bits(
+    chip: Chip, network: Network, graph: Graph, rule: Rule, samples: int, receiving: list[Part], sending: list[Part],
+    core: int, packed: Packed,
+) -> int:  # fmt: skip
+    """Bits of the errors that wait on a core: of the outputs of its parts, and those that it sends on, which are of all
+    the network's outputs under a direct rule."""
+    held = [(part.whole, part.layer.outputs) for part in receiving]
+    if rule.path == "layerwise":
+        others = (part for part in sending if part.core != core and part.whole.name in graph.roles.receives)
+        held += [(part.whole, part.layer.outputs) for part in others]
+    elif sending and rule.sent.is_error:
+        last = network.weighted[-1]
+        held.append((last, network.classes - sum(number for whole, number in held if whole is last)))
+    return sum(packed("error", whole, samples * number, chip.precision.bits("error")) for whole, number in held)
 
 
-def _sent_bits(network: Network, graph: Graph, rule: Rule, error_bits: int) -> int:
-    """Bits per sample of what a direct rule sends from the output, beside the errors of the last layer: of these too
-    where it is frozen and has no use for them itself."""
-    own = network.classes * error_bits if rule.sent.is_error and not graph.roles.receives_last else 0
-    return own + rule.sent.stored_bits(network.classes, error_bits)
-
-
-def _passing_errors(chip: Chip, network: Network, graph: Graph, rule: Rule, samples: int, part: Part) -> int:
-    """Errors of a part that wait for its next product alone: between two matrices, or answers to noise."""
-    narrow = min(chip.micro_batch or samples, samples) * narrow_values(network, rule, part.whole)
+def _passing_bits(chip: Chip, network: Network, graph: Graph, rule: Rule, samples: int, part: Part) -> int:
+    """Bits of the errors of a part that wait for its next product alone: between two matrices, or answers to noise; and
+    of the sums that the other shares of its layer send it."""
+    together = min(chip.micro_batch or samples, samples)
     answers = mirror_samples(rule, part.layer) if part.whole.name in graph.roles.learns else 0
-    return narrow + answers * part.layer.outputs
+    errors = together * narrow_values(network, rule, part.whole) + answers * part.layer.outputs
+    sums = (part.count - 1) * part.input_share(part.whole.inputs) if rule.path == "layerwise" else 0
+    return errors * chip.precision.bits("error") + together * sums * chip.precision.bits("accumulator")
 
 
 def gradient_bits(chip: Chip, samples: int) -> int:

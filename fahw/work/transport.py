@@ -26,8 +26,8 @@ from fahw.technology.operations import index_bits
 from fahw.work.context import StepContext
 from fahw.work.counts import lanes
 from fahw.work.counts.accesses import Traffic, required_memory
-from fahw.work.counts.record import Count, Flow, Task, merge_flows, task_id
-from fahw.work.mesh import Part, message_traffic
+from fahw.work.counts.record import Count, Task, merge_flows, task_id
+from fahw.work.mesh import Part, hops_latency, message_traffic
 
 
 def transport_link(chip: Chip, rule: Rule) -> Link:
@@ -83,12 +83,8 @@ def transport_task(step: StepContext, part: Part) -> Task:
     return Task(
         "transport", part.name, name, max(1, ceil(message.payload_bits / link.width_bits)), 1, loads, drains,
         traffic.counts, tuple(after), payload_bits=message.payload_bits, every=chip.transport_options.period,
-        settle_cycles=max((flow.latency_cycles for flow in drains if _crosses_mesh(flow)), default=0),
+        settle_cycles=hops_latency(drains),
     )  # fmt: skip
-
-
-def _crosses_mesh(flow: Flow) -> bool:
-    return flow.part.startswith("noc:")
 
 
 def _message(step: StepContext, part: Part) -> _Message:

@@ -121,15 +121,72 @@ def test_a_split_layer_does_the_whole_layers_work(rule, model):
 
 def test_shares_of_an_error_are_added_up():
     """Of mlp_mnist's 784-512-512-10 the second layer is split over two cores: each yields a sum over its outputs for
-    all 512 inputs, which is added at accumulator width where it is read. The first sends none, the last is whole."""
+    all 512 inputs, sends the other the half that is its to complete, and adds what comes to its own half. The first
+    sends none, the last is whole."""
     work = step(load_chip(MESH), "mlp_mnist", "bp", 16)
     added = {}
     for task in (task for task in work.tasks if task.phase == "error" and task.layer != "loss"):
         for count in task.counts:
             if (count.action, count.widths) == ("add", (32,)):
                 added[task.layer] = added.get(task.layer, 0) + count.count
-    assert sum(added.values()) == 2 * 16 * 512
+    assert sum(added.values()) == 16 * 512
     assert all(name.startswith("linear2") for name in added)
+
+
+def small_network(tmp_path, *sizes):
+    layers = "".join(f"  - {{kind: linear, out: {out}}}\n  - {{kind: relu}}\n" for out in sizes[1:])
+    return network_of(tmp_path, f"name: small\ninput: [{sizes[0]}]\nlayers:\n{layers}".rpartition("  - ")[0])
+
+
+SPLIT = {"mesh.rows": "1", "mesh.cols": "5", "mesh.placement": "{linear1: 0, linear2: [1, 2, 3], linear3: 4}"}
+"""A row of cores; the layer in the middle is in three shares."""
+
+
+@pytest.mark.parametrize(("rule", "products"), [("bp", 3 * 7 * 5), ("dfa", 3 * 3 * 5)])
+def test_no_product_of_a_split_layer_is_lost(rule, products, tmp_path):
+    """Of 4-5-7-3 with three samples, linear2 on three cores: bp multiplies 7 errors for each of 5 inputs; dfa 3 output
+    errors, whatever the shares."""
+    chip = load_chip(MESH, SPLIT | {"micro_batch": "null"})
+    work = step(chip, small_network(tmp_path, 4, 5, 7, 3), rule, 3)
+    assert sum(t.macs for t in work.tasks if t.phase == "error" and t.layer.startswith("linear2")) == products
+
+
+def test_shares_of_an_error_go_to_their_readers_alone(tmp_path):
+    """4-6-9-3, two samples, linear2 in shares of 3 outputs on cores 1 to 3: of its 6 inputs each completes 2.
+
+    By hand: 3 x 2 x 4 sums of 32 bits move (two hops between cores 1 and 3), are written, read back and added; 12
+    values are rounded once; 4 errors of 8 bits each go to core 0 over 1, 2 and 3 hops. Of the 9 errors from linear3, 3
+    go to each share, over 3, 2 and 1 hops, and of linear1's mask bits 2.
+    """
+    chip = load_chip(MESH, SPLIT | {"micro_batch": "null", "mesh.multicast": "false", "rounding.error": "nearest"})
+    work = step(chip, small_network(tmp_path, 4, 6, 9, 3), "bp", 2)
+    shares = [f"linear2/{number}" for number in (1, 2, 3)]
+
+    def total(layers, **wanted):
+        return sum(counts(work, phase="error", layer=layer, **wanted) for layer in layers)
+
+    assert total(shares, action="hop") == 4 * 32 * 2 * (1 + 1 + 2) + 4 * 8 * (1 + 2 + 3)
+    assert total(shares, action="add", widths=(32,)) == 2 * 12
+    assert total(shares, action="shift", widths=(32,)) == 12
+    per_share = {"tensor": "error", "layer": "linear2/1", "phase": "error"}
+    sums, own_reads = 4 * 32 // 64, -(-2 * 3 * 8 // 64)  # words of 64 bits
+    assert counts(work, action="write", **per_share) == 2 * sums + 1
+    assert counts(work, action="read", **per_share, component="core1:buffer_sram") >= 2 * sums + own_reads
+    assert total(["linear3"], action="hop") == 2 * 3 * 8 * (3 + 2 + 1)
+    masks = counts(work, phase="forward", layer="linear1", action="hop", tensor="mask")
+    assert masks == 2 * 2 * (1 + 2 + 3)
+
+
+def test_a_core_has_room_for_the_sums_that_arrive(tmp_path):
+    """4-6-9-3 with linear2 in three shares: each keeps the errors of its 3 outputs in 8 bits, and two shares' sums for
+    its 2 inputs in 32 bits, of two samples. Under dfa the core of linear1 keeps the output error, and its own."""
+    chip = load_chip(MESH, SPLIT | {"micro_batch": "null"})
+    network = small_network(tmp_path, 4, 6, 9, 3)
+    held = {p.memory: p.bits for p in step(chip, network, "bp", 2).placements if p.tensor == "error"}
+    assert held["core1:buffer_sram"] == 2 * (3 * 8 + 2 * 2 * 32)
+    assert held["core0:buffer_sram"] == 2 * 6 * 8
+    direct = {p.memory: p.bits for p in step(chip, network, "dfa", 2).placements if p.tensor == "error"}
+    assert direct["core0:buffer_sram"] == 2 * (6 + 3) * 8
 
 
 def test_neighbours_hear_of_results_and_nobody_else(tmp_path):

@@ -15,6 +15,7 @@ from math import ceil, floor
 from typing import NamedTuple
 
 from fahw.work.counts.record import Flow, Task, TaskId
+from fahw.work.mesh import is_link
 
 Transfer = tuple[str, int, int]
 """A port, cycles that a burst holds it, and the first fold's share of these."""
@@ -27,13 +28,15 @@ BURSTS_PER_STEP = 200
 
 class Burst(NamedTuple):
     """`folds` identical folds: transfers on either side, cycles of their computation and of the first fold's.
-    `drain_lead`: cycles that draining one fold takes."""
+    `links`: those of a message, which holds all its links at once. `drain_lead`: cycles that draining one fold
+    takes."""
 
     folds: int
     loads: tuple[Transfer, ...]
     compute: int
     first: int
     drains: tuple[Transfer, ...]
+    links: tuple[Transfer, ...]
     drain_lead: int
 
 
@@ -43,14 +46,16 @@ def bursts_of(task: Task, count: int) -> tuple[Burst, ...]:
     count = max(1, min(folds, count))
     edges = [folds * i // count for i in range(count + 1)]
     loads = [_shares(flow, edges, ceil) for flow in task.loads]
-    drains = [_shares(flow, edges, floor) for flow in task.drains]
+    drains = [_shares(flow, edges, floor) for flow in task.drains if not is_link(flow.part)]
+    links = [_shares(flow, edges, floor) for flow in task.drains if is_link(flow.part)]
     bursts, done = [], 0
     for i, (start, end) in enumerate(pairwise(edges)):
         size, until = end - start, cycles * end // folds
         loaded = tuple([(port, n[i], -(-n[i] // size)) for port, n in loads if n[i]])
         drained = tuple([(port, n[i], -(-n[i] // size)) for port, n in drains if n[i]])
-        lead = max([lead for _, _, lead in drained], default=0)
-        bursts.append(Burst(size, loaded, until - done, first, drained, lead))
+        sent = tuple([(port, n[i], -(-n[i] // size)) for port, n in links if n[i]])
+        lead = max([lead for _, _, lead in drained + sent], default=0)
+        bursts.append(Burst(size, loaded, until - done, first, drained, sent, lead))
         done = until
     return tuple(bursts)
 
@@ -81,8 +86,10 @@ def isolated_cycles(task: Task, count: int = 1) -> int:
         start = max(computed[-1], first, drained[-BUFFERS])
         load_at = max(last, computed[-1])
         computed.append(max(start + burst.compute, last + burst.first))
-        _, last = _pass(free, "drain", burst.drains, start + burst.first)
-        drained.append(max(last, computed[-1] + burst.drain_lead))
+        at = start + burst.first
+        _, last = _pass(free, "drain", burst.drains, at)
+        _, arrived = _pass(free, "drain", burst.links, max([at, *(free["drain", link] for link, _, _ in burst.links)]))
+        drained.append(max(last, arrived, computed[-1] + burst.drain_lead))
     return drained[-1] + task.settle_cycles
 
 

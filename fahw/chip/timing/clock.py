@@ -91,6 +91,7 @@ def _simulate(tasks: Sequence[Task], tiles: int, steps_in_flight: int, exact: bo
     steady = SteadyState()
     many.run(_MOST_STEPS, steady.is_reached)
     busy = busy_cycles(tasks)
-    interval = steady.interval(many, max(busy.values(), default=0))
-    isolated = single.recording
-    return Timing(single.progress.ends[0], interval, busy, dict(isolated.stalls), tuple(isolated.spans))
+    isolated, cycles = single.recording, single.progress.ends[0]
+    # steps that overlap badly run one after the other instead
+    interval = min(steady.interval(many, max(busy.values(), default=0)), float(cycles))
+    return Timing(cycles, interval, busy, dict(isolated.stalls), tuple(isolated.spans))

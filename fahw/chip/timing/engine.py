@@ -115,10 +115,9 @@ class Simulation:
             else:
                 self._load(job, 0)
 
-    def _transfer(self, job: Job, kind: str, transfers: Iterable[Transfer]) -> tuple[int, int, str]:
-        """Send a burst through its ports from now on; returns when its first fold and all of it has passed, and the
-        last port. `kind`: load or drain."""
-        now = self.calendar.now
+    def _transfer(self, job: Job, kind: str, transfers: Iterable[Transfer], now: int) -> tuple[int, int, str]:
+        """Send a burst through its ports from the cycle `now` on; returns when its first fold and all of it has passed,
+        and the last port. `kind`: load or drain."""
         first, last, slowest = now, now, ""
         free, detailed = self.port_free, self.recording.detailed
         for port, cycles, lead in transfers:
@@ -137,7 +136,7 @@ class Simulation:
     def _load(self, job: Job, i: int) -> None:
         """Load burst `i`, to be computed when its first fold is there."""
         burst = job.bursts[i]
-        job.first_loaded, job.loaded, job.load_port = self._transfer(job, "load", burst.loads)
+        job.first_loaded, job.loaded, job.load_port = self._transfer(job, "load", burst.loads, self.calendar.now)
         if not job.shared and len(job.drained_at) > i - BUFFERS:
             self._compute(job, i)
             return
@@ -191,8 +190,13 @@ class Simulation:
 
     def _drain(self, job: Job, i: int) -> None:
         """Drain burst `i`; with the last one the task ends."""
-        burst = job.bursts[i]
-        _, last, job.drain_port = self._transfer(job, "drain", burst.drains)
+        burst, now = job.bursts[i], self.calendar.now
+        _, last, job.drain_port = self._transfer(job, "drain", burst.drains, now)
+        if burst.links:  # a message holds all its links at once
+            free = max([now, *(self.port_free[link] for link, _, _ in burst.links)])
+            _, arrived, link = self._transfer(job, "drain", burst.links, free)
+            if arrived > last:
+                last, job.drain_port = arrived, link
         job.drained_at.append(max(last, job.computed_at[i] + burst.drain_lead))
         if i + 1 == len(job.bursts):
             self.calendar.add(job.drained_at[-1] + job.task.settle_cycles, job.priority, self._finish, job)

@@ -13,9 +13,13 @@ Source: Chen et al., ISCA 2016 and JSSC 2017 (Eyeriss). An access-count model: n
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fahw.hardware.arrays.mapping import Convolution
 
@@ -135,38 +139,100 @@ class Movement:
 def movement(
     layer: Convolution, rows: int, cols: int, pads: tuple[int, int, int], buffer_words: int
 ) -> Movement | None:
-    """The mapping with the least traffic among those that take about the fewest cycles; None where none fits.
+    """The mapping with the least traffic among those that take at most a quarter longer than the fastest; None where
+    none fits.
 
     `pads`: words of an element for filters, inputs and partial sums. `buffer_words`: inputs and sums of a pass.
     """
-    mappings = [Movement(layer, size) for size in _sizes(layer, rows, cols, pads, buffer_words)]
-    fastest = min((mapping.cycles for mapping in mappings), default=0)
-    fast_mappings = [mapping for mapping in mappings if mapping.cycles <= fastest * _SLACK]
-    return min(fast_mappings, key=lambda mapping: (mapping.cost, mapping.cycles), default=None)
+    blocks = list(_blocks(layer, rows, cols, pads))
+    if not blocks:
+        return None
+    search = _Search(layer, pads, buffer_words)
+    timed_blocks = [(block, search.least_cycles(block)) for block in blocks]
+    limit = _SLACK * min((cycles for _, cycles in timed_blocks if cycles), default=0)
+    sizes = (size for block, cycles in timed_blocks if 0 < cycles <= limit for size in search.sizes(block, limit))
+    mappings = [Movement(layer, size) for size in sizes]
+    return min(mappings, key=lambda mapping: (mapping.cost, mapping.cycles), default=None)
 
 
-def _sizes(
-    layer: Convolution, rows: int, cols: int, pads: tuple[int, int, int], buffer_words: int
-) -> Iterator[PassSize]:
+class _Block(NamedTuple):
+    """What passes of the same e, q and r have in common. `sets`: how many are left to share the work over filters;
+    `turns`: cycles of a layer with one filter, a sample and a pixel of a row, in passes with a kernel's pixel."""
+
+    e: int
+    q: int
+    r: int
+    sets: int
+    turns: int
+
+
+def _blocks(layer: Convolution, rows: int, cols: int, pads: tuple[int, int, int]) -> Iterator[_Block]:
+    """The blocks that can be the best. Of the e that need as many strips, and of the r that need as many turns of the
+    channels, that is the smallest: it leaves more sets and more room."""
     height, width = layer.kernel
-    filters, inputs, sums = pads
-    for e in sorted({ceil(layer.out[0] / strips) for strips in range(1, layer.out[0] + 1)}):
+    for e in _smallest_shares(layer.out[0]):
         sets = rows // height * (cols // e) if e <= cols else rows // (height * ceil(e / cols))
-        for q in range(1, min(layer.inputs, inputs // width) + 1):
-            most_filters = min(layer.outputs, sums, filters // (q * width))
-            for r in range(1, min(sets, ceil(layer.inputs / q)) + 1 if most_filters else 1):
-                t = min(sets // r, ceil(layer.outputs / most_filters))
-                filter_turns = ceil(layer.outputs / (most_filters * t))
-                p = ceil(layer.outputs / (filter_turns * t))  # as few turns with fewer filters at a time
-                yield from _grouped(layer, PassSize(e, p, q, r, t, 0, 0), buffer_words)
+        for q in range(1, min(layer.inputs, pads[1] // width, pads[0] // width) + 1):
+            for r in _smallest_shares(ceil(layer.inputs / q)):
+                if r <= sets:
+                    turns = ceil(layer.out[0] / e) * ceil(layer.inputs / (q * r)) * q
+                    yield _Block(e, q, r, sets // r, turns)
 
 
-def _grouped(layer: Convolution, size: PassSize, buffer_words: int) -> Iterator[PassSize]:
-    """Passes of this size for every number of samples at a time, with as many filters in a group as the buffer has room
-    for."""
-    rows = min(layer.image[0], (size.e - 1) * layer.stride + layer.kernel[0])
-    for n in (n for n in range(1, min(layer.samples, 16) + 1) if layer.samples % n == 0):
-        room = buffer_words - n * size.q * size.r * rows * layer.image[1]
-        groups = room // (n * size.e * layer.out[1] * size.p * size.t)
-        if groups > 0:
-            yield replace(size, m=min(layer.outputs, groups * size.p * size.t), n=n)
+def _smallest_shares(number: int) -> list[int]:
+    """The sizes of share that need fewer turns than any smaller one, ascending."""
+    return sorted({ceil(number / turns) for turns in range(1, number + 1)})
+
+
+class _Search:
+    """The passes of a layer that fit pads and buffer. All pairs of p and t are tried at once: `_together` filters in
+    `_turns` passes, which take `_cycles` for a block's one."""
+
+    def __init__(self, layer: Convolution, pads: tuple[int, int, int], buffer_words: int) -> None:
+        self._layer, self._filter_words, self._buffer_words = layer, pads[0], buffer_words
+        self._samples = [n for n in range(1, min(layer.samples, 16) + 1) if layer.samples % n == 0]
+        filters = range(1, min(layer.outputs, pads[2], pads[0] // layer.kernel[1]) + 1)
+        most_sets = [ceil(layer.outputs / p) for p in filters]
+        self._p = np.repeat(np.asarray(filters, np.int64), most_sets)
+        self._t = np.concatenate([np.arange(1, most + 1) for most in most_sets])
+        self._together = self._p * self._t
+        self._turns = -(-layer.outputs // self._together)
+        self._cycles = self._p * self._turns
+        self._fitting: dict[tuple[int, int, int], tuple[NDArray[np.intp], int]] = {}
+
+    def least_cycles(self, block: _Block) -> int:
+        """Cycles of the fastest pass of a block but for what all have in common; 0 where none fits."""
+        return block.turns * self._pairs(block, self._room(block, 1))[1]
+
+    def sizes(self, block: _Block, limit: float) -> Iterator[PassSize]:
+        """For every number of samples at a time, the pass of the block that moves least within `limit` cycles; as many
+        filters in a group as the buffer has room for."""
+        outputs = self._layer.outputs
+        for n in self._samples:
+            room = self._room(block, n)
+            pairs = self._pairs(block, room)[0]
+            pairs = pairs[block.turns * self._cycles[pairs] <= limit]
+            if len(pairs):
+                together = self._together[pairs]
+                grouped = np.minimum(outputs, room // together * together)
+                cost = _DRAM_COST * -(-outputs // grouped) + _BUFFER_COST * self._turns[pairs]
+                best = np.lexsort((self._cycles[pairs], cost))[0]
+                p, t = (int(sizes[pairs[best]]) for sizes in (self._p, self._t))
+                yield PassSize(block.e, p, block.q, block.r, t, int(grouped[best]), n)
+
+    def _room(self, block: _Block, n: int) -> int:
+        """Filters whose sums the buffer has room for, beside the inputs of `n` samples; no more than can be needed."""
+        layer = self._layer
+        height = min(layer.image[0], (block.e - 1) * layer.stride + layer.kernel[0])
+        words = self._buffer_words - n * block.q * block.r * height * layer.image[1]
+        return min(2 * layer.outputs, max(0, words // (n * block.e * layer.out[1])))
+
+    def _pairs(self, block: _Block, room: int) -> tuple[NDArray[np.intp], int]:
+        """The pairs of p and t that fit, and the least of their cycles, 0 where there are none."""
+        most_p = min(int(self._p[-1]), self._filter_words // (block.q * self._layer.kernel[1]))
+        key = most_p, min(block.sets, self._layer.outputs), room
+        if key not in self._fitting:
+            fits = (self._p <= key[0]) & (self._t <= key[1]) & (self._together <= key[2])
+            pairs = np.flatnonzero(fits)
+            self._fitting[key] = pairs, int(self._cycles[pairs].min()) if len(pairs) else 0
+        return self._fitting[key]

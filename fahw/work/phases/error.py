@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fahw.hardware.array import Array
-from fahw.layers.layer import INPUT, Layer
+from fahw.layers.layer import INPUT
 from fahw.rules.signals import LABEL_BITS
 from fahw.work import norm_constants, tensor_sizes
 from fahw.work.context import StepContext
@@ -14,8 +14,8 @@ from fahw.work.counts.record import Task, TaskId, task_id
 from fahw.work.counts.site import Site
 from fahw.work.layer_gemms import error_gemms, feedback_operand, traffic_of
 from fahw.work.mesh import Part
-from fahw.work.phases.forward import LOSS
-from fahw.work.tasks import fold_timing, gemm_task, lane_task, multicast
+from fahw.work.phases.forward import LOSS, READING
+from fahw.work.tasks import fold_timing, gemm_task, lane_task, multicast, scatter
 
 
 def error_task(step: StepContext, part: Part, micro: int) -> Task:
@@ -32,12 +32,13 @@ def error_task(step: StepContext, part: Part, micro: int) -> Task:
     accumulator_bits, direct = step.bits("accumulator"), step.rule.path == "direct"
     if not direct and layer.overlapping:
         traffic += _add_windows(site, product, array, accumulator_bits)
-    values = samples * (part.share(layer.inputs) if direct else layer.inputs)
+    values = samples * part.input_share(layer.inputs)
+    if not direct and part.count > 1:
+        traffic += _add_shares(step, site, part, samples)
     traffic += lanes.exponent_search(site, "error", "error", values, accumulator_bits)
     traffic += lanes.rounding(step.chip, array, "error", values, step.chip.rounding.error, accumulator_bits)
     traffic += _derivatives(step, site, part, samples)
-    is_split = len(step.parts[name]) > 1 and not direct
-    traffic += _pass_error_down(step, site, part, samples, is_split)
+    traffic += _pass_error_down(step, site, part, samples)
     users = graph.users[name]
     after = step.task_ids("error", users, micro) if users and not direct else [task_id("error", LOSS, micro)]
     after += _shortcut_errors(step, name, micro)
@@ -75,25 +76,38 @@ def _narrowed(step: StepContext, site: Site, part: Part, samples: int) -> Traffi
     return traffic + site.accesses.write(site.home("error", "error"), "error", [(1, values)], step.bits("error"))
 
 
-def _pass_error_down(step: StepContext, site: Site, part: Part, samples: int, is_split: bool = False) -> Traffic:
-    """Traffic of the errors that this task completes: pruned, where the rule prunes, and sent to their readers; as wide
-    sums where the layer `is_split` and its shares are added."""
-    graph, name, direct = step.graph, part.whole.name, step.rule.path == "direct"
-    completed: list[tuple[Layer | None, int]] = [(item, item.outputs) for item in graph.completed_errors[name]]
-    completed = completed or [(None, part.whole.inputs)]
-    shared = [(item, samples * (part.share(number) if direct else number)) for item, number in completed]
-    values = sum(number for _, number in shared)
-    reader_cores = step.reader_cores(graph.below[name], ("gradient",) if direct else ("gradient", "error"))
-    array, traffic, bits = site.array("error"), Traffic(), step.bits("accumulator" if is_split else "error")
+def _add_shares(step: StepContext, site: Site, part: Part, samples: int) -> Traffic:
+    """Traffic of adding up what the shares of a layer find for all its inputs: each sends the others their shares of
+    the inputs, as sums at accumulator width, and adds what has come for its own to its own."""
+    bits, others, traffic = step.bits("accumulator"), part.count - 1, Traffic()
+    for other in step.parts[part.whole.name]:
+        if other is not part:
+            values = samples * other.input_share(part.whole.inputs)
+            traffic += multicast(step, "error", values, bits, site.core, [other.error_core])
+    values = samples * part.input_share(part.whole.inputs)
+    traffic += site.accesses.read(site.home("error", "error"), "error", [(others, values)], bits)
+    return traffic + lanes.operations(site.array("error"), "error", [("add", others * values, (bits,))])
+
+
+def _pass_error_down(step: StepContext, site: Site, part: Part, samples: int) -> Traffic:
+    """Traffic of the errors that this task completes: pruned, where the rule prunes, and sent to their readers."""
+    graph, name, bits = step.graph, part.whole.name, step.bits("error")
+    completed, phases = graph.completed_errors[name], READING[step.rule.path]
+    sizes = [item.outputs for item in completed] or [part.whole.inputs]
+    values = samples * sum(map(part.input_share, sizes))
+    array, traffic = site.array("error"), Traffic()
     if step.rule.pruned:
         ops = [("add", values, (bits,)), ("compare", 2 * values, (bits,))]  # their mean size, the threshold, the chance
         traffic += lanes.operations(array, "error", ops)
         traffic += lanes.random_bits(step.chip, array, "error", values, f"the pruning of {step.rule.name}")
-    sent = values * bits if is_split else sum(step.packed_bits("error", item, number, bits) for item, number in shared)
-    traffic += multicast(step, "error", sent, 1, site.core, reader_cores)
-    if is_split:
-        traffic += lanes.operations(array, "error", [("add", values, (bits,))])
-    return traffic
+    if not completed:  # they wait where the errors of other paths are added
+        return traffic + multicast(step, "error", values, bits, site.core, step.reader_cores(graph.below[name], phases))
+    amounts = [
+        (reader, step.packed_bits("error", item, samples * part.values_for(reader, item.outputs), bits))
+        for item in completed
+        for reader in step.parts[item.name]
+    ]
+    return traffic + scatter(step, "error", amounts, site.core, phases)
 
 
 def _target(step: StepContext, part: Part, micro: int) -> Task:
@@ -107,7 +121,7 @@ def _target(step: StepContext, part: Part, micro: int) -> Task:
     for stream in feedback.streams:
         traffic += site.accesses.read(stream.memory, "feedback", [(samples, row_values)], stream.bits)
     traffic += generated_traffic(feedback, samples * row_values)
-    values = samples * part.share(part.whole.inputs)
+    values = samples * part.input_share(part.whole.inputs)
     traffic += lanes.rounding(step.chip, array, "error", values, step.chip.rounding.error, step.bits("feedback"))
     traffic += _derivatives(step, site, part, samples)
     traffic += _pass_error_down(step, site, part, samples)
@@ -121,22 +135,21 @@ def _derivatives(step: StepContext, site: Site, part: Part, samples: int) -> Tra
     array = site.array("error")
     local_layers = step.graph.derivative_layers[part.whole.name]
     error_bits = step.bits("error")
-    share_count = len(step.parts[part.whole.name])
     traffic = Traffic()
-    masks = -(-samples * tensor_sizes.mask_bits(local_layers) // share_count)
+    masks = samples * part.input_share(tensor_sizes.mask_bits(local_layers))
     if masks:
         traffic += site.accesses.read(site.home("mask", "error"), "mask", [(1, masks)], 1)
-    saved = -(-samples * tensor_sizes.derivative_inputs(local_layers) // share_count)
+    saved = samples * part.input_share(tensor_sizes.derivative_inputs(local_layers))
     if saved:
         memory = site.home("activation", "error")
         traffic += site.accesses.read(memory, "activation", [(1, saved)], step.bits("activation"))
     traffic += norm_constants.read_traffic(step, site, part)
     ops = lanes.derivative_operations(local_layers, samples, error_bits)
     adds_paths = step.rule.path == "layerwise" or step.passes_shortcut_errors
-    summed_values = -(-samples * step.graph.summed_values[part.whole.name] // share_count) if adds_paths else 0
+    summed_values = samples * part.input_share(step.graph.summed_values[part.whole.name]) if adds_paths else 0
     if summed_values:
         traffic += site.accesses.read(site.home("error", "error"), "error", [(1, summed_values)], error_bits)
-    ops = [(action, -(-count // share_count), widths) for action, count, widths in ops]
+    ops = [(action, part.input_share(count), widths) for action, count, widths in ops]
     return traffic + lanes.operations(array, "error", [*ops, ("add", summed_values, (error_bits,))])
 
 

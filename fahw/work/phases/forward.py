@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
+from fahw.hardware.part import Phase
 from fahw.layers.layer import INPUT
 from fahw.rules.signals import LABEL_BITS
 from fahw.work import norm_constants, tensor_sizes
@@ -14,10 +15,12 @@ from fahw.work.counts.record import Task, task_id
 from fahw.work.counts.site import Site
 from fahw.work.layer_gemms import forward_gemm, traffic_of
 from fahw.work.mesh import Part
-from fahw.work.tasks import fold_timing, gemm_task, lane_task, multicast
+from fahw.work.tasks import fold_timing, gemm_task, lane_task, multicast, scatter
 
 LOSS = "loss"
 """Layer name of the task between forward and error; that before forward is called `input`."""
+READING: dict[str, tuple[Phase, ...]] = {"direct": ("gradient",), "layerwise": ("gradient", "error")}
+"""The phases that read the error at a layer's output, by the path of the rule."""
 IO = "io"
 """The part that brings samples in."""
 
@@ -70,10 +73,10 @@ def forward_task(step: StepContext, part: Part, micro: int) -> Task:
     recompute_phases = ("error",) if step.recomputes_gradient else ()  # inputs for the gradient of the feedback weights
     reader_cores = step.reader_cores(users, ("forward", *recompute_phases)) if users else [step.output_part.core]
     traffic += multicast(step, "activation", sum(stored), 1, site.core, reader_cores)
-    masks = samples * part.share(tensor_sizes.mask_bits(tail))
+    masks = tensor_sizes.mask_bits(tail)
     if masks and users and step.receives_error(part):
-        mask_cores = step.reader_cores(users[:1], ("error",))
-        traffic += multicast(step, "mask", masks, 1, site.core, mask_cores)
+        amounts = [(reader, samples * reader.values_for(part, masks)) for reader in step.parts[users[0]]]
+        traffic += scatter(step, "mask", amounts, site.core, ("error",))
     below = step.graph.below[name]
     after = step.task_ids("forward", below, micro) if below else [task_id("forward", INPUT, micro)]
     before = [task_id("update", part.name)] if step.learns(part) and not step.chip.update_delay else []
@@ -123,16 +126,32 @@ def loss_task(step: StepContext, micro: int) -> Task:
         ("divide", values, (16,)), ("subtract", values, (bits,)),
     ]  # fmt: skip
     last, signal = step.network.weighted[-1], step.rule.sent
-    output_layer = last.name
-    error_layers = step.graph.senders if step.rule.path == "direct" else (output_layer,)
-    gradient_cores = step.reader_cores((output_layer,), ("gradient",))
-    error_cores = step.reader_cores(error_layers, ("error",))
+    error_cores = step.reader_cores(step.graph.senders, ("error",))
     if signal.is_copy and error_cores:
         ops.append(("compare", signal.compares * values, (bits,)))
         copy_bits = step.packed_bits("error", last, values, signal.bits(bits))
         traffic += multicast(step, "error", copy_bits, 1, site.core, error_cores)
     dither_operations, dither_bits = lanes.dither(step.chip, array, "error", values, step.chip.rounding.of_output_error)
     traffic += lanes.operations(array, "error", [*ops, *dither_operations]) + dither_bits
-    reader_cores = list(dict.fromkeys([*gradient_cores, *error_cores])) if signal.is_error else gradient_cores
-    traffic += multicast(step, "error", step.packed_bits("error", last, values, bits), 1, site.core, reader_cores)
-    return lane_task("error", LOSS, array, traffic, step.task_ids("forward", (output_layer,), micro), micro)
+    traffic += _sent_error(step, site, values)
+    return lane_task("error", LOSS, array, traffic, step.task_ids("forward", (last.name,), micro), micro)
+
+
+def _sent_error(step: StepContext, site: Site, values: int) -> Traffic:
+    """Traffic of sending the output error: all of it to the cores of a direct rule, a share of the last layer's outputs
+    to the core that has them."""
+    bits, last = step.bits("error"), step.network.weighted[-1]
+    is_direct, phases = step.rule.path == "direct", READING[step.rule.path]
+    everywhere = step.reader_cores(step.graph.senders, ("error",)) if is_direct and step.rule.sent.is_error else []
+    all_bits, parts = step.packed_bits("error", last, values, bits), step.parts[last.name]
+    if len(parts) == 1:
+        reader_cores = list(dict.fromkeys([*step.part_cores(parts[0], phases), *everywhere]))
+        return multicast(step, "error", all_bits, 1, site.core, reader_cores)
+    shares = [
+        (part, step.packed_bits("error", last, part.share(values), bits))
+        for part in parts
+        if not {*step.part_cores(part, phases)} <= {*everywhere}
+    ]
+    return multicast(step, "error", all_bits, 1, site.core, everywhere) + scatter(
+        step, "error", shares, site.core, phases
+    )

@@ -1,15 +1,18 @@
 """Cycles: the event simulation against a recurrence, against lower bounds, and against cases worked by hand."""
 
 import math
+from collections import defaultdict
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fahw.chip.timing import clock
-from fahw.chip.timing.bursts import bursts_of, busy_cycles, isolated_cycles, longest_path
+from fahw.chip.timing.bursts import bursts_of, busy_cycles, cut, isolated_cycles, longest_path
 from fahw.chip.timing.clock import simulate_step, time_step
+from fahw.chip.timing.engine import Simulation
 from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
@@ -179,6 +182,56 @@ def check_alone(jobs, tiles):
         for i, job in enumerate(jobs)
     ]
     assert time_step(alone, tiles, 1).cycles == longest_path(alone)
+
+
+@given(steps, st.integers(1, 6), st.integers(1, 3))
+@settings(max_examples=150)
+def test_no_port_serves_two_at_a_time(jobs, tiles, in_flight):
+    """Each use of a port or part begins when the one before has ended, on shared lanes too, whose calls may be for a
+    cycle that has passed: they find what was free then."""
+    simulation = Simulation(jobs, cut(jobs, tiles, in_flight), in_flight, detailed=True)
+    simulation.run(3)
+    uses = defaultdict(list)
+    for event in simulation.recording.events:
+        if event.kind != "wait" and event.end > event.start:
+            uses[event.part].append((event.start, event.end))
+    for spans in uses.values():
+        assert all(end <= start for (_, end), (start, _) in pairwise(sorted(spans)))
+
+
+@given(steps, st.integers(1, 6))
+@settings(max_examples=150)
+def test_steps_in_flight_never_slow_a_chip_down(jobs, tiles):
+    """Where overlapping would take longer than one step after the other, they run one after the other."""
+    for in_flight in (1, 2, 3):
+        timing = time_step(jobs, tiles, in_flight)
+        assert timing.interval_cycles <= timing.cycles
+
+
+@pytest.mark.parametrize(("ready", "cycles"), [(5, 18), (3, 27)])
+def test_a_faster_load_can_make_a_step_slower(ready, cycles):
+    """The example of docs/model.md, section 4: `a` is ready sooner, takes the array before `b`, and `b`'s follower is
+    late."""
+    jobs = [
+        task(1, ready, name="load", part="u"), task(1, 4, name="other", part="v"),
+        task(1, 10, name="a", part="array", after=[("forward", "load")]),
+        task(1, 2, name="b", part="array", after=[("forward", "other")]),
+        task(1, 12, name="follower", part="w", after=[("forward", "b")]),
+    ]  # fmt: skip
+    assert cycles_of(jobs) == cycles
+
+
+def test_a_message_holds_all_its_links_at_once():
+    """By hand: `a` sends 30 cycles over the second link from cycle 1 on; `b`, ready at 2, needs both links for 10
+    cycles, gets them at 31 and holds both; `c`, ready at 3, needs the first for 5, and gets it at 41."""
+    first, second = "noc:0>1", "noc:1>2"
+    jobs = [
+        task(1, 1, (), [Flow(second, 30, 1)], "a", "x"),
+        task(1, 2, (), [Flow(first, 10, 1), Flow(second, 10, 1)], "b", "y"),
+        task(1, 3, (), [Flow(first, 5, 1)], "c", "z"),
+    ]
+    ends = {span.layer: span.end for span in time_step(jobs, 4, 1).spans}
+    assert ends == {"a": 31, "b": 41, "c": 46}
 
 
 @given(steps, st.integers(1, 6), st.integers(1, 3))
