@@ -26,6 +26,7 @@ MODELS = (("mlp_digits", 16), ("lenet5", 2))
 COMPARED = ("bp", "usf", "dfa")
 LIMIT = 0.02
 LIMITS = {
+    "efficientgrad": (0.03, 0.03),
     "eyeriss": (0.09, 0.09),
     "neurocore_mesh": (LIMIT, 0.05),
     "spoon": (LIMIT, 0.05),
@@ -172,5 +173,6 @@ Differences of more than 2 % have two causes; in neither are single folds nearer
 * Ports serve whole requests, first come first served. On `loihi_like` an error task whose folds read for two cycles
   meets a gradient task whose folds read for fifteen: fold by fold they take turns, and the first gets an eighth of the
   port. Bursts of both are about as long, so that they share it evenly, as word by word they would. So do an update and
-  an error task that both stream from DRAM on `eyeriss`.
+  an error task that both stream from DRAM on `eyeriss`, and an update and the gradient of the next layer that meet in
+  the state memory and DRAM on `efficientgrad`.
 """

@@ -18,11 +18,29 @@ from tests.support.steps import step
 from tests.support.strategies import ROOT
 
 DOCS = Path(ROOT) / "docs"
-INPUT, FORWARD, LOSS = 8, 86.69744 + 43.1504, 47.19416
-"""pJ of docs/model.md section 9, where the ReLU's mask is one write of 1 pJ."""
-GRADIENT = {"linear1": 99.004, "linear2": 50.964}
+
+
+def product(macs, idle):
+    """pJ of a product in docs/model.md section 9: a cycle of an element with a MAC is 0.3 + 0.144 + 0.288 = 0.732, of
+    which 48 register bits clock themselves (48 x 0.00794 = 0.38112); the clock's tree takes half of the rest, and an
+    idle cycle a tenth of both."""
+    busy = 0.732 + (0.732 - 48 * 0.00794) / 2
+    return macs * busy + idle * busy / 10
+
+
+ADD, SHIFT, COMPARE = 1.5 * 0.1, 1.5 * 0.416, 1.5 * 0.00736
+"""pJ of a lane's 32-bit addition and shift and 8-bit comparison, each with half of it for the clock."""
+INPUT, LOSS = 8, 47.19416
+FORWARD = (
+    16 + 12 * 2 + product(24, 24) + 6 + 6 * (ADD + SHIFT + COMPARE) + 6 + 1  # the ReLU's mask is one write of 1 pJ
+    + 6 + 6 * 2 + product(12, 8) + 4 + 4 * (ADD + SHIFT) + 4
+)  # fmt: skip
+GRADIENT = {
+    "linear1": 12 + 16 + product(24, 40) + 12 * SHIFT + 24 + 6 * ADD + 3 * SHIFT + 6,
+    "linear2": 8 + 6 + product(12, 20) + 6 * SHIFT + 12 + 4 * ADD + 2 * SHIFT + 4,
+}
 UPDATE = {"linear1": 224.034, "linear2": 118.16}
-ERROR = 46.18224
+ERROR = 8 + 6 * 2 + product(12, 20) + 6 * SHIFT + 1 + 6 * COMPARE + 6
 
 
 def freeze(network, *names):

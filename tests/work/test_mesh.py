@@ -25,6 +25,12 @@ def mesh_of(**settings):
     return load_chip(MESH, {f"mesh.{name}": str(value) for name, value in settings.items()})
 
 
+def sending_zeros(chip):
+    """The chip with arrays that skip nothing, so that messages hold every value."""
+    arrays = tuple(array.model_copy(update={"zero_skipping": ZeroSkipping()}) for array in chip.arrays)
+    return chip.model_copy(update={"arrays": arrays})
+
+
 def ends_of(link):
     return tuple(int(core) for core in link.removeprefix("noc:").split(">"))
 
@@ -159,6 +165,7 @@ def test_shares_of_an_error_go_to_their_readers_alone(tmp_path):
     go to each share, over 3, 2 and 1 hops, and of linear1's mask bits 2.
     """
     chip = load_chip(MESH, SPLIT | {"micro_batch": "null", "mesh.multicast": "false", "rounding.error": "nearest"})
+    chip = sending_zeros(chip)
     work = step(chip, small_network(tmp_path, 4, 6, 9, 3), "bp", 2)
     shares = [f"linear2/{number}" for number in (1, 2, 3)]
 
@@ -180,7 +187,7 @@ def test_shares_of_an_error_go_to_their_readers_alone(tmp_path):
 def test_a_core_has_room_for_the_sums_that_arrive(tmp_path):
     """4-6-9-3 with linear2 in three shares: each keeps the errors of its 3 outputs in 8 bits, and two shares' sums for
     its 2 inputs in 32 bits, of two samples. Under dfa the core of linear1 keeps the output error, and its own."""
-    chip = load_chip(MESH, SPLIT | {"micro_batch": "null"})
+    chip = sending_zeros(load_chip(MESH, SPLIT | {"micro_batch": "null"}))
     network = small_network(tmp_path, 4, 6, 9, 3)
     held = {p.memory: p.bits for p in step(chip, network, "bp", 2).placements if p.tensor == "error"}
     assert held["core1:buffer_sram"] == 2 * (3 * 8 + 2 * 2 * 32)
@@ -189,13 +196,26 @@ def test_a_core_has_room_for_the_sums_that_arrive(tmp_path):
     assert direct["core0:buffer_sram"] == 2 * (6 + 3) * 8
 
 
+def test_shares_send_and_keep_errors_without_zeros(tmp_path):
+    """Likewise where half of the errors are zeros and coordinates of 4 bits go with 8-bit values, 6 bits each on
+    average: the 4 errors to core 0, the 6 to each share from above, and these in memory. Sums of 32 bits hold no
+    zeros."""
+    chip = load_chip(MESH, SPLIT | {"micro_batch": "null", "mesh.multicast": "false"})
+    work = step(chip, small_network(tmp_path, 4, 6, 9, 3), "bp", 2)
+    hops = {"phase": "error", "action": "hop"}
+    sent = sum(counts(work, layer=f"linear2/{number}", **hops) for number in (1, 2, 3))
+    assert sent == 4 * 32 * 2 * (1 + 1 + 2) + 4 * 6 * (1 + 2 + 3)
+    assert counts(work, layer="linear3", **hops) == 2 * 3 * 6 * (3 + 2 + 1)
+    held = {p.memory: p.bits for p in work.placements if p.tensor == "error"}
+    assert held["core1:buffer_sram"] == 2 * (3 * 6 + 2 * 2 * 32)
+
+
 def test_neighbours_hear_of_results_and_nobody_else(tmp_path):
     """On a row of cores, a layer's activations take one hop to the next, its error one hop back; dfa's output error
     goes to the cores of the layers below by one tree."""
     batch, network = 8, load_model("mlp_digits")
     chip = mesh_of(rows=1, cols=3)
-    arrays = tuple(array.model_copy(update={"zero_skipping": ZeroSkipping()}) for array in chip.arrays)
-    chip = chip.model_copy(update={"arrays": arrays})  # zeros are sent too
+    chip = sending_zeros(chip)
     bp, dfa = (step(chip, network, rule, batch) for rule in ("bp", "dfa"))
     hops = {"component": "noc", "action": "hop"}
     for work in (bp, dfa):
