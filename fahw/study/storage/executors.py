@@ -122,7 +122,7 @@ def started_processes(workers: int, prepare: Callable[[], None]) -> Iterator[Exe
 def _pool(workers: int) -> Iterator[Executor]:
     """A context with spawned processes; left early, they are ended at once, whatever they do, and none is left
     behind."""
-    before = set(multiprocessing.active_children())
+    before, managers_before = set(multiprocessing.active_children()), _managers()
     pool = _Processes(workers, multiprocessing.get_context("spawn"), _start_worker)
     try:
         yield pool
@@ -134,6 +134,13 @@ def _pool(workers: int) -> Iterator[Executor]:
             child.terminate()
         for child in children:
             child.join(_MOST_ENDING_S)
+        for manager in _managers() - managers_before:  # the interpreter's end would wake one that is just ending
+            manager.join(_MOST_ENDING_S)
+
+
+def _managers() -> set[threading.Thread]:
+    """The threads that manage pools of processes."""
+    return {thread for thread in threading.enumerate() if type(thread).__module__ == ProcessPoolExecutor.__module__}
 
 
 class _Processes(ProcessPoolExecutor):
