@@ -34,6 +34,11 @@ _TEMP_C = (20.0, 85.0)
 MIXTURES = {"lstp": ("lop", "hp")}
 """Cells that may have another periphery than their own type, and which."""
 
+_SUPPLIES_V = {
+    65: {"hp": 1.1, "lstp": 1.2, "lop": 0.8}, 45: {"hp": 1.0, "lstp": 1.1, "lop": 0.7},
+    32: {"hp": 0.9, "lstp": 1.0, "lop": 0.6}, 22: {"hp": 0.8, "lstp": 0.8, "lop": 0.6},
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Sram:
@@ -101,6 +106,11 @@ def sram_estimate(
     )  # fmt: skip
     source = f"{source}; assumed: {node_nm} nm from {nearest} nm, energy x {energy:.3g}"
     return Estimate(scaled, source, SCALED_ENERGY_FACTOR, SCALED_LEAKAGE_FACTOR)
+
+
+def supply_v(node_nm: int, device: str) -> float:
+    """The supply at which CACTI 7 has a type of transistor; at other nodes that of the table which is taken."""
+    return _SUPPLIES_V[node_nm if node_nm in NODES else 65 if node_nm > 65 else 22][device]
 
 
 def mixture_problem(device: str, cells: str | None) -> str:

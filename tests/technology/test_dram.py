@@ -127,11 +127,40 @@ def static_mw(**keys):
         ({"powerdown_mw": 1.1, "refresh_mw": 0}, (37, 1.1)),  # self-refresh
         ({"gbyte_per_s": 12.8}, (2 * 45.1, 2 * 13.6)),
         ({"gbyte_per_s": 12.9}, (3 * 45.1, 3 * 13.6)),
-        ({"kind": "hbm2", "gbyte_per_s": 300, "channels": 8}, (8 * 66, 8 * 66)),
-        ({"kind": "hbm2", "gbyte_per_s": 32}, (66, 66)),
-        ({"kind": "hbm1", "gbyte_per_s": 100}, (7 * 66, 7 * 66)),
+        ({"kind": "hbm2", "gbyte_per_s": 300, "channels": 8}, (8 * 83.8, 8 * 51.4)),
+        ({"kind": "hbm2", "gbyte_per_s": 32}, (83.8, 51.4)),
+        ({"kind": "hbm1", "gbyte_per_s": 100}, (7 * 83.8, 7 * 51.4)),
     ],
 )
 def test_static_power_of_all_channels_with_refresh(keys, mw):
     """By hand from the table: each channel stands by and refreshes."""
     assert static_mw(**keys) == pytest.approx(mw)
+
+
+CURRENTS = {
+    "ddr3_1600": (1.35, 8, 235, 38, 18, 208 / 6240),
+    "ddr4_2400": (1.2, 8, 250, 43, 25, 420 / 9364),
+    "ddr4_3200": (1.2, 8, 250, 52, 25, 560 / 12480),
+    "lpddr3": (1.2, 2, 150, 21, 1.3, 168 / 3120),
+    "hbm1": (1.2, 1, 250, 55, 28, 130 / 1950),
+    "hbm2": (1.2, 1, 250, 55, 28, 260 / 3900),
+}
+"""Volts, devices of a channel, mA in refresh (IDD5AB), active standby (IDD3N), power-down (IDD2P), share of the time in
+refresh (tRFC / tREFI), as DRAMsim3 distributes them."""
+
+
+@pytest.mark.parametrize("kind", CURRENTS)
+def test_static_power_is_that_of_the_datasheets_currents(kind):
+    """Three powers of one channel, each a current times the supply; refresh is what it takes beyond power-down."""
+    volts, devices, refreshing, active, down, share = CURRENTS[kind]
+    dram = dram_type(kind)
+    assert dram.active_standby_mw == pytest.approx(active * volts * devices, rel=0.01)
+    assert dram.powerdown_mw == pytest.approx(down * volts * devices, rel=0.005)
+    assert dram.refresh_mw == pytest.approx((refreshing - down) * volts * devices * share, rel=0.005)
+
+
+def test_lpddr4_refreshes_as_its_memory_specification_says():
+    """DRAMSys, Micron 6 Gb LPDDR4-3200: two supplies, and the interface's; refresh 448 of 6,246 cycles."""
+    refreshing, down = 10 * 1.8 + (90 + 0.75) * 1.1, 1.2 * 1.8 + 3 * 1.1
+    assert dram_type("lpddr4").powerdown_mw == pytest.approx(down, rel=0.01)
+    assert dram_type("lpddr4").refresh_mw == pytest.approx((refreshing - down) * 448 / 6246, rel=0.01)

@@ -61,7 +61,7 @@ class Mram(Banked):
         written = self.width_bits * self.words_at_once / cycles
         return min(rate, nextafter(written, 2 * written))  # a hair more: n words take n pulses and not a cycle longer
 
-    def _estimated_access(self, process: Technology, action: str) -> Constant:
+    def _bank_access(self, process: Technology, action: str) -> Constant:
         estimate = self.bank_estimate(process)
         value = estimate.bank.read_pj * READ_SHARE
         source = f"{SOURCE}: reads {READ_SHARE:.2f} of {estimate.source}"

@@ -24,7 +24,7 @@ class Rom(Banked):
 
     kind: Literal["rom"]
 
-    def _estimated_access(self, process: Technology, action: str) -> Constant:
+    def _bank_access(self, process: Technology, action: str) -> Constant:
         estimate = self.bank_estimate(process)
         source = f"{estimate.source}; a ROM's read {READ_SHARE:g} of it (assumed)"
         return Constant(estimate.bank.read_pj * READ_SHARE, source, "sram", FACTOR)

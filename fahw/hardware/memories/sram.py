@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
-from math import ceil
-from typing import ClassVar, Literal
+from math import ceil, log2, sqrt
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from fahw.hardware.memory import Memory, Overheads
 from fahw.hardware.part import Device
 from fahw.hardware.process import Technology
 from fahw.technology.constant import AREA_FACTOR, Constant, Entry
-from fahw.technology.sram import NODES, Estimate, mixture_problem, sram_estimate
+from fahw.technology.sram import NODES, Estimate, mixture_problem, sram_estimate, supply_v
+from fahw.technology.wires import wire_pj_per_bit_mm
+
+_MEAN_WAY = 0.75
+"""Of the side of a square, from the middle of an edge to any place in it, along rows and columns: 1/4 and 1/2."""
 
 
 class Banked(Memory):
-    """A memory of banks, each of which has what CACTI says of an SRAM bank, or a share of it."""
+    """A memory of banks, each of which has what CACTI says of an SRAM bank, or a share of it, joined by wires."""
 
     leak_share: ClassVar[float] = 1.0
     area_share: ClassVar[float] = 1.0
+
+    vdd_v: Annotated[float, Field(ge=0.3, le=1.5)] | None = None
+    """Supply of the memory, whose domain is its own: estimates are at CACTI's supply of the device (45 nm lop: 0.7 V);
+    at another, energies go with its square and leakage in proportion."""
 
     @property
     def cell_device(self) -> Device:
@@ -29,21 +39,58 @@ class Banked(Memory):
 
     def bank_estimate(self, process: Technology) -> Estimate:
         """The SRAM bank of the memory's bank size and word."""
-        size_bytes = self.bank * 1024
-        return _bank(size_bytes, self.width_bits, process.node_nm, self.device, process.temp_c, self.cell_device)
+        size_bytes, node_nm = self.bank * 1024, process.node_nm
+        estimate = _bank(size_bytes, self.width_bits, node_nm, self.device, process.temp_c, self.cell_device)
+        volts = self._supply_share(node_nm)
+        if volts == 1:
+            return estimate
+        bank, source = estimate.bank, f"{estimate.source}; at {self.vdd_v:g} V"
+        read_pj, write_pj = bank.read_pj * volts**2, bank.write_pj * volts**2
+        bank = replace(bank, read_pj=read_pj, write_pj=write_pj, leak_mw=bank.leak_mw * volts)
+        return replace(estimate, bank=bank, source=source)
+
+    def _supply_share(self, node_nm: int) -> float:
+        """The memory's supply over the one that its estimates are at."""
+        return self.vdd_v / supply_v(node_nm, self.device) if self.vdd_v else 1.0
+
+    def wires_pj(self, process: Technology) -> float:
+        """Energy in pJ of a word and its address between the memory's port and the bank; nothing for a single bank.
+
+        The banks fill a square and the port is in the middle of an edge.
+        """
+        if self.kib <= self.bank:
+            return 0.0
+        side_mm = sqrt(self._estimated_area(process, self.kib))
+        address_bits = log2(max(1.0, self.kib * 8192 / self.width_bits))
+        wire = wire_pj_per_bit_mm(process.node_nm, self.device)
+        pj_per_bit_mm = wire.value * self._supply_share(process.node_nm) ** 2
+        return pj_per_bit_mm * (self.width_bits + address_bits) * _MEAN_WAY * side_mm
+
+    @abstractmethod
+    def _bank_access(self, process: Technology, action: str) -> Constant:
+        """Energy of one access of the bank's own."""
+
+    def _estimated_access(self, process: Technology, action: str) -> Constant:
+        bank, wires_pj = self._bank_access(process, action), self.wires_pj(process)
+        if not wires_pj:
+            return bank
+        source = f"{bank.source}; {wires_pj:.3g} pJ of wires to {ceil(self.kib / self.bank)} banks"
+        return replace(bank, value=bank.value + wires_pj, source=source)
 
     def transposed(self, process: Technology) -> Overheads:
         """A word's bytes lie skewed in banks of 8 bits each, which an access by row or by column reads all: what these
-        take over one bank of the word's width. At least nothing, since an ordinary memory can be cut so too."""
-        parts = ceil(self.width_bits / 8)
+        take over one bank of the word's width, with the wires between banks in both. At least nothing, since an
+        ordinary memory can be cut so too."""
+        parts, wires_pj = ceil(self.width_bits / 8), self.wires_pj(process)
         whole = self.model_copy(update={"size_kib": self.bank, "bank_kib": self.bank, "energy": None})
         part = whole.model_copy(update={"size_kib": self.bank / parts, "bank_kib": self.bank / parts, "width_bits": 8})
         pairs = zip(whole._bank_numbers(process), part._bank_numbers(process), strict=True)
-        return Overheads(*(max(0.0, parts * mine / other - 1) for other, mine in pairs))
+        joined = zip(pairs, (wires_pj, wires_pj, 0.0, 0.0), strict=True)
+        return Overheads(*(max(0.0, (parts * mine + way) / (other + way) - 1) for (other, mine), way in joined))
 
     def _bank_numbers(self, process: Technology) -> tuple[float, float, float, float]:
         """Read, write, area and leakage of a memory of one bank."""
-        read, write = (self._estimated_access(process, action).value for action in ("read", "write"))
+        read, write = (self._bank_access(process, action).value for action in ("read", "write"))
         return read, write, self._estimated_area(process, self.kib), self._estimated_leakage(process).value
 
     def _estimated_leakage(self, process: Technology) -> Constant:
@@ -78,7 +125,7 @@ class Sram(Banked):
             raise ValueError(problem)
         return cells
 
-    def _estimated_access(self, process: Technology, action: str) -> Constant:
+    def _bank_access(self, process: Technology, action: str) -> Constant:
         estimate = self.bank_estimate(process)
         value = estimate.bank.read_pj if action == "read" else estimate.bank.write_pj
         return Constant(value, estimate.source, "sram", estimate.energy_factor)

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from math import ceil
+from math import ceil, sqrt
 from typing import Literal, get_args
 
 import pytest
@@ -15,6 +15,7 @@ from fahw.chip.cost import simulate
 from fahw.errors import ConfigError
 from fahw.hardware.load import load_chip
 from fahw.hardware.memories.catalogue import CONSTANT_KINDS, MEMORY_KINDS
+from fahw.hardware.memories.mram import Mram
 from fahw.hardware.memories.rom import AREA_SHARE, LEAK_SHARE, READ_SHARE, Rom
 from fahw.hardware.memories.sram import Sram
 from fahw.hardware.memory import Memory, TransposedAccess
@@ -143,8 +144,9 @@ def test_a_mixture_is_a_device_of_its_own(device, node):
     """Energies, leakage and area of an SRAM are all those of its cells in its periphery."""
     memory, process = memory_of(Sram, cells="lstp", device=device), Technology(node_nm=node)
     bank = sram(16 * 1024, 32, node, device, cells="lstp")
-    assert memory.access_energy(process, "read").value == bank.read_pj
-    assert memory.access_energy(process, "write").value == bank.write_pj
+    alone = memory_of(Sram, cells="lstp", device=device, size_kib=16)
+    assert alone.access_energy(process, "read").value == bank.read_pj
+    assert alone.access_energy(process, "write").value == bank.write_pj
     assert memory.leakage(process).value == 4 * bank.leak_mw
     assert memory.area(process, 64) == 4 * bank.area_mm2
     assert "mixed" in memory.leakage(process).source
@@ -217,6 +219,47 @@ def test_given_areas_are_of_whole_banks_too(used, banks):
     assert memory_of(Sram, energy=energy).area(AT_45, used) == 2.0 * banks / 4
 
 
+@pytest.mark.parametrize("kind", [Sram, Rom, Mram])
+def test_banks_are_joined_by_wires(kind):
+    """A word of 32 bits and the 14 bits of its address go a quarter of the side across and half of it along, on average
+    over all places of a square, at 0.07 pJ a bit and mm; a single bank has none."""
+    joined, alone = (memory_of(kind, size_kib=size) for size in (64, 16))
+    side_mm = sqrt(joined.area(AT_45, 64))
+    places = [(place + 0.5) / 1000 for place in range(1000)]
+    way_mm = side_mm * sum(abs(across - 0.5) + across for across in places) / 1000
+    for action in ("read", "write") if kind.writable else ("read",):
+        energies = [memory.access_energy(AT_45, action).value for memory in (joined, alone)]
+        assert energies[0] - energies[1] == pytest.approx((32 + 14) * 0.07 * way_mm, rel=1e-4)
+    assert "wires to 4 banks" in joined.access_energy(AT_45, "read").source
+
+
+@pytest.mark.parametrize(
+    ("node", "device", "volts"), [(45, "lop", 0.7), (45, "lstp", 1.1), (65, "hp", 1.1), (22, "lop", 0.6)]
+)
+@pytest.mark.parametrize("kind", [Sram, Rom, Mram])
+def test_a_memory_has_a_supply_of_its_own(kind, node, device, volts):
+    """CACTI's tables are at the supply of the device: at twice it, energies are four times as large (an MRAM's cells
+    apart), leakage is twice, area stays; the logic's supply changes nothing."""
+    process = Technology(node_nm=node, vdd_v=1.2)
+    usual, same, twice = (
+        memory_of(kind, device=device, vdd_v=v, size_kib=64) for v in (None, volts, min(2 * volts, 1.5))
+    )
+    ratio = min(2 * volts, 1.5) / volts
+    reads = [memory.access_energy(process, "read").value for memory in (usual, same, twice)]
+    assert reads == pytest.approx([reads[0], reads[0], reads[0] * ratio**2])
+    leaks = [memory.leakage(process).value for memory in (usual, same, twice)]
+    assert leaks == pytest.approx([leaks[0], leaks[0], leaks[0] * ratio])
+    assert twice.area(process, 64) == usual.area(process, 64)
+    assert usual.access_energy(process, "read") == usual.access_energy(Technology(node_nm=node), "read")
+    assert twice.transposed(process).read == pytest.approx(usual.transposed(process).read)
+
+
+def test_a_memory_of_many_banks_reads_between_one_bank_and_one_of_its_size():
+    """3,968 KiB: CACTI's one bank of 64 KiB at 13.1 pJ, its one memory at 70.6."""
+    many = memory_of(Sram, size_kib=3968, bank_kib=64, width_bits=64).access_energy(AT_45, "read").value
+    assert sram(64 * 1024, 64, 45).read_pj * 2 < many < sram(3968 * 1024, 64, 45).read_pj / 2
+
+
 @pytest.mark.parametrize(
     ("device", "node", "size", "bits", "read", "write", "area", "leak"),
     [
@@ -225,11 +268,16 @@ def test_given_areas_are_of_whole_banks_too(used, banks):
 )
 def test_transposed_access_of_a_bank(device, node, size, bits, read, write, area, leak):
     """CACTI 7: as many banks of 8 bits as a word has bytes, in place of one bank."""
-    memory = memory_of(Sram, size_kib=4 * size, bank_kib=size, width_bits=bits, device=device)
+    memory = memory_of(Sram, size_kib=size, bank_kib=size, width_bits=bits, device=device)
     found = TransposedAccess().of(memory, Technology(node_nm=node))
     assert tuple(found) == pytest.approx((read, write, area, leak), abs=0.005)
     given = TransposedAccess(read_overhead=0.5, leak_overhead=0.0).of(memory, Technology(node_nm=node))
     assert given == (0.5, found.write, found.area, 0.0)
+    joined = memory.model_copy(update={"size_kib": 4 * size})
+    wires = joined.access_energy(Technology(node_nm=node), "read").value - sram(size * 1024, bits, node, device).read_pj
+    in_parts = 8 * sram(size * 128, 8, node, device).read_pj
+    as_one = sram(size * 1024, bits, node, device).read_pj
+    assert joined.transposed(Technology(node_nm=node)).read == pytest.approx((in_parts + wires) / (as_one + wires) - 1)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in MEMORY_KINDS if kind.needs_bank], ids=name_of)

@@ -24,10 +24,11 @@ def row(cost, action):
 
 
 def test_energies_leakage_and_area(tmp_path):
-    """Words of 32 bits: a read is 1.64 of the SRAM's, a write as much and 32 cells at the mean of 0.6 and 4.5 pJ."""
+    """Words of 32 bits: a read is 1.64 of the SRAM's, a write as much and 32 cells at the mean of 0.6 and 4.5 pJ; wires
+    to four banks."""
     chip, network = chip_with(tmp_path), network_of(tmp_path)
     cost = simulate(chip, network, "bp", 3)
-    read = BANK.read_pj * sqrt(7.19 * 7.91) / 4.606
+    read = BANK.read_pj * sqrt(7.19 * 7.91) / 4.606 + chip.memory("copies").wires_pj(chip.technology)
     assert row(cost, "read").unit_pj == pytest.approx(read)
     assert row(cost, "write").unit_pj == pytest.approx(read + 32 * sqrt(0.6 * 4.5))
     assert row(cost, "write").price.factor > 4.5 / sqrt(0.6 * 4.5)
