@@ -205,7 +205,7 @@ class StepContext:
         packing = self.packing(tensor, layer)
         return values * bits if packing is None else ceil(packing.stored_bits(values, bits))
 
-    def reader(self, item: Layer | None) -> Layer | None:
+    def first_reader(self, item: Layer | None) -> Layer | None:
         """The first layer with weights that reads a layer's output (None: the sample); None where none does."""
         return next((user for user in self.network.users_of(item) if user.weighted), None)
 
