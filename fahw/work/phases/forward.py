@@ -37,7 +37,8 @@ def input_task(step: StepContext, micro: int) -> Task:
     ops = lanes.forward_operations(worked, samples, bits)
     traffic += lanes.operations(site.array("forward"), "activation", ops)
     outputs = tensor_sizes.stored_outputs(step.network, tail, None) if tail else ()
-    stored = [(step.first_reader(item), samples * item.outputs) for item in outputs] or [(step.first_reader(None), sample_values)]
+    stored = [(step.first_reader(item), samples * item.outputs) for item in outputs]
+    stored = stored or [(step.first_reader(None), sample_values)]
     stored_bits = sum(step.packed_bits("activation", reader, values, bits) for reader, values in stored)
     traffic += multicast(step, "activation", stored_bits, 1, site.core, reader_cores)
     if step.rule.sent.names_rows:
