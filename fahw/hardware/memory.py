@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from math import ceil
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
@@ -188,5 +189,11 @@ class TransposedAccess(Sourced):
     def of(self, memory: Memory, process: Technology) -> Overheads:
         """The overheads of a memory."""
         given = (self.read_overhead, self.write_overhead, self.area_overhead, self.leak_overhead)
-        own = memory.transposed(process) if None in given else Overheads(0.0, 0.0, 0.0, 0.0)
+        own = _transposed(memory, process) if None in given else Overheads(0.0, 0.0, 0.0, 0.0)
         return Overheads(*(mine if mine is not None else other for mine, other in zip(given, own, strict=True)))
+
+
+@lru_cache(maxsize=256)
+def _transposed(memory: Memory, process: Technology) -> Overheads:
+    """Those of `Memory.transposed`, kept: every reading of W for the errors asks for them."""
+    return memory.transposed(process)
