@@ -9,12 +9,13 @@ from functools import lru_cache
 from math import ceil
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fahw.config.schema import Frozen
 from fahw.hardware.part import STATIC, Count, Device, Factor, Name, NotNegative, Positive, Sourced, Tensor
 from fahw.hardware.process import Technology
 from fahw.technology.constant import Constant, Entry
+from fahw.technology.sram import mixture_problem
 
 Level = Literal["register", "local", "global"]
 LEVELS: tuple[Level, ...] = ("register", "local", "global")
@@ -76,6 +77,9 @@ class Memory(Sourced):
     """Banks that hold nothing do not leak."""
     device: Device = "lop"
     """Transistor type of the SRAM estimate; with `cells` that of the periphery."""
+    cells: Device | None = None
+    """Transistor type of an SRAM's cells, where it differs from that of the periphery: lstp, with `device` lop or hp.
+    Other kinds have cells of their own and take no notice: a sweep can change the kind of a memory that says it."""
     energy: MemoryEnergy | None = None
 
     @property
@@ -140,6 +144,14 @@ class Memory(Sourced):
     @abstractmethod
     def _estimated_area(self, process: Technology, size_kib: float) -> float:
         """Area in mm2 of whole banks of `size_kib` together, where the file gives none."""
+
+    @field_validator("cells")
+    @classmethod
+    def _in_a_table(cls, cells: Device | None, info: ValidationInfo) -> Device | None:
+        device = info.data.get("device")  # absent where it is wrong itself
+        if device and (problem := mixture_problem(device, cells)):
+            raise ValueError(problem)
+        return cells
 
     @classmethod
     @abstractmethod

@@ -9,13 +9,13 @@ from functools import lru_cache
 from math import ceil, log2, sqrt
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from fahw.hardware.memory import Memory, Overheads
 from fahw.hardware.part import Device
 from fahw.hardware.process import Technology
 from fahw.technology.constant import AREA_FACTOR, Constant, Entry
-from fahw.technology.sram import NODES, Estimate, mixture_problem, sram_estimate, supply_v
+from fahw.technology.sram import NODES, Estimate, sram_estimate, supply_v
 from fahw.technology.wires import wire_pj_per_bit_mm
 
 _MEAN_WAY = 0.75
@@ -109,21 +109,11 @@ class Sram(Banked):
     """An SRAM."""
 
     kind: Literal["sram"] = "sram"
-    cells: Device | None = None
-    """Transistor type of the cells, where it differs from that of the periphery: lstp, with `device` lop or hp."""
 
     @property
     def cell_device(self) -> Device:
         """Transistor type of the cells."""
         return self.cells or self.device
-
-    @field_validator("cells")
-    @classmethod
-    def _in_a_table(cls, cells: Device | None, info: ValidationInfo) -> Device | None:
-        device = info.data.get("device")  # absent where it is wrong itself
-        if device and (problem := mixture_problem(device, cells)):
-            raise ValueError(problem)
-        return cells
 
     def _bank_access(self, process: Technology, action: str) -> Constant:
         estimate = self.bank_estimate(process)
