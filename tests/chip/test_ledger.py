@@ -1,7 +1,7 @@
 """The energy ledger: totals are sums of its rows, rows have addresses, and counts and widths decide them."""
 
 from dataclasses import replace
-from math import fsum
+from math import fsum, log2, sqrt
 
 import pytest
 from hypothesis import given, settings
@@ -147,7 +147,9 @@ def test_one_time_cost_is_writing_the_rules_own_weights():
     """fa writes B once before training, bp nothing; it is not part of a step."""
     fa, bp = (simulate("edge_dual", "mlp_digits", rule, 32) for rule in ("fa", "bp"))
     words = (8192 + 640) * 8 / 64
-    assert fa.one_time_pj == pytest.approx(words * fahw.sram(64 * 1024, 64, 45, "lop", cells="lstp").write_pj)
+    bank = fahw.sram(64 * 1024, 64, 45, "lop", cells="lstp")
+    wires_pj = 0.07 * (64 + log2(320 * 1024 / 8)) * 0.75 * sqrt(5 * bank.area_mm2)
+    assert fa.one_time_pj == pytest.approx(words * (bank.write_pj + wires_pj))
     assert bp.one_time_pj == 0
 
 

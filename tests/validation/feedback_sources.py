@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from math import ceil, fsum
+from math import ceil, fsum, log2, sqrt
 
 import fahw
 from fahw.chip.cost import Cost, simulate
@@ -81,11 +81,13 @@ def by_hand(home: str) -> float:
     layers, chip = feedback_bits(), in_sram()
     total = sum(layers)
     bank = fahw.sram(64 * 1024, 64, 45, "lop", cells="lstp")
+    wires_pj = 0.07 * (64 + log2(320 * 1024 / 8)) * 0.75 * sqrt(5 * bank.area_mm2)
+    read_pj = bank.read_pj + wires_pj
     if home == "SRAM":
-        return bank.read_pj / 64
+        return read_pj / 64
     if home == "SRAM and its leakage":
         leak_pj_per_cycle = 5 * fahw.sram(64 * 1024, 64, 45, "lop", cells="lstp").leak_mw * 1e3 / chip.clock_mhz
-        return bank.read_pj / 64 + leak_pj_per_cycle * cost(home).interval_cycles / total
+        return read_pj / 64 + leak_pj_per_cycle * cost(home).interval_cycles / total
     small, lpddr4, dram = fahw.sram(LEFT_KIB * 1024, 64, 45, "lop", cells="lstp"), dram_type("lpddr4"), chip.dram
     assert dram is not None
     spilled = total - LEFT_KIB * 8192
@@ -111,8 +113,8 @@ Feedback alignment on `mlp_mnist` at batch 16 on `edge_dual`: B in its SRAM, or 
 to {kib} KiB), or generated at every fetch. Generating costs a straight line over the energy of a random bit, the others
 are constant; where the lines cross follows from few prices.
 
-* SRAM: one 64-bit read, over 64 bits. With its leakage: the power of five banks over the interval between steps, over
-  the bits of B, besides.
+* SRAM: one 64-bit read with its wires to five banks, over 64 bits. With its leakage: the power of these banks over the
+  interval between steps, over the bits of B, besides.
 * DRAM: 8.5 pJ per bit, the rows that are opened, a word written and a word read in the SRAM that it passes through.
 
 {table}

@@ -202,6 +202,12 @@ def largest_gap() -> float:
     return max(gaps)
 
 
+def _transposed_read() -> float:
+    """The share by which a transposable memory of `edge_dual`'s weights reads dearer than an ordinary one."""
+    chip = load_chip("edge_dual")
+    return chip.transposed_access.of(chip.memory("weight_sram"), chip.technology).read
+
+
 def section() -> str:
     """Both tables, and where the difference comes from."""
     by_hand, few, full = analytic(), cells(few_assumptions), cells(all_traffic)
@@ -220,7 +226,7 @@ def section() -> str:
     return _TEXT.format(
         table=table(("scheme", *(f"B = {batch}" for batch in BATCHES)), rows), gap=fixed(largest_gap(), 1),
         shares=table(("part", *heads), shares), states=fixed(one[states], 1), idle=fixed(one[macs], 1),
-        busy=fixed(many[macs], 1), again=round(many[read] / parts[few_assumptions, _ENDS[1]][read]),
+        busy=fixed(many[macs], 1), again=round(many[read] * _ENDS[1] / one[read]), dearer=fixed(100 * _transposed_read(), 0),
         sums=fixed(_partial_sums(), 2), columns=fixed(full["bp columns"][3], 0),
         few_columns=fixed(few["bp columns"][3], 0),
     )  # fmt: skip
@@ -254,5 +260,5 @@ does not stay in the array: it is read once per fold, {again} times at batch 128
 dearer hurts at every batch size (8 columns: {columns} % at batch 128 instead of {few_columns} %). `accumulate` pays
 {sums} pJ per weight and sample for its partial sums, 32 bits wide and through the buffer, instead of 0.2, but at large
 batches reads W once instead of once per fold. By hand, a fixed B of 8 bits saves exactly what one transposable memory
-saves; on `edge_dual` it saves a little more, because a transposable memory there reads at 33 % more.
+saves; on `edge_dual` it saves more, because a transposable memory there reads at {dearer} % more.
 """

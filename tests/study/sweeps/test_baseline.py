@@ -93,7 +93,7 @@ def test_a_timing_made_before_is_the_one_that_would_be_made(change, monkeypatch)
 
 
 def area_rows(tmp_path, chip):
-    grid = {"rule": ("bp", "fa"), "batch_size": (8, 512)}
+    grid = {"rule": ("bp", "fa"), "batch_size": (8, 1024)}
     sweep(Sweep(name="s", chip=chip, model="mlp_mnist", train=False, grid=grid), out=tmp_path, workers=1)
     return rows_of(tmp_path, "equal_area")
 
@@ -105,14 +105,14 @@ def test_at_equal_area_backpropagation_gets_the_second_memory_as_more_of_what_ov
     rows = {row["axis.batch_size"]: row for row in area_rows(tmp_path, "edge_dual")}
     assert rows["8"]["added_kib"] == "0.0"
     assert rows["8"]["grown_memory"] == ""
-    row = rows["512"]
+    row = rows["1024"]
     assert row["grown_memory"] == "buffer_sram"
     freed = 320 / 64 * bank["feedback_sram"]
     assert 0 < float(row["added_kib"]) <= freed / bank["buffer_sram"] * 64
     assert float(row["baseline_area_mm2"]) <= fahw.chip.area.area_mm2(chip, transposable=False)
     network = fahw.load_model("mlp_mnist")
-    small = fahw.simulate(chip, network, "bp", 512, "shared")
-    mine = fahw.simulate(chip, network, "fa", 512)
+    small = fahw.simulate(chip, network, "bp", 1024, "shared")
+    mine = fahw.simulate(chip, network, "fa", 1024)
     assert float(row["baseline_energy_pj_per_step"]) < small.energy_pj
     assert float(row["saving_per_step"]) == pytest.approx(
         1 - mine.energy_pj / float(row["baseline_energy_pj_per_step"]), rel=1e-9
