@@ -9,7 +9,7 @@ from math import fsum
 from fahw.chip.area import array_leak_mw, resident_kib
 from fahw.chip.unit_prices import Prices
 from fahw.hardware.chip import Chip
-from fahw.hardware.memory import Memory
+from fahw.hardware.memory import Memory, with_overhead
 from fahw.hardware.part import STATIC
 from fahw.technology.constant import Constant
 from fahw.technology.logic_units import leakage_constant
@@ -105,7 +105,7 @@ def static_rows(
             leak = memory_leakage(chip, memory, resident.get(name, 0.0))
             has_overhead = transposable and "weight" in memory.holds
             overhead = chip.transposed_access.of(memory, technology).leakage if has_overhead else 0.0
-            powers.append((name, replace(leak, value=leak.value * (1 + overhead))))
+            powers.append((name, with_overhead(leak, 1 + overhead, "transposed leakage")))
         for name, leak_mw in array_leaks.items():
             constant = leakage_constant(leak_mw, technology.node_nm)
             powers.append((f"{prefix}{name}", constant))

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from fahw.config.schema import Frozen
 from fahw.hardware.part import STATIC, Count, Device, Factor, Name, NotNegative, Positive, Sourced, Tensor
 from fahw.hardware.process import Technology
-from fahw.technology.constant import Constant, Entry
+from fahw.technology.constant import Constant, Entry, Part
 
 Level = Literal["register", "local", "global"]
 LEVELS: tuple[Level, ...] = ("register", "local", "global")
@@ -38,6 +38,18 @@ class Overheads(NamedTuple):
     write: float
     area: float
     leakage: float
+
+
+OVERHEAD_RANGE = (0.0, 2.0)
+"""Ends of an overhead's range, relative to it: none, as where cells are read from either side, to twice CACTI's ratio of
+the two banks less 1, as each bank's energy is uncertain by two (assumed)."""
+
+
+def with_overhead(constant: Constant, factor: float, name: str) -> Constant:
+    """The constant of an ordinary memory times `factor`, 1 and the overhead of this name."""
+    if factor == 1:
+        return constant
+    return constant.times(factor, Part(f"overhead of {name}", (factor - 1) / factor, *OVERHEAD_RANGE))
 
 
 class Memory(Sourced):

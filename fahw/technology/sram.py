@@ -15,6 +15,7 @@ from functools import cache
 
 from fahw.errors import ConfigError, Problem
 from fahw.technology import sram_tables
+from fahw.technology.constant import Constant
 from fahw.technology.scaling import gate_energy, logic_area
 
 SOURCE = "CACTI 7.0, one read/write port, 300 K, objective ED^2"
@@ -101,6 +102,12 @@ def sram_estimate(
     )  # fmt: skip
     source = f"{source}; assumed: {node_nm} nm from {nearest} nm, energy x {energy:.3g}"
     return Estimate(scaled, source, SCALED_ENERGY_FACTOR, SCALED_LEAKAGE_FACTOR)
+
+
+def access_constant(estimate: Estimate, action: str) -> Constant:
+    """Energy in pJ of an access of a word (`read`, `write`)."""
+    value = estimate.bank.read_pj if action == "read" else estimate.bank.write_pj
+    return Constant(value, estimate.source, "sram", estimate.energy_factor).named(f"SRAM {action}")
 
 
 def mixture_problem(device: str, cells: str | None) -> str:

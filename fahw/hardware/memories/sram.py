@@ -13,7 +13,7 @@ from fahw.hardware.memory import Memory, Overheads
 from fahw.hardware.part import Device
 from fahw.hardware.process import Technology
 from fahw.technology.constant import AREA_FACTOR, Constant, Entry
-from fahw.technology.sram import NODES, Estimate, mixture_problem, sram_estimate
+from fahw.technology.sram import NODES, Estimate, access_constant, mixture_problem, sram_estimate
 
 
 class Banked(Memory):
@@ -51,7 +51,8 @@ class Banked(Memory):
         value = estimate.bank.leak_mw * self.kib / self.bank * self.leak_share
         device = cells if cells == self.device else f"{cells} cells in {self.device}"
         temperature = f" at {process.temp_c:g} C" if process.temp_c is not None else ""
-        return Constant(value, f"{estimate.source}, {device}{temperature}", "leakage", estimate.leakage_factor)
+        source = f"{estimate.source}, {device}{temperature}"
+        return Constant(value, source, "leakage", estimate.leakage_factor).named("SRAM leakage")
 
     def _estimated_area(self, process: Technology, size_kib: float) -> float:
         bank = self.bank_estimate(process).bank
@@ -79,9 +80,7 @@ class Sram(Banked):
         return cells
 
     def _estimated_access(self, process: Technology, action: str) -> Constant:
-        estimate = self.bank_estimate(process)
-        value = estimate.bank.read_pj if action == "read" else estimate.bank.write_pj
-        return Constant(value, estimate.source, "sram", estimate.energy_factor)
+        return access_constant(self.bank_estimate(process), action)
 
     @classmethod
     def listed(cls, node_nm: int) -> Iterator[Entry]:
