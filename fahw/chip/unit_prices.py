@@ -27,7 +27,7 @@ OPERANDS = {"activation": ("activation", "weight"), "error": ("error", "feedback
 UNGATED_FACTOR = 10.0
 """Uncertainty of `ungated_share`: nothing published says how well an element's unused part is shut off."""
 IDLE_FACTOR = 3.0
-"""Uncertainty of `idle_pe_fraction`. Assumed: from a gate before nearly all registers to a third of an active element."""
+"""Uncertainty of `idle_pe_fraction`. Assumed: from a gate before nearly all registers to a third of an element's."""
 TRANSPOSER_MOVES = (2, 16)
 """Moves of a value in the transposer: a register written and read, to one of 16 rows of shifting registers."""
 _FORMATS = {name: name for name in TENSORS} | {"param": "master", "psum": "accumulator"}
@@ -93,9 +93,7 @@ class Prices:
             return part.access_energy(self.chip.technology, count.action)
         if isinstance(part, Link):
             if count.action == "transpose":
-                write, (moves, most) = ops.register_pj(count.widths[0], self.chip.technology.node_nm), TRANSPOSER_MOVES
-                turned = write.times(moves, Part("moves in the transposer", 1.0, 1.0, most / moves))
-                return replace(turned, source=f"{write.source}, written and read")
+                return turned_pj(count.widths[0], self.chip.technology.node_nm)
             return link_energy_per_bit(self.chip, part)
         if part.name == count.component:
             return self._element_price(part, count)
@@ -143,10 +141,9 @@ class Prices:
         gives the energy of its multiply-accumulate, which is that of all of it."""
         forms, share = self._product_forms(count), array.ungated_share
         used, widest = (self._element_cycle(widths, *forms) for widths in (count.widths[:4], count.widths[4:]))
-        sums = [self._made_of([(1, active), (1, clock)], "", "logic") for active, clock in (widest, used)]
-        unused = self._made_of(
-            list(zip((1, -1), sums, strict=True)), f"assumed: {share:g} of what narrow operands leave unused", "gating"
-        )
+        all_of, that_of = (self._made_of([(1, active), (1, clock)], "", "logic") for active, clock in (widest, used))
+        source = f"assumed: {share:g} of what narrow operands leave unused"
+        unused = self._made_of([(1, all_of), (-1, that_of)], source, "gating")
         scale = 0.0 if (array.name, "mac") in self._given_energies else share
         own = Part("ungated share", 1.0, 1 / UNGATED_FACTOR, UNGATED_FACTOR)
         return replace(unused.times(scale, own), factor=UNGATED_FACTOR)
@@ -160,8 +157,8 @@ class Prices:
         price = ops.LANE_PRICES[action](widths, self.chip.technology.node_nm, form)
         if clocked:
             share = self.chip.technology.clock_share
-            clocked = price.times(share, ops.clock_part(share))
-            return replace(clocked, source=f"{share:g} of the logic clocked", kind="clock", factor=LOGIC_FACTOR)
+            tree = price.times(share, ops.clock_part(share))
+            return replace(tree, source=f"{share:g} of the logic clocked", kind="clock", factor=LOGIC_FACTOR)
         return price
 
     def _product_forms(self, count: Count) -> tuple[Float | None, Float | None]:
@@ -187,6 +184,13 @@ class Prices:
 def prices_of(chip: Chip) -> Prices:
     """The prices of a chip, cached for all costs on it."""
     return Prices(chip)
+
+
+def turned_pj(bits: int, node_nm: int) -> Constant:
+    """Energy of turning a value of `bits` at the end of a link: a register written and read."""
+    write, (moves, most) = ops.register_pj(bits, node_nm), TRANSPOSER_MOVES
+    turned = write.times(moves, Part("moves in the transposer", 1.0, 1.0, most / moves))
+    return replace(turned, source=f"{write.source}, written and read")
 
 
 def link_energy_per_bit(chip: Chip, link: Link) -> Constant:

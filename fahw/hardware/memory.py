@@ -41,8 +41,8 @@ class Overheads(NamedTuple):
 
 
 OVERHEAD_RANGE = (0.0, 2.0)
-"""Ends of an overhead's range, relative to it: none, as where cells are read from either side, to twice CACTI's ratio of
-the two banks less 1, as each bank's energy is uncertain by two (assumed)."""
+"""Ends of an overhead's range, relative to it. Assumed: none, as where cells are read from either side, to twice what
+the estimates of two banks tell, since each is uncertain by two."""
 
 
 def with_overhead(constant: Constant, factor: float, name: str) -> Constant:

@@ -109,8 +109,8 @@ def register_pj(bits: int, node_nm: int) -> Constant:
 
 def clock_part(share: float) -> Part:
     """The clock's share, with its range."""
-    low, high = CLOCK_SHARE_RANGE
-    return Part("clock share", 1.0, min(1.0, low / share), max(1.0, high / share)) if share else Part("clock share", 1.0, 1.0, 1.0)
+    low, high = (end / share if share else 1.0 for end in CLOCK_SHARE_RANGE)
+    return Part("clock share", 1.0, min(1.0, low), max(1.0, high))
 
 
 def register_clock_pj(bits: int, node_nm: int) -> Constant:
@@ -138,7 +138,8 @@ def shift_pj(bits: int, node_nm: int) -> Constant:
 
 def table_pj(bits: int, node_nm: int) -> Constant:
     """Energy of a look-up (tanh, exponential) of 2^8 entries; proportional to the entry's width."""
-    return logic_constant(0.4 * bits / 8, node_nm, "small-SRAM power law, 256 x 8 look-up 0.3 to 0.5 pJ", name="look-up table")
+    source = "small-SRAM power law, 256 x 8 look-up 0.3 to 0.5 pJ"
+    return logic_constant(0.4 * bits / 8, node_nm, source, name="look-up table")
 
 
 LanePrice = Callable[[tuple[int, ...], int, Float | None], Constant]

@@ -29,8 +29,8 @@ class Rom(Banked):
     def _estimated_access(self, process: Technology, action: str) -> Constant:
         estimate = self.bank_estimate(process)
         source = f"{estimate.source}; a ROM's read {READ_SHARE:g} of it (assumed)"
-        read = access_constant(estimate, "read").times(READ_SHARE, Part("ROM read over SRAM read", 1.0, 1 / FACTOR, FACTOR))
-        return replace(read, source=source, factor=FACTOR)
+        own = Part("ROM read over SRAM read", 1.0, 1 / FACTOR, FACTOR)
+        return replace(access_constant(estimate, "read").times(READ_SHARE, own), source=source, factor=FACTOR)
 
     def _estimated_leakage(self, process: Technology) -> Constant:
         own = Part("ROM leakage over SRAM leakage", 1.0, 1 / FACTOR, FACTOR)

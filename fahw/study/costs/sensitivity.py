@@ -25,9 +25,11 @@ from fahw.rules.catalogue import BACKPROPAGATION, RULES
 from fahw.technology.constant import Constant, Part
 from fahw.work.training_step import NONE
 
-GROUPS = {"sram": "SRAM reads and writes", "dram": "all of DRAM"} | dict.fromkeys(("logic", "clock", "gating"), "all logic")
-"""Constants of a kind that also move together, as in the ranges of a comparison; the clock and what is not gated go with
-the logic."""
+GROUPS = {
+    "sram": "SRAM reads and writes", "dram": "all of DRAM", "logic": "all logic", "clock": "all logic",
+    "gating": "all logic",
+}  # fmt: skip
+"""Constants of kinds that also move together, as in the ranges of a comparison; clock and gating go with the logic."""
 _EQUAL = 1e-12
 """Relative difference below which two energies are the same."""
 
@@ -51,7 +53,7 @@ class Sensitivity:
 
 
 @dataclass(frozen=True)
-class _Step:
+class Step:
     """Energy of a step in pJ, that part of it that goes with each constant, and the ends of their ranges."""
 
     energy_pj: float
@@ -74,29 +76,30 @@ def sensitivity(
     chip = chip if isinstance(chip, Chip) else load_chip(chip)
     network = network if isinstance(network, Network) else load_model(network)
     values = [get_rule(rule) for rule in rules]
-    baseline, problems = _steps(chip, network, BACKPROPAGATION.name, batch_size)
+    baseline, problems = _hosted_steps(chip, network, BACKPROPAGATION.name, batch_size)
     if not baseline:
         raise ConfigError(problems)
     found: list[Sensitivity] = []
     for rule in values:
-        if rule != BACKPROPAGATION and (steps := _steps(chip, network, rule.name, batch_size)[0]):
-            found += _of_rule(rule.name, steps, baseline)
+        if rule != BACKPROPAGATION and (steps := _hosted_steps(chip, network, rule.name, batch_size)[0]):
+            found += sensitivities_of(rule.name, steps, baseline)
     return tuple(found)
 
 
-def _steps(chip: Chip, network: Network, rule: str, batch_size: int) -> tuple[list[_Step], list[Problem]]:
+def _hosted_steps(chip: Chip, network: Network, rule: str, batch_size: int) -> tuple[list[Step], list[Problem]]:
     """A step under every form of transport that the chip can do, and why it cannot do the others."""
-    steps: list[_Step] = []
+    steps: list[Step] = []
     problems: list[Problem] = []
     for form in forms_of(chip, rule):
         try:
-            steps.append(_step(simulate(chip, network, rule, batch_size, None if form == NONE else form)))
+            steps.append(step_of(simulate(chip, network, rule, batch_size, None if form == NONE else form)))
         except ConfigError as error:
             problems += error.problems
     return steps, list(dict.fromkeys(problems))
 
 
-def _step(cost: Cost) -> _Step:
+def step_of(cost: Cost) -> Step:
+    """What of a step's energy goes with which constant."""
     parts_pj: dict[str, float] = defaultdict(float)
     ranges: dict[str, tuple[float, float]] = {}
     for price, energy_pj in _priced(cost):
@@ -104,7 +107,7 @@ def _step(cost: Cost) -> _Step:
             parts_pj[part.name] += part.share * energy_pj
             low, high = ranges.get(part.name, (1.0, 1.0))
             ranges[part.name] = min(low, part.low), max(high, part.high)
-    return _Step(cost.energy_pj, dict(parts_pj), ranges)
+    return Step(cost.energy_pj, dict(parts_pj), ranges)
 
 
 def _priced(cost: Cost) -> Iterator[tuple[Constant, float]]:
@@ -131,34 +134,39 @@ def _parts(price: Constant) -> Iterator[Part]:
         yield Part(GROUPS[price.kind], 1.0, 1 / factor, factor)
 
 
-def _of_rule(rule: str, steps: Sequence[_Step], baseline: Sequence[_Step]) -> Iterator[Sensitivity]:
+def sensitivities_of(rule: str, steps: Sequence[Step], baseline: Sequence[Step]) -> Iterator[Sensitivity]:
+    """The sensitivity of a rule's saving to each constant; `steps`, `baseline`: its own and those of backpropagation,
+    one for every form of transport."""
     both = (*steps, *baseline)
     for constant in dict.fromkeys(name for step in both for name in step.ranges):
         ranges = [step.ranges[constant] for step in both if constant in step.ranges]
         low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
         if low < high:
-            savings = (_saving(steps, baseline, constant, scale) for scale in (1.0, low, high))
-            yield Sensitivity(rule, constant, low, high, *savings, _break_even(steps, baseline, constant, (low, high)))
+            saving, at_low, at_high = (_saving(steps, baseline, constant, scale) for scale in (1.0, low, high))
+            points = _break_even(steps, baseline, constant, (low, high))
+            yield Sensitivity(rule, constant, low, high, saving, at_low, at_high, points)
 
 
-def _saving(steps: Sequence[_Step], baseline: Sequence[_Step], constant: str, scale: float) -> float:
+def _saving(steps: Sequence[Step], baseline: Sequence[Step], constant: str, scale: float) -> float:
     mine, theirs = (min(step.at(constant, scale) for step in side) for side in (steps, baseline))
     share = 1 - mine / theirs
     return share if abs(share) > _EQUAL else 0.0
 
 
 def _break_even(
-    steps: Sequence[_Step], baseline: Sequence[_Step], constant: str, ends: tuple[float, float]
+    steps: Sequence[Step], baseline: Sequence[Step], constant: str, ends: tuple[float, float]
 ) -> tuple[float, ...]:
     """Where the saving changes its sign: at crossings of a line of each side, between which it keeps its sign."""
     crossings = {scale for mine in steps for theirs in baseline for scale in _crossing(mine, theirs, constant)}
     inside = sorted(scale for scale in crossings if ends[0] < scale < ends[1])
-    middles = [(left + right) / 2 for left, right in pairwise((ends[0], *inside, ends[1]))]
-    signs = [_saving(steps, baseline, constant, middle) > 0 for middle in middles]
-    return tuple(scale for scale, (left, right) in zip(inside, pairwise(signs), strict=True) if left != right)
+    edges = (ends[0], *inside, ends[1])
+    middles = [(left + right) / 2 for left, right in pairwise(edges)]
+    shares = [_saving(steps, baseline, constant, middle) for middle in middles]
+    signs = [(start, share > 0) for start, share in zip(edges, shares, strict=False) if share]
+    return tuple(start for (_, before), (start, after) in pairwise(signs) if before != after)
 
 
-def _crossing(mine: _Step, theirs: _Step, constant: str) -> Iterator[float]:
+def _crossing(mine: Step, theirs: Step, constant: str) -> Iterator[float]:
     slope = mine.parts_pj.get(constant, 0.0) - theirs.parts_pj.get(constant, 0.0)
     if slope:
         yield 1 - (mine.energy_pj - theirs.energy_pj) / slope
