@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from fahw.chip.cost import Cost, get_rule, simulate
+from fahw.chip.cost import Cost, rule_names, simulate
 from fahw.chip.transport_forms import forms_of
 from fahw.chip.unit_prices import prices_of
-from fahw.errors import ConfigError, Problem
+from fahw.errors import ConfigError, Problem, check_integer
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.network.graph import Network
@@ -75,14 +75,15 @@ def sensitivity(
     """
     chip = chip if isinstance(chip, Chip) else load_chip(chip)
     network = network if isinstance(network, Network) else load_model(network)
-    values = [get_rule(rule) for rule in rules]
+    names = rule_names(rules)
+    check_integer("batch_size", batch_size, 1, 10_000_000)
     baseline, problems = _hosted_steps(chip, network, BACKPROPAGATION.name, batch_size)
     if not baseline:
         raise ConfigError(problems)
     found: list[Sensitivity] = []
-    for rule in values:
-        if rule != BACKPROPAGATION and (steps := _hosted_steps(chip, network, rule.name, batch_size)[0]):
-            found += sensitivities_of(rule.name, steps, baseline)
+    for rule in names:
+        if rule != BACKPROPAGATION.name and (steps := _hosted_steps(chip, network, rule, batch_size)[0]):
+            found += sensitivities_of(rule, steps, baseline)
     return tuple(found)
 
 
