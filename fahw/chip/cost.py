@@ -9,7 +9,7 @@ from types import NoneType
 
 from fahw.activity import Activity
 from fahw.chip.area import area_mm2
-from fahw.chip.ledger import Row, action_rows, dynamic_rows, static_rows, total_pj
+from fahw.chip.ledger import Row, action_rows, dynamic_rows, leakages, static_rows, total_pj
 from fahw.chip.timing.clock import Timing, time_step
 from fahw.chip.unit_prices import prices_of
 from fahw.errors import ConfigError, Problem, check_integer, check_kind, suggestion
@@ -205,8 +205,9 @@ def _cost(
     transposable = form == "transposable"
     prices = prices_of(chip)
     dram_cycles = timing.busy.get("dram", 0)
-    static = static_rows(chip, transposable, timing.interval_cycles, dram_cycles, work.placements)
-    isolated = total_pj(static_rows(chip, transposable, timing.cycles, dram_cycles, work.placements))
+    leakage = leakages(chip, transposable, work.placements)
+    static = static_rows(chip, leakage, timing.interval_cycles, dram_cycles)
+    isolated = total_pj(static_rows(chip, leakage, timing.cycles, dram_cycles))
     one_time = total_pj(action_rows(work.one_time, prices, "", ""))
     return Cost(
         chip=chip.name, model=network.name, rule=rule.name, transport=transport, form=form or NONE,

@@ -88,27 +88,41 @@ def memory_leakage(chip: Chip, memory: Memory, used_kib: float | None = None) ->
     return memory.leakage(chip.technology, used_kib)
 
 
-def static_rows(
-    chip: Chip, transposable: bool, cycles: float, dram_cycles: float, placements: Iterable[Placement] = ()
-) -> list[Row]:
-    """Rows of leakage, DRAM background and clock root over `cycles`, during `dram_cycles` of which DRAM moves data.
+def _memory_power(chip: Chip, memory: Memory, transposable: bool, used_kib: float | None = None) -> Constant:
+    """Static power of a memory in mW, with what it takes more to be read by rows and by columns."""
+    leak = memory_leakage(chip, memory, used_kib)
+    has_overhead = transposable and "weight" in memory.holds
+    overhead = chip.transposed_access.of(memory, chip.technology).leakage if has_overhead else 0.0
+    return with_overhead(leak, 1 + overhead, "transposed leakage")
 
-    `placements`: what memories hold, for those whose empty banks are switched off.
-    """
-    technology, resident = chip.technology, resident_kib(placements)
+
+def leakages(
+    chip: Chip, transposable: bool, placements: Iterable[Placement] = ()
+) -> list[tuple[str, Constant]]:  # fmt: skip
+    """Static power in mW of every memory and array. `placements`: what memories hold, for those whose empty banks are
+    switched off."""
+    node_nm, resident = chip.technology.node_nm, resident_kib(placements)
     powers: list[tuple[str, Constant]] = []
-    array_leaks = {array.name: array_leak_mw(chip, array) for array in chip.arrays}
+    array_powers = {array.name: leakage_constant(array_leak_mw(chip, array), node_nm) for array in chip.arrays}
+    ungated = {
+        memory.name: _memory_power(chip, memory, transposable) for memory in chip.memories if not memory.power_gated
+    }
     for core in range(chip.mesh.cores if chip.mesh else 1):
         prefix = core_prefix(chip, core)
         for memory in chip.memories:
             name = f"{prefix}{memory.name}"
-            leak = memory_leakage(chip, memory, resident.get(name, 0.0))
-            has_overhead = transposable and "weight" in memory.holds
-            overhead = chip.transposed_access.of(memory, technology).leakage if has_overhead else 0.0
-            powers.append((name, with_overhead(leak, 1 + overhead, "transposed leakage")))
-        for name, leak_mw in array_leaks.items():
-            constant = leakage_constant(leak_mw, technology.node_nm)
-            powers.append((f"{prefix}{name}", constant))
+            power = ungated.get(memory.name) or _memory_power(chip, memory, transposable, resident.get(name, 0.0))
+            powers.append((name, power))
+        powers += [(f"{prefix}{name}", power) for name, power in array_powers.items()]
+    return powers
+
+
+def static_rows(
+    chip: Chip, leakage: Iterable[tuple[str, Constant]], cycles: float, dram_cycles: float
+) -> list[Row]:  # fmt: skip
+    """Rows of `leakage`, DRAM background and clock root over `cycles`, during `dram_cycles` of which DRAM moves
+    data."""
+    powers, technology = list(leakage), chip.technology
     if chip.dram is not None:
         background, powerdown = (chip.dram.constant(action) for action in ("background", "powerdown"))
         active_share = min(1.0, dram_cycles / cycles) if cycles else 0.0

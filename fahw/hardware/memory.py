@@ -5,15 +5,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from math import ceil
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fahw.config.schema import Frozen
 from fahw.hardware.part import STATIC, Count, Device, Factor, Name, NotNegative, Positive, Sourced, Tensor
 from fahw.hardware.process import Technology
 from fahw.technology.constant import Constant, Entry, Part
+from fahw.technology.sram import mixture_problem
 
 Level = Literal["register", "local", "global"]
 LEVELS: tuple[Level, ...] = ("register", "local", "global")
@@ -87,6 +89,9 @@ class Memory(Sourced):
     """Banks that hold nothing do not leak."""
     device: Device = "lop"
     """Transistor type of the SRAM estimate; with `cells` that of the periphery."""
+    cells: Device | None = None
+    """Transistor type of an SRAM's cells, where it differs from that of the periphery: lstp, with `device` lop or hp.
+    Other kinds have cells of their own and take no notice: a sweep can change the kind of a memory that says it."""
     energy: MemoryEnergy | None = None
 
     @property
@@ -152,6 +157,14 @@ class Memory(Sourced):
     def _estimated_area(self, process: Technology, size_kib: float) -> float:
         """Area in mm2 of whole banks of `size_kib` together, where the file gives none."""
 
+    @field_validator("cells")
+    @classmethod
+    def _in_a_table(cls, cells: Device | None, info: ValidationInfo) -> Device | None:
+        device = info.data.get("device")  # absent where it is wrong itself
+        if device and (problem := mixture_problem(device, cells)):
+            raise ValueError(problem)
+        return cells
+
     @classmethod
     @abstractmethod
     def listed(cls, node_nm: int) -> Iterator[Entry]:
@@ -200,5 +213,11 @@ class TransposedAccess(Sourced):
     def of(self, memory: Memory, process: Technology) -> Overheads:
         """The overheads of a memory."""
         given = (self.read_overhead, self.write_overhead, self.area_overhead, self.leak_overhead)
-        own = memory.transposed(process) if None in given else Overheads(0.0, 0.0, 0.0, 0.0)
+        own = _transposed(memory, process) if None in given else Overheads(0.0, 0.0, 0.0, 0.0)
         return Overheads(*(mine if mine is not None else other for mine, other in zip(given, own, strict=True)))
+
+
+@lru_cache(maxsize=256)
+def _transposed(memory: Memory, process: Technology) -> Overheads:
+    """Those of `Memory.transposed`, kept: every reading of W for the errors asks for them."""
+    return memory.transposed(process)

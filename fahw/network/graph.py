@@ -41,6 +41,10 @@ class Network:
         return {layer.name: layer for layer in self.layers}
 
     @cached_property
+    def _weighted_below(self) -> dict[str, tuple[Weighted, ...]]:
+        return {}
+
+    @cached_property
     def _users(self) -> dict[str, tuple[Layer, ...]]:
         users: dict[str, tuple[Layer, ...]] = {}
         for layer in self.layers:
@@ -48,7 +52,7 @@ class Network:
                 users[source] = (*users.get(source, ()), layer)
         return users
 
-    @property
+    @cached_property
     def weighted(self) -> tuple[Weighted, ...]:
         """The layers with weights, first to last."""
         return tuple(layer for layer in self.layers if isinstance(layer, Weighted))
@@ -110,6 +114,9 @@ class Network:
 
     def weighted_below(self, layer: Layer) -> tuple[Weighted, ...]:
         """The weighted layers that `layer` depends on with no other weighted layer between, first to last."""
-        path = (layer, *self.between(layer))
-        names = {source.name for item in path for source in self.sources_of(item) if source.weighted}
-        return tuple(item for item in self.weighted if item.name in names)
+        known = self._weighted_below
+        if layer.name not in known:
+            path = (layer, *self.between(layer))
+            names = {source.name for item in path for source in self.sources_of(item) if source.weighted}
+            known[layer.name] = tuple(item for item in self.weighted if item.name in names)
+        return known[layer.name]

@@ -10,7 +10,7 @@ and with the temperature, and in proportion to the supply (assumed: Aladdin's le
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from fahw.formats.number import FLOATS, Float
 from fahw.technology import tables
@@ -76,6 +76,7 @@ def shifter(bits: int, process: LogicProcess) -> Unit:
     return _unit("shift", process).times(bits / _TABLE_BITS)
 
 
+@lru_cache(maxsize=1024)
 def processing_element(
     bits: tuple[int, int, int], process: LogicProcess, form: Float | None = None, sum_form: Float | None = None
 ) -> Unit:

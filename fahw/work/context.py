@@ -60,6 +60,16 @@ class StepContext:
         return {tensor: self.chip.precision.bits(tensor) for tensor in TENSORS}
 
     @cached_property
+    def element_bits(self) -> tuple[int, int, int]:
+        """Widths that a processing element is built for."""
+        return self.chip.element_bits
+
+    @cached_property
+    def _skipping_arrays(self) -> dict[Tensor, Array | None]:
+        tensors: tuple[Tensor, ...] = ("activation", "error")
+        return {tensor: self.chip.skipping_array(tensor) for tensor in tensors}
+
+    @cached_property
     def optimizer_costs(self) -> OptimizerCosts:
         """The optimizer of the update and the work that it takes per weight."""
         return optimizer_costs(self.chip, self.network, self.rule)
@@ -157,12 +167,13 @@ class StepContext:
 
     def part_cores(self, part: Part, phases: Iterable[Phase]) -> list[int]:
         """The cores that run any of `phases` of a part, each once; none where it has none of them."""
-        cores = (
-            part.error_core if phase == "error" else part.core
-            for phase in phases
-            if {"error": self.sends_error, "gradient": self.learns}.get(phase, lambda _: True)(part)
-        )
-        return list(dict.fromkeys(cores))
+        cores: dict[int, None] = {}  # in the order of the phases
+        for phase in phases:
+            if phase == "error":
+                cores |= {part.error_core: None} if self.sends_error(part) else {}
+            elif phase != "gradient" or self.learns(part):
+                cores[part.core] = None
+        return list(cores)
 
     def activity_share(self, kind: str, layer: Layer, user: str) -> float:
         """The share of a layer's values as measured (`fahw.activity` has the kinds), else as the chip file assumes and
@@ -183,7 +194,7 @@ class StepContext:
     def packing(self, tensor: Tensor, layer: Layer | None) -> Packing | None:
         """How the activations that `layer` reads, or the errors at its output, lie in memory without their zeros; None
         where no array skips these, or there is no such layer."""
-        array = self.chip.skipping_array(tensor)
+        array = self._skipping_arrays.get(tensor)
         if array is None or layer is None:
             return None
         zeros = self.activity_share(f"zero_{tensor}s", layer, f"{array.name} skips zeros")
@@ -194,7 +205,7 @@ class StepContext:
         packing = self.packing(tensor, layer)
         return values * bits if packing is None else ceil(packing.stored_bits(values, bits))
 
-    def reader(self, item: Layer | None) -> Layer | None:
+    def first_reader(self, item: Layer | None) -> Layer | None:
         """The first layer with weights that reads a layer's output (None: the sample); None where none does."""
         return next((user for user in self.network.users_of(item) if user.weighted), None)
 

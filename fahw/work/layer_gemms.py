@@ -92,7 +92,7 @@ def _gemm(
         mapping = kind.laid_out(Product(m, n, k), array)
     assert mapping is not None, "a product without a convolution fits every array"
     skipping = array.zero_skipping
-    built_bits = step.chip.element_bits[:2]
+    built_bits = step.element_bits[:2]
     return Gemm(mapping, *operands, result, step.bits("accumulator"), built_bits, skipping.imbalance, sizes[3])
 
 

@@ -9,7 +9,9 @@ meet in the update. On a mesh a layer's tasks run on its core, or in shares on s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 
 from fahw.activity import Activity
 from fahw.errors import ConfigError, Problem, suggestion
@@ -85,7 +87,9 @@ def training_step(
     step = contents.context(chip, sites)
     tasks = tuple(_checked_tasks(step))
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
-    return Work(chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), _inference(step))
+    return Work(
+        chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), partial(_inference, step)
+    )
 
 
 class _CoreContents:
@@ -96,17 +100,17 @@ class _CoreContents:
         parts: dict[str, tuple[Part, ...]], activity: Activity | None,
     ) -> None:  # fmt: skip
         self._inputs = (network, rule, batch_size, form, parts, activity)
+        self._graph = graph_of(network, rule)
         all_parts = [part for shares in parts.values() for part in shares]
         cores = dict.fromkeys([*(part.core for part in all_parts), *(part.error_core for part in all_parts)])
         unplaced = self.context(
             chip, {core: Site(chip, core, core_prefix(chip, core), Accesses(chip, ())) for core in cores}
         )
-        graph = graph_of(network, rule)
         psum = psum_bits(unplaced)
         self.bits: dict[int, dict[Tensor, int]] = {}
         for core in cores:
             held, packed = (batch_size, all_parts, core), unplaced.packed_bits
-            bits = tensor_sizes.tensor_bits(chip, network, graph, rule, *held, packed)
+            bits = tensor_sizes.tensor_bits(chip, network, self._graph, rule, *held, packed)
             bits["psum"] = psum.get(core, 0)
             for tensor, amount in bits.items():
                 if amount:
@@ -122,7 +126,7 @@ class _CoreContents:
         """The context of the step's tasks on these cores."""
         network, rule, batch_size, form, parts, activity = self._inputs
         sizes = _micro_batches(batch_size, chip.micro_batch)
-        return StepContext(chip, network, rule, sizes, form, parts, sites, graph_of(network, rule), activity)
+        return StepContext(chip, network, rule, sizes, form, parts, sites, self._graph, activity)
 
     def rom_placements(self, core: int) -> Iterable[Placement]:
         """What the core's read-only memory holds, if anything."""
@@ -134,7 +138,7 @@ class _CoreContents:
         """Bits of fixed feedback weights in each core's read-only memory; none without one. Raises ConfigError where
         they do not fit."""
         network, rule = self._inputs[:2]
-        fixed_memory, graph, width = chip.fixed_home, graph_of(network, rule), chip.precision.bits("feedback")
+        fixed_memory, width = chip.fixed_home, chip.precision.bits("feedback")
         if fixed_memory is None or not fixed_memory.is_read_only:
             return {}
         by_core: dict[int, int] = {}
@@ -142,7 +146,7 @@ class _CoreContents:
             sending = [part for part in all_parts if part.error_core == core]
             bits = sum(
                 tensor_sizes.fixed_bits(network, rule, part.whole, width)
-                * tensor_sizes.feedback_values(network, graph, rule, part)
+                * tensor_sizes.feedback_values(network, self._graph, rule, part)
                 for part in sending
             )
             if fixed_memory.size_kib != "fit" and bits > fixed_memory.kib * 8192:
@@ -239,10 +243,13 @@ def _padding_macs(step: StepContext, tasks: Iterable[Task]) -> int:
 def _inference(step: StepContext) -> tuple[Count, ...]:
     """Counts of the samples of a step in inference, on the memories of training."""
     step = step.without_training()
-    tasks = [input_task(step, micro) for micro in step.micro_batches]
-    for part in (part for layer in step.network.weighted for part in step.parts[layer.name]):
-        tasks += [forward_task(step, part, micro) for micro in step.micro_batches]
-    return _merged(count for task in tasks for count in task.counts)
+    counts: list[Count] = []
+    for size, micro_batches in Counter(step.micro_batch_sizes).items():
+        micro = step.micro_batch_sizes.index(size)
+        parts = [part for layer in step.network.weighted for part in step.parts[layer.name]]
+        for task in (input_task(step, micro), *(forward_task(step, part, micro) for part in parts)):
+            counts += task.counts * micro_batches
+    return _merged(counts)
 
 
 def _merged(counts: Iterable[Count]) -> tuple[Count, ...]:

@@ -118,6 +118,6 @@ are constant; where the lines cross follows from few prices.
 {table}
 
 So it depends on the generator: a 32-bit LFSR that leaps 32 steps per cycle takes {leaping} pJ per bit and beats the
-SRAM; one that yields a bit per step takes {stepping} and costs more than the SRAM with its leakage. Either is far
-cheaper than DRAM.
+SRAM; one that yields a bit per step takes {stepping} and costs more than the SRAM's reads, but less than these with
+its leakage. Either is far cheaper than DRAM.
 """

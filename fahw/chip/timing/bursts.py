@@ -44,6 +44,8 @@ def bursts_of(task: Task, count: int) -> tuple[Burst, ...]:
     """`count` bursts of a task (at most one per fold), whole cycles in proportion to the folds, nothing lost."""
     folds, cycles, first = task.folds, task.cycles, task.fold_cycles
     count = max(1, min(folds, count))
+    if count == 1:
+        return (_whole(task),)
     edges = [folds * i // count for i in range(count + 1)]
     loads = [_shares(flow, edges, ceil) for flow in task.loads]
     drains = [_shares(flow, edges, floor) for flow in task.drains if not is_link(flow.part)]
@@ -53,22 +55,31 @@ def bursts_of(task: Task, count: int) -> tuple[Burst, ...]:
         size, until = end - start, cycles * end // folds
         loaded = tuple([(port, n[i], -(-n[i] // size)) for port, n in loads if n[i]])
         drained = tuple([(port, n[i], -(-n[i] // size)) for port, n in drains if n[i]])
-        sent = tuple([(port, n[i], -(-n[i] // size)) for port, n in links if n[i]])
+        sent = tuple([(port, n[i], -(-n[i] // size)) for port, n in links if n[i]]) if links else ()
         lead = max([lead for _, _, lead in drained + sent], default=0)
         bursts.append(Burst(size, loaded, until - done, first, drained, sent, lead))
         done = until
     return tuple(bursts)
 
 
+def _whole(task: Task) -> Burst:
+    """A task as one burst."""
+    folds, drains, links = task.folds, list[Transfer](), list[Transfer]()
+    for flow in task.drains:
+        cycles = ceil(flow.amount / flow.per_cycle)
+        (links if is_link(flow.part) else drains).append((flow.part, cycles, -(-cycles // folds)))
+    held = [(flow.part, ceil(flow.amount / flow.per_cycle)) for flow in task.loads]
+    loads = [(port, cycles, -(-cycles // folds)) for port, cycles in held]
+    lead = max([lead for _, _, lead in drains + links], default=0)
+    return Burst(folds, tuple(loads), task.cycles, task.fold_cycles, tuple(drains), tuple(links), lead)
+
+
 def _shares(flow: Flow, edges: Sequence[int], rounding: Callable[[float], int]) -> tuple[str, list[int]]:
     """Cycles of every burst; they add up to those of the whole flow. Loads come early, drains late: no burst gains
     by it."""
     folds, amount, rate = edges[-1], flow.amount, flow.per_cycle
-    total = ceil(amount / rate)
-    if len(edges) == 2:
-        return flow.part, [total]
     ends = [rounding(amount * edge / folds / rate) for edge in edges[:-1]]
-    return flow.part, [b - a for a, b in pairwise([*ends, total])]
+    return flow.part, [b - a for a, b in pairwise([*ends, ceil(amount / rate)])]
 
 
 def latency_of(task: Task) -> int:

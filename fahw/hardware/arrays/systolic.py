@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import ceil
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from fahw.errors import ConfigError, Problem, suggestion
 from fahw.hardware.arrays.mapping import (
@@ -66,10 +66,10 @@ class Folded(Mapping):
     double_buffered: bool = False
 
     @classmethod
-    def laid_out(cls, product: Product, array: Elements) -> Self | None:
+    def laid_out(cls, product: Product, array: Elements) -> Folded | None:
         """The product in folds, of which any number fits."""
         sizes = product.m, product.n, product.k, array.rows, array.cols
-        return cls(*sizes, array.edge_tiles == "trimmed", array.double_buffered)
+        return _folded(cls, sizes, array.edge_tiles == "trimmed", array.double_buffered)
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -167,8 +167,8 @@ class Folded(Mapping):
     @cached_property
     def partial_sum_bursts(self) -> list[Burst]:
         """Bursts of partial sums that are written, and read back, between the folds of K."""
-        inner_folds = self.row_folds - 1
-        if not self.stationary or not inner_folds:
+        inner_folds = self.row_folds - 1 if self.stationary else 0
+        if not inner_folds:
             return []
         stream = self.spans[2]
         folds_by_width = {shape.cols: 0 for shape in self.fold_shapes}
@@ -275,6 +275,12 @@ class InputStationary(Folded):
 
 SYSTOLIC: dict[str, type[Folded]] = {kind.name: kind for kind in (OutputStationary, WeightStationary, InputStationary)}
 """The systolic dataflows by their names."""
+
+
+@lru_cache(maxsize=4096)
+def _folded(kind: type[Folded], sizes: tuple[int, int, int, int, int], trimmed: bool, double_buffered: bool) -> Folded:
+    """A product in folds, kept with all that follows from it: layers of one size are many, and each is asked twice."""
+    return kind(*sizes, trimmed, double_buffered)
 
 
 def _fold_sizes(span: int, axis_size: int) -> tuple[tuple[int, int], ...]:

@@ -7,13 +7,11 @@ from functools import lru_cache
 from math import ceil
 from typing import ClassVar, Literal
 
-from pydantic import ValidationInfo, field_validator
-
 from fahw.hardware.memory import Memory, Overheads
 from fahw.hardware.part import Device
 from fahw.hardware.process import Technology
 from fahw.technology.constant import AREA_FACTOR, Constant, Entry
-from fahw.technology.sram import NODES, Estimate, access_constant, mixture_problem, sram_estimate
+from fahw.technology.sram import NODES, Estimate, access_constant, sram_estimate
 
 
 class Banked(Memory):
@@ -63,21 +61,11 @@ class Sram(Banked):
     """An SRAM."""
 
     kind: Literal["sram"] = "sram"
-    cells: Device | None = None
-    """Transistor type of the cells, where it differs from that of the periphery: lstp, with `device` lop or hp."""
 
     @property
     def cell_device(self) -> Device:
         """Transistor type of the cells."""
         return self.cells or self.device
-
-    @field_validator("cells")
-    @classmethod
-    def _in_a_table(cls, cells: Device | None, info: ValidationInfo) -> Device | None:
-        device = info.data.get("device")  # absent where it is wrong itself
-        if device and (problem := mixture_problem(device, cells)):
-            raise ValueError(problem)
-        return cells
 
     def _estimated_access(self, process: Technology, action: str) -> Constant:
         return access_constant(self.bank_estimate(process), action)

@@ -29,6 +29,8 @@ class Traffic:
     drains: tuple[Flow, ...] = ()
 
     def __add__(self, other: Traffic) -> Traffic:
+        if not other.counts and not other.loads and not other.drains:  # a quarter of all sums
+            return self
         return Traffic(self.counts + other.counts, self.loads + other.loads, self.drains + other.drains)
 
 
@@ -105,6 +107,7 @@ class Accesses:
 
     def __init__(self, chip: Chip, placements: Iterable[Placement], prefix: str = "") -> None:
         self._chip, self._prefix = chip, prefix
+        self._ports: dict[tuple[str, str], tuple[str, str, float]] = {}
         memories = {f"{prefix}{memory.name}": memory for memory in chip.memories if memory.writable}
         chains: dict[str, list[Placement]] = {}
         for placement in placements:
@@ -128,7 +131,8 @@ class Accesses:
 
     def overflow_share(self, tensor: str) -> float:
         """The share of `tensor`, 0 to 1, that does not fit its innermost home."""
-        return sum(bits / total for _, bits, total in self._overflow.get(tensor, ()))
+        outer = self._overflow.get(tensor)
+        return sum(bits / total for _, bits, total in outer) if outer else 0.0
 
     def read(
         self, memory: Memory, tensor: Tensor, bursts: Iterable[Burst], bits: int, factor: float = 1.0,
@@ -188,19 +192,25 @@ class Accesses:
             part_bits = -(-moved * held_bits // total)
             traffic += self._words(opposite, memory, tensor, -(-part_bits // width), 1.0)
             if outer_memory is None:
-                run = max((values for _, values in bursts), default=0) * bits
+                run = max([values for _, values in bursts]) * bits
                 traffic += self.dram(action, tensor, part_bits, run)
             else:
                 traffic += self._words(action, outer_memory, tensor, -(-part_bits // outer_memory.width_bits), 1.0)
         return traffic
 
     def _words(self, action: str, memory: Memory, tensor: Tensor, words: int, factor: float) -> Traffic:
-        name = f"{self._prefix}{memory.name}"
-        counts = (Count(name, action, tensor, words, factor=factor),)
-        side = name if memory.shared_port else f"{name}.{action}"
-        rate = memory.bits_per_cycle(action, self._chip.clock_mhz)
+        name, side, rate = self._ports.get((memory.name, action)) or self._port(memory, action)
+        counts = (Count(name, action, tensor, words, (), factor),)
         flow = Flow(side, words * memory.width_bits, rate, memory.latency_cycles)
-        return Traffic(counts, loads=(flow,)) if action == "read" else Traffic(counts, drains=(flow,))
+        return Traffic(counts, (flow,)) if action == "read" else Traffic(counts, (), (flow,))
+
+    def _port(self, memory: Memory, action: str) -> tuple[str, str, float]:
+        """A memory's name on this core, that of its read or write side, and the bits per cycle through it; kept."""
+        name = f"{self._prefix}{memory.name}"
+        side = name if memory.shared_port else f"{name}.{action}"
+        port = name, side, memory.bits_per_cycle(action, self._chip.clock_mhz)
+        self._ports[memory.name, action] = port
+        return port
 
 
 def with_sized_memories(chip: Chip, tensor_bits: Mapping[Tensor, int], rom_bits: int = 0) -> Chip:

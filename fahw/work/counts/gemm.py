@@ -138,20 +138,21 @@ def _fetched_values(product: Gemm, accesses: Accesses) -> tuple[int, int]:
         return left * repeats, right * repeats
     left = _distinct_values(product.left, m * k * repeats)
     right = _distinct_values(product.right, k * n * repeats)
-    streams = (*product.left.streams, *product.right.streams)
-    if not any(accesses.overflow_share(stream.stored or stream.tensor) for stream in streams):
+    overflow_bits = [_overflow_bits(operand, accesses) for operand in product.operands]
+    if not any(overflow_bits):
         return left, right
     orders = [
         tuple(_turns(operand, fetches) for operand, fetches in zip(product.operands, order, strict=True))
         for order in mapping.fetches
     ]
-    overflow_bits = [
-        sum(accesses.overflow_share(stream.stored or stream.tensor) * stream.bits for stream in operand.streams)
-        * values
-        for operand, values in ((product.left, left), (product.right, right))
-    ]
-    fewest = min(orders, key=lambda order: order[0] * overflow_bits[0] + order[1] * overflow_bits[1])
+    costs = overflow_bits[LEFT] * left, overflow_bits[RIGHT] * right
+    fewest = min(orders, key=lambda order: order[LEFT] * costs[LEFT] + order[RIGHT] * costs[RIGHT])
     return left * fewest[0], right * fewest[1]
+
+
+def _overflow_bits(operand: Operand, accesses: Accesses) -> float:
+    """Bits of a value of the operand that come from further out, on average."""
+    return sum(accesses.overflow_share(stream.stored or stream.tensor) * stream.bits for stream in operand.streams)
 
 
 def _distinct_values(operand: Operand, values: int) -> int:

@@ -37,7 +37,8 @@ def input_task(step: StepContext, micro: int) -> Task:
     ops = lanes.forward_operations(worked, samples, bits)
     traffic += lanes.operations(site.array("forward"), "activation", ops)
     outputs = tensor_sizes.stored_outputs(step.network, tail, None) if tail else ()
-    stored = [(step.reader(item), samples * item.outputs) for item in outputs] or [(step.reader(None), sample_values)]
+    stored = [(step.first_reader(item), samples * item.outputs) for item in outputs]
+    stored = stored or [(step.first_reader(None), sample_values)]
     stored_bits = sum(step.packed_bits("activation", reader, values, bits) for reader, values in stored)
     traffic += multicast(step, "activation", stored_bits, 1, site.core, reader_cores)
     if step.rule.sent.names_rows:
@@ -66,7 +67,7 @@ def forward_task(step: StepContext, part: Part, micro: int) -> Task:
     traffic += lanes.rounding(step.chip, array, "activation", outputs, step.chip.rounding.activation, accumulator_bits)
     traffic += _tail_traffic(step, site, part, samples) + norm_constants.left_traffic(step, site, part)
     stored = [
-        step.packed_bits("activation", step.reader(item), samples * part.share(item.outputs), activation_bits)
+        step.packed_bits("activation", step.first_reader(item), samples * part.share(item.outputs), activation_bits)
         for item in tensor_sizes.stored_outputs(step.network, tail, part.whole)
     ]
     users = step.graph.users[name]

@@ -51,6 +51,16 @@ def test_every_kind_answers_for_its_prices(kind):
     assert all(constant.source and constant.factor >= 1 for constant in (read, write, leak))
 
 
+@pytest.mark.parametrize("kind", [kind for kind in MEMORY_KINDS if kind is not Sram], ids=name_of)
+def test_the_kind_of_a_memory_with_cells_of_its_own_can_be_changed(kind):
+    """`cells` are an SRAM's: a ROM or MRAM in its place costs what it costs without them."""
+    plain, mixed = memory_of(kind), memory_of(kind, cells="lstp")
+    for action in ("read", "write"):
+        assert plain.access_energy(AT_45, action) == mixed.access_energy(AT_45, action)
+    assert plain.leakage(AT_45) == mixed.leakage(AT_45)
+    assert plain.area(AT_45, 64) == mixed.area(AT_45, 64)
+
+
 @pytest.mark.parametrize("kind", MEMORY_KINDS, ids=name_of)
 def test_the_listed_parts_are_those_of_the_kinds(kind):
     """`fahw list technology` shows what every kind says of itself."""
