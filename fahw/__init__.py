@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fahw.network.load import load_model
     from fahw.report.cost_files import write_plots
     from fahw.study.compare import compare
+    from fahw.study.costs.sensitivity import Sensitivity, sensitivity
     from fahw.study.sweeps.sweep import sweep
     from fahw.study.training import train
     from fahw.study.vectors import export_vectors
@@ -46,6 +47,8 @@ _HOMES = {
     "feedback_weights": "learn.torch_modules.apply_rule",
     "train": "study.training",
     "compare": "study.compare",
+    "sensitivity": "study.costs.sensitivity",
+    "Sensitivity": "study.costs.sensitivity",
     "sweep": "study.sweeps.sweep",
     "export_vectors": "study.vectors",
 }
@@ -53,7 +56,7 @@ _HOMES = {
 __all__ = [
     "Chip", "load_chip", "ConfigError", "Network", "load_model", "from_torch", "systolic_cycles", "Sram", "sram",
     "simulate", "Cost", "write_trace", "write_plots", "apply_rule", "feedback_weights", "train", "compare", "sweep",
-    "export_vectors", "__version__",
+    "sensitivity", "Sensitivity", "export_vectors", "__version__",
 ]  # fmt: skip
 
 

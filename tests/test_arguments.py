@@ -31,6 +31,8 @@ CALLS = {
     "train: folder": (lambda: fahw.train("mlp_digits", data_dir=3), "data_dir: must be the path"),
     "compare: out": (lambda: fahw.compare(out=None), "out: must be the path of a folder"),
     "compare: rules": (lambda: fahw.compare(out="o", rules=5), "rules: name at least one rule"),
+    "sensitivity: rules": (lambda: fahw.sensitivity(*PAIR, rules="fa"), "rules: name at least one rule"),
+    "sensitivity: batch size": (lambda: fahw.sensitivity(*PAIR, batch_size=0), "batch_size: must be a whole number"),
     "compare: target": (lambda: fahw.compare(out="o", target_points="x"), "target: must be a number from 0 to 100"),
     "compare: nan": (lambda: fahw.compare(out="o", target_points=float("nan")), "target: must be a number"),
     "compare: workers": (lambda: fahw.compare(out="o", workers=0), "workers: must be a whole number"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -132,6 +133,22 @@ def get_rule(name: str) -> Rule:
     if name not in RULES:
         raise ConfigError(Problem("rule", f"no rule '{name}'{suggestion(name, RULES)}; known: {', '.join(RULES)}"))
     return RULES[name]
+
+
+def rule_names(rules: Iterable[str]) -> list[str]:
+    """Names of known rules, at least one. Raises ConfigError with every unknown one."""
+    if isinstance(rules, str) or not isinstance(rules, Collection) or not rules:
+        raise ConfigError(Problem("rules", f"name at least one rule of {', '.join(RULES)} (got {rules!r})"))
+    names: list[str] = []
+    problems: list[Problem] = []
+    for rule in rules:
+        try:
+            names.append(get_rule(rule).name)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return names
 
 
 def simulate(

@@ -9,7 +9,7 @@ from math import fsum
 from fahw.chip.area import array_leak_mw, resident_kib
 from fahw.chip.unit_prices import Prices
 from fahw.hardware.chip import Chip
-from fahw.hardware.memory import Memory
+from fahw.hardware.memory import Memory, with_overhead
 from fahw.hardware.part import STATIC
 from fahw.technology.constant import Constant
 from fahw.technology.logic_units import leakage_constant
@@ -93,7 +93,7 @@ def _memory_power(chip: Chip, memory: Memory, transposable: bool, used_kib: floa
     leak = memory_leakage(chip, memory, used_kib)
     has_overhead = transposable and "weight" in memory.holds
     overhead = chip.transposed_access.of(memory, chip.technology).leakage if has_overhead else 0.0
-    return replace(leak, value=leak.value * (1 + overhead))
+    return with_overhead(leak, 1 + overhead, "transposed leakage")
 
 
 def leakages(

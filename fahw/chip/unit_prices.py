@@ -13,10 +13,10 @@ from fahw.hardware.chip import Chip
 from fahw.hardware.energy_table import UPDATE
 from fahw.hardware.generator import GENERATORS, Generator
 from fahw.hardware.interconnect import Link
-from fahw.hardware.memory import Memory
+from fahw.hardware.memory import Memory, with_overhead
 from fahw.hardware.process import UnitEnergy
 from fahw.technology import operations as ops
-from fahw.technology.constant import Constant
+from fahw.technology.constant import Constant, Part, parts_of_sum
 from fahw.technology.scaling import LOGIC_FACTOR, VDD_V
 from fahw.technology.wires import WIRE_FACTOR, wire_pj_per_bit_mm
 from fahw.work.counts.record import Count, local_name
@@ -26,6 +26,10 @@ OPERANDS = {"activation": ("activation", "weight"), "error": ("error", "feedback
 """Operands of the product that a tensor results from."""
 UNGATED_FACTOR = 10.0
 """Uncertainty of `ungated_share`: nothing published says how well an element's unused part is shut off."""
+IDLE_FACTOR = 3.0
+"""Uncertainty of `idle_pe_fraction`. Assumed: from a gate before nearly all registers to a third of an element's."""
+TRANSPOSER_MOVES = (2, 16)
+"""Moves of a value in the transposer: a register written and read, to one of 16 rows of shifting registers."""
 _FORMATS = {name: name for name in TENSORS} | {"param": "master", "psum": "accumulator"}
 
 
@@ -60,13 +64,12 @@ class Prices:
 
     def _price_of(self, count: Count) -> Constant:
         price = self._component_price(count)
-        factor = count.factor
         energy = self._given_energies.get((count.component, count.action))
         if energy is not None:
-            price = energy.constant(price.kind)
+            price = energy.constant(price.kind).named(f"{count.action} (given)")
         elif price.kind in ("logic", "clock", "gating"):
-            factor *= (self.chip.technology.vdd_v / VDD_V) ** 2
-        return replace(price, value=price.value * factor)
+            price = price.times((self.chip.technology.vdd_v / VDD_V) ** 2)
+        return with_overhead(price, count.factor, f"transposed {count.action}")
 
     def _component_price(self, count: Count) -> Constant:
         chip, name = self.chip, count.component
@@ -76,12 +79,13 @@ class Prices:
         if name == NOC:
             assert chip.mesh is not None
             source = chip.mesh.source or "assumed"
-            return Constant(chip.mesh.hop_pj_per_bit, source, "wire", chip.mesh.uncertainty, given=True)
+            return Constant(chip.mesh.hop_pj_per_bit, source, "wire", chip.mesh.uncertainty, given=True).named("hop")
         if name in GENERATORS:
             generator: Generator | None = getattr(chip, name)
             assert generator is not None
             source = generator.source or "assumed"
-            return Constant(generator.pj_per_bit, source, "generator", generator.uncertainty, given=True)
+            price = Constant(generator.pj_per_bit, source, "generator", generator.uncertainty, given=True)
+            return price.named(name.replace("_", " "))
         return self._part_price(self._parts[name], count)
 
     def _part_price(self, part: Memory | Link | Array, count: Count) -> Constant:
@@ -89,8 +93,7 @@ class Prices:
             return part.access_energy(self.chip.technology, count.action)
         if isinstance(part, Link):
             if count.action == "transpose":
-                write = ops.register_pj(count.widths[0], self.chip.technology.node_nm)
-                return replace(write, value=2 * write.value, source=f"{write.source}, written and read")
+                return turned_pj(count.widths[0], self.chip.technology.node_nm)
             return link_energy_per_bit(self.chip, part)
         if part.name == count.component:
             return self._element_price(part, count)
@@ -107,32 +110,43 @@ class Prices:
         if count.action not in ("clock", "idle"):
             kind = next(kind for kind in DATAFLOWS.values() if count.action in kind.own_actions(array))
             return kind.action_price(count.action, count.widths, array, self.chip.technology)
-        active, clock = self._element_cycle_pj(count.widths, *forms)
+        active, clock = self._element_cycle(count.widths, *forms)
         if count.action == "clock":
-            share = self.chip.technology.clock_share
-            source = f"{share:g} of the logic and registers clocked, without the registers' own clock"
-            return Constant(clock, source, "clock", LOGIC_FACTOR)
-        value = (active + clock) * array.idle_pe_fraction
-        return Constant(value, f"{array.idle_pe_fraction:g} of an active PE-cycle", "logic", LOGIC_FACTOR)
+            return clock
+        idle = self._made_of([(1, active), (1, clock)], f"{array.idle_pe_fraction:g} of an active PE-cycle", "logic")
+        return idle.times(array.idle_pe_fraction, Part("idle share", 1.0, 1 / IDLE_FACTOR, IDLE_FACTOR))
 
-    def _element_cycle_pj(
+    def _element_cycle(
         self, widths: tuple[int, ...], form: Float | None, sum_form: Float | None
-    ) -> tuple[float, float]:
+    ) -> tuple[Constant, Constant]:
         """Energy of an element that multiplies and accumulates, and of its clock's tree, which drives no registers'
         own clock twice; `widths`: of the operands, the sum, and what moves on."""
         left_bits, right_bits, accumulator_bits, moved_bits = widths
         held_bits, node = moved_bits + accumulator_bits, self.chip.technology.node_nm
-        product = ops.mac_pj(left_bits, right_bits, accumulator_bits, node, form, sum_form).value
-        active = product + ops.register_pj(held_bits, node).value
-        return active, self.chip.technology.clock_share * (active - ops.register_clock_pj(held_bits, node).value)
+        product = ops.mac_pj(left_bits, right_bits, accumulator_bits, node, form, sum_form)
+        active = self._made_of([(1, product), (1, ops.register_pj(held_bits, node))], "", "logic")
+        share = self.chip.technology.clock_share
+        source = f"{share:g} of the logic and registers clocked, without the registers' own clock"
+        tree = self._made_of([(1, active), (-1, ops.register_clock_pj(held_bits, node))], source, "clock")
+        return active, tree.times(share, ops.clock_part(share))
+
+    @staticmethod
+    def _made_of(terms: list[tuple[float, Constant]], source: str, kind: str) -> Constant:
+        """The sum of number x constant, with logic's factor."""
+        value = sum(number * constant.value for number, constant in terms)
+        return Constant(value, source, kind, LOGIC_FACTOR, parts=parts_of_sum(terms))
 
     def _ungated_price(self, array: Array, count: Count) -> Constant:
         """What the part of an element that narrow operands leave unused takes all the same; nothing where the file
         gives the energy of its multiply-accumulate, which is that of all of it."""
         forms, share = self._product_forms(count), array.ungated_share
-        used, widest = (sum(self._element_cycle_pj(widths, *forms)) for widths in (count.widths[:4], count.widths[4:]))
-        value = 0.0 if (array.name, "mac") in self._given_energies else share * (widest - used)
-        return Constant(value, f"assumed: {share:g} of what narrow operands leave unused", "gating", UNGATED_FACTOR)
+        used, widest = (self._element_cycle(widths, *forms) for widths in (count.widths[:4], count.widths[4:]))
+        all_of, that_of = (self._made_of([(1, active), (1, clock)], "", "logic") for active, clock in (widest, used))
+        source = f"assumed: {share:g} of what narrow operands leave unused"
+        unused = self._made_of([(1, all_of), (-1, that_of)], source, "gating")
+        scale = 0.0 if (array.name, "mac") in self._given_energies else share
+        own = Part("ungated share", 1.0, 1 / UNGATED_FACTOR, UNGATED_FACTOR)
+        return replace(unused.times(scale, own), factor=UNGATED_FACTOR)
 
     def _lane_price(self, count: Count) -> Constant:
         clocked = count.action.startswith("clock_")
@@ -143,7 +157,8 @@ class Prices:
         price = ops.LANE_PRICES[action](widths, self.chip.technology.node_nm, form)
         if clocked:
             share = self.chip.technology.clock_share
-            return Constant(price.value * share, f"{share:g} of the logic clocked", "clock", LOGIC_FACTOR)
+            tree = price.times(share, ops.clock_part(share))
+            return replace(tree, source=f"{share:g} of the logic clocked", kind="clock", factor=LOGIC_FACTOR)
         return price
 
     def _product_forms(self, count: Count) -> tuple[Float | None, Float | None]:
@@ -171,10 +186,16 @@ def prices_of(chip: Chip) -> Prices:
     return Prices(chip)
 
 
+def turned_pj(bits: int, node_nm: int) -> Constant:
+    """Energy of turning a value of `bits` at the end of a link: a register written and read."""
+    write, (moves, most) = ops.register_pj(bits, node_nm), TRANSPOSER_MOVES
+    turned = write.times(moves, Part("moves in the transposer", 1.0, 1.0, most / moves))
+    return replace(turned, source=f"{write.source}, written and read")
+
+
 def link_energy_per_bit(chip: Chip, link: Link) -> Constant:
     """Energy of moving one bit over a link."""
     if link.pj_per_bit_mm is not None:
         value = link.pj_per_bit_mm * link.length_mm
-        return Constant(value, link.source or "assumed", "wire", WIRE_FACTOR, given=True)
-    wire = wire_pj_per_bit_mm(chip.technology.node_nm, "lop")
-    return replace(wire, value=wire.value * link.length_mm)
+        return Constant(value, link.source or "assumed", "wire", WIRE_FACTOR, given=True).named("wire")
+    return wire_pj_per_bit_mm(chip.technology.node_nm, "lop").times(link.length_mm)

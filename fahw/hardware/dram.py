@@ -47,7 +47,10 @@ class Dram(Sourced):
         """Energy of one bit (`read`, `write`) or one row (`activate`), or static power in mW, with
         refresh (`background`, `powerdown`)."""
         if action in ("background", "powerdown"):
-            return self._static(action)
+            return self._static(action).named("DRAM static power")
+        return self._dynamic(action).named(f"DRAM {action}")
+
+    def _dynamic(self, action: str) -> Constant:
         given_value = {
             "read": self.read_pj_per_bit, "write": self.write_pj_per_bit, "activate": self.activate_pj,
         }[action]  # fmt: skip

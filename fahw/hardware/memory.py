@@ -14,7 +14,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from fahw.config.schema import Frozen
 from fahw.hardware.part import STATIC, Count, Device, Factor, Name, NotNegative, Positive, Sourced, Tensor
 from fahw.hardware.process import Technology
-from fahw.technology.constant import Constant, Entry
+from fahw.technology.constant import Constant, Entry, Part
 from fahw.technology.sram import mixture_problem
 
 Level = Literal["register", "local", "global"]
@@ -40,6 +40,18 @@ class Overheads(NamedTuple):
     write: float
     area: float
     leakage: float
+
+
+OVERHEAD_RANGE = (0.0, 2.0)
+"""Ends of an overhead's range, relative to it. Assumed: none, as where cells are read from either side, to twice what
+the estimates of two banks tell, since each is uncertain by two."""
+
+
+def with_overhead(constant: Constant, factor: float, name: str) -> Constant:
+    """The constant of an ordinary memory times `factor`, 1 and the overhead of this name."""
+    if factor == 1:
+        return constant
+    return constant.times(factor, Part(f"overhead of {name}", (factor - 1) / factor, *OVERHEAD_RANGE))
 
 
 class Memory(Sourced):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from fahw.activity import Activity, LayerActivity, mean_activity
-from fahw.chip.cost import SHARED, get_rule, simulate
+from fahw.chip.cost import SHARED, get_rule, rule_names, simulate
 from fahw.chip.transport_forms import forms_of
 from fahw.datasets.dataset import load_dataset
 from fahw.errors import ConfigError, Problem, check_integer, check_number, check_path
@@ -19,7 +19,7 @@ from fahw.learn.training.result import TrainResult
 from fahw.network.graph import Network
 from fahw.network.load import load_model
 from fahw.network.recipe import Recipe
-from fahw.rules.catalogue import BACKPROPAGATION, COMPARED, RULES
+from fahw.rules.catalogue import BACKPROPAGATION, COMPARED
 from fahw.study.comparison import Comparison, Line, target_accuracy_pct
 from fahw.study.comparison_folder import write_comparison
 from fahw.study.settings import check_folder, training_processes, with_overrides
@@ -51,7 +51,7 @@ def compare(
     """
     chip = chip if isinstance(chip, Chip) else load_chip(chip)
     network = model if isinstance(model, Network) else load_model(model)
-    names = list(dict.fromkeys([BACKPROPAGATION.name, *_rule_names(rules)]))
+    names = list(dict.fromkeys([BACKPROPAGATION.name, *rule_names(rules)]))
     processes = training_processes(device, workers)
     _check_arguments(out, data_dir, processes, device, seeds, target_points)
     recipe = with_overrides(network.recipe, data=data, epochs=epochs, batch_size=batch_size)
@@ -90,22 +90,6 @@ def _check_arguments(
     device_of(device)
     check_integer("seeds", seeds, 1, 1000)
     check_number("target", target_points, 0, 100)
-
-
-def _rule_names(rules: Sequence[str]) -> list[str]:
-    """Names of known rules, at least one. Raises ConfigError with every unknown one."""
-    if isinstance(rules, str) or not isinstance(rules, Collection) or not rules:
-        raise ConfigError(Problem("rules", f"name at least one rule of {', '.join(RULES)} (got {rules!r})"))
-    names: list[str] = []
-    problems: list[Problem] = []
-    for rule in rules:
-        try:
-            names.append(get_rule(rule).name)
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(problems)
-    return names
 
 
 def _lines(

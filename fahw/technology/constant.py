@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 KINDS = ("sram", "logic", "clock", "wire", "dram", "generator", "gating", "leakage")
 """The kinds of constants, each uncertain by a factor that holds for all of its kind."""
@@ -10,12 +12,22 @@ AREA_FACTOR = 1.5
 """Assumed: published areas of the same part differ by about this factor."""
 
 
+class Part(NamedTuple):
+    """A number that a constant is made of: its name, by which share the constant grows with it (1: in proportion), and
+    the ends of its own range, relative to it."""
+
+    name: str
+    share: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class Constant:
     """A physical constant: the true value lies between `value` divided and multiplied by `factor`.
 
     `kind` groups the constants that move together, one of `KINDS` or a kind of memory's own; `given` tells a number
-    that the user gave from an estimate.
+    that the user gave from an estimate. `parts`: what it is made of, where that is more than one number of its kind.
     """
 
     value: float
@@ -23,6 +35,30 @@ class Constant:
     kind: str
     factor: float = 1.0
     given: bool = False
+    parts: tuple[Part, ...] = ()
+
+    def named(self, name: str) -> Constant:
+        """The same, in proportion to the one number of this name."""
+        return replace(self, parts=(Part(name, 1.0, 1 / self.factor, self.factor),))
+
+    def times(self, number: float, part: Part | None = None) -> Constant:
+        """So many times it; `part`: the number that it is then made of besides."""
+        parts = self.parts if part is None else (*self.parts, part)
+        return replace(self, value=self.value * number, parts=parts)
+
+
+def parts_of_sum(terms: Iterable[tuple[float, Constant]]) -> tuple[Part, ...]:
+    """What the sum of number x constant is made of: each part by its share of the sum."""
+    terms = list(terms)
+    total = sum(number * constant.value for number, constant in terms)
+    found: dict[str, Part] = {}
+    for number, constant in terms:
+        for part in constant.parts if total else ():
+            share = part.share * number * constant.value / total
+            other = found.get(part.name, part._replace(share=0.0))
+            low, high = min(part.low, other.low), max(part.high, other.high)
+            found[part.name] = Part(part.name, other.share + share, low, high)
+    return tuple(found.values())
 
 
 @dataclass(frozen=True)

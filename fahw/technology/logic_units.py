@@ -92,8 +92,9 @@ def leakage_constant(value_mw: float, node_nm: int) -> Constant:
     """The static power of units as a constant, with its uncertainty."""
     source = f"{ALADDIN}: leakage by the clock built for"
     if node_nm == 45:
-        return Constant(value_mw, source, "leakage", LEAKAGE_FACTOR)
-    return Constant(value_mw, f"{source}; {node_nm} nm as CACTI's lop cells", "leakage", SCALED_LEAKAGE_FACTOR)
+        return Constant(value_mw, source, "leakage", LEAKAGE_FACTOR).named("leakage of logic")
+    source = f"{source}; {node_nm} nm as CACTI's lop cells"
+    return Constant(value_mw, source, "leakage", SCALED_LEAKAGE_FACTOR).named("leakage of logic")
 
 
 @cache

@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import ceil, log2
 
 from fahw.formats.number import FLOATS, Float
-from fahw.technology.constant import Constant
+from fahw.technology.constant import Constant, Part, parts_of_sum
 from fahw.technology.scaling import logic_energy
 
 HOROWITZ = "Horowitz, ISSCC 2014, 45 nm"
@@ -22,30 +22,37 @@ LAW_FACTOR = 4.0
 DIVISION_PRODUCTS = 7
 """Multiplications of its width that a division costs as much as. Assumed: about what table 3 of PMC8934428 says of
 dividers."""
+DIVISION_FACTOR = 2.0
+CLOCK_SHARE_RANGE = (0.2, 0.45)
+"""Of the energy of the logic that a clock drives; common values, for want of a source that could be read."""
+REGISTER_CLOCK_RANGE = (0.5, 1.0)
+"""Share of a register's energy that its own clock takes, where Aladdin's table has 7.94 of 9 fJ; assumed: from half to
+all of it."""
 
 
 def logic_constant(
-    pj_at_45: float, node_nm: int, source: str, operation: str = "other", factor: float = 1.0
+    pj_at_45: float, node_nm: int, source: str, operation: str = "other", factor: float = 1.0, name: str = ""
 ) -> Constant:
     """A 45 nm energy brought to `node_nm`; `factor`: what the value is uncertain by where that exceeds logic's own
-    factor."""
+    factor; `name`: of the number that it is in proportion to."""
     scale = logic_energy(node_nm, operation)
     full_source = f"{source}, {scale.source}" if scale.source else source
-    return Constant(pj_at_45 * scale.ratio, full_source, "logic", max(factor, scale.factor))
+    constant = Constant(pj_at_45 * scale.ratio, full_source, "logic", max(factor, scale.factor))
+    return constant.named(name) if name else constant
 
 
 def weighted_sum(parts: list[tuple[float, Constant]], source: str, factor: float = 1.0) -> Constant:
     """The sum of `number` x constant over `parts`; as uncertain as the least certain part, or as `factor`."""
     value = sum(number * part.value for number, part in parts)
     worst = max((part.factor for _, part in parts), default=1.0)
-    return Constant(value, source, "logic", max(factor, worst))
+    return Constant(value, source, "logic", max(factor, worst), parts=parts_of_sum(parts))
 
 
 def add_pj(bits: int, node_nm: int, form: Float | None = None) -> Constant:
     """Energy of an addition: 0.1 pJ x bits / 32; of a float format `float_add_pj`."""
     if form is not None:
         return float_add_pj(form, node_nm)
-    return logic_constant(0.1 * bits / 32, node_nm, f"{HOROWITZ}: adder", "add")
+    return logic_constant(0.1 * bits / 32, node_nm, f"{HOROWITZ}: adder", "add", name="integer adder")
 
 
 def multiply_pj(bits_a: int, bits_b: int, node_nm: int, form: Float | None = None) -> Constant:
@@ -55,7 +62,8 @@ def multiply_pj(bits_a: int, bits_b: int, node_nm: int, form: Float | None = Non
         return float_multiply_pj(form, node_nm)
     if min(bits_a, bits_b) == 1:
         return bitwise_pj(max(bits_a, bits_b), node_nm)
-    return logic_constant(0.2 * bits_a * bits_b / 64, node_nm, f"{HOROWITZ}: multiplier, energy as a x b", "multiply")
+    source = f"{HOROWITZ}: multiplier, energy as a x b"
+    return logic_constant(0.2 * bits_a * bits_b / 64, node_nm, source, "multiply", name="integer multiplier")
 
 
 def float_add_pj(form: Float, node_nm: int) -> Constant:
@@ -89,37 +97,49 @@ def divide_pj(bits: int, node_nm: int, form: Float | None = None) -> Constant:
     """Energy of a division: 7 multiplications of its width."""
     product = multiply_pj(bits, bits, node_nm, form)
     source = f"{product.source}; assumed: a division as {DIVISION_PRODUCTS} multiplications"
-    return replace(product, value=DIVISION_PRODUCTS * product.value, source=source, factor=max(2.0, product.factor))
+    own = Part("multiplications of a division", 1.0, 1 / DIVISION_FACTOR, DIVISION_FACTOR)
+    division = product.times(DIVISION_PRODUCTS, own)
+    return replace(division, source=source, factor=max(DIVISION_FACTOR, product.factor))
 
 
 def register_pj(bits: int, node_nm: int) -> Constant:
     """Energy of writing a register of `bits`: 9 fJ per bit."""
-    return logic_constant(0.009 * bits, node_nm, f"{ALADDIN}: register, 9 fJ/bit")
+    return logic_constant(0.009 * bits, node_nm, f"{ALADDIN}: register, 9 fJ/bit", name="register")
+
+
+def clock_part(share: float) -> Part:
+    """The clock's share, with its range."""
+    low, high = (end / share if share else 1.0 for end in CLOCK_SHARE_RANGE)
+    return Part("clock share", 1.0, min(1.0, low), max(1.0, high))
 
 
 def register_clock_pj(bits: int, node_nm: int) -> Constant:
     """Energy that the clock takes in registers of `bits` that keep their values, per cycle: 7.94 fJ per bit."""
-    return logic_constant(0.00794 * bits, node_nm, f"{ALADDIN}: register, 7.94 of the 9 fJ/bit are internal power")
+    source = f"{ALADDIN}: register, 7.94 of the 9 fJ/bit are internal power"
+    low, high = (share * 9 / 7.94 for share in REGISTER_CLOCK_RANGE)
+    own = Part("registers' own clock", 1.0, low, high)
+    return logic_constant(0.00794 * bits, node_nm, source, name="register").times(1.0, own)
 
 
 def bitwise_pj(bits: int, node_nm: int) -> Constant:
     """Energy of XOR, AND or a conditional inversion: 0.57 fJ per bit."""
-    return logic_constant(0.00057 * bits, node_nm, f"{ALADDIN}: bitwise operation")
+    return logic_constant(0.00057 * bits, node_nm, f"{ALADDIN}: bitwise operation", name="one-bit product")
 
 
 def compare_pj(bits: int, node_nm: int) -> Constant:
     """Energy of a comparison (ReLU, maximum pooling, saturation): 0.92 fJ per bit."""
-    return logic_constant(0.00092 * bits, node_nm, f"{ACCELERGY}: comparator")
+    return logic_constant(0.00092 * bits, node_nm, f"{ACCELERGY}: comparator", name="comparator")
 
 
 def shift_pj(bits: int, node_nm: int) -> Constant:
     """Energy of a variable shift (rescaling into a format): 13 fJ per bit."""
-    return logic_constant(0.013 * bits, node_nm, f"{ACCELERGY}: shifter")
+    return logic_constant(0.013 * bits, node_nm, f"{ACCELERGY}: shifter", name="shifter")
 
 
 def table_pj(bits: int, node_nm: int) -> Constant:
     """Energy of a look-up (tanh, exponential) of 2^8 entries; proportional to the entry's width."""
-    return logic_constant(0.4 * bits / 8, node_nm, "small-SRAM power law, 256 x 8 look-up 0.3 to 0.5 pJ")
+    source = "small-SRAM power law, 256 x 8 look-up 0.3 to 0.5 pJ"
+    return logic_constant(0.4 * bits / 8, node_nm, source, name="look-up table")
 
 
 LanePrice = Callable[[tuple[int, ...], int, Float | None], Constant]
@@ -154,10 +174,10 @@ def _float_operation(form: Float, node_nm: int, at_fp16: float, at_fp32: float, 
     what lies below 8 bits is further off."""
     half, single = FLOATS["fp16"], FLOATS["fp32"]
     source = f"{HOROWITZ}: {form.name} {unit}"
+    name = f"float {unit}"
     if form in (half, single):
-        return logic_constant(at_fp16 if form == half else at_fp32, node_nm, source, operation)
+        return logic_constant(at_fp16 if form == half else at_fp32, node_nm, source, operation, name=name)
     slope = log2(at_fp32 / at_fp16) / log2(single.digits / half.digits)
     value = float(at_fp16 * (form.digits / half.digits) ** slope)
-    return logic_constant(
-        value, node_nm, f"{source}, power law in the significand through fp16 and fp32", operation, LAW_FACTOR
-    )
+    source = f"{source}, power law in the significand through fp16 and fp32"
+    return logic_constant(value, node_nm, source, operation, LAW_FACTOR, name)

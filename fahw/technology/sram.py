@@ -15,6 +15,7 @@ from functools import cache
 
 from fahw.errors import ConfigError, Problem
 from fahw.technology import sram_tables
+from fahw.technology.constant import Constant
 from fahw.technology.scaling import gate_energy, logic_area
 
 SOURCE = "CACTI 7.0, one read/write port, 300 K, objective ED^2"
@@ -111,6 +112,12 @@ def sram_estimate(
 def supply_v(node_nm: int, device: str) -> float:
     """The supply at which CACTI 7 has a type of transistor; at other nodes that of the table which is taken."""
     return _SUPPLIES_V[node_nm if node_nm in NODES else 65 if node_nm > 65 else 22][device]
+
+
+def access_constant(estimate: Estimate, action: str) -> Constant:
+    """Energy in pJ of an access of a word (`read`, `write`)."""
+    value = estimate.bank.read_pj if action == "read" else estimate.bank.write_pj
+    return Constant(value, estimate.source, "sram", estimate.energy_factor).named(f"SRAM {action}")
 
 
 def mixture_problem(device: str, cells: str | None) -> str:

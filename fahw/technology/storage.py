@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from math import log
 
 from fahw.errors import ConfigError, Problem
-from fahw.technology.constant import Constant
+from fahw.technology.constant import Constant, parts_of_sum
 from fahw.technology.logic_units import LogicProcess, registers
 from fahw.technology.operations import ACCELERGY, logic_constant
-from fahw.technology.sram import sram_estimate
+from fahw.technology.sram import access_constant, sram_estimate
 
 REGISTER_FILE_FACTOR = 2.0
 _FILE_AT = {64: 0.35718 / 16, 128: 0.82142 / 16}  # entries: pJ per bit
@@ -26,7 +26,7 @@ def register_file_pj(bits: int, entries: int, node_nm: int) -> Constant:
         raise ConfigError(Problem("register file", f"needs at least one entry (got {entries})"))
     per_bit = max(0.009, _FILE_AT[64] * (entries / 64) ** _EXPONENT)
     source = f"{ACCELERGY}, register files of 64 and 128 x 16 bits: {entries} entries"
-    return logic_constant(per_bit * bits, node_nm, source, factor=REGISTER_FILE_FACTOR)
+    return logic_constant(per_bit * bits, node_nm, source, factor=REGISTER_FILE_FACTOR, name="register file")
 
 
 @dataclass(frozen=True)
@@ -48,5 +48,7 @@ def scratchpad(bits: int, entries: int, process: LogicProcess, device: str = "lo
     if value >= file.value:
         unit = registers(bits * entries, process)
         return Scratchpad(file, unit.leak_mw, unit.area_mm2)
-    access = Constant(value, f"{estimate.source}; {entries} words", "sram", estimate.energy_factor)
+    source, factor = f"{estimate.source}; {entries} words", estimate.energy_factor
+    halves = [(0.5, access_constant(estimate, action)) for action in ("read", "write")]
+    access = Constant(value, source, "sram", factor, parts=parts_of_sum(halves))
     return Scratchpad(access, bank.leak_mw, bank.area_mm2)

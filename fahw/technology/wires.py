@@ -32,10 +32,10 @@ def wire_pj_per_bit_mm(node_nm: int, device: str) -> Constant:
     millimetre hardly scales).
     """
     if node_nm in _NODES:
-        return Constant(_at(node_nm, device), f"{_WIRES}, activity {_ACTIVITY}", "wire", WIRE_FACTOR)
+        return Constant(_at(node_nm, device), f"{_WIRES}, activity {_ACTIVITY}", "wire", WIRE_FACTOR).named("wire")
     nearest = _NODES[0] if node_nm > _NODES[0] else min(_NODES, key=lambda node: abs(node - node_nm))
     source = f"{_WIRES}, activity {_ACTIVITY}; assumed: {node_nm} nm as {nearest} nm"
-    return Constant(_at(nearest, device), source, "wire", _OTHER_NODE_FACTOR)
+    return Constant(_at(nearest, device), source, "wire", _OTHER_NODE_FACTOR).named("wire")
 
 
 def router_pj_per_bit(node_nm: int) -> Constant:

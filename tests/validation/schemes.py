@@ -226,7 +226,8 @@ def section() -> str:
     return _TEXT.format(
         table=table(("scheme", *(f"B = {batch}" for batch in BATCHES)), rows), gap=fixed(largest_gap(), 1),
         shares=table(("part", *heads), shares), states=fixed(one[states], 1), idle=fixed(one[macs], 1),
-        busy=fixed(many[macs], 1), again=round(many[read] * _ENDS[1] / one[read]), dearer=fixed(100 * _transposed_read(), 0),
+        busy=fixed(many[macs], 1), again=round(many[read] * _ENDS[1] / one[read]),
+        dearer=fixed(100 * _transposed_read(), 0),
         sums=fixed(_partial_sums(), 2), columns=fixed(full["bp columns"][3], 0),
         few_columns=fixed(few["bp columns"][3], 0),
     )  # fmt: skip

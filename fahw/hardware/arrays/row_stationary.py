@@ -26,8 +26,8 @@ from fahw.hardware.arrays.row_movement import Movement, movement
 from fahw.hardware.arrays.systolic import OutputStationary
 from fahw.hardware.part import Count, Device
 from fahw.hardware.process import Technology
-from fahw.technology.constant import Constant
-from fahw.technology.operations import register_clock_pj
+from fahw.technology.constant import Constant, parts_of_sum
+from fahw.technology.operations import clock_part, register_clock_pj
 from fahw.technology.scaling import LOGIC_FACTOR
 from fahw.technology.storage import Scratchpad, scratchpad
 
@@ -115,9 +115,11 @@ class RowStationary(Mapping):
         if action == "clock_registers":
             clocked = register_clock_pj(bits * (entries - 1), process.node_nm)  # an access has that of its own word
             return replace(clocked, value=clocked.value if is_clocked else 0.0, kind="clock")
-        driven = pad.value - register_clock_pj(bits, process.node_nm).value
+        terms = [(1, pad), (-1, register_clock_pj(bits, process.node_nm))]
+        driven = pad.value - terms[1][1].value if is_clocked else 0.0
         source = f"{share:g} of the registers clocked, without their own clock; none of an SRAM"
-        return Constant(driven * share if is_clocked else 0.0, source, "clock", LOGIC_FACTOR)
+        tree = Constant(driven, source, "clock", LOGIC_FACTOR, parts=parts_of_sum(terms))
+        return tree.times(share, clock_part(share))
 
     @classmethod
     def element_storage(cls, array: Elements, bits: Callable[[str], int], process: Technology) -> Sequence[Scratchpad]:

@@ -16,6 +16,7 @@ beside what an SRAM bank's estimate itself is uncertain by.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import ceil, nextafter, sqrt
 from typing import Annotated, ClassVar, Literal
 
@@ -24,8 +25,8 @@ from pydantic import Field
 from fahw.hardware.memories.sram import Banked
 from fahw.hardware.part import Count
 from fahw.hardware.process import Technology
-from fahw.technology.constant import Constant, Entry
-from fahw.technology.sram import LEAKAGE_FACTOR
+from fahw.technology.constant import Constant, Entry, parts_of_sum
+from fahw.technology.sram import LEAKAGE_FACTOR, access_constant
 
 SOURCE = "NVMExplorer (Pentecost et al., HPCA 2022), NVSim at 22 nm, between its best and its worst STT-MRAM cell"
 READ_SHARE = sqrt(7.19 * 7.91) / 4.606
@@ -63,12 +64,13 @@ class Mram(Banked):
 
     def _bank_access(self, process: Technology, action: str) -> Constant:
         estimate = self.bank_estimate(process)
-        value = estimate.bank.read_pj * READ_SHARE
         source = f"{SOURCE}: reads {READ_SHARE:.2f} of {estimate.source}"
+        read = replace(access_constant(estimate, "read").times(READ_SHARE), source=source, kind="mram")
         if action == "read":
-            return Constant(value, source, "mram", estimate.energy_factor)
-        value += CELL_WRITE_PJ * self.width_bits
-        return Constant(value, f"{source}; and {CELL_WRITE_PJ:.2f} pJ a cell", "mram", WRITE_FACTOR)
+            return read
+        cells = Constant(CELL_WRITE_PJ * self.width_bits, source, "mram", WRITE_FACTOR).named("MRAM cell write")
+        source, parts = f"{source}; and {CELL_WRITE_PJ:.2f} pJ a cell", parts_of_sum([(1, read), (1, cells)])
+        return Constant(read.value + cells.value, source, "mram", WRITE_FACTOR, parts=parts)
 
     @classmethod
     def listed(cls, node_nm: int) -> Iterator[Entry]:

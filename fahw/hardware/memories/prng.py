@@ -28,7 +28,8 @@ class Prng(Memory):
     """The true energy lies between the number divided and multiplied by this factor."""
 
     def _estimated_access(self, process: Technology, action: str) -> Constant:
-        return Constant(self.pj_per_bit, self._source, "generator", self.uncertainty, given=True)
+        price = Constant(self.pj_per_bit, self._source, "generator", self.uncertainty, given=True)
+        return price.named("generator in a memory's place")
 
     def _estimated_leakage(self, process: Technology) -> Constant:
         return Constant(0.0, "within the energy per bit", "leakage", 1.0)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from fahw.hardware.memories.sram import Banked
 from fahw.hardware.process import Technology
-from fahw.technology.constant import Constant, Entry
+from fahw.technology.constant import Constant, Entry, Part
+from fahw.technology.sram import access_constant
 
 READ_SHARE, LEAK_SHARE, AREA_SHARE = 0.6, 0.2, 0.35
 """Assumed: a mask ROM bank relative to an SRAM bank of its size. One transistor per bit in place of six: a third of the
@@ -27,7 +29,12 @@ class Rom(Banked):
     def _bank_access(self, process: Technology, action: str) -> Constant:
         estimate = self.bank_estimate(process)
         source = f"{estimate.source}; a ROM's read {READ_SHARE:g} of it (assumed)"
-        return Constant(estimate.bank.read_pj * READ_SHARE, source, "sram", FACTOR)
+        own = Part("ROM read over SRAM read", 1.0, 1 / FACTOR, FACTOR)
+        return replace(access_constant(estimate, "read").times(READ_SHARE, own), source=source, factor=FACTOR)
+
+    def _estimated_leakage(self, process: Technology) -> Constant:
+        own = Part("ROM leakage over SRAM leakage", 1.0, 1 / FACTOR, FACTOR)
+        return super()._estimated_leakage(process).times(1.0, own)
 
     @classmethod
     def listed(cls, node_nm: int) -> Iterator[Entry]:

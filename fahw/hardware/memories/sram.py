@@ -14,8 +14,8 @@ from pydantic import Field
 from fahw.hardware.memory import Memory, Overheads
 from fahw.hardware.part import Device
 from fahw.hardware.process import Technology
-from fahw.technology.constant import AREA_FACTOR, Constant, Entry
-from fahw.technology.sram import NODES, Estimate, sram_estimate, supply_v
+from fahw.technology.constant import AREA_FACTOR, Constant, Entry, parts_of_sum
+from fahw.technology.sram import NODES, Estimate, access_constant, sram_estimate, supply_v
 from fahw.technology.wires import wire_pj_per_bit_mm
 
 _MEAN_WAY = 0.75
@@ -53,35 +53,36 @@ class Banked(Memory):
         """The memory's supply over the one that its estimates are at."""
         return self.vdd_v / supply_v(node_nm, self.device) if self.vdd_v else 1.0
 
-    def wires_pj(self, process: Technology) -> float:
+    def wires(self, process: Technology) -> Constant:
         """Energy in pJ of a word and its address between the memory's port and the bank; nothing for a single bank.
 
         The banks fill a square and the port is in the middle of an edge.
         """
+        wire = wire_pj_per_bit_mm(process.node_nm, self.device)
         if self.kib <= self.bank:
-            return 0.0
+            return wire.times(0.0)
         side_mm = sqrt(self._estimated_area(process, self.kib))
         address_bits = log2(max(1.0, self.kib * 8192 / self.width_bits))
-        wire = wire_pj_per_bit_mm(process.node_nm, self.device)
-        pj_per_bit_mm = wire.value * self._supply_share(process.node_nm) ** 2
-        return pj_per_bit_mm * (self.width_bits + address_bits) * _MEAN_WAY * side_mm
+        bit_mm = (self.width_bits + address_bits) * _MEAN_WAY * side_mm
+        return wire.times(bit_mm * self._supply_share(process.node_nm) ** 2)
 
     @abstractmethod
     def _bank_access(self, process: Technology, action: str) -> Constant:
         """Energy of one access of the bank's own."""
 
     def _estimated_access(self, process: Technology, action: str) -> Constant:
-        bank, wires_pj = self._bank_access(process, action), self.wires_pj(process)
-        if not wires_pj:
+        bank, wires = self._bank_access(process, action), self.wires(process)
+        if not wires.value:
             return bank
-        source = f"{bank.source}; {wires_pj:.3g} pJ of wires to {ceil(self.kib / self.bank)} banks"
-        return replace(bank, value=bank.value + wires_pj, source=source)
+        source = f"{bank.source}; {wires.value:.3g} pJ of wires to {ceil(self.kib / self.bank)} banks"
+        parts = parts_of_sum([(1, bank), (1, wires)])
+        return replace(bank, value=bank.value + wires.value, source=source, parts=parts)
 
     def transposed(self, process: Technology) -> Overheads:
         """A word's bytes lie skewed in banks of 8 bits each, which an access by row or by column reads all: what these
         take over one bank of the word's width, with the wires between banks in both. At least nothing, since an
         ordinary memory can be cut so too."""
-        parts, wires_pj = ceil(self.width_bits / 8), self.wires_pj(process)
+        parts, wires_pj = ceil(self.width_bits / 8), self.wires(process).value
         whole = self.model_copy(update={"size_kib": self.bank, "bank_kib": self.bank, "energy": None})
         part = whole.model_copy(update={"size_kib": self.bank / parts, "bank_kib": self.bank / parts, "width_bits": 8})
         pairs = zip(whole._bank_numbers(process), part._bank_numbers(process), strict=True)
@@ -98,7 +99,8 @@ class Banked(Memory):
         value = estimate.bank.leak_mw * self.kib / self.bank * self.leak_share
         device = cells if cells == self.device else f"{cells} cells in {self.device}"
         temperature = f" at {process.temp_c:g} C" if process.temp_c is not None else ""
-        return Constant(value, f"{estimate.source}, {device}{temperature}", "leakage", estimate.leakage_factor)
+        source = f"{estimate.source}, {device}{temperature}"
+        return Constant(value, source, "leakage", estimate.leakage_factor).named("SRAM leakage")
 
     def _estimated_area(self, process: Technology, size_kib: float) -> float:
         bank = self.bank_estimate(process).bank
@@ -116,9 +118,7 @@ class Sram(Banked):
         return self.cells or self.device
 
     def _bank_access(self, process: Technology, action: str) -> Constant:
-        estimate = self.bank_estimate(process)
-        value = estimate.bank.read_pj if action == "read" else estimate.bank.write_pj
-        return Constant(value, estimate.source, "sram", estimate.energy_factor)
+        return access_constant(self.bank_estimate(process), action)
 
     @classmethod
     def listed(cls, node_nm: int) -> Iterator[Entry]:

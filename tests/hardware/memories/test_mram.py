@@ -28,7 +28,7 @@ def test_energies_leakage_and_area(tmp_path):
     to four banks."""
     chip, network = chip_with(tmp_path), network_of(tmp_path)
     cost = simulate(chip, network, "bp", 3)
-    read = BANK.read_pj * sqrt(7.19 * 7.91) / 4.606 + chip.memory("copies").wires_pj(chip.technology)
+    read = BANK.read_pj * sqrt(7.19 * 7.91) / 4.606 + chip.memory("copies").wires(chip.technology).value
     assert row(cost, "read").unit_pj == pytest.approx(read)
     assert row(cost, "write").unit_pj == pytest.approx(read + 32 * sqrt(0.6 * 4.5))
     assert row(cost, "write").price.factor > 4.5 / sqrt(0.6 * 4.5)
