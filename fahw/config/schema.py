@@ -11,6 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
 
+MOST_NAME_CHARACTERS = 200
+"""Characters of a name: figures lay out each of them."""
+
 
 class Frozen(BaseModel):
     """Base of every schema: unknown keys are errors, values do not change, text is not silently turned into numbers.

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from fahw.config.axes import Axis, RandomAxes, Range, SearchAxes, Value, count_of, values_of
 from fahw.config.condition import ConditionError, parse_condition
 from fahw.config.partial import until_unknown
-from fahw.config.schema import Frozen
+from fahw.config.schema import MOST_NAME_CHARACTERS, Frozen
 from fahw.config.yamltext import Key, dotted
 from fahw.errors import Problem, suggestion
 
@@ -32,7 +32,7 @@ class Sweep(Frozen):
 
     model_config = ConfigDict(title="Sweep")
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=MOST_NAME_CHARACTERS)]
     description: str = ""
     chip: str = "edge_dual"
     model: str = "mlp_digits"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fahw.config.schema import Frozen
+from fahw.config.schema import MOST_NAME_CHARACTERS, Frozen
 
 Phase = Literal["forward", "error", "gradient", "update", "transport"]
 PHASES: tuple[Phase, ...] = ("forward", "error", "gradient", "update", "transport")
@@ -25,7 +25,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(ge=1, le=1e6)]
 CoreIndex = Annotated[int, Field(ge=0, le=4095)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=MOST_NAME_CHARACTERS)]
 
 
 class Sourced(Frozen):

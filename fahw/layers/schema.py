@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fahw.config.schema import Frozen
+from fahw.config.schema import MOST_NAME_CHARACTERS, Frozen
 
 Size = Annotated[int, Field(ge=1, le=10_000_000)]
 Span = Annotated[int, Field(ge=1, le=10_000)]
@@ -15,7 +15,7 @@ Pad = Annotated[int, Field(ge=0, le=10_000)]
 Padding = Pad | tuple[Pad, Pad]
 
 
-LayerName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.]*$")]
+LayerName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.]*$", max_length=MOST_NAME_CHARACTERS)]
 
 
 class Named(Frozen):

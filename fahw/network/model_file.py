@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from fahw.config.schema import Frozen
+from fahw.config.schema import MOST_NAME_CHARACTERS, Frozen
 from fahw.formats.precision import Precision
 from fahw.layers.catalogue import LayerSpec
 from fahw.layers.schema import Size
@@ -21,7 +21,7 @@ class Model(Frozen):
 
     model_config = ConfigDict(title="Model")
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=MOST_NAME_CHARACTERS)]
     description: str = ""
     source: str | None = None
     input: tuple[Size, ...] = Field(min_length=1, max_length=3)

@@ -5,11 +5,13 @@ from itertools import count
 
 import pytest
 
+from fahw.config.schema import MOST_NAME_CHARACTERS
 from fahw.config.setting import Setting, with_settings
 from fahw.config.validate import MOST_SETTINGS
 from fahw.config.yamltext import MOST_BYTES, MOST_DEPTH, MOST_VALUES, parse, read
 from fahw.errors import MOST_MISTAKES, ConfigError, suggestion
 from fahw.hardware.load import load_chip
+from fahw.network.load import load_model
 from tests.support.strategies import CHIP
 
 
@@ -155,3 +157,15 @@ def test_a_key_of_a_setting_that_no_file_can_hold_is_refused():
     """Bytes that are no text come as halves of characters; the mistakes beside them must not be lost."""
     with pytest.raises(ConfigError, match="half of a character"):
         load_chip("edge_dual", {"c\udcecock_mhz": "1", "precision.weight": "~"})
+
+
+def test_names_have_a_length():
+    """Of the chip, its parts, the network and its layers: each at its place, with the limit."""
+    name = "n" * (MOST_NAME_CHARACTERS + 1)
+    message = f"{MOST_NAME_CHARACTERS} characters"
+    for key in ("name", "memories.0.name", "arrays.0.name"):
+        with pytest.raises(ConfigError, match=message):
+            load_chip("edge_dual", {f"{key}": name})
+    for key in ("name", "layers.0.name"):
+        with pytest.raises(ConfigError, match=message):
+            load_model("mlp_digits", {f"{key}": name})

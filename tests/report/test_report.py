@@ -439,6 +439,17 @@ def test_equal_parts_of_many_cores_share_a_bar(folder: Path) -> None:
     assert mesh == pytest.approx([100 * width for width in one])
 
 
+@pytest.mark.parametrize("word", ["forward_array", "feedback_memory", "linear1", "dfa", "weight", "forward"])
+def test_figures_cut_names_that_no_chip_has(folder: Path, word: str) -> None:
+    """A name of a hundred thousand letters, in an edited table, would be laid out letter by letter."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".json", ".csv"):
+            path.write_text(path.read_text().replace(word, word + "x" * 100_000))
+    page = write_report(folder).read_text()
+    texts = [text for svg in re.findall(r"<svg.*?</svg>", page, re.S) for text in re.findall(r">([^<>]+)<", svg)]
+    assert max(map(len, texts)) <= 200
+
+
 def test_importing_the_report_leaves_torch_alone() -> None:
     code = "import sys, fahw.report.page; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0

@@ -10,10 +10,13 @@ from collections.abc import Iterable, Sequence
 import matplotlib
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from fahw.errors import shortened
 from fahw.units import fixed
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -30,6 +33,7 @@ _MARKERS = "osD^vPX*"
 INK = "#222222"
 WIDTH = 10.0
 _TIP = "tip: "
+_MOST_CHARACTERS, _MOST_OF_A_NAME = 200, 60
 _STYLE = {
     "svg.hashsalt": "fahw", "svg.fonttype": "none", "text.parse_math": False, "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"], "font.size": 9.0, "axes.titlesize": 9.5, "axes.edgecolor": "#666666",
@@ -71,11 +75,21 @@ def new_figure(
 
 def tip(artist: Artist, text: str) -> None:
     """Show `text` where the pointer rests on `artist`."""
-    artist.set_gid(f"{_TIP}{text}")
+    artist.set_gid(f"{_TIP}{shortened(text, _MOST_CHARACTERS)}")
+
+
+def name_ticks(axis: Axis, places: Iterable[float], names: Iterable[str]) -> None:
+    """Put names at an axis, long ones cut: a letter costs time to lay out whether or not there is room for it."""
+    axis.set_ticks(list(places), [shortened(name, _MOST_OF_A_NAME) for name in names])
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as SVG text, drawn in the style that is in force."""
+    """The figure as SVG text, drawn in the style that is in force. Long texts are cut."""
+    names = {text for legend in figure.legends for text in legend.get_texts()}
+    for artist in figure.findobj(Text):
+        most = _MOST_OF_A_NAME if artist in names else _MOST_CHARACTERS
+        if isinstance(artist, Text) and len(artist.get_text()) > most:
+            artist.set_text(shortened(artist.get_text(), most))
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
@@ -114,7 +128,7 @@ def stacked_bars(
             label=label,
         )
         ends = [end + length for end, length in zip(ends, lengths, strict=True)]
-    axes.set_yticks(list(places), list(names))
+    name_ticks(axes.yaxis, places, names)
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")

@@ -110,7 +110,7 @@ def _name_lanes(axes: Axes, lanes: Sequence[str], inches: float) -> None:
     """Name the lanes, or on a mesh the cores, of which some are left out where there is no room for all."""
     axes.tick_params(axis="y", length=0)
     if ":" not in lanes[0]:
-        axes.set_yticks(range(len(lanes)), list(lanes))
+        fig.name_ticks(axes.yaxis, range(len(lanes)), lanes)
         return
     places, names, edge = [], [], 0
     for core, core_lanes in groupby(lanes, key=lambda lane: lane.partition(":")[0]):
@@ -120,7 +120,7 @@ def _name_lanes(axes: Axes, lanes: Sequence[str], inches: float) -> None:
         edge += count
         axes.axhline(edge - 0.5, color="#bbbbbb", linewidth=0.5)
     every = ceil(len(names) * _NAME_INCHES / inches)
-    axes.set_yticks(places[::every], names[::every])
+    fig.name_ticks(axes.yaxis, places[::every], names[::every])
 
 
 def _draw_bar(axes: Axes, span: dict[str, Any], place: int, end: float, named: bool, numbered: bool) -> None:

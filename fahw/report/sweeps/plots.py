@@ -115,8 +115,8 @@ def _draw_heat_map(axes: Axes, points: Sequence[Record], widths: list[list[str]]
             if value == value:  # not a NaN: the point was trained
                 color = "white" if value < low + 0.55 * _SHADES else "black"
                 axes.text(x + 0.5, y + 0.5, f"{value:.1f}", ha="center", va="center", color=color)
-    axes.set_xticks([x + 0.5 for x in range(len(widths[1]))], widths[1])
-    axes.set_yticks([y + 0.5 for y in range(len(widths[0]))], widths[0])
+    fig.name_ticks(axes.xaxis, [x + 0.5 for x in range(len(widths[1]))], widths[1])
+    fig.name_ticks(axes.yaxis, [y + 0.5 for y in range(len(widths[0]))], widths[0])
     axes.set_xlabel("feedback bits")
     axes.set_ylabel("weight bits")
 
