@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from fahw.errors import ConfigError, Problem
@@ -34,7 +35,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what was raised before says more
+            temporary.unlink(missing_ok=True)
 
 
 def _rename(temporary: Path, path: Path) -> None:

@@ -18,6 +18,8 @@ SHAPE, CLASSES = (3, 32, 32), 10
 BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
 _FOLDERS = ("cifar-10-batches-bin", ".", "cifar-10-batches-py")
 _VALUES = 3072
+MOST_IMAGES = 50_000
+"""The most images of a batch, five times what the published ones have: a file can say more than the disk holds."""
 
 Part = tuple[Pixels | Images, NDArray[np.int64]]
 
@@ -62,6 +64,8 @@ def _read_binary(path: Path) -> tuple[Pixels, NDArray[np.int64]]:
         size = path.stat().st_size
         if size == 0 or size % (_VALUES + 1):
             raise ConfigError(Problem(str(path), f"{size:,} bytes are not whole records of {_VALUES + 1:,} bytes"))
+        if size > MOST_IMAGES * (_VALUES + 1):
+            raise ConfigError(Problem(str(path), f"{size // (_VALUES + 1):,} images; at most {MOST_IMAGES:,} are read"))
         records = np.memmap(path, np.uint8, "r").reshape(-1, _VALUES + 1)
     except OSError as error:
         raise ConfigError(Problem(str(path), f"cannot be read ({error.strerror or error})")) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -24,7 +25,7 @@ from fahw.hardware.load import load_chip
 from fahw.learn.error_path.feedback import check_trained
 from fahw.learn.kernels.device import device_of, torch_settings
 from fahw.learn.state.delays import IN_TIME, Delays
-from fahw.learn.training.checkpoint import Checkpoint
+from fahw.learn.training.checkpoint import Checkpoint, remove_checkpoint
 from fahw.learn.training.checks import check_data, check_rates
 from fahw.learn.training.result import EpochRow, TrainResult, check_rows
 from fahw.learn.training.setup import TrainingSetup
@@ -45,6 +46,8 @@ _ARITHMETIC_VERSION = 2
 """Raised whenever the same inputs train to other numbers, so that stored results are not mistaken for new ones;
 tests/learn/arithmetic/test_golden.py notices."""
 
+UNFINISHED = "unfinished.state"
+"""The name of the checkpoint in the folder of a single training."""
 _RESULT: TypeAdapter[TrainResult] = TypeAdapter(TrainResult)
 
 OnProgress = Callable[[int, int, str], None]
@@ -157,7 +160,8 @@ def run_job(
 ) -> TrainResult:
     """Train one job on one torch thread: small networks are many times slower on more.
 
-    `checkpoint`: the file from which a stopped training goes on, and which a long one keeps up to date.
+    `checkpoint`: the file from which a stopped training goes on, and which a long one keeps up to date; who stores the
+    result removes it then.
     """
     checkpoint_file = Checkpoint(checkpoint, job.key) if checkpoint else None
     return train_on(job, _data_of(job), on_epoch, checkpoint_file)
@@ -200,20 +204,20 @@ class _Task:
 
 def _run_task(task: _Task) -> TrainResult:
     """Train a job where it was sent. It is stored at once if the store is in reach, and goes back in any case."""
-    has_store = (task.folder / "store.json").exists()
+    has_store = os.path.exists(task.folder / "store.json")  # false too where this process may not look
     result = run_job(task.job, None, checkpoint_path(task.folder, task.job) if has_store else None)
     if has_store:
-        with suppress(OSError):  # a full disk, say: whoever gets the result will find out, and say so
+        with suppress(OSError, ConfigError):  # a full disk, say: whoever gets the result will find out, and say so
             _add_to_store(Store(task.folder), task.job, result)
     return result
 
 
 def _add_to_store(store: Store, job: Job, result: TrainResult) -> None:
-    """Store a result with its manifest, unless the worker has stored it."""
-    if store.run_path(job.key).exists():
-        return
-    manifest = {"key": job.key, "inputs": job.inputs, "data": job.data, "device": job.device, "versions": versions()}
-    store.add_run(job.key, _RESULT.dump_python(result), manifest)
+    """Store a result with its manifest, unless the worker has stored it; its checkpoint is of no use then."""
+    if not store.run_path(job.key).exists():
+        manifest = {"key": job.key, "inputs": job.inputs, "data": job.data, "device": job.device}
+        store.add_run(job.key, _RESULT.dump_python(result), manifest | {"versions": versions()})
+    remove_checkpoint(checkpoint_path(store.folder, job))
 
 
 def run_missing(
@@ -255,8 +259,10 @@ def checkpoint_path(folder: Path, job: Job) -> Path:
 
 
 def store_result(folder: Path, result: TrainResult) -> Path:
-    """Store a single training as result.json in `folder`. Returns the path of the file."""
+    """Store a single training as result.json in `folder`, whose checkpoint is of no use then. Returns the path of the
+    file."""
     write_json(folder / "result.json", asdict(result))
+    remove_checkpoint(folder / UNFINISHED)
     return folder / "result.json"
 
 
@@ -292,6 +298,7 @@ def _is_stored(store: Store, job: Job) -> bool:
     except ConfigError:
         store.set_aside(job.key)
         return False
+    remove_checkpoint(checkpoint_path(store.folder, job))  # of a run that was killed just after it stored the result
     return True
 
 

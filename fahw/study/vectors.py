@@ -287,6 +287,8 @@ def _whole_folder(out: Path) -> Iterator[Path]:
         aside.replace(out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        if old.exists() and not out.exists():
+            old.replace(out)
         shutil.rmtree(old, ignore_errors=True)
 
 

@@ -15,6 +15,8 @@ from tests.support.strategies import ROOT
 MAIN = "from fahw.cli.main import main; main()"
 OFTEN = f"from fahw.learn.training import checkpoint; checkpoint.Checkpoint.__init__.__defaults__ = (0.0,); {MAIN}"
 """The command with a checkpoint after every epoch, which short trainings else do without."""
+CLOCK = "import time; time.time = lambda: {0}; time.time_ns = lambda: int({0} * 1e9); "
+"""Lets a command have a clock that stands still at any moment: no clock that is set back or on does more harm."""
 COMMANDS = {
     "train": ("train", "mlp_digits", "--rule", "dfa", "--chip", "edge_dual", "--epochs", "8"),
     "compare": ("compare", "--rules", "bp,dfa", "--epochs", "3", "--seeds", "2", "--jobs", "1"),
@@ -83,13 +85,13 @@ def check_kills(command, folder, kills, wanted):
     generator = random.Random(command)
     for _ in range(kills):
         most = generator.randrange(12)
-        with start(command, folder, OFTEN) as child:
+        with start(command, folder, CLOCK.format(generator.choice((0, 1.7e9, 4e9))) + OFTEN) as child:
             for number, _ in enumerate(child.stdout):
                 if number >= most:
                     break
             child.kill()
         set_clock(folder / "out", generator) if (folder / "out").exists() else None
-    assert finish(command, folder, OFTEN)[0] == 0
+    assert finish(command, folder, CLOCK.format(5) + OFTEN)[0] == 0
     assert results(folder) == wanted
 
 

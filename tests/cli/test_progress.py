@@ -67,6 +67,14 @@ def test_a_line_for_each_step_where_stderr_is_a_file(clock, capsys, monkeypatch,
     )
 
 
+def test_a_clock_that_is_set_back_changes_no_time_left(clock, capsys, monkeypatch):
+    """Time is counted by a clock that nobody sets."""
+    days = iter(range(10**6, 0, -1))
+    monkeypatch.setattr("time.time", lambda: next(days) * 86_400.0)
+    count(clock, STEPS)
+    assert capsys.readouterr().err.splitlines()[1] == "3/12 trainings (bp, seed [0]), 1 min 30 s left"
+
+
 def test_a_further_round_counts_anew(clock, capsys):
     """Its time left is estimated from its own steps."""
     count(clock, [(0.0, 0, 1, ""), (50.0, 1, 1, ""), (60.0, 1, 3, "1 from the store"), (61.0, 2, 3, "")])

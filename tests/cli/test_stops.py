@@ -26,6 +26,16 @@ GOES_ON = "stopped; the same command goes on where it stopped\n"
 COMPARE = ["compare", "edge_dual", "mlp_digits", "--rules", "bp,dfa", "--epochs", "400", "--jobs", "2", "--out", "o"]
 
 
+@pytest.fixture(autouse=True)
+def heeded():
+    """Signals are not ignored, as they are below nohup and in the background of a script: commands would inherit it."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def started(tmp_path):
     """A function that starts a command in a group of its own, in a folder with s.yaml; what still runs is killed."""

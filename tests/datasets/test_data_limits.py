@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fahw.datasets.catalogue import DATASETS
+from fahw.datasets.cifar import BATCHES, MOST_IMAGES
 from fahw.datasets.dataset import load_dataset
 from fahw.datasets.fetch import is_right
 from fahw.datasets.idx import read_idx
@@ -99,6 +100,14 @@ def test_an_idx_file_that_unpacks_to_gigabytes_is_refused_by_its_header(tmp_path
     chunks += [packed.compress(zeros) for _ in range(1100)]
     path.write_bytes(b"".join([*chunks, packed.flush()]))
     refused(lambda: read_idx(path, (28, 28), "x"), f"{MOST_UNPACKED_BYTES:,} bytes are read")
+
+
+def test_a_batch_of_cifar_with_more_images_than_anybody_published_is_refused(tmp_path):
+    """A sparse file of 3 GB takes no room on disk, and six of them took a minute and 16 GB of memory."""
+    for name in BATCHES:
+        with (tmp_path / f"{name}.bin").open("wb") as file:
+            file.truncate(3073 * 1_000_000)
+    refused(lambda: load_dataset("cifar10", tmp_path), f"1,000,000 images; at most {MOST_IMAGES:,} are read")
 
 
 def test_a_checksum_of_what_never_ends_is_not_waited_for(tmp_path, monkeypatch):

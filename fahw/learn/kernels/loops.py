@@ -7,6 +7,7 @@ factors), and rounds to nearest where it is given no random bytes. Only `kernels
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numba
@@ -16,11 +17,21 @@ _LANES = 16
 
 
 def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
+    """The loop in machine code, which is kept for later processes where that is possible."""
+    fresh: Callable[..., Any] = numba.njit(loop, error_model="numpy", nogil=True)
     try:
-        machine_code: Callable[..., Any] = numba.njit(loop, cache=True, error_model="numpy", nogil=True)
+        kept: Callable[..., Any] = numba.njit(loop, cache=True, error_model="numpy", nogil=True)
     except RuntimeError:  # no folder to keep compiled code in
-        machine_code = numba.njit(loop, error_model="numpy", nogil=True)
-    return machine_code
+        return fresh
+
+    @wraps(loop)
+    def call(*arguments: Any) -> Any:
+        try:
+            return kept(*arguments)
+        except (OSError, EOFError):  # the folder is full, or what it holds cannot be read
+            return fresh(*arguments)
+
+    return call
 
 
 def _by_type(make: Callable[[type], Callable[..., Any]]) -> dict[str, Callable[..., Any]]:

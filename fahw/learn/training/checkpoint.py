@@ -47,7 +47,6 @@ class Checkpoint:
     def __init__(self, path: Path, identity: str, every_s: float = SAVE_EVERY_S) -> None:
         self._path, self._every_s, self._saved = path, every_s, time.monotonic()
         self._identity = f"{_LAYOUT} {identity} {torch.__version__} {code_digest(NOT_TRAINING)}"
-        self._old = path.with_suffix(".pt")
 
     def load(self, model: Model, epochs: int) -> list[EpochRow]:
         """Bring the model to where the training was saved last, on any device. Returns the epochs until then, less than
@@ -55,7 +54,7 @@ class Checkpoint:
         try:
             if self._path.is_file():
                 return self._read(model, epochs)
-            if self._old.is_file():
+            if _of_old_version(self._path).is_file():
                 raise ValueError("a checkpoint of an older version, which is not read")
         except OSError as error:
             self._refuse(f"it cannot be read ({error.strerror or error})")
@@ -98,11 +97,18 @@ class Checkpoint:
             write_bytes(self._path, packed(tensors, texts, _most_header(model, epochs)))
         self._saved = time.monotonic()
 
-    def remove(self) -> None:
-        """Remove the file: the training is over. Nothing is raised where it must stay."""
-        for path in (self._path, self._old):
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove the checkpoint file at `path`, as the result of its training is stored. Nothing is raised where it must
+    stay."""
+    for each in (path, _of_old_version(path)):
+        with suppress(OSError):
+            each.unlink(missing_ok=True)
+
+
+def _of_old_version(path: Path) -> Path:
+    """Where an older version of fahw kept what is now at `path`."""
+    return path.with_suffix(".pt")
 
 
 def _most_header(model: Model, epochs: int) -> int:

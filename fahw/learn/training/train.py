@@ -44,8 +44,9 @@ def train(
     setup: TrainingSetup, dataset: Dataset, *, on_epoch: Callable[[EpochRow], None] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> TrainResult:  # fmt: skip
-    """Train on `dataset`, and return what it came to. The training goes on from a `checkpoint`, keeps it up to date and
-    at last removes it. Call within `torch_settings`: small networks are slower on more threads than one.
+    """Train on `dataset`, and return what it came to. The training goes on from a `checkpoint` and keeps it up to date;
+    it is there until the result is stored. Call within `torch_settings`: small networks are slower on more threads than
+    one.
 
     Raises ConfigError where data, network, recipe and formats do not fit.
     """
@@ -79,8 +80,6 @@ def train_model(
             on_epoch(rows[-1])
         if checkpoint and epoch < recipe.epochs:
             checkpoint.save(model, rows, recipe.epochs)
-    if checkpoint:
-        checkpoint.remove()
     best = max(rows, key=lambda row: row.validation_accuracy_pct)
     result = TrainResult(
         setup.rule.name, seed, steps, tuple(rows), best.epoch, best.test_accuracy_pct, warnings,

@@ -124,6 +124,7 @@ def _pool(workers: int) -> Iterator[Executor]:
     behind."""
     before, managers_before = set(multiprocessing.active_children()), _managers()
     pool = _Processes(workers, multiprocessing.get_context("spawn"), _start_worker)
+    results: Any = pool._result_queue
     try:
         yield pool
         pool.shutdown()
@@ -134,6 +135,8 @@ def _pool(workers: int) -> Iterator[Executor]:
             child.terminate()
         for child in children:
             child.join(_MOST_ENDING_S)
+            child.kill()  # where the signal is ignored
+        results._writer.close()  # else its manager would wait, without end, for the rest of a result that was cut off
         for manager in _managers() - managers_before:  # the interpreter's end would wake one that is just ending
             manager.join(_MOST_ENDING_S)
 

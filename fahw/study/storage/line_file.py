@@ -6,10 +6,10 @@ A line is `{"crc":"1a2b3c4d","key":"...","value":...}`: JSON, with a checksum of
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from io import FileIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -36,22 +36,32 @@ class LineFile:
             return
         if self._file is None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            name = f"{process_mark().replace('.', '-')}-{time.time_ns():x}.jsonl"
-            self._file = (self._folder / name).open("xb", buffering=0)  # bytes: line ends are the same on any system
+            self._file = _new_file(self._folder)
         data = "".join(_line(key, value) for key, value in lines).encode()
         try:
             while data:
                 data = data[self._file.write(data) :]
             os.fsync(self._file.fileno())
-        except OSError:
+        except OSError as error:
+            name = str(self._file.name)
             self.close()  # the next lines go to a new file: nothing is written behind a torn line
-            raise
+            raise OSError(error.errno, error.strerror, name) from None
 
     def close(self) -> None:
         """Close the file; lines that come later go to a new one."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):  # what was written is on disk
+                file.close()
+
+
+def _new_file(folder: Path) -> FileIO:
+    """A file in the folder that nobody else has. No clock is asked for its name: it may stand, or be set back."""
+    for number in count():
+        with suppress(FileExistsError):
+            name = f"{process_mark().replace('.', '-')}-{number}.jsonl"
+            return (folder / name).open("xb", buffering=0)  # bytes: line ends are the same on any system
+    raise AssertionError
 
 
 def _line(key: str, value: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -89,7 +90,8 @@ class Store:
         target = self.folder / "damaged"
         target.mkdir(exist_ok=True)
         number = next(candidate for candidate in count(1) if not (target / f"{key}-{candidate}").exists())
-        self.run_path(key).rename(target / f"{key}-{number}")
+        with suppress(FileNotFoundError):  # another process has moved it
+            self.run_path(key).rename(target / f"{key}-{number}")
 
     def close(self) -> None:
         """Close the file that costs are appended to."""

@@ -1,5 +1,6 @@
 """Compiled loops compute what torch's passes do; where there are none, nothing changes but the time."""
 
+import os
 import subprocess
 import sys
 
@@ -19,6 +20,7 @@ from fahw.learn.step import gradients, step
 from fahw.prng import Lfsr
 from fahw.rules.catalogue import RULES
 from tests.support.models import batch_of, convolutional, integer_model, mlp
+from tests.support.strategies import ROOT
 
 needs_numba = pytest.mark.skipif(compiled.loops() is None, reason="numba is not installed")
 MODES = ("nearest", "stochastic")
@@ -160,3 +162,29 @@ def test_errors_below_a_relu_are_the_same_with_and_without_compiled_loops(bits, 
     with pytest.MonkeyPatch.context() as patch:
         fast, slow = both(patch, lambda: relu_error(output, error.clone(), bits))
     assert torch.equal(fast, slow)
+
+
+_WITHOUT_ROOM = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+from fahw.study.training import train
+print(train("mlp_digits", "dfa", "edge_dual", epochs=1).test_accuracy_pct)
+"""
+
+
+@needs_numba
+@pytest.mark.slow
+def test_a_full_disk_where_compiled_code_is_kept_stops_no_training(tmp_path):
+    """Nor does a file of it that is empty, as after a power cut: the loops are compiled again."""
+
+    def trained_with(code):
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run([sys.executable, "-B", "-c", code], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    full = trained_with(_WITHOUT_ROOM)
+    kept = trained_with("\n".join(_WITHOUT_ROOM.splitlines()[3:]))
+    for path in tmp_path.rglob("*.nbi"):
+        path.write_bytes(b"")
+    assert full == kept == trained_with("\n".join(_WITHOUT_ROOM.splitlines()[3:]))

@@ -24,7 +24,7 @@ from fahw.formats.precision import FP32, Precision, RoundingModes
 from fahw.hardware.load import load_chip
 from fahw.learn.state.delays import IN_TIME, Delays
 from fahw.learn.step import forward, step
-from fahw.learn.training.checkpoint import Checkpoint
+from fahw.learn.training.checkpoint import Checkpoint, remove_checkpoint
 from fahw.learn.training.model_state import model_state
 from fahw.learn.training.tensor_file import packed, unpacked
 from fahw.learn.training.train import train_model
@@ -32,7 +32,7 @@ from fahw.network.load import load_model
 from fahw.network.recipe import Tuning
 from fahw.optimizers import OPTIMIZERS
 from fahw.rules.catalogue import RULES
-from fahw.study.training import make_job, run_job
+from fahw.study.training import UNFINISHED, make_job, run_job, store_result
 from tests.support.models import batch_of, built, everything, is_flat, mlp, setup_of
 from tests.support.trainings import RECIPE, TOY
 
@@ -83,7 +83,6 @@ def test_a_training_that_goes_on_ends_with_the_same_bits(precision, rule, period
     assert resumed == result
     assert seen == [1, 2, 3], "the epochs before are told again, not trained again"
     assert all(torch.equal(again[name], value) for name, value in masters.items())
-    assert not path.exists(), "nothing is left of a training that is done"
 
 
 ROUNDED = RoundingModes(activation="stochastic", error="stochastic", gradient="stochastic", update="stochastic")
@@ -238,6 +237,7 @@ def test_a_file_of_an_older_version_is_named_not_opened_and_at_last_removed(tmp_
     (tmp_path / "run.pt").write_bytes(sha256(content).digest() + content)
     assert goes_on(setup, tmp_path / "run.state") == 0
     assert "run.state: a checkpoint of an older version" in caplog.text
+    remove_checkpoint(tmp_path / "run.state")
     assert [path.name for path in tmp_path.iterdir()] == ["good.state"]
 
 
@@ -502,9 +502,12 @@ def test_killed_at_random_moments(rule, chip, tmp_path):
     assert [path.name for path in disturbed.iterdir() if not path.name.startswith(".")] == ["result.json"]
 
 
-def test_a_store_forgets_what_is_finished(tmp_path):
-    """run_job with a checkpoint leaves nothing behind."""
-    job = make_job("mlp_digits", "fa", load_chip("edge_dual"), data=None, epochs=1, seed=0, data_dir=None)
-    path = tmp_path / "unfinished" / "x.state"
-    assert run_job(job, None, path) == run_job(job)
-    assert not path.exists()
+def test_a_checkpoint_stays_until_the_result_is_stored(tmp_path, monkeypatch):
+    """Who cannot store it, as the disk is full, goes on from there; afterwards nothing is left behind."""
+    monkeypatch.setattr(Checkpoint.__init__, "__defaults__", (0.0,))
+    job = make_job("mlp_digits", "fa", load_chip("edge_dual"), data=None, epochs=2, seed=0, data_dir=None)
+    result = run_job(job, None, tmp_path / UNFINISHED)
+    assert [path.name for path in tmp_path.iterdir()] == [UNFINISHED]
+    assert run_job(job, None, tmp_path / UNFINISHED) == result
+    store_result(tmp_path, result)
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]

@@ -1,6 +1,7 @@
 """The store: nothing half-written is read, nothing finished is lost, nothing is done twice."""
 
 import csv
+import errno
 import json
 import multiprocessing
 import os
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 import fahw
 from fahw.config.sweep import Sweep
+from fahw.errors import ConfigError, Problem
 from fahw.files import process_mark
 from fahw.study import training
 from fahw.study.costs import cost_record
@@ -106,6 +108,42 @@ def test_lines_are_read_whatever_their_ends_and_written_with_one(tmp_path, end):
     assert (content.count(b"\n"), content.count(b"\r")) == (2, 0)
     path.write_bytes(content.replace(b"\n", end))
     assert list(read_lines(tmp_path, {"a", "b"})) == [("a", 1), ("b", [2])]
+
+
+def test_new_files_of_lines_do_not_ask_a_clock_that_stands(tmp_path, monkeypatch):
+    """Nor one that is set back: two stores of one process have a file each, and none is written over."""
+    monkeypatch.setattr("time.time_ns", lambda: 5)
+    for value in ("1", "2", "3"):
+        file = LineFile(tmp_path)
+        file.append([(value, value)])
+        file.close()
+    assert sorted(read_lines(tmp_path, {"1", "2", "3"})) == [("1", 1), ("2", 2), ("3", 3)]
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES"])
+def test_lines_that_cannot_be_written_name_their_file(tmp_path, monkeypatch, error):
+    """What the system says of an open file names none."""
+    code = getattr(errno, error)
+    monkeypatch.setattr(os, "fsync", raiser(OSError(code, os.strerror(code))))
+    with pytest.raises(OSError, match=f"{os.strerror(code)}.*{tmp_path}.*jsonl"):
+        LineFile(tmp_path).append([("a", "1")])
+
+
+def raiser(error):
+    def call(*arguments, **named):
+        raise error
+
+    return call
+
+
+def test_a_training_that_its_process_cannot_store_is_not_lost(tmp_path, monkeypatch):
+    """It comes back to who asked for it, who stores it or says why not; it is no failed training."""
+    spec_of_one = spec(grid={"rule": ("bp",)})
+    refused = ConfigError(Problem("x", "cannot write to this folder: Disk quota exceeded"))
+    monkeypatch.setattr("fahw.study.training.Store", raiser(refused))
+    result = sweep(spec_of_one, out=tmp_path, workers=1)
+    assert not result.failed
+    assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
 def test_a_whole_line_that_holds_another_thing_is_priced_again(tmp_path):

@@ -97,6 +97,19 @@ def idx(random: Random, axes: int, count: int) -> bytes:
     return content
 
 
+def cifar(random: Random) -> bytes:
+    """The bytes of a batch of CIFAR-10, right or wrong in labels, in size or in bytes; or a pickled one."""
+    count = random.choice((1, 2, 2, 3))
+    labels = [random.choice((*range(10),) * 9 + (10, 255)) if random.random() < 0.1 else 7 for _ in range(count)]
+    content = b"".join(bytes([label]) + bytes([label]) * 3072 for label in labels)
+    choice = random.random()
+    if choice < 0.1:
+        content = mutated_bytes(random, content)
+    elif choice < 0.13:
+        content = random.choice((b"", content[1:], content + b"\x00", content[:3072], b"cos\nsystem\n(S'true'\ntR."))
+    return content
+
+
 def image(random: Random, is_wrong: bool) -> tuple[str, bytes]:
     """The name and the bytes of an image file, right, or of another kind or damaged."""
     pillow = __import__("PIL.Image").Image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.support.fuzzing import binary
+from tests.support.fuzzing import binary, checkpoints
 from tests.support.fuzzing.text import NUMBERS, VALUES, mutated_bytes, mutated_text
 from tests.support.strategies import CHIP, MODEL, ROOT
 
@@ -207,6 +208,38 @@ def _images(random: Random, folder: Path, good: Path) -> Iterator[Stage]:
     yield lambda: load_dataset(str(folder / "set"), None, size).content_hash
 
 
+def _cifar(random: Random, folder: Path, good: Path) -> Iterator[Stage]:
+    from fahw.datasets.cifar import BATCHES
+    from fahw.datasets.dataset import load_dataset
+
+    place = folder / random.choice(("", "cifar10", "cifar-10-batches-bin", "cifar-10-batches-py", "nowhere"))
+    place.mkdir(exist_ok=True)
+    ending = random.choice((".bin",) * 19 + ("",))
+    for name in BATCHES:
+        if random.random() < 0.98:
+            (place / f"{name}{ending}").write_bytes(binary.cifar(random))
+    path = place / f"{random.choice(BATCHES)}{random.choice((ending, '', '.BIN'))}"
+    if random.random() < 0.1:
+        path.unlink(missing_ok=True)
+        _other_than_a_file(random, path)
+    name = random.choice(("cifar10", "cifar10", str(folder), str(place)))
+    yield lambda: load_dataset(name, folder).content_hash
+
+
+def _other_than_a_file(random: Random, path: Path) -> None:
+    """A folder, a pipe, a link, an endless device, or a file of very many zeros that takes no room on disk."""
+    match random.randrange(5):
+        case 0:
+            path.mkdir()
+        case 1:
+            os.mkfifo(path)
+        case 2:
+            path.symlink_to(random.choice(("/dev/zero", "/dev/null", path.name, "nowhere", "/proc/self/mem")))
+        case _:
+            with path.open("wb") as file:
+                file.truncate(random.choice((1, 3073 * 10_000_000, 3073 << 28, (1 << 40) + 1)))
+
+
 def _bytes(random: Random, folder: Path, good: Path) -> Iterator[Stage]:
     """Any bytes under any name: `fahw check` tells kinds of files apart."""
     from fahw.cli.check import check_file
@@ -219,12 +252,13 @@ def _bytes(random: Random, folder: Path, good: Path) -> Iterator[Stage]:
 TARGETS = {
     target.name: target
     for target in (
-        Target("chip", 4000, True, _chip), Target("model", 4000, True, _model),
-        Target("sweep", 2500, True, _sweep, True),
+        Target("chip", 3500, True, _chip), Target("model", 3500, True, _model),
+        Target("sweep", 2000, True, _sweep, True),
         Target("overrides", 2000, False, _overrides), Target("energies", 2000, True, _energies),
         Target("any", 1000, True, _bytes, True), Target("compare", 500, False, _report("compare")),
         Target("swept", 1000, False, _report("sweep")), Target("store", 500, False, _store, True),
         Target("npz", 1200, False, _npz), Target("idx", 600, False, _idx), Target("images", 700, False, _images),
+        Target("checkpoint", 1000, False, checkpoints.stages), Target("cifar", 500, False, _cifar),
     )
 }  # fmt: skip
 """The targets by name; their shares add up to 20,000."""
