@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from math import log2, sqrt
 
 from fahw.chip.cost import Cost, simulate
 from fahw.chip.transport_forms import forms_of
@@ -33,7 +32,7 @@ OWN = (
     ("wolters_crossbar", "vgg8", 200),
 )  # fmt: skip
 """Chips with the network and the batch that they were described for."""
-_ADDRESS_SIDES, _WIRE_PJ, _COUNTER_PJ, _PHY_MW = 0.75, 0.07, 0.25, 50.0
+_COUNTER_PJ, _PHY_MW = 0.25, 50.0
 
 
 @dataclass(frozen=True, order=True)
@@ -117,26 +116,7 @@ def _accesses(cost: Cost) -> Iterator[tuple[Memory, float]]:
             yield memory, row.count
 
 
-def _bank_wires_pj(cost: Cost) -> float:
-    """Data and address over three quarters of the side of a memory of several banks."""
-    chip: Chip = cost.work.chip
-    return sum(words * _mm_bits(memory, chip) * 2 * _WIRE_PJ for memory, words in _accesses(cost))
-
-
-def _mm_bits(memory: Memory, chip: Chip) -> float:
-    if memory.kib <= memory.bank:
-        return 0.0
-    side_mm = sqrt(memory.area(chip.technology, memory.kib))
-    return _ADDRESS_SIDES * side_mm * (memory.width_bits + log2(memory.kib * 8192 / memory.width_bits))
-
-
 EXTRAS = (
-    Extra(
-        "wires between banks", "pJ per bit and mm", 2 * _WIRE_PJ,
-        "a word and its address over three quarters of the side of a memory of several banks; at most twice the "
-        "0.07 pJ of CACTI 7's wire at 45 nm",
-        _bank_wires_pj,
-    ),
     Extra(
         "address generation", "pJ per word", 2 * _COUNTER_PJ,
         "two steps of a 32-bit counter for every word read or written: 0.25 pJ each (Accelergy's Aladdin plug-in)",

@@ -53,6 +53,7 @@ SOURCES = {
     "clock share": ("0.35 of the logic that it drives", "0.2 to 0.45 are common; no source could be read"),
     "idle share": ("0.1 of an active element, the chip file's", "assumed"),
     "ungated share": ("0.1 of what narrow operands leave unused", "assumed: from nearly nothing to no gating at all"),
+    "wires between banks": ("CACTI 7's, over three quarters of the side of all banks", "as a wire"),
     "wire": ("CACTI 7's, half of the bits toggling; the link's", "published wires: 0.018 to 0.15 pJ; 3 at other nodes"),
     "hop": ("the chip file's, router and wire", "the chip file's uncertainty"),
     "moves in the transposer": ("2 register writes a value", "to 16: registers that shift through so many rows"),

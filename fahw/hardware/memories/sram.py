@@ -58,7 +58,7 @@ class Banked(Memory):
 
         The banks fill a square and the port is in the middle of an edge.
         """
-        wire = wire_pj_per_bit_mm(process.node_nm, self.device)
+        wire = wire_pj_per_bit_mm(process.node_nm, self.device).named("wires between banks")
         if self.kib <= self.bank:
             return wire.times(0.0)
         side_mm = sqrt(self._estimated_area(process, self.kib))
