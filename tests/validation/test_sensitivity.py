@@ -5,7 +5,6 @@ import re
 
 import pytest
 
-from fahw.hardware.load import load_chip
 from fahw.units import fixed
 from tests.support.strategies import ROOT
 from tests.validation import sensitivity_page
