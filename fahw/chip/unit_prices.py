@@ -16,7 +16,7 @@ from fahw.hardware.interconnect import Link
 from fahw.hardware.memory import Memory, with_overhead
 from fahw.hardware.process import UnitEnergy
 from fahw.technology import operations as ops
-from fahw.technology.constant import Constant, Part, parts_of_sum
+from fahw.technology.constant import SHARES_OF_LOGIC, Constant, Part, parts_of_sum
 from fahw.technology.scaling import LOGIC_FACTOR, VDD_V
 from fahw.technology.wires import WIRE_FACTOR, wire_pj_per_bit_mm
 from fahw.work.counts.record import Count, local_name
@@ -66,8 +66,9 @@ class Prices:
         price = self._component_price(count)
         energy = self._given_energies.get((count.component, count.action))
         if energy is not None:
-            price = energy.constant(price.kind).named(f"{count.action} (given)")
-        elif price.kind in ("logic", "clock", "gating"):
+            kind = "logic" if price.kind in SHARES_OF_LOGIC else price.kind
+            price = energy.constant(kind).named(f"{count.action} (given)")
+        elif price.kind in ("logic", *SHARES_OF_LOGIC):
             price = price.times((self.chip.technology.vdd_v / VDD_V) ** 2)
         return with_overhead(price, count.factor, f"transposed {count.action}")
 
@@ -132,9 +133,10 @@ class Prices:
 
     @staticmethod
     def _made_of(terms: list[tuple[float, Constant]], source: str, kind: str) -> Constant:
-        """The sum of number x constant, with logic's factor."""
+        """The sum of number x constant, with logic's factor, or with the clock's share's."""
         value = sum(number * constant.value for number, constant in terms)
-        return Constant(value, source, kind, LOGIC_FACTOR, parts=parts_of_sum(terms))
+        factor = ops.CLOCK_FACTOR if kind == "clock" else LOGIC_FACTOR
+        return Constant(value, source, kind, factor, parts=parts_of_sum(terms))
 
     def _ungated_price(self, array: Array, count: Count) -> Constant:
         """What the part of an element that narrow operands leave unused takes all the same; nothing where the file
@@ -158,7 +160,7 @@ class Prices:
         if clocked:
             share = self.chip.technology.clock_share
             tree = price.times(share, ops.clock_part(share))
-            return replace(tree, source=f"{share:g} of the logic clocked", kind="clock", factor=LOGIC_FACTOR)
+            return replace(tree, source=f"{share:g} of the logic clocked", kind="clock", factor=ops.CLOCK_FACTOR)
         return price
 
     def _product_forms(self, count: Count) -> tuple[Float | None, Float | None]:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 KINDS = ("sram", "logic", "clock", "wire", "dram", "generator", "gating", "leakage")
 """The kinds of constants, each uncertain by a factor that holds for all of its kind."""
+SHARES_OF_LOGIC = ("clock", "gating")
+"""Kinds that are a share of the energy of logic: they move with it, and their own factor is that of the share."""
 AREA_FACTOR = 1.5
 """Assumed: published areas of the same part differ by about this factor."""
 

@@ -25,6 +25,8 @@ dividers."""
 DIVISION_FACTOR = 2.0
 CLOCK_SHARE_RANGE = (0.2, 0.45)
 """Of the energy of the logic that a clock drives; common values, for want of a source that could be read."""
+CLOCK_FACTOR = 1.75
+"""From 0.35 down to 0.2; up it is less."""
 REGISTER_CLOCK_RANGE = (0.5, 1.0)
 """Share of a register's energy that its own clock takes, where Aladdin's table has 7.94 of 9 fJ; assumed: from half to
 all of it."""

@@ -1,6 +1,7 @@
 """Negative control: where transposed access is free and nothing is moved, backpropagation costs what fa costs."""
 
 from collections import Counter
+from dataclasses import replace
 from math import fsum, log2, sqrt
 
 import pytest
@@ -10,6 +11,7 @@ from fahw.hardware.load import load_chip
 from fahw.hardware.process import UnitEnergy
 from fahw.network.load import load_model
 from fahw.study.costs.verdict import saving, transposed_overhead
+from fahw.technology.constant import Constant
 from fahw.technology.sram import sram
 
 OVERHEADS = ("read_overhead", "write_overhead", "area_overhead", "leak_overhead")
@@ -156,6 +158,22 @@ def test_range_of_a_saving_holds_single_corners():
                 for rows in (mine, theirs)
             )
             assert found.low - 1e-12 <= 1 - a / b <= found.high + 1e-12
+
+
+def test_what_is_a_share_of_logic_moves_with_it():
+    """By hand: elements of 10 pJ that leave a tenth of 30 pJ ungated (from a hundredth to all of it), against 40 pJ:
+    where nothing is gated there is no saving, whatever logic takes. A clock of a third of both changes nothing."""
+    row = simulate("edge_dual", "mlp_digits", "fa", BATCH).ledger[0]
+
+    def rows_of_kinds(**parts):
+        prices = {kind: Constant(pj, "by hand", kind, factor) for kind, (pj, factor) in parts.items()}
+        return [replace(row, count=1, energy_pj=price.value, price=price) for price in prices.values()]
+
+    plain = rows_of_kinds(logic=(10, 3), gating=(3, 10)), rows_of_kinds(logic=(40, 3))
+    found = saving(*plain)
+    assert (found.value, found.low, found.high) == pytest.approx((1 - 13 / 40, 0, 1 - 10.3 / 40))
+    clocked = saving(rows_of_kinds(logic=(9, 3), clock=(3, 2)), rows_of_kinds(logic=(18, 3), clock=(6, 2)))
+    assert (clocked.low, clocked.high) == pytest.approx((0.5, 0.5))
 
 
 def test_scales_turn_steps_into_energy_to_target():

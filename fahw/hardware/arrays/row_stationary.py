@@ -27,8 +27,7 @@ from fahw.hardware.arrays.systolic import OutputStationary
 from fahw.hardware.part import Count, Device
 from fahw.hardware.process import Technology
 from fahw.technology.constant import Constant, parts_of_sum
-from fahw.technology.operations import clock_part, register_clock_pj
-from fahw.technology.scaling import LOGIC_FACTOR
+from fahw.technology.operations import CLOCK_FACTOR, clock_part, register_clock_pj
 from fahw.technology.storage import Scratchpad, scratchpad
 
 
@@ -114,11 +113,11 @@ class RowStationary(Mapping):
         is_clocked = pad.kind == "logic"
         if action == "clock_registers":
             clocked = register_clock_pj(bits * (entries - 1), process.node_nm)  # an access has that of its own word
-            return replace(clocked, value=clocked.value if is_clocked else 0.0, kind="clock")
+            return replace(clocked, value=clocked.value if is_clocked else 0.0, kind="clock", factor=CLOCK_FACTOR)
         terms = [(1, pad), (-1, register_clock_pj(bits, process.node_nm))]
         driven = pad.value - terms[1][1].value if is_clocked else 0.0
         source = f"{share:g} of the registers clocked, without their own clock; none of an SRAM"
-        tree = Constant(driven, source, "clock", LOGIC_FACTOR, parts=parts_of_sum(terms))
+        tree = Constant(driven, source, "clock", CLOCK_FACTOR, parts=parts_of_sum(terms))
         return tree.times(share, clock_part(share))
 
     @classmethod

@@ -1,8 +1,9 @@
 """Who wins, and how sure that is: savings with the range that uncertain constants leave, differences against noise.
 
 A kind of constant (SRAM energy, logic, wires, ...) is uncertain by a factor; one factor holds for every row of its
-kind and for both sides of a comparison. A saving is a ratio of sums that are linear in each factor, so its extremes
-lie at corners, where every factor is at one of its ends.
+kind and for both sides of a comparison. Kinds that are a share of logic's energy move with it, and by their own factor
+besides. A saving is a ratio of sums that are linear in each factor, so its extremes lie at corners, where every factor
+is at one of its ends.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from fahw.hardware.chip import Chip
 from fahw.hardware.memories.catalogue import CONSTANT_KINDS
 from fahw.network.graph import Network
 from fahw.rules.catalogue import BACKPROPAGATION
+from fahw.technology.constant import SHARES_OF_LOGIC
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,22 @@ def _energies_at_corners(rows: Sequence[Row]) -> np.ndarray:
             for kind in CONSTANT_KINDS
         ]
     )
-    corners = np.array(list(product((0, 1), repeat=len(CONSTANT_KINDS))))
-    return summed_over_kinds(bounds[np.arange(len(CONSTANT_KINDS)), corners])
+    logic = float(max((row.price.factor for row in rows if row.price.kind == "logic"), default=1.0))
+    return np.asarray(energies_at_corners(bounds[np.newaxis], np.array([logic]))[0])
+
+
+CORNERS = np.array(list(product((0, 1), repeat=len(CONSTANT_KINDS))))
+"""Ends of the kinds of constants at each corner: 0 divided, 1 multiplied by its factor."""
+LOGIC = CONSTANT_KINDS.index("logic")
+SHARES = [CONSTANT_KINDS.index(kind) for kind in SHARES_OF_LOGIC]
+
+
+def energies_at_corners(bounds: NDArray[np.float64], logic: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Energies in pJ, (step, corner). `bounds`: of each step and kind of constant, divided and multiplied by the kind's
+    own factor; `logic`: logic's factor of each step, by which its shares move too."""
+    energies = bounds[:, np.arange(len(CONSTANT_KINDS)), CORNERS]
+    energies[..., SHARES] *= (logic[:, np.newaxis] ** (2 * CORNERS[:, LOGIC] - 1))[..., np.newaxis]
+    return summed_over_kinds(energies)
 
 
 def summed_over_kinds(values: NDArray[np.float64]) -> NDArray[np.float64]:

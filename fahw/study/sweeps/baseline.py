@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from fahw.chip.cost import SHARED
 from fahw.hardware.memories.catalogue import CONSTANT_KINDS
 from fahw.rules.catalogue import BACKPROPAGATION
 from fahw.study.costs.cost_record import Request
-from fahw.study.costs.verdict import summed_over_kinds
+from fahw.study.costs.verdict import LOGIC, SHARES, energies_at_corners, summed_over_kinds
 from fahw.work.training_step import NONE
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 SAVING_COLUMNS = (
     "baseline_transport", "saving_per_step", "saving_low", "saving_high", "winner", "time_saving", "saving_to_target",
 )  # fmt: skip
-_CORNERS = np.array(list(product((0, 1), repeat=len(CONSTANT_KINDS))))
 _COMPARED_AXES = ("rule", "transport")
 
 
@@ -128,7 +126,10 @@ def saving_columns(points: Sequence[Point], pairs: BaselinePairs) -> list[dict[s
     rows: list[dict[str, Any]] = [{} for _ in points]
     if not pairs.point_numbers:
         return rows
-    shares = 1 - _energies_at_corners(pairs.rule_energies) / _energies_at_corners(pairs.baseline_energies)
+    factors = [_logic_factors([points[number].cost or {} for number in pairs.point_numbers])]
+    factors += [_logic_factors([cost for cost, _ in pairs.baselines])]
+    mine, theirs = map(energies_at_corners, (pairs.rule_energies, pairs.baseline_energies), factors)
+    shares = 1 - mine / theirs
     ranges = zip(shares.min(axis=1), shares.max(axis=1), strict=True)
     for number, (cost, baseline_number), (low, high) in zip(pairs.point_numbers, pairs.baselines, ranges, strict=True):
         rows[number] = _saving_row(points[number], cost, points[baseline_number], float(low), float(high))
@@ -172,9 +173,11 @@ def _energy_bounds(costs: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
     return bounds
 
 
-def _energies_at_corners(bounds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Energies in pJ, (pair, corner): at a corner each kind of constant is at one of its bounds."""
-    return summed_over_kinds(bounds[:, np.arange(len(CONSTANT_KINDS)), _CORNERS])
+def _logic_factors(costs: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
+    """The factor of logic of each cost, by which what is a share of it moves too."""
+    return np.array(
+        [max((f for kind, f in cost["kinds"] if kind == "logic"), default=1.0) for cost in costs], dtype=float
+    )
 
 
 SENSITIVITY_COLUMNS = ("rule", "kind", "name", "saving_mean", "low_at", "saving_low", "high_at", "saving_high", "flips")
@@ -191,8 +194,10 @@ def sensitivity_rows(points: Sequence[Point], pairs: BaselinePairs) -> list[dict
 def _sensitivity_of_rule(rule: str, points: Sequence[Point], pairs: BaselinePairs) -> list[dict[str, Any]]:
     """The rows of one rule, the widest range of savings first."""
     chosen = [index for index, number in enumerate(pairs.point_numbers) if points[number].rule == rule]
-    rule_energies = _nominal_energies([points[pairs.point_numbers[index]].cost or {} for index in chosen])
-    baseline_energies = _nominal_energies([pairs.baselines[index][0] for index in chosen])
+    costs = [points[pairs.point_numbers[index]].cost or {} for index in chosen]
+    baseline_costs = [pairs.baselines[index][0] for index in chosen]
+    rule_energies, baseline_energies = _nominal_energies(costs), _nominal_energies(baseline_costs)
+    factors, baseline_factors = _logic_factors(costs), _logic_factors(baseline_costs)
     shares = 1 - summed_over_kinds(rule_energies) / summed_over_kinds(baseline_energies)
     rows = []
     for kind_index, kind in enumerate(CONSTANT_KINDS):
@@ -200,8 +205,10 @@ def _sensitivity_of_rule(rule: str, points: Sequence[Point], pairs: BaselinePair
             float(
                 np.mean(
                     1
-                    - _energies_at_bound(rule_energies, pairs.rule_energies[chosen], kind_index, bound)
-                    / _energies_at_bound(baseline_energies, pairs.baseline_energies[chosen], kind_index, bound)
+                    - _energies_at_bound(rule_energies, pairs.rule_energies[chosen], factors, kind_index, bound)
+                    / _energies_at_bound(
+                        baseline_energies, pairs.baseline_energies[chosen], baseline_factors, kind_index, bound
+                    )
                 )
             )
             for bound in (0, 1)
@@ -236,7 +243,12 @@ def _nominal_energies(costs: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
 
 
 def _energies_at_bound(
-    nominal: NDArray[np.float64], bounds: NDArray[np.float64], kind: int, bound: int
+    nominal: NDArray[np.float64], bounds: NDArray[np.float64], logic: NDArray[np.float64], kind: int, bound: int
 ) -> NDArray[np.float64]:
-    """Energies in pJ with one kind of constant at one of its bounds and the others nominal, one for each pair."""
-    return np.asarray(summed_over_kinds(nominal) - nominal[:, kind] + bounds[:, kind, bound])
+    """Energies in pJ with one kind of constant at one of its bounds and the others nominal, one for each pair; with
+    logic move the shares of it."""
+    energies = nominal.copy()
+    energies[:, kind] = bounds[:, kind, bound]
+    if kind == LOGIC:
+        energies[:, SHARES] *= (logic ** (2 * bound - 1))[:, np.newaxis]
+    return summed_over_kinds(energies)
