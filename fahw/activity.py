@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from math import ceil
 from statistics import fmean
 
 
@@ -38,6 +39,12 @@ class Activity:
 
 NAMES = tuple(field.name for field in fields(LayerActivity))
 """The names of the shares in `LayerActivity`."""
+
+
+def share_of(values: int, share: float) -> int:
+    """The number of `values` that a share, 0 to 1, is, rounded up; what floats add to a whole number (100 times 0.07 is
+    7.000000000000001) is left out."""
+    return ceil(values * share * (1 - 1e-12))
 
 
 def mean_activity(records: Sequence[Activity]) -> Activity | None:

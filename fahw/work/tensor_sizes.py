@@ -252,18 +252,23 @@ def _activation_bits(
     and the logits; and the most that wait at a time for layers that read them on the way forward alone."""
     readers: dict[str, list[int]] = {}
     saved, order = 0, {layer.name: position for position, layer in enumerate(network.weighted)}
+    alive = [0] * len(order)
     for part in local_parts:
         name, tail = part.whole.name, graph.tails[part.whole.name]
         own_names = {layer.name for layer in tail}
         joined = {source for item in tail if len(item.sources) > 1 for source in item.sources} - own_names
         for source in {*part.whole.sources, *joined}:
             readers.setdefault(source, []).append(order[name])
-        saved += part.share(saved_values(network, tail, part.whole, name in graph.roles.receives))
+        receives = name in graph.roles.receives
+        own = part.share(saved_values(network, tail, part.whole, receives))
+        if receives:
+            saved += own
+        else:  # a norm's input, for the second pass over the batch alone
+            alive[order[name]] += own * bits
         if not graph.users[name]:
             saved += part.layer.outputs
     passing = {name for name in readers if _only_passes(network, graph, name)}
     sizes = {name: _packed_size(network, name, packed, bits) for name in readers}
-    alive = [0] * len(order)
     for name in passing:
         for position in range(max(0, order.get(graph.owners[name], -1)), max(readers[name]) + 1):
             alive[position] += sizes[name]

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil, gcd
 
+from fahw.activity import share_of
 from fahw.errors import ConfigError, Problem
 from fahw.hardware.arrays.mapping import Burst
 from fahw.hardware.chip import Chip
@@ -96,7 +97,7 @@ def _message(step: StepContext, part: Part) -> _Message:
     share = step.activity_share(
         "changed_words" if moves_words else "sign_flips", part.whole, "only what changed is sent"
     )
-    sent = ceil(values * share)
+    sent = share_of(values, share)
     address_bits = min(sent * index_bits(values), values)
     payload_bits = address_bits + (sent * bits if moves_words else 0)  # a flip needs no value
     return _Message(values, sent, bits, payload_bits, share, True)

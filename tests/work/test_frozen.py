@@ -179,3 +179,15 @@ def test_roles_with_a_frozen_layer_in_between():
     assert by_layer.learns == direct.learns == {"linear1", "linear3"}
     assert (by_layer.receives, by_layer.sends) == ({"linear1", "linear2", "linear3"}, {"linear2", "linear3"})
     assert (direct.receives, direct.sends) == ({"linear1", "linear3"}, {"linear2"})
+
+
+def test_a_frozen_norms_input_waits_for_its_own_layer_alone():
+    """By hand, 8 bits: 2 x 6 x 6 pixels, then 3 x 4 x 4 and 4 x 2 x 2 with norms, then 3 logits. Only the last learns:
+    72 inputs, 48 before and 48 behind the first norm wait at most; 16 + 3 values are kept for two steps."""
+    network = chain(
+        (2, 6, 6), ("conv2d", {"out": 3, "kernel": 3}), ("batchnorm2d", {}), ("relu", {}),
+        ("conv2d", {"out": 4, "kernel": 3}), ("batchnorm2d", {}), ("relu", {}), ("flatten", {}), ("linear", {"out": 3}),
+    )  # fmt: skip
+    cost = simulate(load_chip("edge_dual", {"steps_in_flight": 2}), network, "last", 5)
+    held = next(placement.bits for placement in cost.placements if placement.tensor == "activation")
+    assert held == 5 * 8 * (72 + 48 + 48) + 2 * 5 * 8 * (16 + 3)

@@ -24,7 +24,7 @@ from fahw.study.training import make_job
 from fahw.work.counts.record import Task
 from fahw.work.training_step import form_of, training_step
 from fahw.work.transport import touched_words
-from tests.support.models import built
+from tests.support.models import built, chain
 from tests.support.steps import counts
 
 WEIGHTS = {"linear2": 128 * 64, "linear3": 64 * 10}
@@ -54,6 +54,16 @@ def test_changed_words_are_compared_addressed_and_sent(share):
         changed = ceil(n / 8 * (1 - (1 - share) ** 8))  # the words around the changed values
         assert counts(work, **at, action="read") == old + changed
         assert counts(work, **at, action="write") == changed
+
+
+@pytest.mark.parametrize(("share", "sent"), [(0.01, 1), (0.07, 7), (0.14, 14), (0.28, 28), (0.285, 29), (1.0, 100)])
+def test_a_share_is_not_rounded_up_by_what_floats_add(share, sent):
+    """Of 100 weights 7 % are 7, though floats make 7.000000000000001 of it."""
+    assumed = {"zero_activation": 0, "zero_error": 0, "sign_flip": share, "changed_weight": share}
+    settings = {"transport_options.changed_words_only": "true"} | {f"activity.{key}": n for key, n in assumed.items()}
+    network = chain((3,), ("linear", {"out": 10}), ("linear", {"out": 10}))
+    cost = simulate(load_chip("edge_dual", settings), network, "bp", 2)
+    assert cost.transported_bits == sent * 8 + min(sent * 7, 100)
 
 
 @pytest.mark.parametrize(("bits", "width", "values"), [(6, 64, 100), (5, 32, 7), (12, 64, 641), (9, 8, 30), (3, 64, 1)])

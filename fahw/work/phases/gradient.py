@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil
-
+from fahw.activity import share_of
 from fahw.hardware.part import Tensor
 from fahw.work import tensor_sizes
 from fahw.work.context import StepContext
@@ -32,7 +31,7 @@ def gradient_task(step: StepContext, part: Part, micro: int) -> Task:
     fused = (
         step.chip.update_options.fused and len(step.micro_batch_sizes) == 1
     )  # to the update, which may leave weights out
-    weights = ceil(layer.weights * touched_share(step, part)) if fused else layer.weights
+    weights = share_of(layer.weights, touched_share(step, part)) if fused else layer.weights
     for tensor, values in (("gradient", weights), ("param", params)):
         traffic += _accumulate(step, site, tensor, values, (micro, is_last), mode)  # type: ignore[arg-type]
     users = step.graph.users[part.whole.name]

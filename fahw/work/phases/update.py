@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil
 
+from fahw.activity import share_of
 from fahw.hardware.part import Tensor
 from fahw.work import learned_feedback, tensor_sizes
 from fahw.work.context import StepContext
@@ -22,7 +22,7 @@ def update_task(step: StepContext, part: Part) -> Task:
     site, layer = step.site(part, "update"), part.layer
     array, accesses = site.array("update"), site.accesses
     options = step.chip.update_options
-    values = ceil(layer.weights * touched_share(step, part))
+    values = share_of(layer.weights, touched_share(step, part))
     traffic = _gradients_seen(step, site, layer.weights - values)
     traffic += _state_traffic(step, site, {tensor: tensor for tensor in _stored_tensors(step)}, values)
     memory = site.home("weight", "update")
