@@ -67,7 +67,7 @@ class Prices:
         energy = self._given_energies.get((count.component, count.action))
         if energy is not None:
             price = energy.constant(price.kind).named(f"{count.action} (given)")
-        elif price.kind in ("logic", "clock", "gating"):
+        elif price.kind in ("logic", "clock", "gating") and self.chip.technology.vdd_v != VDD_V:
             price = price.times((self.chip.technology.vdd_v / VDD_V) ** 2)
         return with_overhead(price, count.factor, f"transposed {count.action}")
 
