@@ -68,7 +68,7 @@ class Prices:
         if energy is not None:
             kind = "logic" if price.kind in SHARES_OF_LOGIC else price.kind
             price = energy.constant(kind).named(f"{count.action} (given)")
-        elif price.kind in ("logic", *SHARES_OF_LOGIC):
+        elif price.kind in ("logic", *SHARES_OF_LOGIC) and self.chip.technology.vdd_v != VDD_V:
             price = price.times((self.chip.technology.vdd_v / VDD_V) ** 2)
         return with_overhead(price, count.factor, f"transposed {count.action}")
 

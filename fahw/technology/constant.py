@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 KINDS = ("sram", "logic", "clock", "wire", "dram", "generator", "gating", "leakage")
@@ -41,25 +41,27 @@ class Constant:
 
     def named(self, name: str) -> Constant:
         """The same, in proportion to the one number of this name."""
-        return replace(self, parts=(Part(name, 1.0, 1 / self.factor, self.factor),))
+        part = Part(name, 1.0, 1 / self.factor, self.factor)
+        return Constant(self.value, self.source, self.kind, self.factor, self.given, (part,))
 
     def times(self, number: float, part: Part | None = None) -> Constant:
         """So many times it; `part`: the number that it is then made of besides."""
         parts = self.parts if part is None else (*self.parts, part)
-        return replace(self, value=self.value * number, parts=parts)
+        return Constant(self.value * number, self.source, self.kind, self.factor, self.given, parts)
 
 
 def parts_of_sum(terms: Iterable[tuple[float, Constant]]) -> tuple[Part, ...]:
     """What the sum of number x constant is made of: each part by its share of the sum."""
     terms = list(terms)
-    total = sum(number * constant.value for number, constant in terms)
+    total = sum([number * constant.value for number, constant in terms])
     found: dict[str, Part] = {}
     for number, constant in terms:
-        for part in constant.parts if total else ():
-            share = part.share * number * constant.value / total
-            other = found.get(part.name, part._replace(share=0.0))
-            low, high = min(part.low, other.low), max(part.high, other.high)
-            found[part.name] = Part(part.name, other.share + share, low, high)
+        weight = number * constant.value / total if total else 0.0
+        for name, share, low, high in constant.parts if weight else ():
+            if other := found.get(name):
+                found[name] = Part(name, other.share + weight * share, min(low, other.low), max(high, other.high))
+            else:
+                found[name] = Part(name, weight * share, low, high)
     return tuple(found.values())
 
 
