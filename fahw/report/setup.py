@@ -263,7 +263,10 @@ def recipe_words(run: Run) -> str:
     """The part of the recipe that all rules share, in a sentence."""
     recipe = run.inputs["recipe"]
     text = f"{recipe['epochs']} epochs of {recipe['data']} in batches of {recipe['batch_size']}; "
-    text += f"{general(100 * recipe['validation'])} % of the training set kept apart for validation"
+    text += (
+        f"{general(100 * recipe['validation'])} % of the training set kept apart for validation; batches are whole, "
+    )
+    text += "and what is left over of an epoch differs from one to the next"
     if recipe.get("drop_at"):
         after = " and ".join(f"{general(100 * share)} %" for share in recipe["drop_at"])
         text += f"; learning rate × {general(recipe['drop_factor'])} after {after} of the epochs"

@@ -58,12 +58,12 @@ def add_pj(bits: int, node_nm: int, form: Float | None = None) -> Constant:
 
 
 def multiply_pj(bits_a: int, bits_b: int, node_nm: int, form: Float | None = None) -> Constant:
-    """Energy of a multiplication: 0.2 pJ x a x b / 64; by one bit only a conditional inversion; of a float format
-    `float_multiply_pj`."""
-    if form is not None:
-        return float_multiply_pj(form, node_nm)
+    """Energy of a multiplication: 0.2 pJ x a x b / 64; by one bit only a conditional inversion, of a float's sign too;
+    of a float format `float_multiply_pj`."""
     if min(bits_a, bits_b) == 1:
         return bitwise_pj(max(bits_a, bits_b), node_nm)
+    if form is not None:
+        return float_multiply_pj(form, node_nm)
     source = f"{HOROWITZ}: multiplier, energy as a x b"
     return logic_constant(0.2 * bits_a * bits_b / 64, node_nm, source, "multiply", name="integer multiplier")
 

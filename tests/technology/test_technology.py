@@ -206,6 +206,14 @@ def test_horowitz():
     assert ops.multiply_pj(32, 32, 45, FLOATS["fp32"]).value == 3.7
 
 
+@pytest.mark.parametrize("form", [None, "fp32", "fp16", "bf16"])
+def test_a_product_with_a_sign_is_no_product(form):
+    """By +1 or -1 bits are inverted, 0.57 fJ each: of an integer all, and no more of a float."""
+    float_form = FLOATS[form] if form else None
+    for bits in ((16, 1), (1, 16)):
+        assert ops.multiply_pj(*bits, 45, float_form).value == pytest.approx(16 * 0.00057)
+
+
 @given(widths, widths, widths, nodes)
 def test_operations_do_not_get_cheaper_with_more_bits(a, b, accumulator, node):
     """One more bit of either operand, of the accumulator, register, comparison, shift or table never costs less."""

@@ -4,6 +4,7 @@ from math import ceil
 
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -16,6 +17,7 @@ from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
 from fahw.work.counts.accesses import Accesses
 from fahw.work.counts.record import Flow, Placement, local_name, merge_flows
+from tests.support.models import graph
 from tests.support.steps import counts, step
 from tests.support.strategies import CHIP, GENERATOR, HOSTED, MODEL, RULE_NAMES, chip_of, network_of, swap
 
@@ -388,19 +390,45 @@ ROW_MAJOR = "dram: {gbyte_per_s: 1, layout: row_major, assumed: a test}\ntranspo
 
 
 @pytest.mark.parametrize(
-    ("bits", "run_bits", "rows", "moved"),
+    ("bits", "runs", "rows", "moved"),
     [
-        (15_000, 15, 1000, 1000 * 32 * 8),  # each run begins at a byte, a burst of 32 bytes and a row of its own
-        (15_001, 15, 1001, 1001 * 32 * 8),
-        (15, 15, 1, 256),
-        (7, 100, 1, 256),
-        (2 * 2049 * 8, 2049 * 8, 4, 2 * 65 * 256),  # a byte more than a row of 2 KiB
+        (15_000, [(1000, 15)], 1000, 1000 * 32 * 8),  # each begins at a byte, a burst of 32 bytes and a row of its own
+        (7_500, [(1000, 15)], 500, 500 * 32 * 8),
+        (7_501, [(1000, 15)], 501, 501 * 32 * 8),
+        (15, [(1, 15)], 1, 256),
+        (7, [(1, 100)], 1, 256),
+        (7, [], 1, 256),
+        (2 * 2049 * 8, [(2, 2049 * 8)], 4, 2 * 65 * 256),  # a byte more than a row of 2 KiB
+        (4 * (200 + 100) * 8, [(4, 200 * 8), (4, 100 * 8)], 8, 4 * (7 + 4) * 256),
+        (2 * (200 + 100) * 8, [(4, 200 * 8), (4, 100 * 8)], 4, 2 * (7 + 4) * 256),
     ],
 )
-def test_runs_in_rows_of_their_own(bits, run_bits, rows, moved, tmp_path):
-    """LPDDR4: rows opened and bits moved, counted by hand."""
-    found = Accesses(chip_of(tmp_path, swap(CHIP, "transport:", ROW_MAJOR)), ()).dram("read", "weight", bits, run_bits)
+def test_runs_in_rows_of_their_own(bits, runs, rows, moved, tmp_path):
+    """LPDDR4: rows opened and bits moved, counted by hand; of a share of the runs, as many as their share."""
+    found = Accesses(chip_of(tmp_path, swap(CHIP, "transport:", ROW_MAJOR)), ()).dram("read", "weight", bits, runs)
     assert [count.count for count in found.counts] == [moved, rows]
+
+
+@pytest.mark.parametrize(
+    ("samples", "rows", "outputs", "columns", "runs"), [(3, 2, 8, 2, 8), (5, 4, 9, 4, 6), (17, 16, 64, 16, 8)]
+)
+def test_folds_at_the_edge_are_runs_too(samples, rows, outputs, columns, runs, tmp_path):
+    """By hand: all samples' values are fetched again for every fold of the outputs, in as many runs as the samples have
+    folds, the last of which is shorter."""
+    text = swap(
+        swap(CHIP, "transport:", ROW_MAJOR), "holds: [psum, mask, error, activation]", "holds: [psum, mask, error]"
+    )
+    parts = yaml.safe_load(text)
+    parts["memories"].append(
+        {"name": "values", "holds": ["activation"], "size_kib": 2**-10, "bank_kib": 2**-10, "width_bits": 8}
+        | {"read_bits_per_cycle": 64, "write_bits_per_cycle": 64, "assumed": "a test"}
+    )
+    for array in parts["arrays"]:
+        array["memories"].append("values")
+    parts["arrays"][0] |= {"rows": rows, "cols": columns}
+    chip, network = chip_of(tmp_path, yaml.safe_dump(parts)), graph((100,), {"kind": "linear", "out": outputs})
+    found = counts(step(chip, network, "bp", samples), phase="forward", action="activate", tensor="activation")
+    assert found == runs + 2  # and one each for samples that come in and results
 
 
 @given(st.integers(1, 40), st.integers(1, 200), st.integers(1, 16))
@@ -411,6 +439,6 @@ def test_rows_of_runs_against_a_walk(width, values, runs):
     run_bits = width * values
     rows, bursts = (len({(run, bit // 8 // size) for run in range(runs) for bit in range(run_bits)})
                     for size in (2048, 32))  # fmt: skip
-    found = accesses.dram("write", "weight", runs * run_bits, run_bits).counts
+    found = accesses.dram("write", "weight", runs * run_bits, [(runs, run_bits)]).counts
     assert [count.count for count in found] == [bursts * 256, rows]
-    assert accesses.dram("write", "weight", 2 * runs * run_bits, run_bits).counts[1].count >= rows
+    assert accesses.dram("write", "weight", 2 * runs * run_bits, [(2 * runs, run_bits)]).counts[1].count >= rows

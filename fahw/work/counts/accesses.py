@@ -7,7 +7,7 @@ and written (staged) here, and the other way round for results.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fahw.errors import ConfigError, Problem
@@ -16,7 +16,7 @@ from fahw.hardware.arrays.mapping import Burst
 from fahw.hardware.chip import Chip
 from fahw.hardware.memory import LEVELS, Memory
 from fahw.hardware.part import Tensor
-from fahw.technology.dram import activations, dram_type
+from fahw.technology.dram import DramType, activations, dram_type
 from fahw.work.counts.record import Count, Flow, Placement
 
 
@@ -150,24 +150,33 @@ class Accesses:
         """Traffic of writing bursts of `bits`-wide values; `factor` raises the energy of an access."""
         return self._access("write", memory, (tensor, tensor), tuple(bursts), bits, factor, None)
 
-    def dram(self, action: str, tensor: Tensor, bits: int, run_bits: int | None = None) -> Traffic:
-        """Traffic of streaming `bits` from (`read`) or to (`write`) DRAM, in runs of `run_bits` that lie together (all,
-        where absent)."""
+    def dram(self, action: str, tensor: Tensor, bits: int, runs: Iterable[Burst] = ()) -> Traffic:
+        """Traffic of streaming `bits` from (`read`) or to (`write`) DRAM, in runs that lie together: (times, bits) of
+        each length, of which `bits` may be a part; one run of all where there are none."""
         dram = self._chip.dram
         if dram is None or not bits:
             return Traffic()
         per_cycle = dram.gbyte_per_s * 8e3 / self._chip.clock_mhz
         kind = dram_type(dram.kind)
-        if dram.layout == "row_major":  # every run starts at a byte of its own
-            run, rest = min(run_bits or bits, bits), bits % min(run_bits or bits, bits)
-            total = bits // run * -(-run // 8) + -(-rest // 8)
-            opened = activations(kind, total, -(-run // 8), dram.layout)
-            bits = opened.bursts * kind.burst_bytes * 8
+        if dram.layout == "row_major":
+            rows, bursts = _opened_by_runs(kind, bits, tuple(runs) or ((1, bits),))
+            bits = bursts * kind.burst_bytes * 8
         else:
-            opened = activations(kind, -(-bits // 8), -(-bits // 8), dram.layout)
+            rows = activations(kind, -(-bits // 8), -(-bits // 8), dram.layout).rows
         flow = Flow("dram", bits, per_cycle, dram.latency_cycles)
-        counts = (Count("dram", action, tensor, bits), Count("dram", "activate", tensor, opened.rows))
+        counts = (Count("dram", action, tensor, bits), Count("dram", "activate", tensor, rows))
         return Traffic(counts, loads=(flow,)) if action == "read" else Traffic(counts, drains=(flow,))
+
+    def run_price(self, runs: Sequence[Burst]) -> float:
+        """Energy that DRAM takes for a bit that is read in these runs, relative to that of a bit that is moved: 1 where
+        data lie in the order of the fetch."""
+        dram, bits = self._chip.dram, sum(times * run for times, run in runs)
+        if dram is None or dram.layout != "row_major" or not bits:
+            return 1.0
+        rows, bursts = _opened_by_runs(dram_type(dram.kind), bits, runs)
+        read_pj = dram.constant("read").value
+        moved_pj = bursts * dram_type(dram.kind).burst_bytes * 8 * read_pj + rows * dram.constant("activate").value
+        return moved_pj / (bits * read_pj) if read_pj else 1.0
 
     def _access(
         self, action: str, memory: Memory, tensors: tuple[Tensor, Tensor], bursts: tuple[Burst, ...], bits: int,
@@ -192,8 +201,7 @@ class Accesses:
             part_bits = -(-moved * held_bits // total)
             traffic += self._words(opposite, memory, tensor, -(-part_bits // width), 1.0)
             if outer_memory is None:
-                run = max([values for _, values in bursts]) * bits
-                traffic += self.dram(action, tensor, part_bits, run)
+                traffic += self.dram(action, tensor, part_bits, [(times, values * bits) for times, values in bursts])
             else:
                 traffic += self._words(action, outer_memory, tensor, -(-part_bits // outer_memory.width_bits), 1.0)
         return traffic
@@ -211,6 +219,18 @@ class Accesses:
         port = name, side, memory.bits_per_cycle(action, self._chip.clock_mhz)
         self._ports[memory.name, action] = port
         return port
+
+
+def _opened_by_runs(kind: DramType, bits: int, runs: Sequence[Burst]) -> tuple[int, int]:
+    """Rows opened and bursts moved by `bits`, which are all or a share of runs of several lengths; every run starts at
+    a byte and in a row of its own."""
+    total = rows = bursts = 0
+    for times, run in runs:
+        run_bytes = -(-run // 8)
+        opened = activations(kind, run_bytes, run_bytes, "row_major") if times * run else None
+        if opened is not None:
+            total, rows, bursts = total + times * run, rows + times * opened.rows, bursts + times * opened.bursts
+    return -(-rows * bits // total), -(-bursts * bits // total)
 
 
 def with_sized_memories(chip: Chip, tensor_bits: Mapping[Tensor, int], rom_bits: int = 0) -> Chip:

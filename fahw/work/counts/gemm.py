@@ -145,9 +145,19 @@ def _fetched_values(product: Gemm, accesses: Accesses) -> tuple[int, int]:
         tuple(_turns(operand, fetches) for operand, fetches in zip(product.operands, order, strict=True))
         for order in mapping.fetches
     ]
-    costs = overflow_bits[LEFT] * left, overflow_bits[RIGHT] * right
+    prices = _run_prices(product, accesses)
+    costs = overflow_bits[LEFT] * left * prices[LEFT], overflow_bits[RIGHT] * right * prices[RIGHT]
     fewest = min(orders, key=lambda order: order[LEFT] * costs[LEFT] + order[RIGHT] * costs[RIGHT])
     return left * fewest[0], right * fewest[1]
+
+
+def _run_prices(product: Gemm, accesses: Accesses) -> tuple[float, float]:
+    """What a bit of either operand costs from DRAM, by the runs in which it is fetched."""
+    runs: tuple[list[Burst], list[Burst]] = [], []
+    for side, bursts in product.mapping.unskipped_bursts((0.0, 0.0)):
+        operand = product.operands[side]
+        runs[side].extend((times, ceil(number * operand.block) * operand.bits) for times, number in bursts)
+    return accesses.run_price(runs[LEFT]), accesses.run_price(runs[RIGHT])
 
 
 def _overflow_bits(operand: Operand, accesses: Accesses) -> float:
