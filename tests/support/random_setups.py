@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from fahw.chip.cost import Cost, simulate
-from fahw.errors import ConfigError
+from fahw.errors import ConfigError, Problem
 from fahw.hardware.chip import Chip
 from fahw.hardware.wiring import chip_problems
 from fahw.network.graph import Network
@@ -45,8 +45,12 @@ class RandomSetup:
 
     @cached_property
     def network(self) -> Network:
-        """The network."""
-        return network_of_model(Model.model_validate(_tuples(self.model)))
+        """The network; raises ConfigError where a layer does not fit its input."""
+        model = Model.model_validate(_tuples(self.model))
+        network = network_of_model(model)
+        if len(network.layers) < len(model.layers):
+            raise ConfigError(Problem("model", "a layer does not fit its input"))
+        return network
 
     @cached_property
     def cost(self) -> Cost:
