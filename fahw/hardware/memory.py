@@ -219,5 +219,5 @@ class TransposedAccess(Sourced):
 
 @lru_cache(maxsize=256)
 def _transposed(memory: Memory, process: Technology) -> Overheads:
-    """Those of `Memory.transposed`, kept: every reading of W for the errors asks for them."""
+    """Those of `Memory.transposed`, kept: energy, leakage and area ask for them."""
     return memory.transposed(process)

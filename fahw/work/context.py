@@ -13,6 +13,7 @@ from fahw.formats.precision import TENSORS
 from fahw.hardware.array import Array, Skipping
 from fahw.hardware.chip import Chip
 from fahw.hardware.energy_table import UPDATE
+from fahw.hardware.memory import Overheads
 from fahw.hardware.part import Form, Phase, Tensor
 from fahw.layers.layer import Layer
 from fahw.network.error_path import NO_ROLES
@@ -83,6 +84,14 @@ class StepContext:
     def transposable(self) -> bool:
         """Whether the weight memory is built to be read by rows and by columns."""
         return self.form == "transposable"
+
+    @cached_property
+    def transposed(self) -> Overheads:
+        """What W's memory takes more because it is built to be read by rows and by columns; nothing where it is not."""
+        memory = self.chip.home("weight")
+        if memory is None or not self.transposable:
+            return Overheads(0.0, 0.0, 0.0, 0.0)
+        return self.chip.transposed_access.of(memory, self.chip.technology)
 
     @cached_property
     def has_weight_copy(self) -> bool:

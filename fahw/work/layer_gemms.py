@@ -170,10 +170,9 @@ def feedback_operand(step: StepContext, site: Site, index_bits: int = 0) -> Oper
     streams = []
     if rule.reads_weight and chip.error_reaches_weights:
         memory = site.home("weight", "error")
-        overhead = 1 + chip.transposed_access.of(memory, chip.technology).read if step.transposable else 1.0
         # by columns a row-only memory gives one weight with every word
         read_bits = memory.width_bits if step.form == "column" else step.bits("weight")
-        streams.append(Stream(memory, "feedback", read_bits, overhead, "weight"))
+        streams.append(Stream(memory, "feedback", read_bits, 1 + step.transposed.read, "weight"))
     if rule.learned_bits(bits):
         streams.append(Stream(site.home("feedback", "error"), "feedback", rule.learned_bits(bits)))
     if rule.kept_bits(bits):

@@ -26,11 +26,9 @@ def update_task(step: StepContext, part: Part) -> Task:
     traffic = _gradients_seen(step, site, layer.weights - values)
     traffic += _state_traffic(step, site, {tensor: tensor for tensor in _stored_tensors(step)}, values)
     memory = site.home("weight", "update")
-    overheads = step.chip.transposed_access.of(memory, step.chip.technology) if step.transposable else None
-    write_factor = 1 + overheads.write if overheads else 1.0
     if options.in_place:  # by rows, as they are stored: no overhead of a transposable memory
         traffic += accesses.read(memory, "weight", [(1, values)], step.bits("weight"))
-    traffic += accesses.write(memory, "weight", [(1, values)], step.bits("weight"), write_factor)
+    traffic += accesses.write(memory, "weight", [(1, values)], step.bits("weight"), 1 + step.transposed.write)
     traffic += optimizer_operations(step, array, "master", values, decays=True)
     traffic += _update_exponents(step, site, values)
     if not options.in_place:
