@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
@@ -24,6 +25,7 @@ _MOST_DEATHS = 3
 """Deaths of workers after which the pending tasks run one at a time, so that the one that causes them is found."""
 _MOST_ENDING_S = 10.0
 """Seconds that a process told to end is waited for before it is left to the machine."""
+_ENDING = [signal.SIGINT, signal.SIGTERM, *(getattr(signal, name) for name in ("SIGHUP",) if hasattr(signal, name))]
 EXECUTORS = ("processes", "dask")
 
 
@@ -123,7 +125,9 @@ def _pool(workers: int) -> Iterator[Executor]:
     """A context with spawned processes; left early, they are ended at once, whatever they do, and none is left
     behind."""
     before, managers_before = set(multiprocessing.active_children()), _managers()
-    pool = _Processes(workers, multiprocessing.get_context("spawn"), _start_worker)
+    _start_tracker()
+    with _stops_deferred():  # half a pool could not be cleaned up
+        pool = _Processes(workers, multiprocessing.get_context("spawn"), _start_worker)
     results: Any = pool._result_queue
     try:
         yield pool
@@ -151,8 +155,37 @@ class _Processes(ProcessPoolExecutor):
 
     def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
         """The future of a call, for which a process may start."""
-        with _ctrl_c_held():
+        with _stops_deferred(), _ctrl_c_held():
             return super().submit(fn, *args, **kwargs)
+
+
+def _start_tracker() -> None:
+    """Start the process that removes the semaphores of a command that ended at once. It does so in any case, and need
+    not warn of it."""
+    quiet = "ignore:resource_tracker:UserWarning"
+    sys.warnoptions.append(quiet)  # which it takes over
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(quiet)
+
+
+@contextmanager
+def _stops_deferred() -> Iterator[None]:
+    """A context in which handlers of signals to end wait until it is left, whichever thread the signal came to."""
+    came: list[int] = []
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in _ENDING:
+            if callable(signal.getsignal(number)):
+                before[number] = signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 @contextmanager
