@@ -151,7 +151,7 @@ def a_wire_is_priced_by_length_times_price(setup):
 
 
 def twice_the_batch_is_twice_the_products_and_one_update(setup):
-    one, two = setup.cost, setup.with_batch(2 * setup.batch).cost
+    one, two = (with_prices(setup).with_batch(batch).cost for batch in (setup.batch, 2 * setup.batch))
     sizes = [(cost.macs, totals(cost, "phase", phases=("update", "transport"))) for cost in (one, two)]
     mirrored = RULES[setup.rule].learned == "mirror"
     if not mirrored and RULES[setup.rule].learned is None:
