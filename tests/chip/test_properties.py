@@ -125,7 +125,7 @@ def order_of_parts_does_not_matter(setup):
 
 
 def order_of_what_a_memory_holds_does_not_matter_where_all_fits(setup):
-    fitted = setup.with_chip(of_memories(setup, "size_kib", lambda _: "fit"))
+    fitted = with_prices(setup.with_chip(of_memories(setup, "size_kib", lambda _: "fit")))
     same(fitted.with_chip(of_memories(setup, "holds", lambda tensors: tensors[::-1])).cost, fitted.cost)
 
 
@@ -195,7 +195,7 @@ def larger_memories_move_no_more(setup):
 
 
 def a_memory_that_fits_is_one_of_that_size(setup):
-    fitted = setup.with_chip(of_memories(setup, "size_kib", lambda _: "fit"))
+    fitted = with_prices(setup.with_chip(of_memories(setup, "size_kib", lambda _: "fit")))
     sizes = {f"memories.{n}.size_kib": memory.size_kib for n, memory in enumerate(fitted.cost.work.chip.memories)}
     same(fitted.with_chip(sizes).cost, fitted.cost)
 
@@ -308,7 +308,7 @@ def one_step_in_flight_takes_its_own_time(setup):
 
 
 def the_way_forward_is_the_same_under_every_rule(setup):
-    fitted = setup.with_chip(of_memories(setup, "size_kib", lambda _: "fit"))
+    fitted = with_prices(setup.with_chip(of_memories(setup, "size_kib", lambda _: "fit")))
     found = [
         {key: value for key, value in totals(fitted.with_rule(rule).cost, "tensor", "action", "layer",
                                              phases=("forward",)).items() if key[0] in ("weight", "param")}
