@@ -295,7 +295,7 @@ def break_even_sentence(scale: float | None, read_overhead: float | None) -> str
     if read_overhead == 0:
         return f"{wins} the overheads of transposed access are below {significant(scale)} times this chip's"
     limit = percent(scale * read_overhead)
-    return f"{wins} transposed reads cost less than {limit} more (this chip: {100 * read_overhead:g} %)"
+    return f"{wins} transposed reads cost less than {limit} more (this chip: {100 * read_overhead:.4g} %)"
 
 
 def least_words(rule: str, transport: str, energy_pj_per_sample: float) -> str:
