@@ -55,7 +55,8 @@ def with_overhead(constant: Constant, factor: float, name: str) -> Constant:
 
 
 class Memory(Sourced):
-    """An on-chip memory of equal banks. Energy per access is a bank's; leakage and area are the sum of the banks'.
+    """An on-chip memory of equal banks. Energy per access is a bank's and of the wires to it;
+    leakage and area are the sum of the banks'.
 
     A tensor may have a home at several levels: the array reads the innermost, what does not fit there lies in the next.
     """
