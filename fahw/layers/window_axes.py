@@ -41,9 +41,16 @@ class WindowAxis(NamedTuple):
         return self.fetched(self.windows)
 
     def held(self, windows: int) -> int:
-        """Places that a tile of so many windows touches, none of it beyond an edge: what there must be room for."""
+        """Places that the largest tile of so many windows touches: what there must be room for."""
         between, links = self._links
-        return min(self.pixels, windows * self.taps - max(0, windows - between) * links)
+        anywhere = min(self.pixels, windows * self.taps - max(0, windows - between) * links)
+        most = 0
+        for first in range(0, self.windows, windows):
+            start, number = self.start + first * self.stride, min(windows, self.windows - first)
+            most = max(most, self._replace(windows=number, start=start).touched)
+            if most == anywhere:  # as many as one that no edge cuts, mostly the second tile
+                break
+        return most
 
     def fetched(self, windows: int) -> int:
         """Places that tiles of so many windows touch, summed over all tiles. A border of copies counts by place, up to

@@ -74,8 +74,11 @@ def gathered(layer: Weighted, form: ErrorForm, weight: Words, error: Words) -> W
         places[:, :, *at] = _gathered_by(product, weight, error, channels)
         reached[at] += 1
     assert reached.max(initial=0) <= 1, "two products for a place"
+    own = reached[copies[0] : copies[0] + height, copies[1] : copies[1] + width]
+    assert (own == 0).sum() * len(error) * channels == form.zeros
+    assert (reached.sum() - own.sum()) * len(error) * channels == form.added
+    assert reached.sum() * len(error) * channels == form.results
     if layer.padding_mode == "zeros":
-        assert (reached == 0).sum() * len(error) * channels == form.zeros
         return places
     total = np.zeros((len(error), channels, height * width), np.int64)
     for place, pixel in enumerate(sources(layer).ravel()):

@@ -1,6 +1,7 @@
 """The error of a convolution by its products, gathered and scattered, against torch; the counts of both forms."""
 
 import random
+from dataclasses import replace
 from functools import partial
 from math import prod
 
@@ -10,11 +11,13 @@ import torch
 from torch.nn import functional
 
 from fahw.errors import ConfigError
+from fahw.network.feedback_matrices import layer_stages
 from fahw.network.load import load_model
+from fahw.rules.catalogue import RULES
 from fahw.work.error_forms import error_forms
 from fahw.work.layer_gemms import layer_gemm_sizes
 from tests.reference.convolution_errors import MODES, forward_macs, gathered, scattered
-from tests.support.models import layer
+from tests.support.models import graph, layer
 from tests.support.strategies import ROOT
 
 conv = partial(layer, "conv2d", "a")
@@ -145,6 +148,16 @@ def test_a_narrowed_matrix_has_its_entries_for_the_outputs():
     assert [product.sizes[2] for product in narrowed.gather.products] == [18]
     for full, few in zip(whole, narrowed, strict=True):
         assert (full.macs, full.border_macs, full.added) == (4 * few.macs, 4 * few.border_macs, few.added)
+
+
+def test_low_rank_and_a_share_of_the_outputs_are_given_by_their_entries():
+    """The second of two matrices, and a core's part of a layer: the forms of the layer that stands for them."""
+    network = graph((2, 6, 6), *({"kind": "conv2d", "name": name, "out": 6, "kernel": 3} for name in "ab"))
+    convolution = network.layer("b")
+    _, wide = layer_stages(network, convolution, replace(RULES["fa"], rank=2))
+    assert error_forms(wide, 3) == error_forms(convolution, 3, 2)
+    share = replace(convolution, out_shape=(2, 2, 2))
+    assert error_forms(share, 3) == error_forms(convolution, 3, 2)
 
 
 @pytest.mark.parametrize("model", ["alexnet", "lenet5", "mdnet", "resnet18_imagenet", "resnet20", "vgg8"])
