@@ -1,0 +1,153 @@
+"""The mapper: the best of all mappings of one product, and the cost of a given one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from fahw.errors import ConfigError, Problem
+from fahw.mapping.cost import NestCosts
+from fahw.mapping.nest import PARTS, Nest, nests
+from fahw.mapping.problem import TiledProduct
+from fahw.mapping.sizes import Values
+
+_EQUAL = 1e-12
+"""Share by which costs may differ and count as equal, as sums of the same energies in another order do."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A mapping: the tile (m, n, k), the loops over tiles, and the array's dataflow."""
+
+    dataflow: str
+    tile: tuple[int, int, int]
+    nest: Nest
+
+    def __str__(self) -> str:
+        held = [name for name, holds in zip(PARTS, self.nest.holds, strict=True) if holds]
+        words = [self.dataflow, "x".join(map(str, self.tile)), "order", "".join(self.nest.order)]
+        words += [f"hold {'+'.join(held)}"] if held else []
+        return " ".join([*words, *(["blocks"] if self.nest.blocks else [])])
+
+
+@dataclass(frozen=True)
+class MappedProduct:
+    """A product under a mapping: counts of all its repeats in values, cycles, pJ; the room that tiles take in bits.
+
+    `reads`: of the left and right operand by the array; `fetched`: from DRAM. `partial_sums`: left incomplete, each
+    written to its memory and read back; `spilled_sums`: those that go on to DRAM and come back. `accumulated`: sums at
+    the array's edge, each written and read. `results`: finished values that leave for DRAM. `array_cycles`: of the
+    array alone; `latency`: with the first tiles' load, or of DRAM where that takes longer.
+    """
+
+    tiling: Tiling
+    reads: tuple[int, int]
+    fetched: tuple[float, float]
+    partial_sums: int
+    spilled_sums: int
+    accumulated: int
+    results: float
+    dram_bits: float
+    array_cycles: int
+    latency: float
+    energy_pj: float
+    room: tuple[tuple[str, int], ...]
+
+
+@lru_cache(maxsize=4096)
+def best_mapping(product: TiledProduct) -> MappedProduct:
+    """The mapping with the least objective. Of equals: the least of the other measure (latency, or energy), then the
+    dataflow listed first, no blocks, the first order of (m, n, k), the fewest holds, and the largest m, n and k.
+
+    Raises ConfigError where no tile fits its memory.
+    """
+    tried = list(all_costs(product))
+    least = min(float(objective.min()) for _, _, objective in tried)
+    if least == np.inf:
+        raise ConfigError(_no_room(product))
+    best = np.inf
+    for costs, nest, objective in tried:
+        equals = np.flatnonzero(objective <= least * (1 + _EQUAL))
+        if equals.size:
+            others = np.broadcast_to(costs.other(nest), costs.grid.shape).ravel()[equals]
+            first = int(others.argmin())
+            if others[first] < best * (1 - _EQUAL):
+                best, chosen = float(others[first]), (costs, nest, int(equals[first]))
+    return _mapped(*chosen)
+
+
+def mapped_as(product: TiledProduct, tiling: Tiling) -> MappedProduct:
+    """The product under a given mapping. Raises ConfigError where the array lacks its dataflow or accumulators, the tile
+    is not one of the product, or does not fit."""
+    flows = {flow.name: flow for flow in product.array.dataflows}
+    if tiling.dataflow not in flows:
+        raise ConfigError(Problem("dataflow", f"must be one of {', '.join(flows)} (got {tiling.dataflow!r})"))
+    if tiling.nest not in nests(product, flows[tiling.dataflow]):
+        raise ConfigError(Problem("order", "must name m, n and k once each; blocks need accumulators"))
+    costs = NestCosts(product, flows[tiling.dataflow], tiling.tile)
+    mapped = _mapped(costs, tiling.nest, 0)
+    if not costs.fits(tiling.nest).all():
+        raise ConfigError(Problem("tile", _misfit(product, mapped)))
+    return mapped
+
+
+def all_costs(product: TiledProduct) -> Iterator[tuple[NestCosts, Nest, Values]]:
+    """Yield the objective of every mapping tried, over the grid of tile sizes; infinite where it does not fit."""
+    for flow in product.array.dataflows:
+        costs = NestCosts(product, flow)
+        for nest in nests(product, flow):
+            yield costs, nest, costs.objective(nest)
+
+
+def _mapped(costs: NestCosts, nest: Nest, index: int) -> MappedProduct:
+    """The record of one entry of the grid."""
+    grid, repeats, counts = costs.grid, costs.problem.repeats, costs.counts(nest)
+
+    def at(values: Values) -> float:
+        return float(np.broadcast_to(values, grid.shape).flat[index])
+
+    tile = [round(at(sizes.size)) for sizes in grid.sizes.values()]
+    return MappedProduct(
+        tiling=Tiling(grid.flow.name, (tile[0], tile[1], tile[2]), nest),
+        reads=(round(at(counts.array.reads[0])) * repeats, round(at(counts.array.reads[1])) * repeats),
+        fetched=(at(counts.left.fetched) * repeats, at(counts.right.fetched) * repeats),
+        partial_sums=round(at(counts.array.breaks * grid.results)) * repeats,
+        spilled_sums=round(at(counts.sums.spilled)) * repeats,
+        accumulated=round(at(counts.array.accumulated)) * repeats,
+        results=costs.leaving * repeats,
+        dram_bits=at(costs.dram_bits(nest)) * repeats,
+        array_cycles=round(at(counts.array.cycles)) * repeats,
+        latency=at(costs.latency(nest)) * repeats,
+        energy_pj=at(costs.energy(nest)) * repeats,
+        room=tuple((memory, round(at(bits))) for memory, bits in costs.room(nest).items()),
+    )
+
+
+def _misfit(product: TiledProduct, mapped: MappedProduct) -> str:
+    """Which memory a mapping does not fit, and by how much."""
+    limits = dict(product.room)
+    over = [
+        f"{memory} has {limits[memory]:,.0f} bits for tiles, of which it takes {bits:,}"
+        for memory, bits in mapped.room
+        if bits > limits.get(memory, np.inf)
+    ]
+    return "; ".join(over) or "window sums need all of K in a tile, or the results held"
+
+
+def _no_room(product: TiledProduct) -> list[Problem]:
+    """For each memory that is too small on its own: the least that any mapping takes of it, and of what."""
+    least: dict[str, float] = {}
+    for costs, nest, _ in all_costs(product):
+        for memory, bits in costs.room(nest).items():
+            least[memory] = min(least.get(memory, np.inf), float(bits.min()))
+    places = (product.left.memory, product.right.memory, product.result.memory)
+    problems = []
+    for memory, limit in product.room:
+        tiles = [name for name, place in zip(PARTS, places, strict=True) if place == memory]
+        if tiles and least[memory] > limit:
+            needed = f"the smallest tiles of {' and '.join(tiles)} take {least[memory]:,.0f} bits"
+            problems.append(Problem(memory, f"{needed}, and it has room for {limit:,.0f}"))
+    return problems or [Problem("memories", "no tile fits all of them at once")]
