@@ -80,8 +80,8 @@ def best_mapping(product: TiledProduct) -> MappedProduct:
 
 
 def mapped_as(product: TiledProduct, tiling: Tiling) -> MappedProduct:
-    """The product under a given mapping. Raises ConfigError where the array lacks its dataflow or accumulators, the tile
-    is not one of the product, or does not fit."""
+    """The product under a given mapping. Raises ConfigError where the array lacks its dataflow or accumulators, or the
+    tile is not one of the product or does not fit."""
     flows = {flow.name: flow for flow in product.array.dataflows}
     if tiling.dataflow not in flows:
         raise ConfigError(Problem("dataflow", f"must be one of {', '.join(flows)} (got {tiling.dataflow!r})"))

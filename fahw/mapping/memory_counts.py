@@ -42,7 +42,7 @@ def sum_counts(grid: Grid, reuse: Reuse, breaks: Values) -> SumCounts:
     """Counts of sums. A tile of them that is left before K is complete goes to DRAM, unless it is held; sums of windows
     need K complete, and have room whether they wait or not."""
     room = grid.tile_values(RESULTS, reuse.held) * grid.problem.result.sum_bits
-    leaves = np.logical_and(grid.again(RESULTS, reuse), not reuse.holds)
+    leaves = np.logical_and(grid.several["k"] & grid.again(RESULTS, reuse), not reuse.holds)
     if grid.problem.unfolded == "result":
         shared = grid.fetched_once(RESULTS, reuse.held) - grid.distinct(RESULTS)
         return SumCounts(shared, room, ~leaves)

@@ -111,8 +111,8 @@ class Prices:
 
 @dataclass(frozen=True)
 class TiledProduct:
-    """An (M x K) by (K x N) product, `repeats` times, to be cut into tiles. `room`: bits for tiles by memory; one that is
-    not named has no limit. `buffers`: tiles of a streamed operand that have room at once (2: double buffering)."""
+    """An (M x K) by (K x N) product, `repeats` times, to be cut into tiles. `room`: bits for tiles by memory; one that
+    is not named has no limit. `buffers`: tiles of a streamed operand that have room at once (2: double buffering)."""
 
     m: int
     n: int
