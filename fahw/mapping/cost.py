@@ -81,12 +81,12 @@ class NestCosts:
         return left.fetched * problem.left.bits + right.fetched * problem.right.bits + (sums.spilled * sum_bits + fixed)
 
     def latency(self, nest: Nest) -> Values:
-        """Cycles: of the array once it has the first tiles, or of DRAM where that takes longer."""
+        """Cycles: of the array and what it waits for, or of DRAM where that takes longer."""
         rate = self.problem.dram_bits_per_cycle
         cycles = self.counts(nest).array.cycles
         if rate == np.inf:
             return cycles
-        return np.maximum(cycles + self.first_tiles / rate, self.dram_bits(nest) / rate)
+        return np.maximum(cycles + self._awaited_bits(nest) / rate, self.dram_bits(nest) / rate)
 
     def energy(self, nest: Nest) -> Values:
         """Energy in pJ."""
@@ -101,17 +101,20 @@ class NestCosts:
         """Finished values that leave for DRAM; window sums leave as the inputs that they belong to."""
         return self.grid.distinct(RESULTS) * (1 - self.problem.result.resident)
 
-    @property
-    def first_tiles(self) -> Values:
-        """Bits of the first tiles of both operands, before which the array cannot begin."""
-        return self._once("first", self._first_tiles)
-
-    def _first_tiles(self) -> Values:
+    def _awaited_bits(self, nest: Nest) -> Values:
+        """Bits that the array waits for: of the first tiles of both operands, and of all that come while it rests."""
         left, right = (
-            self.grid.tile_values(part) * operand.bits * (1 - operand.resident)
-            for part, operand in enumerate(self.problem.operands)
+            self._awaited(part, counts.fetched)
+            for part, counts in enumerate((self.counts(nest).left, self.counts(nest).right))
         )
         return np.asarray(left + right)
+
+    def _awaited(self, part: int, fetched: Values) -> Values:
+        operand = self.problem.operands[part]
+        if not operand.overlaps:
+            return fetched * operand.bits
+        missing = operand.bits * (1 - operand.resident)
+        return self._once(("first", part), lambda: self.grid.tile_values(part) * missing)
 
     def _array_energy(self, counts: ArrayCounts) -> Values:
         """pJ of reads, sums left incomplete, elements and results: all but what tiles take from DRAM."""

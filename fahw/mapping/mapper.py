@@ -40,7 +40,7 @@ class MappedProduct:
     `reads`: of the left and right operand by the array; `fetched`: from DRAM. `partial_sums`: left incomplete, each
     written to its memory and read back; `spilled_sums`: those that go on to DRAM and come back. `accumulated`: sums at
     the array's edge, each written and read. `results`: finished values that leave for DRAM. `array_cycles`: of the
-    array alone; `latency`: with the first tiles' load, or of DRAM where that takes longer.
+    array alone; `latency`: with the loads that it waits for, or of DRAM where that takes longer.
     """
 
     tiling: Tiling

@@ -34,7 +34,7 @@ def operand_counts(grid: Grid, part: int, reuse: Reuse) -> OperandCounts:
         fetched = fetched * np.where(grid.again(part, reuse), grid.sizes[IRRELEVANT[part]].trips, 1.0)
     if operand.resident >= 1:
         return OperandCounts(fetched, np.zeros(1))
-    buffers = np.where(grid.is_whole(part, reuse.held), 1, grid.problem.buffers)
+    buffers = np.where(grid.is_whole(part, reuse.held), 1, operand.buffers)
     return OperandCounts(fetched, grid.tile_values(part, reuse.held) * buffers * operand.bits)
 
 

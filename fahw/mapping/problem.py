@@ -69,11 +69,17 @@ class MappedArray:
 
 @dataclass(frozen=True)
 class OperandPlace:
-    """An operand: bits of a value, the memory that its tiles lie in, and the share of it that is there already."""
+    """An operand: bits of a value, the memory that its tiles lie in, and the share of it that is there already.
+
+    `buffers`: tiles that have room at once where more than one comes (2: double buffering). `overlaps`: whether the
+    next tile is loaded while the array works; if not, every load makes it wait.
+    """
 
     bits: int
     memory: str
     resident: float = 0.0
+    buffers: int = 2
+    overlaps: bool = True
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ class Prices:
 @dataclass(frozen=True)
 class TiledProduct:
     """An (M x K) by (K x N) product, `repeats` times, to be cut into tiles. `room`: bits for tiles by memory; one that
-    is not named has no limit. `buffers`: tiles of a streamed operand that have room at once (2: double buffering)."""
+    is not named has no limit."""
 
     m: int
     n: int
@@ -127,7 +133,6 @@ class TiledProduct:
     windows: Windows | None = None
     unfolded: Unfolded | None = None
     dram_bits_per_cycle: float = inf
-    buffers: int = 2
     objective: Objective = "energy"
     every_size: bool = False
     """Whether every tile size is tried in place of the short list."""

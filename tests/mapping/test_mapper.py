@@ -1,10 +1,16 @@
 """The mapper against a walked loop nest, over every mapping of its space; and what must hold of the best one."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fahw.errors import ConfigError
-from fahw.mapping.mapper import all_costs, best_mapping
+from fahw.mapping.mapper import Tiling, all_costs, best_mapping, mapped_as
+from fahw.mapping.nest import Nest
+from fahw.mapping.problem import DATAFLOWS, MappedArray, OperandPlace, Prices, ResultPlace, TiledProduct
+from fahw.mapping.windows import Axis, Windows
 from tests.reference.loop_nest import array_cycles, objective, walk
 from tests.support.random_products import random_product
 
@@ -58,3 +64,103 @@ def test_the_mapper_is_a_walked_loop_nest_and_brute_force(seed):
 def test_the_mapper_is_a_walked_loop_nest_on_a_thousand_products(seed):
     """The same with up to 8 granules a dimension."""
     assert check_every_mapping(random_product(np.random.default_rng(10_000 + seed))) > 0
+
+
+def least(product):
+    """The objective of the best mapping; infinite where nothing fits."""
+    try:
+        best = best_mapping(product)
+    except ConfigError:
+        return np.inf
+    return {"energy": best.energy_pj, "latency": best.latency, "edp": best.energy_pj * best.latency}[product.objective]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_more_room_more_accumulators_and_more_dataflows_never_cost_more(seed):
+    """At equal prices every mapping of the smaller chip is one of the larger chip, or worse than one."""
+    product = random_product(np.random.default_rng(500 + seed), granules=20)
+    array, before = product.array, least(product)
+    roomier = replace(product, room=tuple((name, 2 * bits + 100) for name, bits in product.room))
+    deeper = replace(product, array=replace(array, accumulators=2 * array.accumulators + 1))
+    held = replace(product, array=replace(array, held_folds=2 * array.held_folds))
+    flows = tuple({flow.name: flow for flow in (*DATAFLOWS.values(), *array.dataflows)}.values())
+    for larger in (roomier, deeper, held, replace(product, array=replace(array, dataflows=flows))):
+        assert least(larger) <= before * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_mapping_can_be_pinned(seed):
+    """The best mapping, given again, costs the same to the bit, and `repeats` products so many times as much."""
+    product = random_product(np.random.default_rng(900 + seed), granules=20)
+    if least(product) < np.inf:
+        best = best_mapping(product)
+        assert mapped_as(product, best.tiling) == best
+        thrice = best_mapping(replace(product, repeats=3))
+        assert thrice.tiling == best.tiling
+        assert (thrice.partial_sums, thrice.reads[0]) == (3 * best.partial_sums, 3 * best.reads[0])
+        assert thrice.energy_pj == pytest.approx(3 * best.energy_pj)
+
+
+def small(**changes):
+    """A product of 64 x 48 x 80 on 16 x 16 elements, os first."""
+    array = MappedArray(16, 16, (DATAFLOWS["os"], DATAFLOWS["ws"]))
+    place = OperandPlace(8, "buffer")
+    product = TiledProduct(64, 48, 80, array, place, place, ResultPlace(32, "buffer"), room=(("buffer", 40_000),))
+    return replace(product, **changes)
+
+
+def test_equal_mappings_are_told_apart_by_the_stated_order():
+    """Where nothing costs anything all are equal: the first dataflow and order, no holds, the largest tile that fits."""
+    free = Prices((0, 0), (0, 0), 0, 0)
+    best = best_mapping(small(prices=free, room=()))
+    assert best.tiling == Tiling("os", (64, 48, 80), Nest(("m", "n", "k")))
+    assert str(best.tiling) == "os 64x48x80 order mnk"
+    swapped = MappedArray(16, 16, (replace(DATAFLOWS["ws"], skewed=False), DATAFLOWS["os"]))
+    assert best_mapping(small(prices=free, room=(), array=swapped, objective="latency")).tiling.dataflow == "os"
+
+
+@pytest.mark.parametrize(
+    ("tiling", "message"),
+    [
+        (Tiling("is", (16, 16, 16), Nest(("m", "n", "k"))), "dataflow: must be one of os, ws (got 'is')"),
+        (Tiling("os", (16, 16, 81), Nest(("m", "n", "k"))), "tile: must be from 1 to 80 (got 81)"),
+        (Tiling("os", (0, 16, 16), Nest(("m", "n", "k"))), "tile: must be from 1 to 64 (got 0)"),
+        (Tiling("os", (16, 16, 16), Nest(("m", "n", "n"))), "order: must name m, n and k once each"),
+        (Tiling("ws", (16, 16, 16), Nest(("m", "n", "k"), blocks=True)), "blocks need accumulators"),
+        (Tiling("os", (64, 48, 16), Nest(("m", "n", "k"))), "buffer has 40,000 bits for tiles, of which it takes 126,976"),
+    ],
+)  # fmt: skip
+def test_a_pinned_mapping_that_cannot_be_is_refused(tiling, message):
+    """The message says what is wrong, and by how much."""
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        mapped_as(small(), tiling)
+
+
+@pytest.mark.parametrize("tile", [3, 8, 12, 24])
+def test_pinned_tiles_of_positions_are_strips_rows_or_samples(tile):
+    """Of 2 samples of 3 x 4 outputs: less than a row, a multiple of 4 up to 12, or of 12; nothing else."""
+    windows = Windows(2, 5, Axis(3, 5, 3), Axis(4, 6, 3))
+    product = small(m=24, k=45, windows=windows, unfolded="left", room=())
+    assert mapped_as(product, Tiling("os", (tile, 16, 18), Nest(("m", "n", "k")))).tiling.tile[0] == tile
+    for size, window in ((tile, 10), (6, 9), (20, 9), (36, 9)):
+        with pytest.raises(ConfigError, match="tile: must be"):
+            mapped_as(product, Tiling("os", (size, 16, window), Nest(("m", "n", "k"))))
+
+
+def test_memories_without_room_for_one_tile_are_named_with_what_they_lack():
+    """Every memory that is too small, what lies there, and how much the smallest tiles take."""
+    product = small(right=OperandPlace(8, "weights"), room=(("buffer", 2_000), ("weights", 100)))
+    with pytest.raises(ConfigError) as error:
+        best_mapping(product)
+    assert [str(problem) for problem in error.value.problems] == [
+        "buffer: the smallest tiles of left and results take 4,096 bits, and it has room for 2,000",
+        "weights: the smallest tiles of right take 4,096 bits, and it has room for 100",
+    ]
+
+
+def test_windows_that_do_not_make_up_the_product_are_refused():
+    """A fault of the caller, not of a file."""
+    with pytest.raises(ValueError, match="do not make up"):
+        small(windows=Windows(1, 1, Axis(2, 2, 1), Axis(2, 2, 1)), unfolded="left")
+    with pytest.raises(ValueError, match="together"):
+        small(unfolded="left")

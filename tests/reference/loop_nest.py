@@ -1,10 +1,10 @@
-"""A product's mapping walked loop by loop: every tile, every fold, every value that comes or goes is counted one by one.
+"""A product's mapping walked loop by loop: every tile, every fold, every value that comes or goes is counted.
 
 Nothing here is in closed form. Inputs are sets (bits of integers), so that overlapping windows are seen as such.
 """
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from itertools import product as all_of
 
 IRRELEVANT = {"left": "n", "right": "m", "result": "k"}
@@ -45,7 +45,7 @@ def bits(numbers):
     return sum(1 << number for number in set(numbers))
 
 
-@lru_cache(maxsize=None)
+@cache
 def pixels(windows, position):
     """The inputs that the window at an output position touches."""
     sample, place = divmod(position, windows.outputs)
@@ -103,12 +103,12 @@ class Memory:
 
 
 class Sums(Memory):
-    """Tiles of results: which were begun, which were left incomplete and come back, which inputs other tiles added to."""
+    """Tiles of results: which were begun or left incomplete and come back, which inputs other tiles added to."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
         self.begun, self.left, self.ever = set(), set(), {}
-        self.came_back = self.shared = 0
+        self.came_back = self.shared = self.returns = 0
 
     def visit(self, at, incomplete):
         """Work on a tile of results. `incomplete`: whether the tile worked on before lacks some of K."""
@@ -119,6 +119,7 @@ class Sums(Memory):
         inputs, chunk = self.sets[0][tile[0]], self.sets[1][tile[1]]
         if tile in self.left:
             self.left.discard(tile)
+            self.returns += 1
             self.came_back += inputs.bit_count() * chunk.bit_count()
         if tile not in self.begun and not (self.holds and self.first not in self.outside):
             self.shared += (inputs & self.ever.get(chunk, 0)).bit_count() * chunk.bit_count()
@@ -131,12 +132,12 @@ def chunks(length, most):
     return [min(most, length - start) for start in range(0, length, most)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def tile_on_array(array, flow, sizes, declared, blocks, same_tile, started, in_place):
     """The folds of one tile (m, n, k), one by one: (left reads, right reads, partial sums, accumulated, cycles of
     streaming, of loading). `declared`: the sizes of a full tile, which the schedule goes by. `same_tile`: whether the
-    array worked last on the same tile of what stays in it. `started`: whether the results have sums already; `in_place`:
-    whether these are still at the array."""
+    array worked last on the same tile of what stays in it. `started`: whether the results have sums already;
+    `in_place`: whether these are still at the array."""
     own = dict(zip(DIMENSIONS, sizes, strict=True))
     full = dict(zip(DIMENSIONS, declared, strict=True))
     row_folds, col_folds = (len(chunks(full[name], side)) for name, side in
@@ -225,7 +226,7 @@ def walk(product, flow, tile, nest):
     walked.fetched = [left.came, right.came]
     walked.spilled_sums = sums.came_back
     if product.unfolded == "result":
-        walked.possible, walked.spilled_sums = not sums.came_back, sums.shared
+        walked.possible, walked.spilled_sums = not sums.returns, sums.shared
     take_room(product, walked, left, right, sums)
     return walked
 
@@ -234,7 +235,7 @@ def take_room(product, walked, left, right, sums):
     """The most bits that lie in each memory, with room for the tiles that come next."""
     for operand, memory in ((product.left, left), (product.right, right)):
         if operand.resident < 1:
-            buffers = product.buffers if len(memory.blocks) > 1 else 1
+            buffers = operand.buffers if len(memory.blocks) > 1 else 1
             taken = memory.most * operand.bits * buffers
             walked.room[operand.memory] = walked.room.get(operand.memory, 0) + taken
     if walked.partial_sums or product.unfolded == "result":
@@ -257,8 +258,8 @@ def finished_values(product):
     return union.bit_count() * product.windows.channels * (1 - product.result.resident)
 
 
-def largest_tiles(product, tile):
-    """Bits of the largest tile of both operands that are not there already."""
+def awaited_bits(product, tile, fetched):
+    """Bits of the largest tile of both operands that are not there already, or of all loads where none overlaps."""
     total = 0
     for part, operand in (("left", product.left), ("right", product.right)):
         sizes = [
@@ -266,7 +267,8 @@ def largest_tiles(product, tile):
                 cuts(product, name, tile[DIMENSIONS.index(name)]))
             for name in CONCERNED[part]
         ]  # fmt: skip
-        total += sizes[0] * sizes[1] * operand.bits * (1 - operand.resident)
+        first = sizes[0] * sizes[1] * (1 - operand.resident)
+        total += operand.bits * (first if operand.overlaps else fetched[part == "right"])
     return total
 
 
@@ -278,7 +280,7 @@ def energy_and_latency(product, flow, tile, walked):
     dram_bits = sum(count * operand.bits for count, operand in zip(fetched, product.operands, strict=True))
     dram_bits += 2 * walked.spilled_sums * product.result.sum_bits + finished_values(product) * product.result.bits
     rate = product.dram_bits_per_cycle
-    latency = max(cycles + largest_tiles(product, tile) / rate, dram_bits / rate)
+    latency = max(cycles + awaited_bits(product, tile, fetched) / rate, dram_bits / rate)
     macs = product.m * product.n * product.k
     energy = sum(count * price for count, price in zip(walked.reads, prices.read, strict=True))
     energy += sum(count * price for count, price in zip(fetched, prices.fetch, strict=True))

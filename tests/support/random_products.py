@@ -64,6 +64,13 @@ def random_prices(rng):
     )  # fmt: skip
 
 
+def random_operand(rng, memory, resident):
+    """An operand of any width, double-buffered or not."""
+    return OperandPlace(
+        int(rng.integers(2, 17)), memory, resident, int(rng.integers(1, 3)), overlaps=bool(rng.random() < 0.7)
+    )  # fmt: skip
+
+
 def random_product(rng, granules=8, flow=None):
     """A product with an array, memories and prices; half of them have windows."""
     flow = flow or str(rng.choice(["os", "ws", "is", "broadcast"], p=[0.3, 0.35, 0.25, 0.1]))
@@ -81,10 +88,9 @@ def random_product(rng, granules=8, flow=None):
     room = {name: ceil(float(values * 16 * rng.random() ** 2)) for name in (left, right, sums)}
     return TiledProduct(
         lengths["m"], lengths["n"], lengths["k"], array,
-        OperandPlace(int(rng.integers(2, 17)), left, shares[0]),
-        OperandPlace(int(rng.integers(2, 17)), right, shares[1]),
+        random_operand(rng, left, shares[0]), random_operand(rng, right, shares[1]),
         ResultPlace(int(rng.integers(8, 33)), sums, 8, shares[2]),
         random_prices(rng), tuple(room.items()), windows=windows, unfolded=unfolded,
-        dram_bits_per_cycle=float(rng.choice([np.inf, 8, 64])), buffers=int(rng.integers(1, 3)),
+        dram_bits_per_cycle=float(rng.choice([np.inf, 8, 64])),
         objective=str(rng.choice(["energy", "energy", "latency", "edp"])),
     )  # fmt: skip
