@@ -4,7 +4,7 @@ Nothing here is in closed form. Inputs are sets (bits of integers), so that over
 """
 
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product as all_of
 
 IRRELEVANT = {"left": "n", "right": "m", "result": "k"}
@@ -16,13 +16,13 @@ DIMENSIONS = ("m", "n", "k")
 class Walked:
     """What was counted on the way."""
 
-    reads: list[int] = field(default_factory=lambda: [0, 0])
-    fetched: list[int] = field(default_factory=lambda: [0, 0])
-    partial_sums: int = 0
-    spilled_sums: int = 0
-    accumulated: int = 0
-    streaming: int = 0
-    loading: int = 0
+    reads: list
+    fetched: list
+    partial_sums: int
+    spilled_sums: int
+    accumulated: int
+    streaming: int
+    loading: int
     room: dict = field(default_factory=dict)
     possible: bool = True
 
@@ -191,40 +191,68 @@ def tile_on_array(array, flow, sizes, declared, blocks, same_tile, started, in_p
     return reads["left"], reads["right"], sums, accumulated, streaming, loading
 
 
-def walk(product, flow, tile, nest):
-    """Walk the loops over the tiles, outermost first."""
-    array, walked = product.array, Walked()
-    tiles = {name: cuts(product, name, size) for name, size in zip(DIMENSIONS, tile, strict=True)}
-    left, right = (Memory(product, part, tiles, nest.order, nest.holds[i]) for i, part in enumerate(("left", "right")))
-    sums = Sums(product, "result", tiles, nest.order, nest.holds[2])
+def steps(tiles, order):
+    """Yield where the loops are, outermost first, at every tile."""
+    for indices in all_of(*(range(len(tiles[name])) for name in order)):
+        yield dict(zip(order, indices, strict=True))
+
+
+def cut(product, tile):
+    """The tiles of all dimensions."""
+    return {name: cuts(product, name, size) for name, size in zip(DIMENSIONS, tile, strict=True)}
+
+
+@lru_cache(maxsize=64)
+def walked_memory(product, part, tile, order, holds):
+    """An operand's memory after all loops."""
+    tiles = cut(product, tile)
+    memory = Memory(product, part, tiles, order, holds)
+    for at in steps(tiles, order):
+        memory.use(at)
+    return memory
+
+
+@lru_cache(maxsize=64)
+def walked_sums(product, tile, order, holds):
+    """The memory of sums after all loops."""
+    tiles, done, last = cut(product, tile), {}, None
+    sums = Sums(product, "result", tiles, order, holds)
+    for at in steps(tiles, order):
+        results = at["m"], at["n"]
+        sums.visit(at, last is not None and done[last] < len(tiles["k"]))
+        done[results] = done.get(results, 0) + 1
+        last = results
+    return sums
+
+
+@lru_cache(maxsize=64)
+def walked_array(array, flow, tiles, tile, order, blocks):
+    """What the array has done after all loops: the sums of `tile_on_array`. `tiles`: lengths by dimension."""
+    lengths = dict(zip(DIMENSIONS, tiles, strict=True))
     staying = {None: ("m", "n"), 0: ("m", "k"), 1: ("k", "n")}[flow.stays]
     tile_sums = tile[DIMENSIONS.index(flow.streamed)] * len(chunks(tile[DIMENSIONS.index(flow.cols)], array.cols))
-    started, last = set(), {}
-    done = {}
-    for indices in all_of(*(range(len(tiles[name])) for name in nest.order)):
-        at = dict(zip(nest.order, indices, strict=True))
+    started, last, counted = set(), {}, [0] * 6
+    for at in steps(lengths, order):
         results = at["m"], at["n"]
-        incomplete = bool(last) and done[last["m"], last["n"]] < len(tiles["k"])
-        left.use(at)
-        right.use(at)
-        sums.visit(at, incomplete)
-        same_results = bool(last) and (last["m"], last["n"]) == results
-        counted = tile_on_array(
-            array, flow, tuple(len(tiles[name][at[name]]) for name in DIMENSIONS), tile, nest.blocks,
-            bool(last) and all(last[name] == at[name] for name in staying), results in started,
-            same_results and nest.blocks and tile_sums <= array.accumulators,
-        )  # fmt: skip
-        for side in (0, 1):
-            walked.reads[side] += counted[side]
-        walked.partial_sums += counted[2]
-        walked.accumulated += counted[3]
-        walked.streaming += counted[4]
-        walked.loading += counted[5]
+        in_place = bool(last) and (last["m"], last["n"]) == results and blocks and tile_sums <= array.accumulators
+        same_tile = bool(last) and all(last[name] == at[name] for name in staying)
+        sizes = tuple(lengths[name][at[name]] for name in DIMENSIONS)
+        done = tile_on_array(array, flow, sizes, tile, blocks, same_tile, results in started, in_place)
+        counted = [sum_ + more for sum_, more in zip(counted, done, strict=True)]
         started.add(results)
-        done[results] = done.get(results, 0) + 1
         last = at
-    walked.fetched = [left.came, right.came]
-    walked.spilled_sums = sums.came_back
+    return counted
+
+
+def walk(product, flow, tile, nest):
+    """Walk the loops over the tiles, outermost first: once for each memory, and once for the array."""
+    left, right = (
+        walked_memory(product, part, tile, nest.order, nest.holds[side]) for side, part in enumerate(("left", "right"))
+    )
+    sums = walked_sums(product, tile, nest.order, nest.holds[2])
+    lengths = tuple(tuple(map(len, pieces)) for pieces in cut(product, tile).values())
+    counted = walked_array(product.array, flow, lengths, tile, nest.order, nest.blocks)
+    walked = Walked(counted[:2], [left.came, right.came], counted[2], sums.came_back, *counted[3:])
     if product.unfolded == "result":
         walked.possible, walked.spilled_sums = not sums.returns, sums.shared
     take_room(product, walked, left, right, sums)
