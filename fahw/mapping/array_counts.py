@@ -36,8 +36,10 @@ class ArrayNest(NamedTuple):
 
 def array_nest(grid: Grid, nest: Nest) -> ArrayNest:
     """What the array notices of the nest. Holds are the memories' concern."""
-    staying = nest.reuse(RESULTS if grid.flow.stays is None else grid.flow.stays)
-    return ArrayNest(nest.blocks, Reuse(staying.inside, False), Reuse(nest.reuse(RESULTS).inside, False))
+    staying = nest.reuses[RESULTS if grid.flow.stays is None else grid.flow.stays]
+    sums_matter = nest.blocks or grid.flow.stays is None
+    inside = nest.reuses[RESULTS].inside if sums_matter else (False, False)
+    return ArrayNest(nest.blocks, Reuse(staying.inside, False), Reuse(inside, False))
 
 
 def array_counts(grid: Grid, nest: ArrayNest) -> ArrayCounts:

@@ -36,12 +36,15 @@ class NestCosts:
 
     def counts(self, nest: Nest) -> NestCounts:
         """The counts under the nest."""
-        array = array_nest(self.grid, nest)
+        return self._once(nest, lambda: self._counts(nest))
+
+    def _counts(self, nest: Nest) -> NestCounts:
+        array, (left, right, sums) = array_nest(self.grid, nest), nest.reuses
         return NestCounts(
             self._array(array),
-            self._operand(LEFT_OPERAND, nest.reuse(LEFT_OPERAND)),
-            self._operand(RIGHT_OPERAND, nest.reuse(RIGHT_OPERAND)),
-            self._sums(nest.reuse(RESULTS), array),
+            self._operand(LEFT_OPERAND, left),
+            self._operand(RIGHT_OPERAND, right),
+            self._sums(sums, array),
         )
 
     def objective(self, nest: Nest) -> Values:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import permutations, product
 from typing import NamedTuple
 
@@ -42,16 +42,26 @@ class Nest:
     holds: tuple[bool, bool, bool] = (False, False, False)
     blocks: bool = False
 
-    def reuse(self, part: int) -> Reuse:
-        """How tiles of the left operand, the right one or the results are used again."""
+    @cached_property
+    def reuses(self) -> tuple[Reuse, Reuse, Reuse]:
+        """How tiles of the left operand, the right one and the results are used again."""
+        return self._reuse(LEFT_OPERAND), self._reuse(RIGHT_OPERAND), self._reuse(RESULTS)
+
+    def _reuse(self, part: int) -> Reuse:
         outer, (first, second) = self.order.index(IRRELEVANT[part]), CONCERNED[part]
         return Reuse((self.order.index(first) > outer, self.order.index(second) > outer), self.holds[part])
 
 
-def nests(problem: TiledProduct, flow: Dataflow) -> Iterator[Nest]:
-    """Yield every nest that is tried under a dataflow. What is irrelevant to the innermost loop has nothing to hold."""
-    has_accumulators = flow.stays is not None and problem.array.accumulators > 0
+def nests(problem: TiledProduct, flow: Dataflow) -> tuple[Nest, ...]:
+    """Every nest that is tried under a dataflow. A part to which the innermost loop is irrelevant holds nothing."""
+    return _nests(flow.stays is not None and problem.array.accumulators > 0)
+
+
+@lru_cache(maxsize=2)
+def _nests(has_accumulators: bool) -> tuple[Nest, ...]:
+    found = []
     for blocks, order in product((False, True) if has_accumulators else (False,), ORDERS):
         choices = [(False,) if order[2] == dimension else (False, True) for dimension in IRRELEVANT]
         for left, right, results in product(*choices):
-            yield Nest(order, (left, right, results), blocks)
+            found.append(Nest(order, (left, right, results), blocks))
+    return tuple(found)
