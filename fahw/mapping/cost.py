@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from fahw.mapping.array_counts import ArrayCounts, ArrayNest, array_counts, array_nest
+from fahw.mapping.bounds import compulsory_bits
 from fahw.mapping.grid import Grid
 from fahw.mapping.memory_counts import OperandCounts, SumCounts, operand_counts, sum_counts
 from fahw.mapping.nest import LEFT_OPERAND, RESULTS, RIGHT_OPERAND, Nest, Reuse
-from fahw.mapping.problem import Dataflow, TiledProduct
 from fahw.mapping.sizes import Places, Values
 
 T = TypeVar("T")
@@ -30,8 +31,8 @@ class NestCosts:
     """The costs of a product's nests under a dataflow. Few parts of them are different from nest to nest: each is
     computed once."""
 
-    def __init__(self, problem: TiledProduct, flow: Dataflow, tile: tuple[int, int, int] | None = None) -> None:
-        self.grid, self.problem = Grid(problem, flow, tile), problem
+    def __init__(self, grid: Grid) -> None:
+        self.grid, self.problem = grid, grid.problem
         self._kept: dict[Hashable, Any] = {}
 
     def counts(self, nest: Nest) -> NestCounts:
@@ -47,13 +48,31 @@ class NestCosts:
             self._sums(sums, array),
         )
 
-    def objective(self, nest: Nest) -> Values:
-        """What is to be small; infinite where the nest cannot be or does not fit."""
+    def objective(self, nest: Nest, most: float = np.inf) -> Values:
+        """What is to be small; infinite where the nest cannot be, or does not fit, and if nowhere it is as small as
+        `most`."""
         objective = self.problem.objective
         cost = self.energy(nest) if objective == "energy" else self.latency(nest)
         if objective == "edp":
             cost = cost * self.energy(nest)
+        if most < np.inf and not ((cost <= most) & self._may_fit).any():
+            return np.full(1, np.inf)
         return np.where(self.fits(nest), np.broadcast_to(cost, self.grid.shape), np.inf)
+
+    def bound(self, nest: ArrayNest) -> float:
+        """What the objective is at least, whatever the memories do, if the array notices this of the nest; infinite if
+        both operands together never fit."""
+        problem, array = self.problem, self._array(nest)
+        latency = np.maximum(array.cycles, compulsory_bits(problem) / problem.repeats / problem.dram_bits_per_cycle)
+        once = (self.grid.distinct(part) * (1 - operand.resident) for part, operand in enumerate(problem.operands))
+        fetches = sum(values * price for values, price in zip(once, problem.prices.fetch, strict=True))
+        energy = self._once(("pJ", nest), lambda: self._array_energy(array)) + fetches + latency * problem.prices.static
+        bound = {"energy": energy, "latency": latency, "edp": energy * latency}[problem.objective]
+        return float(np.where(self._may_fit, bound, np.inf).min())
+
+    @cached_property
+    def _may_fit(self) -> Places:
+        return self.grid.may_fit()
 
     def other(self, nest: Nest) -> Values:
         """What decides among equals: the latency where energy is the objective, else the energy."""
@@ -94,9 +113,10 @@ class NestCosts:
     def energy(self, nest: Nest) -> Values:
         """Energy in pJ."""
         prices, grid, (_, left, right, sums) = self.problem.prices, self.grid, self.counts(nest)
-        fetches = left.fetched * prices.fetch[0] + right.fetched * prices.fetch[1]
         array = self._once(("pJ", array_nest(grid, nest)), lambda: self._array_energy(self.counts(nest).array))
-        energy = array + fetches + sums.spilled * prices.spilled_sum
+        energy = array + (left.energy + right.energy)
+        if sums.spills:
+            energy = energy + sums.spilled * prices.spilled_sum
         return energy + self.latency(nest) * prices.static if prices.static else energy
 
     @property

@@ -11,7 +11,7 @@ from fahw.mapping.nest import CONCERNED, RESULTS, Reuse
 from fahw.mapping.problem import UNFOLDED_DIMENSIONS, Dataflow, Dimension, TiledProduct
 from fahw.mapping.sizes import Places, Sizes, Values, sizes_of
 
-_AXES: dict[Dimension, int] = {"m": 0, "n": 1, "k": 2}
+DIMENSIONS: tuple[Dimension, Dimension, Dimension] = ("m", "n", "k")
 _PART_OF = {"left": 0, "right": 1, "result": RESULTS}
 
 
@@ -24,22 +24,31 @@ class Extent(NamedTuple):
 
 
 class Grid:
-    """All tile sizes of a product under a dataflow, or one `tile` alone, and what of the counts no nest changes."""
+    """All tile sizes of a product under a dataflow, the largest first, and what of the counts no nest changes."""
 
-    def __init__(self, problem: TiledProduct, flow: Dataflow, tile: tuple[int, int, int] | None = None) -> None:
+    def __init__(self, problem: TiledProduct, flow: Dataflow, m: Sizes, n: Sizes, k: Sizes) -> None:
         self.problem, self.flow = problem, flow
-        self.sizes: dict[Dimension, Sizes] = {
-            dimension: sizes_of(problem, flow, dimension, tile[axis] if tile else None).along(axis)
-            for dimension, axis in _AXES.items()
-        }
+        self.sizes: dict[Dimension, Sizes] = {"m": m, "n": n, "k": k}
         self.several = {dimension: sizes.trips > 1 for dimension, sizes in self.sizes.items()}
-        m, n, k = (self.sizes[dimension].size.size for dimension in _AXES)
-        self.shape = m, n, k
+        self.shape = np.broadcast_shapes(m.size.shape, n.size.shape, k.size.shape)
         self.results = float(problem.m * problem.n)
         self.row_folds = self.sizes[flow.rows].pieces(problem.array.rows)
         self.col_folds = self.sizes[flow.cols].pieces(problem.array.cols)
         self.tile_row_folds = np.ceil(self.sizes[flow.rows].size / problem.array.rows)
         self.tile_col_folds = np.ceil(self.sizes[flow.cols].size / problem.array.cols)
+
+    def may_fit(self) -> Places:
+        """Where both operands have room under some nest: a tile of each as often as it is buffered, or all of it."""
+        room: dict[str, Values] = {}
+        for part, operand in enumerate(self.problem.operands):
+            if operand.resident < 1:
+                least = np.minimum(self.tile_values(part) * operand.buffers, self.distinct(part)) * operand.bits
+                room[operand.memory] = room[operand.memory] + least if operand.memory in room else least
+        fits = np.ones(self.shape, bool)
+        for memory, limit in self.problem.room:
+            if memory in room:
+                fits &= room[memory] <= limit
+        return fits
 
     def again(self, part: int, reuse: Reuse) -> Places | bool:
         """Where the irrelevant loop brings other tiles between two uses of one: a loop that turns lies inside it."""
@@ -107,3 +116,13 @@ class Grid:
         if self.problem.array.trimmed:
             return self.col_folds * self.sizes[self.flow.rows].length
         return self.row_folds * self.col_folds * self.problem.array.rows
+
+
+def all_tiles(problem: TiledProduct, flow: Dataflow, tile: tuple[int, int, int] | None = None) -> Grid:
+    """The grid of all tiles that are tried, or of one alone. Raises ConfigError where this cannot be a tile."""
+    pinned = tile or (None, None, None)
+    m, n, k = (
+        sizes_of(problem, flow, dimension, size).along(axis)
+        for axis, (dimension, size) in enumerate(zip(DIMENSIONS, pinned, strict=True))
+    )
+    return Grid(problem, flow, m, n, k)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from fahw.errors import ConfigError, Problem
+from fahw.mapping.array_counts import ArrayNest, array_nest
 from fahw.mapping.cost import NestCosts
+from fahw.mapping.grid import all_tiles
 from fahw.mapping.nest import PARTS, Nest, nests
 from fahw.mapping.problem import TiledProduct
 from fahw.mapping.sizes import Values
@@ -64,19 +68,52 @@ def best_mapping(product: TiledProduct) -> MappedProduct:
 
     Raises ConfigError where no tile fits its memory.
     """
-    tried = list(all_costs(product))
-    least = min(float(objective.min()) for _, _, objective in tried)
+    found = _promising(product)
+    least = min((one.least for one in found), default=np.inf)
     if least == np.inf:
         raise ConfigError(_no_room(product))
-    best = np.inf
-    for costs, nest, objective in tried:
-        equals = np.flatnonzero(objective <= least * (1 + _EQUAL))
-        if equals.size:
-            others = np.broadcast_to(costs.other(nest), costs.grid.shape).ravel()[equals]
+    limit, best = least * (1 + _EQUAL), np.inf
+    for one in sorted(found, key=lambda one: one.place):
+        if one.least <= limit:
+            equals = np.flatnonzero(one.objective <= limit)
+            others = np.broadcast_to(one.costs.other(one.nest), one.costs.grid.shape).ravel()[equals]
             first = int(others.argmin())
             if others[first] < best * (1 - _EQUAL):
-                best, chosen = float(others[first]), (costs, nest, int(equals[first]))
+                best, chosen = float(others[first]), (one.costs, one.nest, int(equals[first]))
     return _mapped(*chosen)
+
+
+_Place = tuple[int, int, Nest]
+"""A nest with its dataflow's place in the list, and its own."""
+
+
+class _Priced(NamedTuple):
+    """A nest with its objective over some tiles, the least of it, and the nest's place in the order of ties."""
+
+    place: tuple[int, int]
+    nest: Nest
+    costs: NestCosts
+    objective: Values
+    least: float
+
+
+def _promising(product: TiledProduct) -> list[_Priced]:
+    """Every nest that could be the best. Nests that the array sees alike share a bound on what any of them can reach;
+    those with the lowest come first, so that most others are excluded unseen."""
+    groups = []
+    for number, flow in enumerate(product.array.dataflows):
+        costs, alike = NestCosts(all_tiles(product, flow)), defaultdict[ArrayNest, list[_Place]](list)
+        for place, nest in enumerate(nests(product, flow)):
+            alike[array_nest(costs.grid, nest)].append((number, place, nest))
+        groups += [(costs.bound(seen), costs, members) for seen, members in alike.items()]
+    found: list[_Priced] = []
+    limit = np.inf
+    for bound, costs, members in sorted(groups, key=lambda group: group[0]):
+        for number, place, nest in members if bound <= limit else ():
+            objective = costs.objective(nest, limit)
+            found.append(_Priced((number, place), nest, costs, objective, float(objective.min())))
+            limit = min(limit, found[-1].least * (1 + _EQUAL))
+    return found
 
 
 def mapped_as(product: TiledProduct, tiling: Tiling) -> MappedProduct:
@@ -87,7 +124,7 @@ def mapped_as(product: TiledProduct, tiling: Tiling) -> MappedProduct:
         raise ConfigError(Problem("dataflow", f"must be one of {', '.join(flows)} (got {tiling.dataflow!r})"))
     if tiling.nest not in nests(product, flows[tiling.dataflow]):
         raise ConfigError(Problem("order", "must name m, n and k once each; blocks need accumulators"))
-    costs = NestCosts(product, flows[tiling.dataflow], tiling.tile)
+    costs = NestCosts(all_tiles(product, flows[tiling.dataflow], tiling.tile))
     mapped = _mapped(costs, tiling.nest, 0)
     if not costs.fits(tiling.nest).all():
         raise ConfigError(Problem("tile", _misfit(product, mapped)))
@@ -97,7 +134,7 @@ def mapped_as(product: TiledProduct, tiling: Tiling) -> MappedProduct:
 def all_costs(product: TiledProduct) -> Iterator[tuple[NestCosts, Nest, Values]]:
     """Yield the objective of every mapping tried, over the grid of tile sizes; infinite where it does not fit."""
     for flow in product.array.dataflows:
-        costs = NestCosts(product, flow)
+        costs = NestCosts(all_tiles(product, flow))
         for nest in nests(product, flow):
             yield costs, nest, costs.objective(nest)
 

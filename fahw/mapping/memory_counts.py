@@ -12,15 +12,18 @@ from fahw.mapping.sizes import Places, Values
 
 
 class OperandCounts(NamedTuple):
-    """An operand: values that come from DRAM, and bits of room that its tiles take."""
+    """An operand: values that come from DRAM, what that takes in pJ, and bits of room that its tiles take."""
 
     fetched: Values
+    energy: Values
     room: Values
 
 
 class SumCounts(NamedTuple):
-    """Sums: values that go to DRAM and come back, bits of room where they wait, and where the nest can be at all."""
+    """Sums: whether any go to DRAM and come back, and how many values, bits of room where they wait, and where the nest
+    can be at all."""
 
+    spills: bool
     spilled: Values
     room: Values
     possible: Places
@@ -28,14 +31,14 @@ class SumCounts(NamedTuple):
 
 def operand_counts(grid: Grid, part: int, reuse: Reuse) -> OperandCounts:
     """An operand's counts. Tiles that change have room several times; what is there already takes none."""
-    operand = grid.problem.operands[part]
+    operand, price = grid.problem.operands[part], grid.problem.prices.fetch[part]
     fetched = grid.fetched_once(part, reuse.held) * (1 - operand.resident)
     if not reuse.holds:
         fetched = fetched * np.where(grid.again(part, reuse), grid.sizes[IRRELEVANT[part]].trips, 1.0)
     if operand.resident >= 1:
-        return OperandCounts(fetched, np.zeros(1))
+        return OperandCounts(fetched, fetched * price, np.zeros(1))
     buffers = np.where(grid.is_whole(part, reuse.held), 1, operand.buffers)
-    return OperandCounts(fetched, grid.tile_values(part, reuse.held) * buffers * operand.bits)
+    return OperandCounts(fetched, fetched * price, grid.tile_values(part, reuse.held) * buffers * operand.bits)
 
 
 def sum_counts(grid: Grid, reuse: Reuse, breaks: Values) -> SumCounts:
@@ -43,8 +46,9 @@ def sum_counts(grid: Grid, reuse: Reuse, breaks: Values) -> SumCounts:
     need K complete, and have room whether they wait or not."""
     room = grid.tile_values(RESULTS, reuse.held) * grid.problem.result.sum_bits
     leaves = np.logical_and(grid.several["k"] & grid.again(RESULTS, reuse), not reuse.holds)
+    spills = bool(leaves.any())
     if grid.problem.unfolded == "result":
         shared = grid.fetched_once(RESULTS, reuse.held) - grid.distinct(RESULTS)
-        return SumCounts(shared, room, ~leaves)
+        return SumCounts(bool(shared.any()), shared, room, ~leaves)
     spilled = np.where(leaves, grid.results * (grid.sizes["k"].trips - 1), 0.0)
-    return SumCounts(spilled, np.where(breaks > 0, room, 0.0), np.ones(1, bool))
+    return SumCounts(spills, spilled, np.where(breaks > 0, room, 0.0), np.ones(1, bool))

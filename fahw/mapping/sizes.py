@@ -24,6 +24,8 @@ Places = npt.NDArray[np.bool_]
 """Where something holds, over the grid of tile sizes."""
 _ALL_UP_TO = 20
 """Granules of a dimension up to which every size is tried."""
+_MOST_PARTS = 16
+"""Equal parts that more granules are divided into at most."""
 _STREAMED_GRANULE = 16
 """Granule of a dimension K that streams, and outputs of a strip of a row where no array side says how many."""
 
@@ -58,16 +60,21 @@ class Sizes(NamedTuple):
 
 
 def granules(units: int, every: bool = False, more: Sequence[int] = ()) -> list[int]:
-    """The numbers of granules that are tried of `units`, falling: all where they are few, else equal parts (1 to 6),
-    the smallest, and a geometric series."""
+    """The numbers of granules that are tried of `units`, falling: all where they are few, else equal parts (1 to 16),
+    below them a geometric series, and the smallest."""
     if every or units <= _ALL_UP_TO:
         return list(range(units, 0, -1))
     step = 2**0.5 if units < 512 else 2.0
     series, size = set[int](), 4.0
-    while size < units:
+    while size < units / _MOST_PARTS:
         series.add(int(size))
         size *= step
-    tried = series | {1, 2, 3} | {ceil(units / parts) for parts in range(1, 7)} | {u for u in more if 0 < u <= units}
+    tried = (
+        series
+        | {1, 2, 3}
+        | {ceil(units / parts) for parts in range(1, _MOST_PARTS + 1)}
+        | {u for u in more if 0 < u <= units}
+    )
     return sorted(tried, reverse=True)
 
 

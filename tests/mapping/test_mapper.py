@@ -23,9 +23,9 @@ def check_every_mapping(product):
     least, number = np.inf, 0
     every = list(all_costs(product))
     grid = every[0][0].grid
-    sizes = [grid.sizes[name].size.ravel() for name in ("m", "n", "k")]
+    sizes = [grid.sizes[name].size.ravel().astype(int).tolist() for name in ("m", "n", "k")]
     for index in np.ndindex(*grid.shape):
-        tile = tuple(int(sizes[axis][place]) for axis, place in enumerate(index))
+        tile = tuple(sizes[axis][place] for axis, place in enumerate(index))
         for _, nest, found in every:
             walked = objective(product, grid.flow, tile, nest)
             assert found[index] == walked or abs(found[index] - walked) <= 1e-9 * walked, (product, tile, nest)
