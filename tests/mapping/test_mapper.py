@@ -170,3 +170,24 @@ def test_windows_that_do_not_make_up_the_product_are_refused():
         small(windows=Windows(1, 1, Axis(2, 2, 1), Axis(2, 2, 1)), unfolded="left")
     with pytest.raises(ValueError, match="together"):
         small(unfolded="left")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_a_bound_excludes_is_never_the_best(seed):
+    """Over several dataflows and many sizes: the best is the least of all mappings priced one by one, and of equals the
+    first in the stated order."""
+    product = random_product(np.random.default_rng(700 + seed), granules=30)
+    flows = {flow.name: flow for flow in (*product.array.dataflows, *DATAFLOWS.values())}
+    product = replace(product, array=replace(product.array, dataflows=tuple(flows.values())))
+    every = list(all_costs(product))
+    lowest = min(float(found.min()) for _, _, found in every)
+    if lowest < np.inf:
+        others = [
+            np.where(found <= lowest * (1 + 1e-12), np.broadcast_to(costs.other(nest), found.shape), np.inf)
+            for costs, nest, found in every
+        ]
+        smallest = min(float(other.min()) for other in others)
+        first = next(i for i, other in enumerate(others) if (other <= smallest * (1 + 1e-12)).any())
+        best = best_mapping(product)
+        assert least(product) == pytest.approx(lowest, rel=1e-12)
+        assert (best.tiling.dataflow, best.tiling.nest) == (every[first][0].grid.flow.name, every[first][1])
