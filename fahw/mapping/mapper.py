@@ -64,7 +64,8 @@ class MappedProduct:
 @lru_cache(maxsize=4096)
 def best_mapping(product: TiledProduct) -> MappedProduct:
     """The mapping with the least objective. Of equals: the least of the other measure (latency, or energy), then the
-    dataflow listed first, no blocks, the first order of (m, n, k), the fewest holds, and the largest m, n and k.
+    dataflow listed first, no blocks, the first order of (m, n, k), what holds least (results before right before left), and the largest
+    m, n and k.
 
     Raises ConfigError where no tile fits its memory.
     """
@@ -75,7 +76,7 @@ def best_mapping(product: TiledProduct) -> MappedProduct:
     limit, best = least * (1 + _EQUAL), np.inf
     for one in sorted(found, key=lambda one: one.place):
         if one.least <= limit:
-            equals = np.flatnonzero(one.objective <= limit)
+            equals = np.flatnonzero(one.costs.objective(one.nest) <= limit)
             others = np.broadcast_to(one.costs.other(one.nest), one.costs.grid.shape).ravel()[equals]
             first = int(others.argmin())
             if others[first] < best * (1 - _EQUAL):
@@ -88,12 +89,11 @@ _Place = tuple[int, int, Nest]
 
 
 class _Priced(NamedTuple):
-    """A nest with its objective over some tiles, the least of it, and the nest's place in the order of ties."""
+    """A nest with the least objective of its tiles, and its place in the order of ties."""
 
     place: tuple[int, int]
     nest: Nest
     costs: NestCosts
-    objective: Values
     least: float
 
 
@@ -110,8 +110,7 @@ def _promising(product: TiledProduct) -> list[_Priced]:
     limit = np.inf
     for bound, costs, members in sorted(groups, key=lambda group: group[0]):
         for number, place, nest in members if bound <= limit else ():
-            objective = costs.objective(nest, limit)
-            found.append(_Priced((number, place), nest, costs, objective, float(objective.min())))
+            found.append(_Priced((number, place), nest, costs, float(costs.objective(nest, limit).min())))
             limit = min(limit, found[-1].least * (1 + _EQUAL))
     return found
 
