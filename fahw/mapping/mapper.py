@@ -64,8 +64,8 @@ class MappedProduct:
 @lru_cache(maxsize=4096)
 def best_mapping(product: TiledProduct) -> MappedProduct:
     """The mapping with the least objective. Of equals: the least of the other measure (latency, or energy), then the
-    dataflow listed first, no blocks, the first order of (m, n, k), what holds least (results before right before left), and the largest
-    m, n and k.
+    dataflow listed first, no blocks, the first order of (m, n, k), nothing held before results, right
+    and left held, and the largest m, n and k.
 
     Raises ConfigError where no tile fits its memory.
     """
