@@ -20,7 +20,7 @@ from fahw.version import code_digest
 
 SAVE_EVERY_S = 30.0
 """The least time between two checkpoints in seconds: shorter trainings write none."""
-NOT_TRAINING = ("chip", "cli", "report", "study", "technology", "work")
+NOT_TRAINING = ("chip", "cli", "mapping", "report", "study", "technology", "work")
 """Folders of the package whose code no training runs. A change of any other code makes a checkpoint count as none."""
 _LAYOUT = 2
 """The version of what a file holds; files of version 1 ended in `.pt` and are not read."""

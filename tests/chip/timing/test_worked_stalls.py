@@ -9,7 +9,7 @@ import fahw
 from fahw.chip.timing.clock import time_step
 
 DOCS = Path(__file__).parents[3] / "docs"
-SECTION = (DOCS / "model.md").read_text(encoding="utf-8").split("## 10. Worked stalls")[1]
+SECTION = (DOCS / "model.md").read_text(encoding="utf-8").split("## 10. Worked stalls")[1].split("\n## ")[0]
 
 
 def tables():

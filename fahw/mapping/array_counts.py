@@ -1,0 +1,107 @@
+"""What the array does in a product that is cut into tiles: operand reads, sums left incomplete, cycles.
+
+docs/model.md, "Tiles", has every equation. `tests/reference/loop_nest.py` counts the same by walking the loops.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fahw.mapping.grid import Grid
+from fahw.mapping.nest import CONCERNED, IRRELEVANT, LEFT_OPERAND, RESULTS, RIGHT_OPERAND, Nest, Reuse
+from fahw.mapping.problem import Dimension
+from fahw.mapping.sizes import Values
+
+
+class ArrayCounts(NamedTuple):
+    """What the array does: values of both operands that it reads, how often each sum is left incomplete, values that
+    pass the accumulators at its edge, cycles."""
+
+    reads: tuple[Values, Values]
+    breaks: Values
+    accumulated: Values
+    cycles: Values
+
+
+class ArrayNest(NamedTuple):
+    """What of a nest the array notices: blocks, and what turns between two uses of the operand that stays and of
+    sums."""
+
+    blocks: bool
+    staying: Reuse
+    sums: Reuse
+
+
+def array_nest(grid: Grid, nest: Nest) -> ArrayNest:
+    """What the array notices of the nest. Holds are the memories' concern."""
+    staying = nest.reuses[RESULTS if grid.flow.stays is None else grid.flow.stays]
+    sums_matter = nest.blocks or grid.flow.stays is None
+    inside = nest.reuses[RESULTS].inside if sums_matter else (False, False)
+    return ArrayNest(nest.blocks, Reuse(staying.inside, False), Reuse(inside, False))
+
+
+def array_counts(grid: Grid, nest: ArrayNest) -> ArrayCounts:
+    """The array's counts under the nest, for all tile sizes."""
+    if grid.flow.stays is None:
+        return _results_stay(grid, nest)
+    return _operand_stays(grid, nest, grid.flow.stays)
+
+
+def _operand_reads(grid: Grid, part: int) -> Values:
+    """Values of an operand that moves: all of it at every fold of the dimension that does not concern it."""
+    folds = grid.row_folds if IRRELEVANT[part] == grid.flow.rows else grid.col_folds
+    return _values(grid, CONCERNED[part]) * folds
+
+
+def _values(grid: Grid, dimensions: tuple[Dimension, Dimension]) -> float:
+    return grid.sizes[dimensions[0]].length * grid.sizes[dimensions[1]].length
+
+
+def _results_stay(grid: Grid, nest: ArrayNest) -> ArrayCounts:
+    """`os`: a fold sums up in the elements; it is left for each tile of K, unless nothing else comes between."""
+    one_fold = (grid.tile_row_folds == 1) & (grid.tile_col_folds == 1)
+    stays = one_fold & np.logical_not(grid.again(RESULTS, nest.sums))
+    breaks = np.where(stays, 0.0, grid.sizes["k"].trips - 1)
+    cycles = grid.row_folds * grid.col_folds * grid.sizes["k"].length + (breaks + 1) * grid.fills
+    reads = _operand_reads(grid, LEFT_OPERAND), _operand_reads(grid, RIGHT_OPERAND)
+    return ArrayCounts(reads, breaks, np.zeros(1), cycles)
+
+
+def _operand_stays(grid: Grid, nest: ArrayNest, stays: int) -> ArrayCounts:
+    """`ws` and `is`: folds are loaded and stream; sums of several folds of K meet in memory or at the array's edge."""
+    runs, loads = _runs_and_loads(grid, nest, stays)
+    breaks, accumulated = _incomplete_sums(grid, nest)
+    reads = [_operand_reads(grid, LEFT_OPERAND), _operand_reads(grid, RIGHT_OPERAND)]
+    reads[stays] = _values(grid, CONCERNED[stays]) * loads
+    cycles = grid.row_folds * grid.col_folds * grid.sizes[grid.flow.streamed].length + runs * grid.fills
+    if grid.problem.array.double_buffered:
+        cycles = np.maximum(cycles, loads * grid.loads) + grid.problem.array.rows
+    else:
+        cycles = cycles + loads * grid.loads
+    return ArrayCounts((reads[0], reads[1]), breaks, accumulated, cycles)
+
+
+def _runs_and_loads(grid: Grid, nest: ArrayNest, stays: int) -> tuple[Values, Values]:
+    """How often a fold runs, each run being filled and drained, and how often it is loaded."""
+    array, streamed = grid.problem.array, grid.sizes[grid.flow.streamed]
+    folds, nothing_else = grid.tile_row_folds * grid.tile_col_folds, np.logical_not(grid.again(stays, nest.staying))
+    runs = loads = streamed.trips
+    if nest.blocks:
+        blocks = streamed.pieces(array.accumulators)
+        runs = np.where(grid.tile_row_folds == 1, runs, blocks)
+        loads = np.where(grid.tile_row_folds <= array.held_folds, loads, blocks)
+    return (
+        np.where((folds == 1) & nothing_else, 1.0, runs),
+        np.where((folds <= array.held_folds) & nothing_else, 1.0, loads),
+    )
+
+
+def _incomplete_sums(grid: Grid, nest: ArrayNest) -> tuple[Values, Values]:
+    """How often each sum is left incomplete, and values that pass the accumulators."""
+    if not nest.blocks:
+        return grid.row_folds - 1, np.zeros(1)
+    tile_sums = grid.sizes[grid.flow.streamed].size * grid.tile_col_folds
+    kept = (tile_sums <= grid.problem.array.accumulators) & np.logical_not(grid.again(RESULTS, nest.sums))
+    return np.where(kept, 0.0, grid.sizes["k"].trips - 1), grid.results * grid.row_folds

@@ -1,0 +1,128 @@
+"""All tile sizes of a product at once: arrays over the grid of (m, n, k), and what tiles hold and share."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from fahw.mapping.nest import CONCERNED, RESULTS, Reuse
+from fahw.mapping.problem import UNFOLDED_DIMENSIONS, Dataflow, Dimension, TiledProduct
+from fahw.mapping.sizes import Places, Sizes, Values, sizes_of
+
+DIMENSIONS: tuple[Dimension, Dimension, Dimension] = ("m", "n", "k")
+_PART_OF = {"left": 0, "right": 1, "result": RESULTS}
+
+
+class Extent(NamedTuple):
+    """What a part has along one of its dimensions: in a tile, over all tiles, and without what several tiles share."""
+
+    tile: Values
+    fetched: Values | float
+    distinct: float
+
+
+class Grid:
+    """All tile sizes of a product under a dataflow, the largest first, and what of the counts no nest changes."""
+
+    def __init__(self, problem: TiledProduct, flow: Dataflow, m: Sizes, n: Sizes, k: Sizes) -> None:
+        self.problem, self.flow = problem, flow
+        self.sizes: dict[Dimension, Sizes] = {"m": m, "n": n, "k": k}
+        self.several = {dimension: sizes.trips > 1 for dimension, sizes in self.sizes.items()}
+        self.shape = np.broadcast_shapes(m.size.shape, n.size.shape, k.size.shape)
+        self.results = float(problem.m * problem.n)
+        self.row_folds = self.sizes[flow.rows].pieces(problem.array.rows)
+        self.col_folds = self.sizes[flow.cols].pieces(problem.array.cols)
+        self.tile_row_folds = np.ceil(self.sizes[flow.rows].size / problem.array.rows)
+        self.tile_col_folds = np.ceil(self.sizes[flow.cols].size / problem.array.cols)
+
+    def may_fit(self) -> Places:
+        """Where both operands have room under some nest: a tile of each as often as it is buffered, or all of it."""
+        room: dict[str, Values] = {}
+        for part, operand in enumerate(self.problem.operands):
+            if operand.resident < 1:
+                least = np.minimum(self.tile_values(part) * operand.buffers, self.distinct(part)) * operand.bits
+                room[operand.memory] = room[operand.memory] + least if operand.memory in room else least
+        fits = np.ones(self.shape, bool)
+        for memory, limit in self.problem.room:
+            if memory in room:
+                fits &= room[memory] <= limit
+        return fits
+
+    def again(self, part: int, reuse: Reuse) -> Places | bool:
+        """Where the irrelevant loop brings other tiles between two uses of one: a loop that turns lies inside it."""
+        turning = [
+            self.several[dimension]
+            for dimension, inside in zip(CONCERNED[part], reuse.inside, strict=True)
+            if inside
+        ]  # fmt: skip
+        return False if not turning else turning[0] if len(turning) == 1 else turning[0] | turning[1]
+
+    def extents(self, part: int) -> tuple[Extent, Extent]:
+        """What the part has along its two dimensions: inputs where it is unfolded, else values."""
+        first, second = CONCERNED[part]
+        return self._extent(part, first), self._extent(part, second)
+
+    def _extent(self, part: int, dimension: Dimension) -> Extent:
+        sizes, unfolded = self.sizes[dimension], self.problem.unfolded
+        if unfolded is not None and part == _PART_OF[unfolded] and dimension in UNFOLDED_DIMENSIONS[unfolded]:
+            return Extent(sizes.stored, sizes.fetched, sizes.distinct)
+        return Extent(sizes.size, sizes.length, sizes.length)
+
+    def distinct(self, part: int) -> float:
+        """Values of the part as it lies in memory."""
+        first, second = self.extents(part)
+        return first.distinct * second.distinct
+
+    def tile_values(self, part: int, held: tuple[bool, bool] = (False, False)) -> Values:
+        """Values of the part that lie in its memory at a time: of a tile, or of all tiles along a dimension."""
+        first, second = (
+            extent.distinct if all_of_it else extent.tile
+            for extent, all_of_it in zip(self.extents(part), held, strict=True)
+        )
+        return np.asarray(first * second)
+
+    def fetched_once(self, part: int, held: tuple[bool, bool]) -> Values:
+        """Values of the part when every tile is fetched once; inputs that held tiles share come once."""
+        first, second = (
+            extent.distinct if all_of_it else extent.fetched
+            for extent, all_of_it in zip(self.extents(part), held, strict=True)
+        )
+        return np.asarray(first * second)
+
+    def is_whole(self, part: int, held: tuple[bool, bool]) -> Places:
+        """Where all of the part lies in its memory at once."""
+        first, second = (
+            np.ones(1, bool) if all_of_it else ~self.several[dimension]
+            for dimension, all_of_it in zip(CONCERNED[part], held, strict=True)
+        )
+        return np.asarray(first & second)
+
+    @cached_property
+    def fills(self) -> Values:
+        """Cycles in which the array is filled and drained if every fold runs once."""
+        array, folds = self.problem.array, self.row_folds * self.col_folds
+        if not self.flow.skewed:
+            return np.zeros_like(folds)
+        if not array.trimmed:
+            return folds * (array.rows + array.cols - 2)
+        rows, cols = self.sizes[self.flow.rows].length, self.sizes[self.flow.cols].length
+        return np.asarray(self.col_folds * rows + self.row_folds * cols - 2 * folds)
+
+    @cached_property
+    def loads(self) -> Values:
+        """Cycles in which the operand that stays is loaded if every fold is loaded once."""
+        if self.problem.array.trimmed:
+            return self.col_folds * self.sizes[self.flow.rows].length
+        return self.row_folds * self.col_folds * self.problem.array.rows
+
+
+def all_tiles(problem: TiledProduct, flow: Dataflow, tile: tuple[int, int, int] | None = None) -> Grid:
+    """The grid of all tiles that are tried, or of one alone. Raises ConfigError where this cannot be a tile."""
+    pinned = tile or (None, None, None)
+    m, n, k = (
+        sizes_of(problem, flow, dimension, size).along(axis)
+        for axis, (dimension, size) in enumerate(zip(DIMENSIONS, pinned, strict=True))
+    )
+    return Grid(problem, flow, m, n, k)

@@ -1,0 +1,189 @@
+"""The mapper: the best of all mappings of one product, and the cost of a given one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from fahw.errors import ConfigError, Problem
+from fahw.mapping.array_counts import ArrayNest, array_nest
+from fahw.mapping.cost import NestCosts
+from fahw.mapping.grid import all_tiles
+from fahw.mapping.nest import PARTS, Nest, nests
+from fahw.mapping.problem import TiledProduct
+from fahw.mapping.sizes import Values
+
+_EQUAL = 1e-12
+"""Share by which costs may differ and count as equal, as sums of the same energies in another order do."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A mapping: the tile (m, n, k), the loops over tiles, and the array's dataflow."""
+
+    dataflow: str
+    tile: tuple[int, int, int]
+    nest: Nest
+
+    def __str__(self) -> str:
+        held = [name for name, holds in zip(PARTS, self.nest.holds, strict=True) if holds]
+        words = [self.dataflow, "x".join(map(str, self.tile)), "order", "".join(self.nest.order)]
+        words += [f"hold {'+'.join(held)}"] if held else []
+        return " ".join([*words, *(["blocks"] if self.nest.blocks else [])])
+
+
+@dataclass(frozen=True)
+class MappedProduct:
+    """A product under a mapping: counts of all its repeats in values, cycles, pJ; the room that tiles take in bits.
+
+    `reads`: of the left and right operand by the array; `fetched`: from DRAM. `partial_sums`: left incomplete, each
+    written to its memory and read back; `spilled_sums`: those that go on to DRAM and come back. `accumulated`: sums at
+    the array's edge, each written and read. `results`: finished values that leave for DRAM. `array_cycles`: of the
+    array alone; `latency`: with the loads that it waits for, or of DRAM where that takes longer.
+    """
+
+    tiling: Tiling
+    reads: tuple[int, int]
+    fetched: tuple[float, float]
+    partial_sums: int
+    spilled_sums: int
+    accumulated: int
+    results: float
+    dram_bits: float
+    array_cycles: int
+    latency: float
+    energy_pj: float
+    room: tuple[tuple[str, int], ...]
+
+
+@lru_cache(maxsize=4096)
+def best_mapping(product: TiledProduct) -> MappedProduct:
+    """The mapping with the least objective. Of equals: the least of the other measure (latency, or energy), then the
+    dataflow listed first, no blocks, the first order of (m, n, k), nothing held before results, right
+    and left held, and the largest m, n and k.
+
+    Raises ConfigError where no tile fits its memory.
+    """
+    found = _promising(product)
+    least = min((one.least for one in found), default=np.inf)
+    if least == np.inf:
+        raise ConfigError(_no_room(product))
+    limit, best = least * (1 + _EQUAL), np.inf
+    for one in sorted(found, key=lambda one: one.place):
+        if one.least <= limit:
+            equals = np.flatnonzero(one.costs.objective(one.nest) <= limit)
+            others = np.broadcast_to(one.costs.other(one.nest), one.costs.grid.shape).ravel()[equals]
+            first = int(others.argmin())
+            if others[first] < best * (1 - _EQUAL):
+                best, chosen = float(others[first]), (one.costs, one.nest, int(equals[first]))
+    return _mapped(*chosen)
+
+
+_Place = tuple[int, int, Nest]
+"""A nest with its dataflow's place in the list, and its own."""
+
+
+class _Priced(NamedTuple):
+    """A nest with the least objective of its tiles, and its place in the order of ties."""
+
+    place: tuple[int, int]
+    nest: Nest
+    costs: NestCosts
+    least: float
+
+
+def _promising(product: TiledProduct) -> list[_Priced]:
+    """Every nest that could be the best. Nests that the array sees alike share a bound on what any of them can reach;
+    those with the lowest come first, so that most others are excluded unseen."""
+    groups = []
+    for number, flow in enumerate(product.array.dataflows):
+        costs, alike = NestCosts(all_tiles(product, flow)), defaultdict[ArrayNest, list[_Place]](list)
+        for place, nest in enumerate(nests(product, flow)):
+            alike[array_nest(costs.grid, nest)].append((number, place, nest))
+        groups += [(costs.bound(seen), costs, members) for seen, members in alike.items()]
+    found: list[_Priced] = []
+    limit = np.inf
+    for bound, costs, members in sorted(groups, key=lambda group: group[0]):
+        for number, place, nest in members if bound <= limit else ():
+            found.append(_Priced((number, place), nest, costs, float(costs.objective(nest, limit).min())))
+            limit = min(limit, found[-1].least * (1 + _EQUAL))
+    return found
+
+
+def mapped_as(product: TiledProduct, tiling: Tiling) -> MappedProduct:
+    """The product under a given mapping. Raises ConfigError where the array lacks its dataflow or accumulators, or the
+    tile is not one of the product or does not fit."""
+    flows = {flow.name: flow for flow in product.array.dataflows}
+    if tiling.dataflow not in flows:
+        raise ConfigError(Problem("dataflow", f"must be one of {', '.join(flows)} (got {tiling.dataflow!r})"))
+    if tiling.nest not in nests(product, flows[tiling.dataflow]):
+        raise ConfigError(Problem("order", "must name m, n and k once each; blocks need accumulators"))
+    costs = NestCosts(all_tiles(product, flows[tiling.dataflow], tiling.tile))
+    mapped = _mapped(costs, tiling.nest, 0)
+    if not costs.fits(tiling.nest).all():
+        raise ConfigError(Problem("tile", _misfit(product, mapped)))
+    return mapped
+
+
+def all_costs(product: TiledProduct) -> Iterator[tuple[NestCosts, Nest, Values]]:
+    """Yield the objective of every mapping tried, over the grid of tile sizes; infinite where it does not fit."""
+    for flow in product.array.dataflows:
+        costs = NestCosts(all_tiles(product, flow))
+        for nest in nests(product, flow):
+            yield costs, nest, costs.objective(nest)
+
+
+def _mapped(costs: NestCosts, nest: Nest, index: int) -> MappedProduct:
+    """The record of one entry of the grid."""
+    grid, repeats, counts = costs.grid, costs.problem.repeats, costs.counts(nest)
+
+    def at(values: Values) -> float:
+        return float(np.broadcast_to(values, grid.shape).flat[index])
+
+    tile = [round(at(sizes.size)) for sizes in grid.sizes.values()]
+    return MappedProduct(
+        tiling=Tiling(grid.flow.name, (tile[0], tile[1], tile[2]), nest),
+        reads=(round(at(counts.array.reads[0])) * repeats, round(at(counts.array.reads[1])) * repeats),
+        fetched=(at(counts.left.fetched) * repeats, at(counts.right.fetched) * repeats),
+        partial_sums=round(at(counts.array.breaks * grid.results)) * repeats,
+        spilled_sums=round(at(counts.sums.spilled)) * repeats,
+        accumulated=round(at(counts.array.accumulated)) * repeats,
+        results=costs.leaving * repeats,
+        dram_bits=at(costs.dram_bits(nest)) * repeats,
+        array_cycles=round(at(counts.array.cycles)) * repeats,
+        latency=at(costs.latency(nest)) * repeats,
+        energy_pj=at(costs.energy(nest)) * repeats,
+        room=tuple((memory, round(at(bits))) for memory, bits in costs.room(nest).items()),
+    )
+
+
+def _misfit(product: TiledProduct, mapped: MappedProduct) -> str:
+    """Which memory a mapping does not fit, and by how much."""
+    limits = dict(product.room)
+    over = [
+        f"{memory} has {limits[memory]:,.0f} bits for tiles, of which it takes {bits:,}"
+        for memory, bits in mapped.room
+        if bits > limits.get(memory, np.inf)
+    ]
+    return "; ".join(over) or "window sums need all of K in a tile, or the results held"
+
+
+def _no_room(product: TiledProduct) -> list[Problem]:
+    """For each memory that is too small on its own: the least that any mapping takes of it, and of what."""
+    least: dict[str, float] = {}
+    for costs, nest, _ in all_costs(product):
+        for memory, bits in costs.room(nest).items():
+            least[memory] = min(least.get(memory, np.inf), float(bits.min()))
+    places = (product.left.memory, product.right.memory, product.result.memory)
+    problems = []
+    for memory, limit in product.room:
+        tiles = [name for name, place in zip(PARTS, places, strict=True) if place == memory]
+        if tiles and least[memory] > limit:
+            needed = f"the smallest tiles of {' and '.join(tiles)} take {least[memory]:,.0f} bits"
+            problems.append(Problem(memory, f"{needed}, and it has room for {limit:,.0f}"))
+    return problems or [Problem("memories", "no tile fits all of them at once")]

@@ -1,0 +1,161 @@
+"""What is to be mapped: one matrix product, the array that computes it, the memories around it, and their prices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+from fahw.hardware.arrays.mapping import LEFT, RIGHT
+from fahw.mapping.windows import Windows
+
+Dimension = Literal["m", "n", "k"]
+"""A dimension of an (M x K) by (K x N) product."""
+Unfolded = Literal["left", "right", "result"]
+"""What the windows of a convolution overlap in: an operand that is unfolded, or the results that are added up."""
+Objective = Literal["energy", "latency", "edp"]
+"""What a mapping is to make small: pJ, cycles, or their product."""
+
+UNFOLDED_DIMENSIONS: dict[Unfolded, tuple[Dimension, Dimension]] = {
+    "left": ("m", "k"),
+    "right": ("k", "n"),
+    "result": ("m", "n"),
+}
+"""The dimension over output positions and the one over a window."""
+
+
+@dataclass(frozen=True)
+class Dataflow:
+    """How an array runs a product: what lies on its rows and columns, what streams, and what an element costs."""
+
+    name: str
+    rows: Dimension
+    cols: Dimension
+    streamed: Dimension
+    stays: int | None = None
+    """The operand that stays in the elements, `LEFT` or `RIGHT`; None where the results stay."""
+    skewed: bool = True
+    """Whether operands enter skewed, so that every run of a fold is filled and drained."""
+    mac_pj: float = 0.0
+    idle_pj: float = 0.0
+    """Energy of an element in a cycle without a multiply-accumulate."""
+
+
+DATAFLOWS = {
+    flow.name: flow
+    for flow in (
+        Dataflow("os", "m", "n", "k"),
+        Dataflow("ws", "k", "n", "m", stays=RIGHT),
+        Dataflow("is", "k", "m", "n", stays=LEFT),
+        Dataflow("broadcast", "m", "n", "k", skewed=False),
+    )
+}
+"""The dataflows that the mapper knows, without prices."""
+
+
+@dataclass(frozen=True)
+class MappedArray:
+    """The array. `accumulators`: partial sums that each column keeps at the array's edge (`ws`, `is`). `held_folds`:
+    folds of the operand that stays that the elements hold at once. `trimmed`, `double_buffered`: as in `Folded`."""
+
+    rows: int
+    cols: int
+    dataflows: tuple[Dataflow, ...]
+    accumulators: int = 0
+    held_folds: int = 1
+    trimmed: bool = False
+    double_buffered: bool = False
+
+
+@dataclass(frozen=True)
+class OperandPlace:
+    """An operand: bits of a value, the memory that its tiles lie in, and the share of it that is there already.
+
+    `buffers`: tiles that have room at once where more than one comes (2: double buffering). `overlaps`: whether the
+    next tile is loaded while the array works; if not, every load makes it wait.
+    """
+
+    bits: int
+    memory: str
+    resident: float = 0.0
+    buffers: int = 2
+    overlaps: bool = True
+
+
+@dataclass(frozen=True)
+class ResultPlace:
+    """The results: bits of a partial sum and the memory that these wait in; bits of a finished value, and the share of
+    them that does not leave for DRAM."""
+
+    sum_bits: int
+    memory: str
+    bits: int = 0
+    resident: float = 1.0
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Energies in pJ, each per value. `read`, `fetch`: of the left and the right operand."""
+
+    read: tuple[float, float] = (1.0, 1.0)
+    """From the local memory into the array."""
+    fetch: tuple[float, float] = (100.0, 100.0)
+    """From DRAM into the local memory, both accesses."""
+    partial_sum: float = 8.0
+    """Of a sum that is left incomplete: written to its memory and read back."""
+    spilled_sum: float = 800.0
+    """Of a sum that goes on from its memory to DRAM and comes back, all four accesses."""
+    accumulator: float = 0.0
+    """Written and read at the array's edge."""
+    window_sum: float = 0.0
+    """Of an error that is added to its place in a buffer of windows: read, add, write."""
+    result: float = 0.0
+    """Of a finished value that leaves for DRAM."""
+    static: float = 0.0
+    """Per cycle, of everything that is powered."""
+
+
+@dataclass(frozen=True)
+class TiledProduct:
+    """An (M x K) by (K x N) product, `repeats` times, to be cut into tiles. `room`: bits for tiles by memory; one that
+    is not named has no limit."""
+
+    m: int
+    n: int
+    k: int
+    array: MappedArray
+    left: OperandPlace
+    right: OperandPlace
+    result: ResultPlace
+    prices: Prices = Prices()
+    room: tuple[tuple[str, float], ...] = ()
+    repeats: int = 1
+    windows: Windows | None = None
+    unfolded: Unfolded | None = None
+    dram_bits_per_cycle: float = inf
+    objective: Objective = "energy"
+    every_size: bool = False
+    """Whether every tile size is tried in place of the short list."""
+
+    def __post_init__(self) -> None:
+        if (self.windows is None) != (self.unfolded is None):
+            raise ValueError("windows and what is unfolded are given together")
+        if self.windows is not None and self.unfolded is not None:
+            positions, window = UNFOLDED_DIMENSIONS[self.unfolded]
+            lengths = self.length(positions), self.length(window)
+            if lengths != (self.windows.positions, self.windows.window):
+                raise ValueError(f"the windows do not make up the product: {lengths}, {self.windows}")
+
+    def length(self, dimension: Dimension) -> int:
+        """M, N or K."""
+        return {"m": self.m, "n": self.n, "k": self.k}[dimension]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one product."""
+        return self.m * self.n * self.k
+
+    @property
+    def operands(self) -> tuple[OperandPlace, OperandPlace]:
+        """The left and the right operand."""
+        return self.left, self.right
