@@ -184,6 +184,12 @@ class Accesses:
         counts = (Count("dram", action, tensor, bits), Count("dram", "activate", tensor, rows))
         return Traffic(counts, loads=(flow,)) if action == "read" else Traffic(counts, drains=(flow,))
 
+    def round_trip(self, memory: Memory, tensor: Tensor, values: int, bits: int) -> Traffic:
+        """Traffic of sending values from `memory` to DRAM and of bringing them back."""
+        words = -(-values * bits // memory.width_bits)
+        traffic = self._words("read", memory, tensor, words, 1.0) + self.dram("write", tensor, values * bits)
+        return traffic + self.dram("read", tensor, values * bits) + self._words("write", memory, tensor, words, 1.0)
+
     def run_price(self, runs: Sequence[Burst]) -> float:
         """Energy that DRAM takes for a bit that is read in these runs, relative to that of a bit that is moved: 1 where
         data lie in the order of the fetch."""
