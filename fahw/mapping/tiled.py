@@ -24,6 +24,8 @@ class TiledMapping(Mapping):
     folded: Folded
     mapped: MappedProduct
     fetched: tuple[int, int]
+    adds_windows: bool = False
+    """Whether results are sums of overlapping windows, which are added up in memory."""
 
     @classmethod
     def laid_out(cls, product: Product, array: Elements) -> Mapping | None:
@@ -89,7 +91,13 @@ class TiledMapping(Mapping):
     @property
     def spilled_share(self) -> float:
         """The share of partial sums that goes on to DRAM and comes back."""
-        return self.mapped.spilled_sums / self.mapped.partial_sums if self.mapped.partial_sums else 0.0
+        spilled = 0 if self.adds_windows else self.mapped.spilled_sums
+        return spilled / self.mapped.partial_sums if spilled else 0.0
+
+    @property
+    def left_windows(self) -> int:
+        """Sums of overlapping windows that one tile leaves to another."""
+        return self.mapped.spilled_sums if self.adds_windows else 0
 
     @property
     def accumulated(self) -> int:

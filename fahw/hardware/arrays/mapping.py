@@ -196,6 +196,11 @@ class Mapping(ABC):
         return 0.0 if self.keeps_sums else None
 
     @property
+    def left_windows(self) -> int:
+        """Sums of overlapping windows that one tile leaves to another, each sent to DRAM and brought back."""
+        return 0
+
+    @property
     def accumulated(self) -> int:
         """Partial sums that are kept at the array's edge, each written and read."""
         return 0

@@ -33,8 +33,12 @@ class StepPlan:
 
     def site(self, site: Site, task: TaskId) -> Site:
         """A core as a task finds it."""
-        shares = self.shares.get((site.core, task), ALL_THERE)
+        shares = self.task_shares(site.core, task)
         return replace(site, accesses=TaskAccesses(self.chip, site.prefix, shares))
+
+    def task_shares(self, core: int, task: TaskId) -> TaskShares:
+        """Which share of what a task uses on a core is there."""
+        return self.shares.get((core, task), ALL_THERE)
 
     def laid_out(
         self, gemm: Gemm, unfolding: Unfolding | None, array: Array, psum: Memory, core: int, task: TaskId
@@ -45,5 +49,5 @@ class StepPlan:
         """
         if not isinstance(gemm.mapping, Folded):
             return gemm
-        around = Surroundings(self.shares.get((core, task), ALL_THERE).operands, self.room.get(task, ()))
+        around = Surroundings(self.task_shares(core, task).operands, self.room.get(task, ()))
         return laid_out(gemm, tiled_product(gemm, unfolding, array, psum, self.chip, self.book, around), array)
