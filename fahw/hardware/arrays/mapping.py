@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+from pydantic import Field
 
 from fahw.hardware.part import Count, Fraction, Name, Sourced
 from fahw.hardware.process import Technology
@@ -36,6 +38,11 @@ class Elements(Sourced):
     """Whether folds that use less of the array take as long as full ones, or only what their rows and columns need."""
     double_buffered: bool = False
     """`ws`, `is`: the operand that stays is loaded into shadow registers while the fold before computes."""
+    accumulators: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """`ws`, `is`, under `mapping: best`: partial sums that every column keeps at the array's edge. 0: sums of several
+    folds meet in the memory that holds psum."""
+    weights_per_element: Count = 1
+    """`ws`, `is`, under `mapping: best`: folds of the operand that stays which the elements hold at once."""
 
 
 @dataclass(frozen=True)
