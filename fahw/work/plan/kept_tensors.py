@@ -7,10 +7,10 @@ among them: they belong to the tiles of a product.
 from __future__ import annotations
 
 from fahw.work.context import StepContext
-from fahw.work.plan.errors import add_errors
-from fahw.work.plan.lives import KeptTensor, Lives, Use
-from fahw.work.plan.values import add_values
-from fahw.work.plan.weights import add_weights
+from fahw.work.plan.tensors.errors import add_errors
+from fahw.work.plan.tensors.lives import KeptTensor, Lives, Use
+from fahw.work.plan.tensors.values import add_values
+from fahw.work.plan.tensors.weights import add_weights
 
 __all__ = ["KeptTensor", "Use", "kept_tensors"]
 

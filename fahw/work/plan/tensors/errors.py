@@ -8,7 +8,7 @@ from fahw.work import tensor_sizes
 from fahw.work.counts.record import TaskId, task_id
 from fahw.work.mesh import Part
 from fahw.work.phases.forward import LOSS
-from fahw.work.plan.lives import Life, Lives, noise_task
+from fahw.work.plan.tensors.lives import Life, Lives, noise_task
 
 
 def add_errors(lives: Lives) -> None:
@@ -64,7 +64,7 @@ def _meets(reader: Part, part: Part) -> bool:
 
 
 def _other_paths(lives: Lives, layer: Weighted) -> list[TaskId]:
-    """The error tasks, but those of a layer's first reader, that find errors of the outputs of the layer or its tail."""
+    """The error tasks, but those of a layer's first reader, that find errors of what the layer and its tail yield."""
     step, graph = lives.step, lives.step.graph
     first, tail = graph.users[layer.name][0], graph.tails[layer.name]
     own, found = {item.name for item in tail}, dict[str, None]()

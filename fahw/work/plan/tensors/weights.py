@@ -8,7 +8,7 @@ from fahw.work.context import StepContext
 from fahw.work.counts.record import TaskId, task_id
 from fahw.work.mesh import Part
 from fahw.work.norm_constants import scale_is_at_hand
-from fahw.work.plan.lives import Life, Lives, noise_task
+from fahw.work.plan.tensors.lives import Life, Lives, noise_task
 
 
 def add_weights(lives: Lives) -> None:

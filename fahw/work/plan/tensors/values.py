@@ -11,7 +11,7 @@ from fahw.work.context import StepContext
 from fahw.work.counts.record import TaskId, task_id
 from fahw.work.mesh import Part
 from fahw.work.phases.forward import LOSS
-from fahw.work.plan.lives import Life, Lives, noise_task
+from fahw.work.plan.tensors.lives import Life, Lives, noise_task
 
 
 def add_values(lives: Lives) -> None:

@@ -120,7 +120,7 @@ def ordered_tasks(step: StepContext) -> Iterator[TaskId]:
     yield task_id("error", LOSS)
     yield from step.task_ids("error", [name for name in errors if name in step.graph.roles.sends], 0)
     for phase in ("gradient", "update"):
-        yield from step.task_ids(phase, [name for name in errors if name in step.graph.roles.learns], 0)  # type: ignore[arg-type]
+        yield from step.task_ids(phase, [name for name in errors if name in step.graph.roles.learns], 0)
     for name in reversed(layers):
         for part in step.parts[name] if name in step.graph.roles.sends & step.graph.roles.learns else ():
             if step.rule.learned == "mirror":
