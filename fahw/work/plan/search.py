@@ -14,9 +14,9 @@ from fahw.errors import ConfigError, Problem
 from fahw.mapping.lifetimes import best_shares
 from fahw.work.context import StepContext
 from fahw.work.counts.record import Task
-from fahw.work.plan.keeping import Keeping, kept
+from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.kept_tensors import kept_tensors
-from fahw.work.plan.measured import measured
+from fahw.work.plan.measured import measured, product_tasks
 from fahw.work.plan.moments import open_moments
 from fahw.work.plan.pricing import Pricing, price_book
 from fahw.work.plan.step_plan import StepPlan
@@ -31,7 +31,8 @@ def planned(step: StepContext, tasks: Sequence[Task], pricing: Pricing) -> StepC
 
     Raises ConfigError where no tile fits its memory, or something must lie in DRAM and the chip has none.
     """
-    keeping = kept(step, kept_tensors(step), open_moments(tasks, step), price_book(pricing, step.chip))
+    book = price_book(pricing, step.chip)
+    keeping = Keeping(step, kept_tensors(step), open_moments(tasks, step), book, product_tasks(step))
     best: tuple[float, StepPlan] | None = None
     problems: list[Problem] = []
     for reserve in _reserves(step):
@@ -58,12 +59,9 @@ def _reserves(step: StepContext) -> Iterator[int]:
 
 def _rounds(step: StepContext, keeping: Keeping, reserve: int) -> Iterator[tuple[float, StepPlan]]:
     """Plans of one reserve, with what each costs."""
-    plan = keeping.nothing_kept(reserve)
-    found = measured(step, plan, keeping.works)
+    first = found = measured(step, keeping.nothing_kept(reserve), keeping.tasks)
     for _ in range(_ROUNDS):
-        shares = best_shares(keeping.choices(found), keeping.capacity(found))
-        plan = keeping.plan(shares, found)
-        found = measured(step, plan, keeping.works, found)
-        yield keeping.cost(found, shares), replace(plan, forms=found.forms)
-
-
+        shares = best_shares(keeping.choices(found), keeping.capacity(first))
+        plan = keeping.plan(shares, first)
+        found = measured(step, plan, keeping.tasks, found)
+        yield found.energy_pj + keeping.others_pj(shares, found), replace(plan, forms=found.forms)
