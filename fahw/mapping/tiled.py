@@ -17,13 +17,13 @@ from fahw.mapping.problem import DATAFLOWS
 @dataclass(frozen=True)
 class TiledMapping(Mapping):
     """A product in tiles. `folded`: the same product untiled, in the dataflow that was chosen; its folds run `again` and
-    again as tiles bring them. `fetched`: values of both operands that come from further out if none is there."""
+    again as tiles bring them. `brought`: values of both operands that come from further out if none is there."""
 
     name: ClassVar[str] = "tiled"
 
     folded: Folded
     mapped: MappedProduct
-    fetched: tuple[int, int]
+    brought: tuple[int, int]
     adds_windows: bool = False
     """Whether results are sums of overlapping windows, which are added up in memory."""
 
@@ -65,6 +65,11 @@ class TiledMapping(Mapping):
     def _breaks(self) -> int:
         m, n, _ = self.sizes
         return self.mapped.partial_sums // (m * n)
+
+    @property
+    def fetched(self) -> tuple[int, int]:
+        """Values of both operands that come from further out if none is there."""
+        return self.brought
 
     @property
     def operand_bursts(self) -> tuple[tuple[int, list[Burst]], ...]:
