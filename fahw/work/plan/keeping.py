@@ -13,13 +13,14 @@ import numpy.typing as npt
 from fahw.hardware.memory import Memory
 from fahw.mapping.lifetimes import Choice
 from fahw.work.context import StepContext
-from fahw.work.counts.record import TaskId
+from fahw.work.counts.record import Placement, TaskId
 from fahw.work.counts.task_accesses import TaskShares
-from fahw.work.plan.tensors.lives import KeptTensor, Use
+from fahw.work.mesh import core_prefix
 from fahw.work.plan.measured import Measured, ProductTask
 from fahw.work.plan.moments import Moments
 from fahw.work.plan.pricing import PriceBook
 from fahw.work.plan.step_plan import StepPlan
+from fahw.work.plan.tensors.lives import KeptTensor, Use
 
 _Bits = npt.NDArray[np.float64]
 _REPEATED = ("forward", "error", "gradient")
@@ -174,7 +175,7 @@ class Keeping:
     def where_all_stays(self, found: Measured) -> Measured:
         """The same with tiles of sums alone in the memories that have room for all that lies there: operands that are
         there wholly need no tiles."""
-        live = self._live([float(reads == len(self.tensors[number].reads)) for number, reads in self._ways])
+        live = self._live(self._everything)
         whole = {
             memory.name
             for memory in self._memories
@@ -189,16 +190,16 @@ class Keeping:
     def _live(self, shares: Sequence[float]) -> dict[tuple[int, str], _Bits]:
         """Bits that lie in each memory at every moment."""
         live = {(core, memory.name): np.zeros(len(self.moments.tasks)) for core, memory in self._places}
-        for (number, _), moments, share in zip(self._ways, self._open, shares, strict=True):
-            if share:
-                tensor, at = self.tensors[number], np.array(moments)
-                live[tensor.core, self._homes[number].name][at[:, 0]] += at[:, 1] * (tensor.bits * share)
+        for (core, memory, _), bits in self._by_kind(shares).items():
+            live[core, memory] = live[core, memory] + bits
         return live
 
     def capacity(self, found: Measured) -> dict[str, list[float]]:
         """Bits that tiles leave free, by memory and moment."""
         return {
-            f"{core}:{memory.name}": np.maximum(memory.kib * 8192 - self._tile_room(core, memory, found.room), 0.0).tolist()
+            f"{core}:{memory.name}": np.maximum(
+                memory.kib * 8192 - self._tile_room(core, memory, found.room), 0.0
+            ).tolist()
             for core, memory in self._places
         }
 
@@ -218,16 +219,51 @@ class Keeping:
         room = self._grown_room(shares, found) if grown else self._taken_room(found)
         return StepPlan(self.step.chip, self.book, self._shares(self.kept(shares)), room)
 
+    def placements(self, shares: Sequence[float], found: Measured) -> tuple[Placement, ...]:
+        """What each memory would have to hold at the moment that asks for most, and what of it is in DRAM then; of sums
+        the most that wait at once."""
+        asked, kept = self._by_kind(self._everything), self._by_kind(shares)
+        placements = []
+        for core, memory in self._places:
+            name = f"{core_prefix(self.step.chip, core)}{memory.name}"
+            kinds = {kind: bits for (own, place, kind), bits in asked.items() if (own, place) == (core, memory.name)}
+            moment = int(sum(kinds.values(), start=np.zeros(len(self.moments.tasks))).argmax())
+            for kind, bits in kinds.items():
+                resident = min(bits[moment], kept[core, memory.name, kind][moment])
+                placements.append(Placement(name, kind, round(bits[moment]), round(bits[moment] - resident)))
+            waiting = max(
+                (found.sums_room.get((task.task, memory.name), 0.0) for task in self._on_core(core)), default=0.0
+            )
+            if waiting:
+                placements.append(Placement(name, "psum", round(waiting), 0))
+        return tuple(placements)
+
+    def _on_core(self, core: int) -> Iterator[ProductTask]:
+        return (task for task in self.tasks if task.core == core)
+
+    @cached_property
+    def _everything(self) -> list[float]:
+        """The shares of ways under which all stays to the end."""
+        return [float(reads == len(self.tensors[number].reads)) for number, reads in self._ways]
+
+    def _by_kind(self, shares: Sequence[float]) -> dict[tuple[int, str, str], _Bits]:
+        """Bits that lie in each memory at every moment, by kind of tensor."""
+        live: dict[tuple[int, str, str], _Bits] = {}
+        for (number, _), moments, share in zip(self._ways, self._open, shares, strict=True):
+            tensor, at = self.tensors[number], np.array(moments)
+            key = tensor.core, self._homes[number].name, tensor.tensor
+            bits = live.setdefault(key, np.zeros(len(self.moments.tasks)))
+            if share:
+                bits[at[:, 0]] += at[:, 1] * (tensor.bits * share)
+        return live
+
     def keeps_all(self, shares: Sequence[float]) -> bool:
         """Whether all tensors stay to the end."""
         return all(there.written == 1 for there, tensor in zip(self.kept(shares), self.tensors, strict=True))
 
     def _taken_room(self, found: Measured) -> dict[TaskId, tuple[tuple[str, float], ...]]:
         return {
-            task.task: tuple(
-                (memory.name, found.room.get((task.task, memory.name), 0.0))
-                for memory in self._memories
-            )
+            task.task: tuple((memory.name, found.room.get((task.task, memory.name), 0.0)) for memory in self._memories)
             for task in self.tasks
         }
 

@@ -16,12 +16,12 @@ from fahw.mapping.lifetimes import best_shares
 from fahw.work.context import StepContext
 from fahw.work.counts.record import Task
 from fahw.work.plan.keeping import Keeping
-from fahw.work.plan.tensors.lives import KeptTensor
 from fahw.work.plan.measured import Measured, measured, product_tasks
 from fahw.work.plan.moments import open_moments
 from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.pricing import Pricing, price_book
 from fahw.work.plan.step_plan import StepPlan
+from fahw.work.plan.tensors.lives import KeptTensor
 
 _LEAST_RESERVE = 8 * 8192
 """Bits of the smallest reserve for tiles in a memory; each other one is four times as large."""
@@ -121,4 +121,5 @@ def _costed(
     others, objective = keeping.others_pj(shares, products), step.chip.mapping_objective
     energy = products.energy_pj + others
     cost = {"energy": energy, "latency": products.cycles, "edp": energy * products.cycles}[objective]
-    return _Found(cost, replace(plan, forms=products.forms), first, products)
+    plan = replace(plan, forms=products.forms, placements=keeping.placements(shares, products))
+    return _Found(cost, plan, first, products)
