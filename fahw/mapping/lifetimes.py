@@ -8,7 +8,7 @@ from itertools import chain
 
 import numpy as np
 
-from fahw.mapping.shares.greedy import GRAIN, density, in_order, settled
+from fahw.mapping.shares.greedy import density, in_order, settled
 from fahw.mapping.shares.programme import Programme, Values
 from fahw.mapping.shares.simplex import best_vertex
 
@@ -34,8 +34,8 @@ class Choice:
 def best_shares(choices: Sequence[Choice], capacity: Mapping[str, Sequence[float]]) -> tuple[float, ...]:
     """The share of each choice, 0 to 1, that together gain most; `capacity` is in bits, by memory and moment.
 
-    Nothing is above its capacity at any moment. Shares are multiples of 2^-20. Very large steps get shares that
-    are good, not best.
+    Nothing is above its capacity at any moment. Shares are multiples of 2^-20 to 2^-30. Very large steps get
+    shares that are good, not best.
     """
     if not choices:
         return ()
@@ -49,7 +49,7 @@ def best_shares(choices: Sequence[Choice], capacity: Mapping[str, Sequence[float
 
 def _solved(programme: Programme) -> Values:
     """Shares that gain most, rounded nowhere."""
-    blocked = programme.per_choice(programme.room * GRAIN > programme.capacity[programme.row]) > 0
+    blocked = programme.per_choice(programme.room * programme.grain > programme.capacity[programme.row]) > 0
     useful = (programme.gain > 0) & ~blocked
     rest = programme.among(useful)
     shares = np.zeros(len(useful))
@@ -64,13 +64,24 @@ def _packed(programme: Programme) -> Values:
     if len(programme.capacity) * len(programme.gain) > _MOST_CELLS:
         return in_order(programme, density(programme, 1 / programme.capacity))
     tensors, number = np.unique(programme.tensor, return_inverse=True)
-    return best_vertex(programme.gain, number, programme.dense(), len(number) + np.arange(len(tensors)))
+    return best_vertex(programme.gain, number, _binding(programme.dense()), len(number) + np.arange(len(tensors)))
+
+
+def _binding(room: Values) -> Values:
+    """Room by row and choice without rows that one beside them implies."""
+    while len(room) > 1:
+        below = (room[:-1] <= room[1:]).all(axis=1)
+        above = (room[:-1] >= room[1:]).all(axis=1) & ~below
+        kept = ~(np.append(below, False) | np.append(False, above))
+        if kept.all():
+            break
+        room = room[kept]
+    return room
 
 
 def _guarded(programme: Programme) -> Programme:
     """The programme with a hair less capacity in rows in which sums of shares may be rounded."""
-    rounded = (programme.room % 1 != 0) | (programme.room > 2**32)
-    hair = np.bincount(programme.row, rounded, len(programme.capacity)) > 0
+    hair = np.bincount(programme.row, programme.room % 1 != 0, len(programme.capacity)) > 0
     hair |= programme.capacity > 2**33
     return replace(programme, capacity=np.where(hair, programme.capacity * (1 - 2**-40), programme.capacity))
 

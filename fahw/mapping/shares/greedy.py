@@ -8,8 +8,6 @@ import numpy as np
 
 from fahw.mapping.shares.programme import Flags, Programme, Values
 
-GRAIN = 2.0**-20
-"""Shares are multiples of it, so that they times whole bits add up without rounding."""
 _CRUMB = 2.0**-10
 """The least share that a tensor of which nothing is kept is given: smaller ones gain nothing that counts."""
 
@@ -19,13 +17,13 @@ def filled(programme: Programme, order: Iterable[int], limits: Values, start: Va
     shares = np.zeros(len(programme.gain)) if start is None else start.copy()
     free = programme.capacity - programme.taken(shares)
     left = 1 - np.bincount(programme.tensor, shares)
-    entries = list(programme.entries_of())
+    entries, grain = list(programme.entries_of()), programme.grain
     for choice in order:
         most = min(left[programme.tensor[choice]], limits[choice] - shares[choice])
         if most <= 0:
             continue
         rows, room = programme.row[entries[choice]], programme.room[entries[choice]]
-        more = np.floor(min(most, (free[rows] / room).min(initial=most)) / GRAIN) * GRAIN
+        more = np.floor(min(most, (free[rows] / room).min(initial=most)) / grain) * grain
         if shares[choice] > 0 or more >= _least(programme.gain[choice], most):
             shares[choice] += more
             left[programme.tensor[choice]] -= more
@@ -40,7 +38,7 @@ def _least(gain: float, most: float) -> float:
 
 def settled(programme: Programme, shares: Values) -> Values:
     """These shares on the grain and within the capacities, the room that is left given to whom it gains most."""
-    near = np.floor(shares / GRAIN + 1e-3) * GRAIN
+    near = np.where(shares > 1 - 1e-9, 1.0, np.floor(shares / programme.grain + 1e-3) * programme.grain)
     if not programme.fits(near) or (np.bincount(programme.tensor, near) > 1).any():
         near = filled(programme, np.argsort(-near, kind="stable")[: np.count_nonzero(near)], near)
     worth = density(programme, 1 / np.maximum(programme.capacity, 1))
@@ -51,7 +49,7 @@ def settled(programme: Programme, shares: Values) -> Values:
 def _raisable(programme: Programme, shares: Values) -> Flags:
     """The choices that there is room for more of."""
     free = programme.capacity - programme.taken(shares)
-    blocked = programme.per_choice(free[programme.row] < programme.room * GRAIN) > 0
+    blocked = programme.per_choice(free[programme.row] < programme.room * programme.grain) > 0
     return ~blocked & (np.bincount(programme.tensor, shares)[programme.tensor] < 1) & (programme.gain >= 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,13 @@ class Programme:
     row: Numbers
     room: Values
     capacity: Values
+
+    @cached_property
+    def grain(self) -> float:
+        """What shares are multiples of, so that they times whole bits add up without rounding: 2^-20 for capacities of
+        2^33 bits, 2^-30 up to 2^23."""
+        most = self.capacity[np.isfinite(self.capacity)].max(initial=1.0)
+        return float(2.0 ** -min(max(53 - np.ceil(np.log2(most + 1)), 20), 30))
 
     def taken(self, shares: Values) -> Values:
         """Bits that these shares take of each row."""

@@ -44,8 +44,21 @@ class Vertex:
         """Computes the inverse and all shares anew from the basis."""
         self.base = self.chosen[self.tensor]
         self.owner = self.tensor[self.basis]
-        self.inverse = np.linalg.inv((self.columns[self.basis] - self.columns[self.base[self.basis]]).T)
+        self.inverse = self._inverted()
         self.place(self.limits)
+
+    def _inverted(self) -> Values:
+        """The basis' inverse; of rows whose own slack is basic it needs no solving."""
+        slack = self.basis > self.void
+        own = self.basis[slack] - self.void - 1
+        tight = np.setdiff1d(np.arange(len(self.basis)), own)
+        columns = (self.columns[self.basis[~slack]] - self.columns[self.base[self.basis[~slack]]]).T
+        inverse = np.zeros((len(self.basis),) * 2)
+        core = np.linalg.inv(columns[tight])
+        inverse[np.ix_(~slack, tight)] = core
+        inverse[np.flatnonzero(slack), own] = 1.0
+        inverse[np.ix_(slack, tight)] = -columns[own] @ core
+        return inverse
 
     def place(self, limits: Values) -> None:
         """Computes the shares from the inverse."""
@@ -124,7 +137,8 @@ class Vertex:
     def _exchange(self, row: int, option: int, rate: Values, step: float) -> None:
         """Puts the option into the basis in this row's place."""
         pivot = self.inverse[row] / rate[row]
-        self.inverse -= rate[:, None] * pivot
+        moved = np.flatnonzero(pivot)
+        self.inverse[:, moved] -= rate[:, None] * pivot[moved]
         self.inverse[row] = pivot
         self.basis[row], self.owner[row] = option, self.tensor[option]
         self.shares[row] = step
