@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import accumulate, chain
 
 import numpy as np
 
-from fahw.mapping.shares.greedy import density, in_order, settled
-from fahw.mapping.shares.programme import Programme, Values
+from fahw.mapping.shares.greedy import greedy_shares, settled
+from fahw.mapping.shares.programme import Numbers, Programme, Values
 from fahw.mapping.shares.simplex import best_vertex
 
-_MOST_CELLS = 1_500_000
-"""Rows times choices up to which the programme is solved exactly."""
+_MOST_CELLS = 4e6
+"""Scarce rows times choices of which a matrix is made."""
+_MOST_WORK = 2e9
+"""Multiplications up to which the programme is solved exactly, a pivot for each choice; about a second."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +61,23 @@ def _solved(programme: Programme) -> Values:
 
 def _packed(programme: Programme) -> Values:
     """The same of choices that gain something, in rows that are scarce."""
-    if not len(programme.row):
-        return programme.wholes()
     if len(programme.capacity) * len(programme.gain) > _MOST_CELLS:
-        return in_order(programme, density(programme, 1 / programme.capacity))
-    tensors, number = np.unique(programme.tensor, return_inverse=True)
-    return best_vertex(programme.gain, number, _binding(programme.dense()), len(number) + np.arange(len(tensors)))
+        return greedy_shares(programme)
+    if not len(programme.gain):
+        return programme.gain
+    room = _binding(programme.dense(), programme.tensor)
+    if not room.size:
+        return programme.wholes()
+    if room.size * sum(room.shape) > _MOST_WORK:
+        return greedy_shares(programme)
+    return best_vertex(programme.gain, programme.tensor, room)
 
 
-def _binding(room: Values) -> Values:
-    """Room by row and choice without rows that one beside them implies."""
+def _binding(room: Values, tensor: Numbers) -> Values:
+    """Room by row and choice without rows that are never full, and without those that one beside them implies."""
+    order = np.argsort(tensor, kind="stable")
+    starts = np.unique(tensor[order], return_index=True)[1]
+    room = room[np.maximum.reduceat(room[:, order], starts, axis=1).sum(axis=1) > 1]
     while len(room) > 1:
         below = (room[:-1] <= room[1:]).all(axis=1)
         above = (room[:-1] >= room[1:]).all(axis=1) & ~below
@@ -87,16 +96,34 @@ def _guarded(programme: Programme) -> Programme:
 
 
 def _programme(choices: Sequence[Choice], capacity: Mapping[str, Sequence[float]]) -> Programme:
-    sizes = [len(room) for room in capacity.values()]
-    offset = dict(zip(capacity, np.cumsum([0, *sizes]).tolist(), strict=False))
-    pairs = np.fromiter(chain.from_iterable(chain.from_iterable(choice.moments for choice in choices)), np.int64)
-    moment, copies = pairs.reshape(-1, 2).T
-    choice = np.repeat(np.arange(len(choices)), [len(choice.moments) for choice in choices])
+    choice, row, room = _entries(choices, capacity)
     return Programme(
         np.array([choice.gain for choice in choices], float),
         np.unique([choice.tensor for choice in choices], return_inverse=True)[1],
-        choice,
-        moment + np.array([offset[choice.memory] for choice in choices])[choice],
-        copies * np.array([choice.bits for choice in choices], float)[choice],
+        choice, row, room,
         np.maximum(np.array(list(chain.from_iterable(capacity.values())), float), 0.0),
-    )
+    )  # fmt: skip
+
+
+def _entries(choices: Sequence[Choice], capacity: Mapping[str, Sequence[float]]) -> tuple[Numbers, Numbers, Values]:
+    """Choice, row and bits of each entry, choice by choice in the order of rows, each row once."""
+    sizes = {memory: len(room) for memory, room in capacity.items()}
+    first = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
+    choice = np.repeat(np.arange(len(choices)), [len(choice.moments) for choice in choices])
+    moment, copies = np.fromiter(_numbers(choices), np.int64).reshape(-1, 2).T
+    if ((moment < 0) | (moment >= np.array([sizes[choice.memory] for choice in choices])[choice])).any():
+        raise ValueError("a choice has a moment of which no capacity is given")
+    row = moment + np.array([first[choice.memory] for choice in choices])[choice]
+    room = copies * np.array([choice.bits for choice in choices], float)[choice]
+    choice, row, room = choice[room > 0], row[room > 0], room[room > 0]
+    rows = sum(sizes.values())
+    place = choice * rows + row
+    if (np.diff(place) <= 0).any():
+        place, same = np.unique(place, return_inverse=True)
+        return place // rows, place % rows, np.bincount(same, room).astype(np.float64)
+    return choice, row, room
+
+
+def _numbers(choices: Sequence[Choice]) -> Iterator[int]:
+    """Moments and copies of all choices, in turn."""
+    return chain.from_iterable(chain.from_iterable(choice.moments for choice in choices))

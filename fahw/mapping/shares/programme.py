@@ -14,6 +14,11 @@ Numbers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
+def spread(count: int) -> Values:
+    """Numbers from 0 to 1, all different and far from regular: they part what would tie."""
+    return np.arange(1.0, count + 1) * (5**0.5 - 1) / 2 % 1.0
+
+
 @dataclass(frozen=True)
 class Programme:
     """Choices, each with the gain and the number of its tensor, and their entries one after the other: the row (a
@@ -43,10 +48,14 @@ class Programme:
 
     def wholes(self) -> Values:
         """Every tensor wholly at its largest gain; of equal ones the least room, then the first."""
-        order = np.lexsort((self.per_choice(self.room), -self.gain, self.tensor))
+        return self.best(self.gain)
+
+    def best(self, worth: Values) -> Values:
+        """Every tensor wholly at its largest worth, if that is not below nothing; of equal ones with the least room."""
+        order = np.lexsort((self.per_choice(self.room), -worth, self.tensor))
         best = order[np.unique(self.tensor[order], return_index=True)[1]]
-        shares = np.zeros(len(self.gain))
-        shares[best] = self.gain[best] >= 0
+        shares = np.zeros(len(worth))
+        shares[best] = worth[best] >= 0
         return shares
 
     def fits(self, shares: Values) -> bool:

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fahw.mapping.shares.programme import Numbers, Values
+from fahw.mapping.shares.programme import Numbers, Values, spread
 
-_TINY = 1e-9
+_TINY, _TOLERANCE = 1e-9, 1e-11
 _REFACTORED_AFTER = 64
-_GOLDEN = (5**0.5 - 1) / 2
-
-
-def _spread(count: int) -> Values:
-    """Numbers from 0 to 1, all different and far from regular: they part what would tie."""
-    return np.arange(1.0, count + 1) * _GOLDEN % 1.0
 
 
 class Vertex:
@@ -23,20 +17,19 @@ class Vertex:
     choice's by row, as shares of the rows' capacities.
     """
 
-    def __init__(self, gain: Values, tensor: Numbers, room: Values, chosen: Numbers) -> None:
-        """`chosen` are the options that the tensors have wholly at first, which together fit: a choice, or the number
-        of choices plus that of the tensor."""
+    def __init__(self, gain: Values, tensor: Numbers, room: Values) -> None:
+        """Nothing is kept at first."""
         rows, self.choices = room.shape
-        self.tensors = len(chosen)
+        self.tensors = int(tensor.max()) + 1
         self.void = self.choices + self.tensors
         self.columns = np.zeros((self.void + 1 + rows, rows))
         self.columns[: self.choices] = room.T
         self.columns[self.void + 1 :] = np.eye(rows)
         self.gain = np.zeros(self.void + 1 + rows)
-        self.gain[: self.choices] = gain * (1 + 1e-7 * _spread(self.choices))
+        self.gain[: self.choices] = gain * (1 + 1e-7 * spread(self.choices))
         self.tensor = np.concatenate([tensor, np.arange(self.tensors + 1), np.full(rows, self.tensors)])
-        self.chosen = np.append(chosen, self.void)
-        self.limits = 1 + 1e-8 * _spread(rows)
+        self.chosen = self.choices + np.arange(self.tensors + 1)
+        self.limits = 1 + 1e-8 * spread(rows)
         self.basis = np.arange(rows) + self.void + 1
         self.refactor()
 
@@ -153,11 +146,11 @@ class Vertex:
         return np.clip(shares[: self.choices], 0.0, 1.0)
 
 
-def best_vertex(gain: Values, tensor: Numbers, room: Values, chosen: Numbers) -> Values:
-    """The share of each choice in the best vertex."""
-    vertex = Vertex(gain / gain.max(), tensor, room, chosen)
-    for pivots in range(1, 50 * (len(gain) + len(room)) + 1):
-        if not vertex.improve(1e-9):
+def best_vertex(gain: Values, tensor: Numbers, room: Values) -> Values:
+    """The share of each choice in the best vertex; gains are above 0, `room` is a choice's by row."""
+    vertex = Vertex(gain / gain.max(), np.unique(tensor, return_inverse=True)[1], room)
+    for pivots in range(1, 10 * (len(gain) + len(room)) + 1):
+        if not vertex.improve(_TOLERANCE):
             break
         if pivots % _REFACTORED_AFTER == 0:
             vertex.refactor()
