@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from fahw.config.schema import Frozen
-from fahw.hardware.arrays.catalogue import DATAFLOWS, ArrayKeys, dataflows_of
+from fahw.hardware.arrays.catalogue import DATAFLOWS, FOLDED, ArrayKeys, dataflows_of
 from fahw.hardware.arrays.mapping import Mapping
 from fahw.hardware.part import Fraction
 
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     ForwardDataflow: TypeAlias = str
     ErrorDataflow: TypeAlias = str
     GradientDataflow: TypeAlias = str
+    FoldedDataflow: TypeAlias = str
 else:
     ForwardDataflow = Literal[dataflows_of("forward")]
     ErrorDataflow = Literal[dataflows_of("error")]
     GradientDataflow = Literal[dataflows_of("gradient")]
+    FoldedDataflow = Literal[FOLDED]
 Skipping = Literal["none", "gate", "skip"]
 PackedForm = Literal["coordinates", "run_length", "bitmap"]
 
@@ -68,4 +70,6 @@ class Array(ArrayKeys):
     phases: Phases
     memories: tuple[str, ...] = Field(min_length=1)
     """Names of the memories that the array is wired to."""
+    dataflows: tuple[FoldedDataflow, ...] = ()
+    """Under `mapping: best`: further dataflows that the array can run a product of any of its phases in."""
     zero_skipping: ZeroSkipping = ZeroSkipping()

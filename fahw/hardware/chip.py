@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -54,6 +54,14 @@ class Chip(Sourced):
     """An Accelergy energy reference table (YAML), relative to this file; its energies replace fahw's estimates."""
     energies: tuple[UnitEnergy, ...] = ()
     """Energies given outright, by component and action; they win over `energy_table`."""
+    mapping: Literal["fixed", "best"] = "fixed"
+    """How products are cut into tiles, and what stays on chip. `fixed`: one order of loops for each dataflow, one share
+    for each kind of tensor. `best`: what makes `mapping_objective` least, for each product and tensor."""
+    mapping_objective: Literal["energy", "latency", "edp"] = "energy"
+    """What `mapping: best` makes least: energy with the static share, cycles, or their product."""
+    error_form: Literal["best", "gather", "scatter"] = "best"
+    """Under `mapping: best`, how the error of a convolution is computed. `gather`: a correlation with the mirrored
+    kernel. `scatter`: window sums that are added up in a buffer. `best`: the better of both, for each layer."""
     tiles_per_task: Annotated[int, Field(ge=1, le=1_000_000)] = 32
     """Bursts into which the engine splits a task at most."""
     steps_in_flight: Annotated[int, Field(ge=1, le=16)] = 2

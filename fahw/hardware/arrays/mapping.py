@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+from pydantic import Field
 
 from fahw.hardware.part import Count, Fraction, Name, Sourced
 from fahw.hardware.process import Technology
@@ -36,6 +38,11 @@ class Elements(Sourced):
     """Whether folds that use less of the array take as long as full ones, or only what their rows and columns need."""
     double_buffered: bool = False
     """`ws`, `is`: the operand that stays is loaded into shadow registers while the fold before computes."""
+    accumulators: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """`ws`, `is`, under `mapping: best`: partial sums that every column keeps at the array's edge. 0: sums of several
+    folds meet in the memory that holds psum."""
+    weights_per_element: Count = 1
+    """`ws`, `is`, under `mapping: best`: folds of the operand that stays which the elements hold at once."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +196,21 @@ class Mapping(ABC):
     def fetched(self) -> tuple[int, int] | None:
         """Values of the left and the right operand that come from further out, where the mapping itself fixes them."""
         return None
+
+    @property
+    def spilled_share(self) -> float | None:
+        """The share of partial sums that goes on from their memory to DRAM, where the mapping itself fixes it."""
+        return 0.0 if self.keeps_sums else None
+
+    @property
+    def left_windows(self) -> int:
+        """Sums of overlapping windows that one tile leaves to another, each sent to DRAM and brought back."""
+        return 0
+
+    @property
+    def accumulated(self) -> int:
+        """Partial sums that are kept at the array's edge, each written and read."""
+        return 0
 
     def gated_share(self, zeros: Sequence[float]) -> float:
         """Share of the multiply-accumulates that are left out, from the shares of zeros of the operands that the array

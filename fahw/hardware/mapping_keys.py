@@ -1,0 +1,73 @@
+"""Checks of the keys that only a search of mappings reads: `mapping: best` has a use for them, and the array too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fahw.config.partial import known_part, until_unknown
+from fahw.config.schema import Frozen
+from fahw.config.yamltext import Key
+from fahw.hardware.array import Array
+from fahw.hardware.arrays.catalogue import DATAFLOWS
+from fahw.hardware.arrays.systolic import Folded
+from fahw.hardware.chip import Chip
+
+CheckMessages = Iterator[tuple[Key, str]]
+
+OF_THE_CHIP = ("mapping_objective", "error_form")
+OF_AN_ARRAY = ("accumulators", "weights_per_element", "dataflows")
+_OF_WHAT_STAYS = ("accumulators", "weights_per_element")
+
+
+def mapping_keys(chip: Chip) -> CheckMessages:
+    """Keys of the search of mappings stand where it is asked for, and on arrays that can do what they say."""
+    for mapping in known_part(chip, "mapping"):
+        searched = mapping == "best"
+        if not searched:
+            yield from _idle_keys(chip, OF_THE_CHIP, ())
+        for arrays in known_part(chip, "arrays"):
+            for index, array in enumerate(arrays):
+                check = _array_keys(array, index) if searched else _idle_keys(array, OF_AN_ARRAY, ("arrays", index))
+                yield from until_unknown(check)
+
+
+def _idle_keys(part: Frozen, names: tuple[str, ...], place: Key) -> CheckMessages:
+    """A message for every key of a part that says something to no one, as nothing is searched."""
+    for name in names:
+        for value in known_part(part, name):
+            if value != _default(part, name):
+                advice = "it is for `mapping: best` alone: say that, or leave the key out"
+                yield (*place, name), f"{advice} (got {_text(value)})"
+
+
+def _default(part: Frozen, name: str) -> object:
+    return type(part).model_fields[name].default
+
+
+def _text(value: object) -> str:
+    return f"[{', '.join(value)}]" if isinstance(value, tuple) else str(value)
+
+
+def _array_keys(array: Array, index: int) -> CheckMessages:
+    """Messages about keys of an array that none of its dataflows has a use for."""
+    kinds = {kind for _, kind in array.phases.dataflows} | {DATAFLOWS[name] for name in array.dataflows}
+    if not any(issubclass(kind, Folded) and kind.stationary for kind in kinds):
+        yield from _without_what_stays(array, index)
+    yield from _unskipping(array, index)
+
+
+def _without_what_stays(array: Array, index: int) -> CheckMessages:
+    for name in _OF_WHAT_STAYS:
+        for value in known_part(array, name):
+            if value != _default(array, name):
+                advice = "it is for `ws` and `is`, in which an operand stays: list one in `phases` or `dataflows`"
+                yield ("arrays", index, name), f"{advice} (got {value})"
+
+
+def _unskipping(array: Array, index: int) -> CheckMessages:
+    """Messages about further dataflows whose lanes cannot skip zeros, on an array that does."""
+    skipped = [tensor for tensor in ("activation", "error") if getattr(array.zero_skipping, tensor) == "skip"]
+    for position, name in enumerate(array.dataflows):
+        if skipped and not DATAFLOWS[name].skips_zeros:
+            message = f"lanes of a systolic dataflow cannot skip zeros ({', '.join(skipped)}): use `gate`"
+            yield ("arrays", index, "dataflows", position), f"{name}: {message}, or leave {name} out"
