@@ -20,7 +20,7 @@ _MOST_WORK = 2e9
 
 @dataclass(frozen=True)
 class Choice:
-    """One way to keep a tensor: from its write until one of its reads."""
+    """One way to keep a tensor: from its write, or from one of its reads, until a later read."""
 
     tensor: int
     """Number of the tensor; of its choices the shares add up to at most 1."""
@@ -41,10 +41,9 @@ def best_shares(choices: Sequence[Choice], capacity: Mapping[str, Sequence[float
     """
     if not choices:
         return ()
-    programme = _programme(choices, capacity)
+    programme = _guarded(_programme(choices, capacity))
     shares = programme.wholes()
     if not programme.fits(shares):
-        programme = _guarded(programme)
         shares = settled(programme, _solved(programme))
     return tuple(shares.tolist())
 
@@ -70,7 +69,10 @@ def _packed(programme: Programme) -> Values:
         return programme.wholes()
     if room.size * sum(room.shape) > _MOST_WORK:
         return greedy_shares(programme)
-    return best_vertex(programme.gain, programme.tensor, room)
+    try:
+        return best_vertex(programme.gain, programme.tensor, room)
+    except np.linalg.LinAlgError:  # a basis that rounding makes singular; never seen
+        return greedy_shares(programme)
 
 
 def _binding(room: Values, tensor: Numbers) -> Values:

@@ -1,5 +1,7 @@
 """The most that shares can gain, by HiGHS: of given choices, and where every gap between two uses has its own share."""
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import coo_matrix
@@ -81,7 +83,7 @@ class FreeShares:
         """The shares of a tensor that does not last."""
         write, ends = self.column(tensor.write_gain), [tensor.written, *(moment for moment, _ in tensor.reads)]
         joints, before = set(ends[1:-1]), None
-        for (first, last), (_, gain) in zip(zip(ends, ends[1:], strict=False), tensor.reads, strict=True):
+        for (first, last), (_, gain) in zip(pairwise(ends), tensor.reads, strict=True):
             gap = self.column(gain)
             self.rows.add([(write, 1.0), (gap, -1.0)], 0.0)
             self.hold(tensor, gap, first, last, joints)

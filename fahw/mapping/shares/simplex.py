@@ -56,7 +56,7 @@ class Vertex:
     def place(self, limits: Values) -> None:
         """Computes the shares from the inverse."""
         self.shares = self.inverse @ (limits - self.columns[self.chosen].sum(axis=0))
-        self.left = 1 - np.bincount(self.owner, self.shares, self.tensors + 1)
+        self.left = 1.0 - np.bincount(self.owner, self.shares, self.tensors + 1).astype(np.float64)
         self.left[self.tensors] = np.inf
 
     def prices(self) -> Values:
@@ -78,31 +78,27 @@ class Vertex:
         """Takes the best step to a neighbouring vertex; False where none gains more than the tolerance."""
         worth = self.worth()
         option = int(worth.argmax())
-        if worth[option] <= tolerance:
-            return False
-        self._enter(option)
-        return True
+        return bool(worth[option] > tolerance) and self._enter(option)
 
-    def _enter(self, option: int) -> None:
-        """Raises the option until a basic share or a tensor's base is down to nothing, and takes that one's place."""
-        own = int(self.tensor[option])
+    def _enter(self, option: int) -> bool:
+        """Raises the option until a basic share or a tensor's base is down to nothing, and takes that one's place.
+
+        False where rounding lets nothing fall.
+        """
         rate = self.inverse @ (self.columns[option] - self.columns[self.base[option]])
         fall = -np.bincount(self.owner, rate, self.tensors + 1)
-        fall[own] += 1
+        fall[self.tensor[option]] += 1
         fall[self.tensors] = 0
-        rates = np.concatenate([rate, fall])
-        amounts = np.concatenate([self.shares, self.left])
-        bound = np.full(len(rates), np.inf)
-        np.divide(np.maximum(amounts, 0), rates, out=bound, where=rates > _TINY)
-        step = bound.min()
-        tied = np.flatnonzero(bound <= step + 1e-12)
-        leaving = int(tied[rates[tied].argmax()])
+        step, leaving = _first_empty(np.concatenate([self.shares, self.left]), np.concatenate([rate, fall]))
+        if step == np.inf:
+            return False
         self.shares -= step * rate
         self.left -= step * fall
         if leaving < len(rate):
             self._exchange(leaving, option, rate, step)
         else:
             self._rebase(leaving - len(rate), option, rate, step)
+        return True
 
     def _rebase(self, tensor: int, option: int, rate: Values, step: float) -> None:
         """Takes the tensor's base out: another of its options becomes the base."""
@@ -124,6 +120,7 @@ class Vertex:
         self._exchange(row, option, rate, step)
 
     def _set_base(self, tensor: int, option: int) -> None:
+        """Makes the option the base of the tensor."""
         self.chosen[tensor] = option
         self.base[self.tensor == tensor] = option
 
@@ -144,6 +141,15 @@ class Vertex:
         shares[self.chosen] = self.left
         shares[self.basis] = self.shares
         return np.clip(shares[: self.choices], 0.0, 1.0)
+
+
+def _first_empty(amounts: Values, rates: Values) -> tuple[float, int]:
+    """How far it is until one of these amounts is down to nothing, and which: of several the fastest."""
+    bound = np.full(len(rates), np.inf)
+    np.divide(np.maximum(amounts, 0), rates, out=bound, where=rates > _TINY)
+    step = float(bound.min())
+    tied = np.flatnonzero(bound <= step + 1e-12)
+    return step, int(tied[rates[tied].argmax()])
 
 
 def best_vertex(gain: Values, tensor: Numbers, room: Values) -> Values:
