@@ -19,11 +19,14 @@ from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.tensors.lives import KeptTensor
 from fahw.work.plan.measured import Measured, measured, product_tasks
 from fahw.work.plan.moments import open_moments
+from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.pricing import Pricing, price_book
 from fahw.work.plan.step_plan import StepPlan
 
 _LEAST_RESERVE = 8 * 8192
 """Bits of the smallest reserve for tiles in a memory; each other one is four times as large."""
+_EQUAL = 1e-6
+"""Share by which gains may differ and count as equal."""
 _ROUNDS = 2
 """Rounds at the best reserve, in which tiles take what is free."""
 
@@ -35,11 +38,29 @@ def planned(
 
     Raises ConfigError where no tile fits its memory, or something must lie in DRAM and the chip has none.
     """
-    book = price_book(pricing, step.chip)
-    keeping = Keeping(step, tensors, open_moments(tasks, step), book, product_tasks(step))
+    book, products = price_book(pricing, step.chip), product_tasks(step)
+    at_will = Keeping(step, tensors, open_moments(tasks, step), book, products)
+    in_order = replace(at_will, moments=open_moments(with_short_lives(tasks, step, tensors), step))
+    waits = _gains(step, in_order, at_will)
+    keeping = in_order if waits else at_will
     best = min(_reserved(step, keeping), key=lambda found: found.cost)
     found = min((best, *_refined(step, keeping, best)), key=lambda found: found.cost)
-    return replace(step, plan=found.plan)
+    return replace(step, plan=replace(found.plan, waits=waits))
+
+
+def _gains(step: StepContext, more: Keeping, less: Keeping) -> bool:
+    """Whether more is worth keeping in the first way than in the second."""
+    try:
+        found = measured(step, more.nothing_kept(_LEAST_RESERVE), more.tasks)
+    except ConfigError:
+        return True
+    gains = []
+    for keeping in (more, less):
+        first = keeping.where_all_stays(found)
+        choices = keeping.choices(first)
+        shares = best_shares(choices, keeping.capacity(first))
+        gains.append(sum(choice.gain * share for choice, share in zip(choices, shares, strict=True)))
+    return gains[0] > gains[1] * (1 + _EQUAL)
 
 
 class _Found(NamedTuple):
@@ -55,7 +76,7 @@ def _reserves(step: StepContext) -> Iterator[int]:
     """Bits that tiles may take of a memory: absolute numbers, so that a larger memory has all choices of a smaller."""
     largest = max(int(memory.kib * 8192) for memory in step.chip.memories)
     reserve = _LEAST_RESERVE
-    while reserve < largest / 2:
+    while reserve < largest:
         yield reserve
         reserve *= 4
     yield reserve
@@ -67,7 +88,7 @@ def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
     problems: tuple[Problem, ...] = ()
     for reserve in _reserves(step):
         try:
-            first = measured(step, keeping.nothing_kept(reserve), keeping.tasks)
+            first = keeping.where_all_stays(measured(step, keeping.nothing_kept(reserve), keeping.tasks))
         except ConfigError as error:
             problems = tuple(error.problems)
             continue

@@ -30,6 +30,8 @@ class StepPlan:
     shares: Table[tuple[int, TaskId], TaskShares] = field(default_factory=dict)
     room: Table[TaskId, tuple[tuple[str, float], ...]] = field(default_factory=dict)
     forms: Table[str, ErrorFormName] = field(default_factory=dict)
+    waits: bool = False
+    """Whether tasks wait for room (`order/short_lives.py`)."""
 
     def site(self, site: Site, task: TaskId) -> Site:
         """A core as a task finds it."""
