@@ -50,8 +50,7 @@ def _text(value: object) -> str:
 
 def _array_keys(array: Array, index: int) -> CheckMessages:
     """Messages about keys of an array that none of its dataflows has a use for."""
-    kinds = {kind for _, kind in array.phases.dataflows} | {DATAFLOWS[name] for name in array.dataflows}
-    if not any(issubclass(kind, Folded) and kind.stationary for kind in kinds):
+    if not any(issubclass(kind, Folded) and kind.stationary for kind in array.kinds):
         yield from _without_what_stays(array, index)
     yield from _unskipping(array, index)
 
