@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import NoneType
 
 from fahw.activity import Activity
 from fahw.chip.area import area_mm2
 from fahw.chip.ledger import Row, action_rows, dynamic_rows, leakages, static_rows, total_pj
+from fahw.chip.step_pricing import step_pricing
 from fahw.chip.timing.clock import Timing, time_step
 from fahw.chip.unit_prices import prices_of
 from fahw.errors import ConfigError, Problem, check_integer, check_kind, suggestion
@@ -199,7 +201,8 @@ def _cost(
     chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None, transport: str,
     activity: Activity | None,
 ) -> Cost:  # fmt: skip
-    work = training_step(chip, network, rule, batch_size, form, activity)
+    pricing = partial(step_pricing, transposable=form == "transposable")
+    work = training_step(chip, network, rule, batch_size, form, activity, pricing)
     chip = work.chip
     timing = time_step(work.tasks, chip.tiles_per_task, chip.steps_in_flight)
     transposable = form == "transposable"

@@ -40,6 +40,12 @@ class WindowAxis(NamedTuple):
         """Places that the windows touch, each counted once."""
         return self.fetched(self.windows)
 
+    @property
+    def reuse(self) -> int:
+        """The most pairs that meet in one place: ceil(taps / stride) where neighbouring taps touch neighbouring
+        places."""
+        return -(-self.taps * gcd(self.stride, self.dilation) // self.stride)
+
     def held(self, windows: int) -> int:
         """Places that the largest tile of so many windows touches: what there must be room for."""
         between, links = self._links
@@ -101,6 +107,36 @@ class Windows(NamedTuple):
     def pairs(self) -> int:
         """Places of all windows that meet a value."""
         return self.samples * self.channels * self.rows.pairs * self.columns.pairs
+
+    @property
+    def per_sample(self) -> int:
+        """Windows of a sample, each over all channels."""
+        return self.rows.windows * self.columns.windows
+
+    @property
+    def positions(self) -> int:
+        """The length of the dimension of a product that runs over windows."""
+        return self.samples * self.per_sample
+
+    @property
+    def taps(self) -> int:
+        """Places of a window in one channel."""
+        return self.rows.taps * self.columns.taps
+
+    @property
+    def window(self) -> int:
+        """The length of the dimension of a product that runs over a window."""
+        return self.channels * self.taps
+
+    @property
+    def met_share(self) -> float:
+        """The share of the places of all windows that meet a value."""
+        return self.pairs / (self.positions * self.window)
+
+    @property
+    def reuse(self) -> int:
+        """The most windows that use one value."""
+        return self.rows.reuse * self.columns.reuse
 
     def held(self, channels: int, rows: int, columns: int | None = None) -> int:
         """Values of `channels` that a tile touches at most: what there must be room for."""

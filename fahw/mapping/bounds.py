@@ -63,6 +63,5 @@ def _distinct(product: TiledProduct) -> tuple[int, int, int]:
     """Values of left, right and results as they lie in memory: inputs where windows share them."""
     values = {"left": product.m * product.k, "right": product.k * product.n, "result": product.m * product.n}
     if product.windows is not None and product.unfolded is not None:
-        windows = product.windows
-        values[product.unfolded] = windows.samples * windows.touched * windows.channels
+        values[product.unfolded] = product.windows.values
     return values["left"], values["right"], values["result"]

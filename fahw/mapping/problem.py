@@ -7,7 +7,7 @@ from math import inf
 from typing import Literal
 
 from fahw.hardware.arrays.mapping import LEFT, RIGHT
-from fahw.mapping.windows import Windows
+from fahw.layers.window_axes import Windows
 
 Dimension = Literal["m", "n", "k"]
 """A dimension of an (M x K) by (K x N) product."""

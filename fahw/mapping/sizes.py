@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fahw.errors import ConfigError, Problem
+from fahw.layers.window_axes import Windows
 from fahw.mapping.problem import UNFOLDED_DIMENSIONS, Dataflow, Dimension, TiledProduct
-from fahw.mapping.windows import Windows, touched
 
 Values = npt.NDArray[np.float64]
 """Whole numbers below 2^53 and energies, over the grid of tile sizes."""
@@ -122,8 +122,9 @@ def _sizes(
     if pinned is not None:
         _check_positions(windows, pinned)
         tried = [pinned]
-    rows = [_positions(windows, size) for size in tried]
-    return _table(rows, windows.samples * windows.touched, length)
+    channel = windows._replace(channels=1)
+    rows = [_positions(channel, size) for size in tried]
+    return _table(rows, channel.values, length)
 
 
 _Row = tuple[int, int, int, int, int, int]
@@ -146,28 +147,27 @@ def _window(windows: Windows, size: int) -> _Row:
 
 def _position_sizes(windows: Windows, granule: int, every: bool) -> list[int]:
     """Whole samples, rows of a sample, and a strip of a row, falling."""
-    row, sample = windows.width.outputs, windows.outputs
+    row, sample = windows.columns.windows, windows.per_sample
     samples = [sample * number for number in granules(windows.samples, every) if number > 1]
-    rows = [row * number for number in granules(windows.height.outputs, every)]
+    rows = [row * number for number in granules(windows.rows.windows, every)]
     strip = granule if granule > 1 else _STREAMED_GRANULE
     return [*samples, *rows, *([strip] if strip < row else [])]
 
 
 def _positions(windows: Windows, size: int) -> _Row:
-    """Tiles of whole samples, of rows, or of a strip of a row."""
-    row, sample, samples = windows.width.outputs, windows.outputs, windows.samples
-    height, width = windows.height, windows.width
+    """Tiles of whole samples, of rows, or of a strip of a row. `windows`: of one channel."""
+    row, sample, samples = windows.columns.windows, windows.per_sample, windows.samples
     if size > sample:
         trips, last = _plain(samples, size // sample)[1:3]
-        return size, trips, last * sample, 1, size // sample * windows.touched, samples * windows.touched
+        return size, trips, last * sample, 1, size // sample * windows.held(1, windows.rows.windows), windows.values
+    rows, columns = max(1, size // row), min(size, row)
+    stored, fetched = windows.held(1, rows, columns), windows.fetched(rows, columns)
     if size >= row:
-        parts, last = _plain(height.outputs, size // row)[1:3]
-        rows, all_columns = touched(height, size // row), touched(width, row).total
-        trips = samples * parts
-        return size, trips, last * row, samples, rows.most * all_columns, samples * rows.total * all_columns
+        parts, last = _plain(windows.rows.windows, rows)[1:3]
+        return size, samples * parts, last * row, samples, stored, fetched
     parts, last = _plain(row, size)[1:3]
-    one, columns, strips = touched(height, 1), touched(width, size), samples * height.outputs
-    return size, strips * parts, last, strips, one.most * columns.most, samples * one.total * columns.total
+    strips = samples * windows.rows.windows
+    return size, strips * parts, last, strips, stored, fetched
 
 
 def _chosen(tried: list[int], pinned: int | None, granule: int, length: int) -> list[int]:
@@ -181,7 +181,7 @@ def _chosen(tried: list[int], pinned: int | None, granule: int, length: int) -> 
 
 
 def _check_positions(windows: Windows, pinned: int) -> None:
-    row, sample = windows.width.outputs, windows.outputs
+    row, sample = windows.columns.windows, windows.per_sample
     step = 1 if pinned < row else row if pinned < sample else sample
     if not 0 < pinned <= windows.positions or pinned % step:
         message = f"must be less than a row of {row} outputs, whole rows, or whole samples of {sample}"

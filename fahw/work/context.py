@@ -26,6 +26,7 @@ from fahw.work.counts.record import TaskId, local_name, task_id
 from fahw.work.counts.site import Site
 from fahw.work.graph import Graph
 from fahw.work.mesh import Part
+from fahw.work.plan.step_plan import StepPlan
 
 _ASSUMED = {
     "zero_activations": "zero_activation",
@@ -51,6 +52,17 @@ class StepContext:
     sites: dict[int, Site]
     graph: Graph
     activity: Activity | None = None
+    plan: StepPlan | None = None
+    """What a search decided (`mapping: best`); None where all counts follow from the chip file (`fixed`)."""
+    task: TaskId | None = None
+    """The task that is being counted, where there is a plan."""
+
+    def during(self, task: TaskId) -> StepContext:
+        """The same step as a task finds it: under a plan, with its shares of tensors on the chip."""
+        plan = self.plan
+        if plan is None:
+            return self
+        return replace(self, sites={core: plan.site(site, task) for core, site in self.sites.items()}, task=task)
 
     def bits(self, tensor: str) -> int:
         """Width of one value of `tensor`, in bits."""

@@ -11,6 +11,8 @@ from fahw.hardware.arrays.catalogue import DATAFLOWS
 from fahw.hardware.arrays.mapping import Convolution, Mapping, Product
 from fahw.hardware.part import Phase, Tensor
 from fahw.layers.weighted import Weighted
+from fahw.layers.window_axes import layer_windows
+from fahw.mapping.problem import Unfolded
 from fahw.network.error_path import feedback_shape, roles_of
 from fahw.network.feedback_matrices import FeedbackMatrix, layer_matrices
 from fahw.network.graph import Network
@@ -20,7 +22,9 @@ from fahw.work.context import StepContext
 from fahw.work.counts.accesses import Traffic
 from fahw.work.counts.gemm import Gemm, Operand, Stream, gemm_traffic
 from fahw.work.counts.site import Site
+from fahw.work.error_forms import ErrorForm, error_forms
 from fahw.work.mesh import Part
+from fahw.work.plan.tiles import Unfolding
 
 _PLAIN = "os"
 """The dataflow of a product on an array that names none for the phase."""
@@ -84,7 +88,7 @@ def _layer_mapping(step: StepContext, part: Part, samples: int) -> Mapping:
 
 def _gemm(
     step: StepContext, site: Site, phase: Phase, sizes: tuple[int, int, int, int], operands: tuple[Operand, Operand],
-    result: Tensor, dataflow: str | None = None, mapping: Mapping | None = None,
+    result: Tensor, dataflow: str | None = None, mapping: Mapping | None = None, unfolding: Unfolding | None = None,
 ) -> Gemm:  # fmt: skip
     array, (m, n, k, _) = site.array(phase), sizes
     if mapping is None:
@@ -93,7 +97,11 @@ def _gemm(
     assert mapping is not None, "a product without a convolution fits every array"
     skipping = array.zero_skipping
     built_bits = step.element_bits[:2]
-    return Gemm(mapping, *operands, result, step.bits("accumulator"), built_bits, skipping.imbalance, sizes[3])
+    gemm = Gemm(mapping, *operands, result, step.bits("accumulator"), built_bits, skipping.imbalance, sizes[3])
+    if step.plan is None:
+        return gemm
+    assert step.task is not None, "under a plan products are of a task"
+    return step.plan.laid_out(gemm, unfolding, array, site.home("psum", phase), site.core, step.task)
 
 
 def _operand(
@@ -112,8 +120,13 @@ def forward_gemm(step: StepContext, part: Part, samples: int) -> Gemm:
     weights = Stream(site.home("weight", "forward"), "weight", step.bits("weight"))
     inputs = _operand(step, site, "activation", "forward", part.whole, samples * part.layer.inputs)
     operands, sizes = (inputs, Operand(weights.bits, (weights,))), layer_gemm_sizes(part.layer, samples)["forward"]
-    mapping = _layer_mapping(step, part, samples)
-    return _gemm(step, site, "forward", sizes, operands, "activation", mapping=mapping)
+    mapping, unfolding = _layer_mapping(step, part, samples), _unfolding("left", part.layer, samples)
+    return _gemm(step, site, "forward", sizes, operands, "activation", mapping=mapping, unfolding=unfolding)
+
+
+def _unfolding(part: Unfolded, layer: Weighted, samples: int) -> Unfolding | None:
+    """What the windows of a layer's inputs overlap in; None where it has none."""
+    return Unfolding(part, layer_windows(layer, samples)) if layer.convolutional else None
 
 
 def error_gemms(step: StepContext, part: Part, samples: int) -> tuple[Gemm, ...]:
@@ -130,12 +143,49 @@ def error_gemms(step: StepContext, part: Part, samples: int) -> tuple[Gemm, ...]
     left, products = _sent_operand(step, site, part), list[Gemm]()
     for matrix in matrices:
         left = replace(left, block=Fraction(matrix.rows, matrix.fan_in)) if matrix.is_sparse else left
-        sizes = _error_sizes(step, part, matrix, samples, matrix is matrices[-1])
-        operands = (left, feedback_operand(step, site, matrix.index_bits))
-        products.append(_gemm(step, site, "error", sizes, operands, "error", _error_dataflow(step)))
+        for sizes, unfolding in _error_products(step, part, matrix, samples):
+            operands = (_seen_through(left, unfolding, sizes[3]), feedback_operand(step, site, matrix.index_bits))
+            dataflow = _error_dataflow(step)
+            products.append(_gemm(step, site, "error", sizes, operands, "error", dataflow, unfolding=unfolding))
         stream = Stream(site.home("error", "error"), "error", step.bits("error"))
         left = Operand(stream.bits, (stream,))
     return tuple(products)
+
+
+def _seen_through(operand: Operand, unfolding: Unfolding | None, groups: int) -> Operand:
+    """An operand that lies in memory once for all windows which see it."""
+    if unfolding is None or unfolding.part == "result":
+        return operand
+    return replace(operand, distinct=unfolding.windows.values * groups)
+
+
+def _error_products(
+    step: StepContext, part: Part, matrix: FeedbackMatrix, samples: int
+) -> list[tuple[tuple[int, int, int, int], Unfolding | None]]:
+    """The products through a matrix, the last or the first of two: sizes, and what their windows overlap in."""
+    last = matrix is layer_matrices(step.network, part.whole, step.rule)[-1]
+    form = error_form(step, part, samples)
+    if form is None or not last:
+        return [(_error_sizes(step, part, matrix, samples, last), None)]
+    side: Unfolded = "left" if form.name == "gather" else "result"
+    return [(product.sizes, Unfolding(side, product.windows)) for product in form.products]
+
+
+def error_form(step: StepContext, part: Part, samples: int) -> ErrorForm | None:
+    """The form of the error of a layer whose windows overlap, as the plan has it; None where there is no plan, or no
+    choice."""
+    if step.plan is None or not gathers_or_scatters(step, part):
+        return None
+    matrix = layer_matrices(step.network, part.whole, step.rule)[-1]
+    forms = error_forms(part.layer, samples, max(1, part.share(matrix.fan_in)))
+    return forms.gather if step.plan.forms.get(part.name) == "gather" else forms.scatter
+
+
+def gathers_or_scatters(step: StepContext, part: Part) -> bool:
+    """Whether the error of a layer can take either form: its windows overlap. A sparse matrix picks errors by the place
+    in a window, which only scattering has."""
+    sparse = layer_matrices(step.network, part.whole, step.rule)[-1].is_sparse
+    return step.rule.path == "layerwise" and part.whole.overlapping and not sparse
 
 
 def _error_sizes(
@@ -208,8 +258,8 @@ def outer_product_gemm(step: StepContext, part: Part, samples: int, phase: Phase
     site = step.site(part, phase)
     error = _operand(step, site, "error", phase, part.whole)
     activation = _operand(step, site, "activation", phase, part.whole, samples * part.layer.inputs)
-    sizes = layer_gemm_sizes(part.layer, samples)["gradient"]
-    return _gemm(step, site, phase, sizes, (error, activation), result)
+    sizes, unfolding = layer_gemm_sizes(part.layer, samples)["gradient"], _unfolding("right", part.layer, samples)
+    return _gemm(step, site, phase, sizes, (error, activation), result, unfolding=unfolding)
 
 
 def noise_gemm(step: StepContext, part: Part) -> Gemm:
@@ -218,7 +268,8 @@ def noise_gemm(step: StepContext, part: Part) -> Gemm:
     noise = Stream(site.home("activation", "forward"), "activation", tensor_sizes.NOISE_BITS)
     weights = Stream(site.home("weight", "forward"), "weight", step.bits("weight"))
     operands = (Operand(noise.bits, (noise,)), Operand(weights.bits, (weights,)))
-    return _gemm(step, site, "forward", layer_gemm_sizes(part.layer, samples)["forward"], operands, "error")
+    sizes, unfolding = layer_gemm_sizes(part.layer, samples)["forward"], _unfolding("left", part.layer, samples)
+    return _gemm(step, site, "forward", sizes, operands, "error", unfolding=unfolding)
 
 
 def mirror_gemm(step: StepContext, part: Part) -> Gemm:
@@ -228,7 +279,8 @@ def mirror_gemm(step: StepContext, part: Part) -> Gemm:
     responses = Stream(site.home("error", "error"), "error", step.bits("error"))
     noise = Stream(site.home("activation", "error"), "activation", tensor_sizes.NOISE_BITS)
     operands = (Operand(responses.bits, (responses,)), Operand(noise.bits, (noise,)))
-    return _gemm(step, site, "error", layer_gemm_sizes(part.layer, samples)["gradient"], operands, "feedback")
+    sizes, unfolding = layer_gemm_sizes(part.layer, samples)["gradient"], _unfolding("right", part.layer, samples)
+    return _gemm(step, site, "error", sizes, operands, "feedback", unfolding=unfolding)
 
 
 def traffic_of(site: Site, product: Gemm, phase: Phase) -> Traffic:

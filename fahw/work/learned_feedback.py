@@ -37,10 +37,11 @@ def kolen_pollack_update(step: StepContext, part: Part) -> Traffic:
 def feedback_learning_tasks(step: StepContext, part: Part) -> Iterator[Task]:
     """The tasks that teach a part its feedback weights; none where the update of W does."""
     if step.recomputes_gradient:
-        yield from (_recomputed_gradient_task(step, part, micro) for micro in step.micro_batches)
+        taught = step.during(task_id("transport", part.name))
+        yield from (_recomputed_gradient_task(taught, part, micro) for micro in step.micro_batches)
     elif step.rule.learned == "mirror":
-        yield _noise_task(step, part)
-        yield _mirror_task(step, part)
+        yield _noise_task(step.during(task_id("forward", part.name, len(step.micro_batches))), part)
+        yield _mirror_task(step.during(task_id("transport", part.name)), part)
 
 
 def _feedback_rewrite(step: StepContext, site: Site, array: Array, part: Part) -> Traffic:

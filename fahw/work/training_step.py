@@ -10,7 +10,7 @@ meet in the update. On a mesh a layer's tasks run on its core, or in shares on s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from fahw.activity import Activity
@@ -18,20 +18,24 @@ from fahw.errors import ConfigError, Problem, suggestion
 from fahw.hardware.chip import Chip
 from fahw.hardware.part import Form, Tensor
 from fahw.network.error_path import check_learning, roles_of
+from fahw.layers.layer import INPUT
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
 from fahw.work import learned_feedback, tensor_sizes, transport
 from fahw.work.context import StepContext
 from fahw.work.counts.accesses import Accesses, place_tensors, required_memory, with_sized_memories
-from fahw.work.counts.record import Count, Placement, Task, Work
+from fahw.work.counts.record import Count, Placement, Task, Work, task_id
 from fahw.work.counts.site import Site
 from fahw.work.graph import graph_of
-from fahw.work.layer_gemms import psum_bits
+from fahw.work.layer_gemms import error_form, psum_bits
 from fahw.work.mesh import Part, core_prefix, parts_of
 from fahw.work.phases.error import error_task
-from fahw.work.phases.forward import forward_task, input_task, loss_task
+from fahw.work.phases.forward import LOSS, forward_task, input_task, loss_task
 from fahw.work.phases.gradient import gradient_task
 from fahw.work.phases.update import update_task
+from fahw.work.plan.moments import with_short_lives
+from fahw.work.plan.pricing import Pricing
+from fahw.work.plan.search import planned
 
 MOST_TASKS = 20_000
 """The most tasks of a step. Each is simulated, and compared with those that it may meet at a port: more take minutes
@@ -62,11 +66,13 @@ def form_of(chip: Chip, rule: Rule, transport_form: str | None, network: Network
 
 
 def training_step(
-    chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None, activity: Activity | None = None
-) -> Work:
+    chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None, activity: Activity | None = None,
+    pricing: Callable[[Chip], Pricing] | None = None,
+) -> Work:  # fmt: skip
     """The work of one step. Raises ConfigError with advice where the chip cannot host the rule or the network.
 
-    `activity`: measured shares of zeros and changes, by layer; the chip file's assumed ones where absent.
+    `activity`: measured shares of zeros and changes, by layer; the chip file's assumed ones where absent. `pricing`:
+    the prices of a chip, which the search for the best mapping needs (`mapping: best`).
     """
     if batch_size < 1:
         raise ConfigError(Problem("batch_size", f"must be at least 1 (got {batch_size})"))
@@ -86,6 +92,10 @@ def training_step(
         )
     step = contents.context(chip, sites)
     tasks = tuple(_checked_tasks(step))
+    if chip.mapping == "best":
+        assert pricing is not None, "a search needs prices"
+        step = planned(step, with_short_lives(tasks, step), pricing(chip))
+        tasks = tuple(with_short_lives(_checked_tasks(step), step))
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
     return Work(
         chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), partial(_inference, step)
@@ -197,23 +207,23 @@ def _tasks(step: StepContext) -> Iterable[Task]:
     order = layers if step.rule.path == "direct" else layers[::-1]
     ordered_parts = [part for layer in order for part in step.parts[layer.name]]
     for micro in range(len(step.micro_batch_sizes)):
-        yield input_task(step, micro)
+        yield input_task(step.during(task_id("forward", INPUT)), micro)
         for layer in layers:
             for part in step.parts[layer.name]:
-                yield forward_task(step, part, micro)
-        yield loss_task(step, micro)
+                yield forward_task(step.during(task_id("forward", part.name)), part, micro)
+        yield loss_task(step.during(task_id("error", LOSS)), micro)
         for part in ordered_parts:
             if step.sends_error(part):
-                yield error_task(step, part, micro)
+                yield error_task(step.during(task_id("error", part.name)), part, micro)
         for part in filter(step.learns, ordered_parts):
-            yield gradient_task(step, part, micro)
+            yield gradient_task(step.during(task_id("gradient", part.name)), part, micro)
     for part in filter(step.learns, ordered_parts):
-        yield update_task(step, part)
+        yield update_task(step.during(task_id("update", part.name)), part)
     for part in filter(step.sends_error, (part for layer in reversed(layers) for part in step.parts[layer.name])):
         if not step.learns(part):
             continue
         if step.has_weight_copy:
-            yield transport.transport_task(step, part)
+            yield transport.transport_task(step.during(task_id("transport", part.name)), part)
         yield from learned_feedback.feedback_learning_tasks(step, part)
 
 
@@ -235,9 +245,17 @@ def _one_time(step: StepContext) -> tuple[Count, ...]:
 
 def _padding_macs(step: StepContext, tasks: Iterable[Task]) -> int:
     """Multiply-accumulates with zeros of paddings, or whose results fall there; a direct rule's errors have none."""
-    shares = {part.name: part.whole.padding_share for parts in step.parts.values() for part in parts}
+    parts = {part.name: part for shares in step.parts.values() for part in shares}
     phases = {"forward", "gradient"} | ({"error"} if step.rule.path == "layerwise" else set())
-    return round(sum(task.macs * shares.get(task.layer, 0.0) for task in tasks if task.phase in phases))
+    return round(
+        sum(_with_padding(step, parts[task.layer], task) for task in tasks if task.phase in phases and task.layer in parts)
+    )
+
+
+def _with_padding(step: StepContext, part: Part, task: Task) -> float:
+    """Of a task's multiply-accumulates those with zeros of paddings; of a gathered error with zeros beyond the outputs."""
+    form = error_form(step, part, step.micro_batch_sizes[task.micro]) if task.phase == "error" else None
+    return task.macs * part.whole.padding_share if form is None else form.border_macs
 
 
 def _inference(step: StepContext) -> tuple[Count, ...]:
@@ -247,7 +265,8 @@ def _inference(step: StepContext) -> tuple[Count, ...]:
     for size, micro_batches in Counter(step.micro_batch_sizes).items():
         micro = step.micro_batch_sizes.index(size)
         parts = [part for layer in step.network.weighted for part in step.parts[layer.name]]
-        for task in (input_task(step, micro), *(forward_task(step, part, micro) for part in parts)):
+        forward = (forward_task(step.during(task_id("forward", part.name)), part, micro) for part in parts)
+        for task in (input_task(step.during(task_id("forward", INPUT)), micro), *forward):
             counts += task.counts * micro_batches
     return _merged(counts)
 

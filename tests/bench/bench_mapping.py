@@ -21,10 +21,10 @@ import numpy as np
 
 from fahw.errors import ConfigError
 from fahw.layers.weighted import Weighted
+from fahw.layers.window_axes import layer_windows
 from fahw.mapping.bounds import lower_bound_bits
 from fahw.mapping.mapper import best_mapping
 from fahw.mapping.problem import DATAFLOWS, MappedArray, OperandPlace, Prices, ResultPlace, TiledProduct
-from fahw.mapping.windows import Axis, Windows
 from fahw.network.load import load_model
 
 ARRAYS = {
@@ -35,25 +35,13 @@ ARRAYS = {
 }
 
 
-def windows_of(layer: Weighted, batch: int) -> Windows:
-    """The windows of a convolution of one group; a fully connected layer has one of a single pixel."""
-    if len(layer.out_shape) < 3:
-        return Windows(batch, layer.window, Axis(1, 1, 1), Axis(1, 1, 1))
-    axes = [
-        Axis(layer.out_shape[1 + i], layer.in_shape[1 + i], layer.kernel[i], layer.stride[i], layer.dilation[i],
-             layer.padding[i])
-        for i in range(2)
-    ]  # fmt: skip
-    return Windows(batch, layer.in_shape[0] // layer.groups, *axes)
-
-
 def products(batch: int, kib: int, array: MappedArray) -> Iterator[TiledProduct]:
     """Yield the three products of every layer with weights."""
     inputs, weights, results = OperandPlace(8, "buffer"), OperandPlace(8, "weights"), ResultPlace(32, "buffer", 8, 0.0)
     room = (("buffer", kib * 8192), ("weights", kib * 8192))
     for layer in load_model("resnet18_imagenet").layers:
         if isinstance(layer, Weighted):
-            windows, out = windows_of(layer, batch), layer.out_shape[0] // layer.groups
+            windows, out = layer_windows(layer, batch), layer.out_shape[0] // layer.groups
             positions, window = windows.positions, windows.window
             shared = {"array": array, "result": results, "room": room, "repeats": layer.groups, "windows": windows}
             yield TiledProduct(positions, out, window, left=inputs, right=weights, unfolded="left", **shared)

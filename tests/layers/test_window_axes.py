@@ -1,5 +1,6 @@
 """Windows along an axis: pairs, places that tiles touch and touch again, against all windows and taps one by one."""
 
+import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -37,6 +38,16 @@ def test_tiles_of_windows_touch_these_places(axis, tile):
     assert axis.halo(tile) == sum(map(len, tiles)) - len(everything)
     assert axis.held(tile) == max(map(len, tiles))
     assert axis.pairs == int(((touched(axis) >= 0) & (touched(axis) < axis.places)).sum())
+
+
+@given(axes)
+def test_no_place_meets_more_pairs_than_reuse_says(axis):
+    """And windows enough in a row meet so many somewhere."""
+    where = touched(axis)
+    met = where[(where >= 0) & (where < axis.places)]
+    assert np.bincount(met, minlength=1).max() <= axis.reuse
+    endless = WindowAxis(40, axis.taps, 1000, 0, axis.stride, axis.dilation)
+    assert np.bincount(touched(endless).ravel()).max() == axis.reuse
 
 
 @given(st.integers(1, 60), st.integers(1, 7), st.integers(1, 3), st.integers(1, 40))

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fahw.errors import ConfigError
+from fahw.layers.window_axes import WindowAxis, Windows
 from fahw.mapping.bounds import compulsory_bits, local_bits, lower_bound_bits, reuse_bits
 from fahw.mapping.mapper import best_mapping
 from fahw.mapping.problem import DATAFLOWS, MappedArray, OperandPlace, Prices, ResultPlace, TiledProduct
-from fahw.mapping.windows import Axis, Windows
+from tests.reference.convolution_errors import touched
 from tests.support.random_products import random_product
 
 
@@ -43,17 +44,22 @@ def test_the_bound_of_a_plain_product_is_that_of_smith_et_al():
 
 @pytest.mark.parametrize(
     ("axis", "reuse"),
-    [(Axis(8, 8, 3, 1, 1, 1), 3), (Axis(4, 8, 3, 2, 1, 1), 2), (Axis(4, 8, 1, 2), 1), (Axis(4, 9, 3, 2, 2), 3)],
+    [
+        (WindowAxis(8, 3, 8, -1), 3),
+        (WindowAxis(4, 3, 8, -1, 2), 2),
+        (WindowAxis(4, 1, 8, 0, 2), 1),
+        (WindowAxis(4, 3, 9, 0, 2, 2), 3),
+    ],
 )
 def test_windows_put_their_reuse_into_the_root(axis, reuse):
     """The most windows that a pixel lies in, along an axis; found by counting, too."""
-    _, inputs = axis.uses
-    assert axis.reuse == reuse == np.bincount(inputs).max()
+    places = touched(axis)
+    assert axis.reuse == reuse == np.bincount(places[(places >= 0) & (places < axis.places)]).max()
 
 
 def test_the_bound_of_an_unfolded_operand_counts_stored_values_and_no_padding():
     """A 3 x 3 convolution on 4 x 4 pixels: R = 9, and of the places of windows 100 of 144 are pixels."""
-    axis = Axis(4, 4, 3, 1, 1, 1)
+    axis = WindowAxis(4, 3, 4, -1)
     windows = Windows(100, 16, axis, axis)
     product = replace(plain(1600, 16, 144, 100), windows=windows, unfolded="left")
     words, macs = 100 + 48, 1600 * 16 * 144 * 100 / 144

@@ -7,9 +7,9 @@ import pytest
 
 from fahw.hardware.arrays.mapping import LEFT, RIGHT
 from fahw.hardware.arrays.systolic import SYSTOLIC
+from fahw.layers.window_axes import WindowAxis, Windows
 from fahw.mapping.mapper import best_mapping
 from fahw.mapping.problem import DATAFLOWS, MappedArray, OperandPlace, Prices, ResultPlace, TiledProduct
-from fahw.mapping.windows import Axis, Windows
 
 
 @pytest.mark.parametrize("seed", range(300))
@@ -57,7 +57,7 @@ def on_tpu_like(image, m, n, k, objective):
         read=(8 * SRAM_READ, 0.095), fetch=(8 * (DRAM_READ + SRAM_WRITE), 8 * DRAM_READ), partial_sum=sum_access,
         spilled_sum=sum_access + 16 * (DRAM_READ + DRAM_WRITE), result=8 * (SRAM_WRITE + SRAM_READ + DRAM_WRITE),
     )  # fmt: skip
-    axis = Axis(image[1], image[1] + 2, 3) if image else None
+    axis = WindowAxis(image[1], 3, image[1] + 2) if image else None
     return TiledProduct(
         m, n, k, array,
         OperandPlace(8, "sram", buffers=1, overlaps=False), OperandPlace(8, "elements", buffers=1),

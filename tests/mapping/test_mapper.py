@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from fahw.errors import ConfigError
+from fahw.layers.window_axes import WindowAxis, Windows
 from fahw.mapping.mapper import Tiling, all_costs, best_mapping, mapped_as
 from fahw.mapping.nest import Nest
 from fahw.mapping.problem import DATAFLOWS, MappedArray, OperandPlace, Prices, ResultPlace, TiledProduct
-from fahw.mapping.windows import Axis, Windows
 from tests.reference.loop_nest import array_cycles, objective, walk
 from tests.support.random_products import random_product
 
@@ -144,7 +144,7 @@ def test_a_pinned_mapping_that_cannot_be_is_refused(tiling, message):
 @pytest.mark.parametrize("tile", [3, 8, 12, 24])
 def test_pinned_tiles_of_positions_are_strips_rows_or_samples(tile):
     """Of 2 samples of 3 x 4 outputs: less than a row, a multiple of 4 up to 12, or of 12; nothing else."""
-    windows = Windows(2, 5, Axis(3, 5, 3), Axis(4, 6, 3))
+    windows = Windows(2, 5, WindowAxis(3, 3, 5), WindowAxis(4, 3, 6))
     product = small(m=24, k=45, windows=windows, unfolded="left", room=())
     assert mapped_as(product, Tiling("os", (tile, 16, 18), Nest(("m", "n", "k")))).tiling.tile[0] == tile
     for size, window in ((tile, 10), (6, 9), (20, 9), (36, 9)):
@@ -167,7 +167,7 @@ def test_memories_without_room_for_one_tile_are_named_with_what_they_lack():
 def test_windows_that_do_not_make_up_the_product_are_refused():
     """A fault of the caller, not of a file."""
     with pytest.raises(ValueError, match="do not make up"):
-        small(windows=Windows(1, 1, Axis(2, 2, 1), Axis(2, 2, 1)), unfolded="left")
+        small(windows=Windows(1, 1, *2 * [WindowAxis(2, 1, 2)]), unfolded="left")
     with pytest.raises(ValueError, match="together"):
         small(unfolded="left")
 

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from fahw.layers.window_axes import WindowAxis, Windows
 from fahw.mapping.mapper import Tiling, best_mapping, mapped_as
 from fahw.mapping.nest import Nest
 from fahw.mapping.problem import DATAFLOWS, MappedArray, OperandPlace, Prices, ResultPlace, TiledProduct
-from fahw.mapping.windows import Axis, Windows
 from tests.support.strategies import ROOT
 
-AXIS = Axis(4, 4, 3, padding=1)
+AXIS = WindowAxis(4, 3, 4, -1)
 PLACE = OperandPlace(8, "buffer")
 PRODUCT = TiledProduct(
     16, 4, 18, MappedArray(2, 2, (DATAFLOWS["ws"],), accumulators=16), PLACE, PLACE,
@@ -23,7 +23,7 @@ TILING = Tiling("ws", (8, 4, 9), Nest(("m", "k", "n"), blocks=True))
 
 def by_hand():
     """The table of the section: count -> value."""
-    text = (ROOT / "docs" / "model.md").read_text(encoding="utf-8").split("## 11. Tiles")[1]
+    text = (ROOT / "docs" / "model.md").read_text(encoding="utf-8").split(". Tiles\n")[1]
     rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
     return {row[0].strip(): float(row[-1]) for row in rows[2:]}
 

@@ -32,7 +32,7 @@ def cuts(product, dimension, size):
     length, windows = product.length(dimension), product.windows
     step = length
     if windows is not None and dimension == {"left": "m", "right": "k", "result": "m"}[product.unfolded]:
-        row, sample = windows.width.outputs, windows.outputs
+        row, sample = windows.columns.windows, windows.per_sample
         step = row if size < row else sample if size <= sample else length
     return [
         range(start, min(start + size, base + step)) for base in range(0, length, step)
@@ -48,14 +48,14 @@ def bits(numbers):
 @cache
 def pixels(windows, position):
     """The inputs that the window at an output position touches."""
-    sample, place = divmod(position, windows.outputs)
-    row, col = divmod(place, windows.width.outputs)
-    found = []
-    for tap_y, tap_x in all_of(range(windows.height.taps), range(windows.width.taps)):
-        y = row * windows.height.stride - windows.height.padding + tap_y * windows.height.dilation
-        x = col * windows.width.stride - windows.width.padding + tap_x * windows.width.dilation
-        if 0 <= y < windows.height.inputs and 0 <= x < windows.width.inputs:
-            found.append((sample * windows.height.inputs + y) * windows.width.inputs + x)
+    sample, place = divmod(position, windows.per_sample)
+    row, col = divmod(place, windows.columns.windows)
+    rows, columns, found = windows.rows, windows.columns, []
+    for tap_y, tap_x in all_of(range(rows.taps), range(columns.taps)):
+        y = rows.start + row * rows.stride + tap_y * rows.dilation
+        x = columns.start + col * columns.stride + tap_x * columns.dilation
+        if 0 <= y < rows.places and 0 <= x < columns.places:
+            found.append((sample * rows.places + y) * columns.places + x)
     return bits(found)
 
 

@@ -5,6 +5,7 @@ from math import ceil
 
 import numpy as np
 
+from fahw.layers.window_axes import WindowAxis, Windows
 from fahw.mapping.problem import (
     DATAFLOWS,
     UNFOLDED_DIMENSIONS,
@@ -14,7 +15,6 @@ from fahw.mapping.problem import (
     ResultPlace,
     TiledProduct,
 )
-from fahw.mapping.windows import Axis, Windows
 
 
 def random_array(rng, flow):
@@ -32,10 +32,10 @@ def random_array(rng, flow):
 def random_axis(rng):
     """An axis of a few windows; some of them partly, or wholly, over padding."""
     taps, stride, dilation = int(rng.integers(1, 4)), int(rng.integers(1, 4)), int(rng.integers(1, 3))
-    padding, outputs = int(rng.integers(-1, 3)), int(rng.integers(1, 5))
-    reach = (outputs - 1) * stride + (taps - 1) * dilation + 1
-    inputs = max(1, reach - padding - int(rng.integers(0, 3)))
-    return Axis(outputs, inputs, taps, stride, dilation, padding)
+    padding, windows = int(rng.integers(-1, 3)), int(rng.integers(1, 5))
+    reach = (windows - 1) * stride + (taps - 1) * dilation + 1
+    places = max(1, reach - padding - int(rng.integers(0, 3)))
+    return WindowAxis(windows, taps, places, -padding, stride, dilation)
 
 
 def random_windows(rng):

@@ -197,6 +197,21 @@ class Mapping(ABC):
         """Values of the left and the right operand that come from further out, where the mapping itself fixes them."""
         return None
 
+    @property
+    def spilled_share(self) -> float | None:
+        """The share of partial sums that goes on from their memory to DRAM, where the mapping itself fixes it."""
+        return 0.0 if self.keeps_sums else None
+
+    @property
+    def left_windows(self) -> int:
+        """Sums of overlapping windows that one tile leaves to another, each sent to DRAM and brought back."""
+        return 0
+
+    @property
+    def accumulated(self) -> int:
+        """Partial sums that are kept at the array's edge, each written and read."""
+        return 0
+
     def gated_share(self, zeros: Sequence[float]) -> float:
         """Share of the multiply-accumulates that are left out, from the shares of zeros of the operands that the array
         gates or skips."""

@@ -168,13 +168,17 @@ class Folded(Mapping):
     def partial_sum_bursts(self) -> list[Burst]:
         """Bursts of partial sums that are written, and read back, between the folds of K."""
         inner_folds = self.row_folds - 1 if self.stationary else 0
-        if not inner_folds:
-            return []
-        stream = self.spans[2]
+        return [(count * inner_folds, values) for count, values in self.result_bursts] if inner_folds else []
+
+    @cached_property
+    def result_bursts(self) -> list[Burst]:
+        """All results once, in the bursts in which folds yield them."""
+        if not self.stationary:
+            return [(shape.count, shape.rows * shape.cols) for shape in self.fold_shapes]
         folds_by_width = {shape.cols: 0 for shape in self.fold_shapes}
         for shape in self.fold_shapes:
             folds_by_width[shape.cols] += shape.count
-        return [(count // self.row_folds * inner_folds, stream * cols) for cols, count in folds_by_width.items()]
+        return [(count // self.row_folds, self.spans[2] * cols) for cols, count in folds_by_width.items()]
 
     def waiting_sums(self, repeats: int) -> int:
         """All results, where there are partial sums."""

@@ -20,6 +20,10 @@ from fahw.technology.dram import DramType, activations, dram_type
 from fahw.work.counts.record import Count, Flow, Placement
 
 
+SHARE_PARTS = 1 << 20
+"""Parts that a share of a tensor is a whole number of."""
+
+
 @dataclass(slots=True)
 class Traffic:
     """Action counts, and the flows through ports that they cause: `loads` before, `drains` after the computation."""
@@ -129,6 +133,19 @@ class Accesses:
         """The same core where all fits its innermost home."""
         return Accesses(self._chip, (), self._prefix)
 
+    def with_sums_outside(self, share: float) -> Accesses:
+        """The same core where a share of partial sums lies in DRAM, and nothing else does."""
+        accesses = self.without_overflow()
+        if share:
+            parts = round(share * SHARE_PARTS)
+            accesses._overflow["psum"] = [(None, parts, SHARE_PARTS)]
+        return accesses
+
+    @property
+    def of_operands(self) -> Accesses:
+        """Accesses to the operands of a task's product, of which other shares may be there."""
+        return self
+
     def overflow_share(self, tensor: str) -> float:
         """The share of `tensor`, 0 to 1, that does not fit its innermost home."""
         outer = self._overflow.get(tensor)
@@ -167,6 +184,12 @@ class Accesses:
         counts = (Count("dram", action, tensor, bits), Count("dram", "activate", tensor, rows))
         return Traffic(counts, loads=(flow,)) if action == "read" else Traffic(counts, drains=(flow,))
 
+    def round_trip(self, memory: Memory, tensor: Tensor, values: int, bits: int) -> Traffic:
+        """Traffic of sending values from `memory` to DRAM and of bringing them back."""
+        words = -(-values * bits // memory.width_bits)
+        traffic = self._words("read", memory, tensor, words, 1.0) + self.dram("write", tensor, values * bits)
+        return traffic + self.dram("read", tensor, values * bits) + self._words("write", memory, tensor, words, 1.0)
+
     def run_price(self, runs: Sequence[Burst]) -> float:
         """Energy that DRAM takes for a bit that is read in these runs, relative to that of a bit that is moved: 1 where
         data lie in the order of the fetch."""
@@ -197,7 +220,7 @@ class Accesses:
         traffic = self._words(action, memory, tensor, words, factor)
         opposite = "write" if action == "read" else "read"
         moved = payload if fetched is None else fetched * bits
-        for outer_memory, held_bits, total in self._overflow.get(stored, ()):
+        for outer_memory, held_bits, total in self._outside(action, memory, stored):
             part_bits = -(-moved * held_bits // total)
             traffic += self._words(opposite, memory, tensor, -(-part_bits // width), 1.0)
             if outer_memory is None:
@@ -205,6 +228,10 @@ class Accesses:
             else:
                 traffic += self._words(action, outer_memory, tensor, -(-part_bits // outer_memory.width_bits), 1.0)
         return traffic
+
+    def _outside(self, action: str, memory: Memory, stored: str) -> Sequence[tuple[Memory | None, int, int]]:
+        """Where further out than `memory` a tensor lies: in which one (None: DRAM), how much, and how much there is."""
+        return self._overflow.get(stored, ())
 
     def _words(self, action: str, memory: Memory, tensor: Tensor, words: int, factor: float) -> Traffic:
         name, side, rate = self._ports.get((memory.name, action)) or self._port(memory, action)

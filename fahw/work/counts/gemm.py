@@ -117,13 +117,25 @@ def gemm_traffic(product: Gemm, array: Array, accesses: Accesses, psum: Memory |
         operand, operand_bursts = product.operands[side], _repeat(bursts, product.repeats)
         if operand.block != 1:
             operand_bursts = [(times, ceil(number * operand.block)) for times, number in operand_bursts]
-        traffic += _operand_reads(operand, operand_bursts, accesses, fetched[side])
+        traffic += _operand_reads(operand, operand_bursts, accesses.of_operands, fetched[side])
     if psum is not None:
-        spilling = accesses.without_overflow() if product.mapping.keeps_sums else accesses
+        spilled = product.mapping.spilled_share
+        spilling = accesses if spilled is None else accesses.with_sums_outside(spilled)
         psum_bursts = _repeat(product.mapping.partial_sum_bursts, product.repeats)
         traffic += spilling.write(psum, "psum", psum_bursts, product.accumulator_bits)
         traffic += spilling.read(psum, "psum", psum_bursts, product.accumulator_bits)
-    return traffic + Traffic(_processing_elements(product, array))
+    return traffic + Traffic((*_accumulators(product, array), *_processing_elements(product, array)))
+
+
+def _accumulators(product: Gemm, array: Array) -> tuple[Count, ...]:
+    """Accesses of the sums that are kept at the array's edge."""
+    number, name = product.mapping.accumulated * product.repeats, accumulators_name(array)
+    return (Count(name, "write", "psum", number), Count(name, "read", "psum", number)) if number else ()
+
+
+def accumulators_name(array: Array) -> str:
+    """The name that the accumulators at the edge of `array` have in counts."""
+    return f"{array.name}.accumulators"
 
 
 def _repeat(bursts: Sequence[Burst], times: int) -> list[Burst]:

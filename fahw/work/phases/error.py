@@ -12,7 +12,8 @@ from fahw.work.counts.accesses import Traffic
 from fahw.work.counts.gemm import Gemm, generated_traffic
 from fahw.work.counts.record import Task, TaskId, task_id
 from fahw.work.counts.site import Site
-from fahw.work.layer_gemms import error_gemms, feedback_operand, traffic_of
+from fahw.work.error_forms import ErrorForm
+from fahw.work.layer_gemms import error_form, error_gemms, feedback_operand, traffic_of
 from fahw.work.mesh import Part
 from fahw.work.phases.forward import LOSS, READING
 from fahw.work.tasks import fold_timing, gemm_task, lane_task, multicast, scatter
@@ -26,12 +27,13 @@ def error_task(step: StepContext, part: Part, micro: int) -> Task:
     site, samples, name = step.site(part, "error"), step.micro_batch_sizes[micro], part.whole.name
     array, graph, layer = site.array("error"), step.graph, part.whole
     products = error_gemms(step, part, samples)
-    product, traffic = products[-1], _narrowed(step, site, part, samples)
+    traffic = _narrowed(step, site, part, samples)
     for each in products:
         traffic += traffic_of(site, each, "error")
     accumulator_bits, direct = step.bits("accumulator"), step.rule.path == "direct"
     if not direct and layer.overlapping:
-        traffic += _add_windows(site, product, array, accumulator_bits)
+        form = error_form(step, part, samples)
+        traffic += _add_windows(site, products[-1], array, accumulator_bits, form)
     values = samples * part.input_share(layer.inputs)
     if not direct and part.count > 1:
         traffic += _add_shares(step, site, part, samples)
@@ -153,10 +155,13 @@ def _derivatives(step: StepContext, site: Site, part: Part, samples: int) -> Tra
     return traffic + lanes.operations(array, "error", [*ops, ("add", summed_values, (error_bits,))])
 
 
-def _add_windows(site: Site, product: Gemm, array: Array, bits: int) -> Traffic:
-    """Traffic of adding up the errors of overlapping windows in memory at accumulator width: read, add and write."""
-    values = product.results
+def _add_windows(site: Site, product: Gemm, array: Array, bits: int, form: ErrorForm | None) -> Traffic:
+    """Traffic of adding up the errors of overlapping windows in memory at accumulator width: read, add and write.
+    `form`: that of the error, where a plan chose one; of a scattered one, sums that tiles share leave and come back."""
+    values = product.results if form is None else form.added
     memory = site.home("psum", "error")
     traffic = site.accesses.read(memory, "psum", [(1, values)], bits)
     traffic += site.accesses.write(memory, "psum", [(1, values)], bits)
+    if form is not None and form.name == "scatter":
+        traffic += site.accesses.round_trip(memory, "psum", product.mapping.left_windows * product.repeats, bits)
     return traffic + lanes.operations(array, "psum", [("add", values, (bits,))])

@@ -1,0 +1,155 @@
+"""What the products of a step cost under a plan: energy, cycles, room for tiles, and what it costs if an operand is not
+there."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from fahw.mapping.tiled import TiledMapping
+from fahw.work.context import StepContext
+from fahw.work.counts.gemm import Gemm
+from fahw.work.counts.record import TaskId, task_id
+from fahw.work.error_forms import ErrorFormName
+from fahw.work.layer_gemms import (
+    error_gemms,
+    forward_gemm,
+    gathers_or_scatters,
+    gradient_gemm,
+    mirror_gemm,
+    noise_gemm,
+    outer_product_gemm,
+)
+from fahw.work.mesh import Part
+from fahw.work.plan.step_plan import StepPlan
+
+FORMS: tuple[ErrorFormName, ErrorFormName] = ("scatter", "gather")
+_Products = Callable[[StepContext, Part, int], Sequence[Gemm]]
+
+
+@dataclass(frozen=True)
+class ProductTask:
+    """A task with products: its part, the core and array that run it, how often it runs in a step, and the forms that
+    its product can take, where it has a choice."""
+
+    task: TaskId
+    part: Part
+    core: int
+    array: str
+    times: int
+    products: _Products
+    forms: tuple[ErrorFormName, ...] = ()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`energy_pj` and `cycles` of all products of a step. By task and kind of tensor, `absent_pj`: what an operand costs
+    if it is not there at all. By task and memory, `room`: bits of its tiles. `forms`: the better ones, by part."""
+
+    energy_pj: float = 0.0
+    cycles: float = 0.0
+    absent_pj: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
+    room: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
+    forms: Mapping[str, ErrorFormName] = field(default_factory=dict)
+
+
+def product_tasks(step: StepContext) -> tuple[ProductTask, ...]:
+    """The tasks of the first micro-batch, and of the step, that have products."""
+    parts = [part for shares in step.parts.values() for part in shares]
+    return tuple(work for part in parts for work in _tasks_of(step, part))
+
+
+def _tasks_of(step: StepContext, part: Part) -> Iterator[ProductTask]:
+    name, micro_batches = part.name, len(step.micro_batch_sizes)
+
+    def task(phase: str, core: int, array: str, products: _Products, times: int = micro_batches) -> ProductTask:
+        return ProductTask(task_id(phase, name), part, core, array, times, products)
+
+    arrays = {phase: getattr(step.chip.array_of(phase), "name", "") for phase in ("forward", "error", "gradient")}  # type: ignore[arg-type]
+    yield task("forward", part.core, arrays["forward"], lambda s, p, n: [forward_gemm(s, p, n)])
+    if step.learns(part):
+        yield task("gradient", part.core, arrays["gradient"], lambda s, p, n: [gradient_gemm(s, p, n)])
+    if step.sends_error(part) and not step.rule.sent.names_rows:
+        forms = _forms(step, part)
+        yield replace(task("error", part.error_core, arrays["error"], error_gemms), forms=forms)
+    if not (step.sends_error(part) and step.learns(part)):
+        return
+    if step.recomputes_gradient:
+        yield task("transport", part.error_core, arrays["error"], _recomputed)
+    elif step.rule.learned == "mirror":
+        noise = task("forward", part.core, arrays["forward"], lambda s, p, n: [noise_gemm(s, p)], 1)
+        yield replace(noise, task=task_id("forward", name, micro_batches))
+        yield task("transport", part.error_core, arrays["error"], lambda s, p, n: [mirror_gemm(s, p)], 1)
+
+
+def _recomputed(step: StepContext, part: Part, samples: int) -> Sequence[Gemm]:
+    return [outer_product_gemm(step, part, samples, "error", "feedback")]
+
+
+def _forms(step: StepContext, part: Part) -> tuple[ErrorFormName, ...]:
+    if not gathers_or_scatters(step, part):
+        return ()
+    pinned = step.chip.error_form
+    return FORMS if pinned == "best" else (pinned,)
+
+
+def measured(
+    step: StepContext, plan: StepPlan, tasks: Sequence[ProductTask], before: Measured | None = None
+) -> Measured:  # fmt: skip
+    """What the products cost under the plan, each error in its better form. `before`: of an earlier plan, which says
+    what an operand costs that is always there now.
+
+    Raises ConfigError where no tile fits its memory.
+    """
+    absent: dict[tuple[TaskId, str], float] = dict(before.absent_pj) if before is not None else {}
+    room: dict[tuple[TaskId, str], float] = {}
+    forms: dict[str, ErrorFormName] = {}
+    energy = cycles = 0.0
+    for task in tasks:
+        found = _best_form(step, plan, task)
+        energy, cycles = energy + found.energy_pj * task.times, cycles + found.cycles * task.times
+        absent |= found.absent_pj
+        room |= found.room
+        forms |= found.forms
+    return Measured(energy, cycles, absent, room, forms)
+
+
+def _best_form(step: StepContext, plan: StepPlan, task: ProductTask) -> Measured:
+    objective = step.chip.mapping_objective
+    found = []
+    for form in task.forms or (None,):
+        chosen = replace(plan, forms={task.part.name: form}) if form is not None else plan
+        under = replace(step, plan=chosen).during(task.task)
+        products = task.products(under, task.part, step.micro_batch_sizes[0])
+        one = _measured_products(plan, task, products)
+        found.append(one if form is None else replace(one, forms={task.part.name: form}))
+    return min(found, key=lambda one: one.cycles if objective == "latency" else one.energy_pj)
+
+
+def _measured_products(plan: StepPlan, task: ProductTask, products: Sequence[Gemm]) -> Measured:
+    absent, room = defaultdict[tuple[TaskId, str], float](float), defaultdict[tuple[TaskId, str], float](float)
+    energy = cycles = 0.0
+    for gemm in products:
+        _add_absent(plan, task, gemm, absent)
+        mapping = gemm.mapping
+        if isinstance(mapping, TiledMapping):
+            energy += mapping.mapped.energy_pj * gemm.repeats
+            cycles += mapping.mapped.latency * gemm.repeats
+            for memory, bits in mapping.mapped.room:
+                room[task.task, memory] = max(room[task.task, memory], bits)
+        else:
+            cycles += gemm.cycles
+            shares = plan.task_shares(task.core, task.task).operands
+            energy += sum(pj * (1 - shares.get(kind, 1.0)) for (_, kind), pj in absent.items())
+    return Measured(energy, cycles, dict(absent), dict(room))
+
+
+def _add_absent(plan: StepPlan, task: ProductTask, gemm: Gemm, absent: dict[tuple[TaskId, str], float]) -> None:
+    """Add what each operand of a product costs if it is not there. One that is there wholly says nothing."""
+    shares, fetched = plan.task_shares(task.core, task.task).operands, gemm.mapping.fetched
+    assert fetched is not None, "under a plan every mapping says what it fetches"
+    for operand, values in zip(gemm.operands, fetched, strict=True):
+        for stream in plan.book.streams(operand):
+            if shares.get(stream.stored, 1.0) < 1:
+                absent[task.task, stream.stored] += values * gemm.repeats * stream.fetch_pj

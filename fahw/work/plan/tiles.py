@@ -1,0 +1,99 @@
+"""A product of a step as the mapper sees it, and the mapping that it finds, as the array's layout of the product."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Table
+from dataclasses import dataclass, replace
+
+from fahw.hardware.array import Array
+from fahw.hardware.arrays.catalogue import DATAFLOWS
+from fahw.hardware.arrays.mapping import LEFT, RIGHT, Product
+from fahw.hardware.arrays.systolic import Folded
+from fahw.hardware.chip import Chip
+from fahw.hardware.memory import Memory
+from fahw.layers.window_axes import Windows
+from fahw.mapping import problem
+from fahw.mapping.mapper import MappedProduct, best_mapping
+from fahw.mapping.problem import Dataflow, MappedArray, OperandPlace, ResultPlace, TiledProduct, Unfolded
+from fahw.mapping.tiled import TiledMapping
+from fahw.work.counts.gemm import Gemm, Operand
+from fahw.work.plan.pricing import PriceBook
+
+_NO_MEMORY = "-"
+"""Where an operand lies that takes no room: it is generated, or read from a memory that holds nothing else."""
+
+
+@dataclass(frozen=True)
+class Unfolding:
+    """What the windows of a convolution overlap in, and the windows."""
+
+    part: Unfolded
+    windows: Windows
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a task finds: shares of its operands, by kind, that are on the chip; bits for tiles, by memory."""
+
+    shares: Table[str, float]
+    room: tuple[tuple[str, float], ...]
+
+
+def tiled_product(
+    gemm: Gemm, unfolding: Unfolding | None, array: Array, psum: Memory, chip: Chip, book: PriceBook,
+    around: Surroundings,
+) -> TiledProduct:  # fmt: skip
+    """One of the equal products of `gemm`, to be mapped."""
+    m, n, k = gemm.mapping.sizes
+    places = [_place(operand, book, around) for operand in gemm.operands]
+    flows = tuple(_flow(name, gemm, array, book) for name in _dataflows(gemm, array))
+    dram = chip.dram
+    rate = dram.gbyte_per_s * 8e3 / chip.clock_mhz if dram is not None else float("inf")
+    return TiledProduct(
+        m, n, k,
+        MappedArray(
+            array.rows, array.cols, flows, array.accumulators, array.weights_per_element,
+            array.edge_tiles == "trimmed", array.double_buffered,
+        ),
+        places[LEFT], places[RIGHT], ResultPlace(gemm.accumulator_bits, psum.name), book.product_prices(gemm, array, psum),
+        around.room, 1, unfolding.windows if unfolding else None, unfolding.part if unfolding else None, rate,
+        chip.mapping_objective,
+    )  # fmt: skip
+
+
+def _dataflows(gemm: Gemm, array: Array) -> tuple[str, ...]:
+    """That of the phase, then the array's further ones."""
+    return tuple(dict.fromkeys([gemm.mapping.name, *array.dataflows]))
+
+
+def _flow(name: str, gemm: Gemm, array: Array, book: PriceBook) -> Dataflow:
+    kind = DATAFLOWS[name].laid_out(Product(1, 1, 1), array)
+    assert kind is not None, "folds fit any array"
+    mac, idle = book.element_prices(gemm, array, kind)
+    return replace(problem.DATAFLOWS[name], mac_pj=mac, idle_pj=idle)
+
+
+def _place(operand: Operand, book: PriceBook, around: Surroundings) -> OperandPlace:
+    """Bits of a value that can lie in DRAM, and the share of them that does not."""
+    streams = book.streams(operand)
+    bits = sum(stream.bits for stream in streams)
+    if not bits:
+        return OperandPlace(1, _NO_MEMORY, 1.0)
+    fetched = sum(stream.bits * (1 - around.shares.get(stream.stored, 1.0)) for stream in streams)
+    return OperandPlace(bits, streams[0].memory, 1 - fetched / bits)
+
+
+def laid_out(gemm: Gemm, product: TiledProduct, array: Array) -> Gemm:
+    """The product in the best of its mappings. Raises ConfigError where no tile fits its memory."""
+    return _in_tiles(gemm, product, array, best_mapping(product))
+
+
+def _in_tiles(gemm: Gemm, product: TiledProduct, array: Array, mapped: MappedProduct) -> Gemm:
+    m, n, k = gemm.mapping.sizes
+    folded = DATAFLOWS[mapped.tiling.dataflow].laid_out(Product(m, n, k), array)
+    assert isinstance(folded, Folded)
+    left, right = (
+        round(values / (1 - place.resident)) if place.resident < 1 else 0
+        for values, place in zip(mapped.fetched, product.operands, strict=True)
+    )
+    return replace(gemm, mapping=TiledMapping(folded, mapped, (left, right), product.unfolded == "result"))
