@@ -66,7 +66,8 @@ class Array(ArrayKeys):
 
     Dataflows `os`, `ws` and `is` are systolic; `broadcast` keeps outputs in place as `os` does, but sends operands
     to all elements at once: no fill and drain, wires instead of shift registers. `rs` (forward alone) keeps rows of
-    filters and inputs in the elements' `scratchpads` (Eyeriss); a model of accesses, without fill, drain and stalls.
+    filters and inputs in the elements' `scratchpads` (Eyeriss); a model of accesses, with fill, drain and buses under
+    `mapping: best`.
     """
 
     phases: Phases
