@@ -15,7 +15,7 @@ from fahw.mapping.lifetimes import Choice
 from fahw.work.context import StepContext
 from fahw.work.counts.record import TaskId
 from fahw.work.counts.task_accesses import TaskShares
-from fahw.work.plan.kept_tensors import KeptTensor, Use
+from fahw.work.plan.tensors.lives import KeptTensor, Use
 from fahw.work.plan.measured import Measured, ProductTask
 from fahw.work.plan.moments import Moments
 from fahw.work.plan.pricing import PriceBook
@@ -117,8 +117,7 @@ class Keeping:
         found = []
         for number, reads in self._ways:
             tensor = self.tensors[number]
-            read_by = [use.task for use in tensor.reads[:reads]]
-            found.append(always if tensor.persistent else self.moments.open(tensor.writes, read_by))
+            found.append(always if tensor.persistent else tuple(self.moments.room(tensor, reads).items()))
         return tuple(found)
 
     def choices(self, found: Measured) -> list[Choice]:
@@ -142,10 +141,9 @@ class Keeping:
     @cached_property
     def _groups(self) -> dict[tuple[int, str], list[tuple[ProductTask, int]]]:
         """The tasks with products of each array, with their moments."""
-        index = {task: number for number, task in enumerate(self.moments.tasks)}
         groups: dict[tuple[int, str], list[tuple[ProductTask, int]]] = {}
         for task in self.tasks:
-            groups.setdefault((task.core, task.array), []).append((task, index[task.task]))
+            groups.setdefault((task.core, task.array), []).append((task, self.moments.of_task[task.task]))
         return groups
 
     @cached_property
@@ -164,7 +162,7 @@ class Keeping:
             if own == core:
                 room = np.zeros(len(total))
                 for task, moment in tasks:
-                    room[moment] = found.room.get((task.task, memory.name), 0.0)
+                    room[moment] = max(room[moment], found.room.get((task.task, memory.name), 0.0))
                 total += np.where(self._together, room[None, :], 0.0).max(axis=1)
         return total
 

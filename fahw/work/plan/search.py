@@ -15,7 +15,7 @@ from fahw.mapping.lifetimes import best_shares
 from fahw.work.context import StepContext
 from fahw.work.counts.record import Task
 from fahw.work.plan.keeping import Keeping
-from fahw.work.plan.kept_tensors import kept_tensors
+from fahw.work.plan.tensors.lives import KeptTensor
 from fahw.work.plan.measured import measured, product_tasks
 from fahw.work.plan.moments import open_moments
 from fahw.work.plan.pricing import Pricing, price_book
@@ -26,22 +26,22 @@ _LEAST_RESERVE = 8 * 8192
 _ROUNDS = 2
 
 
-def planned(step: StepContext, tasks: Sequence[Task], pricing: Pricing) -> StepContext:
-    """The step with the best plan found. `tasks`: of the same step without one, in the order of the plan's.
+def planned(step: StepContext, tasks: Sequence[Task], tensors: tuple[KeptTensor, ...], pricing: Pricing) -> StepContext:
+    """The step with the best plan found. `tasks`: of the same step without one. `tensors`: what it keeps.
 
     Raises ConfigError where no tile fits its memory, or something must lie in DRAM and the chip has none.
     """
     book = price_book(pricing, step.chip)
-    keeping = Keeping(step, kept_tensors(step), open_moments(tasks, step), book, product_tasks(step))
+    keeping = Keeping(step, tensors, open_moments(tasks, step), book, product_tasks(step))
     best: tuple[float, StepPlan] | None = None
-    problems: list[Problem] = []
+    problems: tuple[Problem, ...] = ()
     for reserve in _reserves(step):
         try:
             for cost, plan in _rounds(step, keeping, reserve):
                 if best is None or cost < best[0]:
                     best = cost, plan
         except ConfigError as error:
-            problems = error.problems
+            problems = tuple(error.problems)
     if best is None:
         raise ConfigError(problems)
     return replace(step, plan=best[1])
