@@ -54,7 +54,8 @@ def _with_pinned(chip: Chip, path: Path) -> Chip:
         return chip
     pinned = read_pinned(path, chip.pinned_mappings)
     mappings = (*chip.layer_mappings, *pinned.layer_mappings)
-    if twice := [mappings[int(key[1])].problem(message) for key, message in pinned_twice(mappings)]:
+    tensors = (*chip.kept_tensors, *pinned.kept_tensors)
+    chip = chip.model_copy(update={"layer_mappings": mappings, "kept_tensors": tensors})
+    if twice := [getattr(chip, str(key[0]))[key[1]].problem(message) for key, message in pinned_twice(chip)]:
         raise ConfigError(twice)
-    kept = (*chip.kept_tensors, *pinned.kept_tensors)
-    return chip.model_copy(update={"layer_mappings": mappings, "kept_tensors": kept})
+    return chip

@@ -33,8 +33,8 @@ def mapping_keys(chip: Chip) -> CheckMessages:
 
 
 def pinned_once(chip: Chip) -> CheckMessages:
-    """The chip file's own `layer_mappings` pin every product once."""
-    return pinned_twice(chip.layer_mappings)
+    """The chip file's own `layer_mappings` and `kept_tensors` pin everything once."""
+    return pinned_twice(chip)
 
 
 def _idle_keys(part: Frozen, names: tuple[str, ...], place: Key) -> CheckMessages:

@@ -6,18 +6,20 @@ They stand in the chip file, or in a file of their own (`pinned_mappings`), whic
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
 
 from pydantic import Field, PrivateAttr
 
 from fahw.config import yamltext
+from fahw.config.partial import until_unknown
 from fahw.config.schema import MOST_NAME_CHARACTERS, Frozen
 from fahw.config.validate import Place, validate
 from fahw.config.yamltext import Key, dotted
 from fahw.errors import Problem, check_path
 from fahw.hardware.arrays.catalogue import FOLDED
-from fahw.hardware.part import CoreIndex, Fraction, Tensor
+from fahw.hardware.part import CoreIndex, Fraction
 
 if TYPE_CHECKING:
     MappedDataflow: TypeAlias = str
@@ -77,16 +79,11 @@ class PinnedMapping(Pinned):
 class PinnedTensor(Pinned):
     """Which share of a tensor stays in its memory."""
 
-    tensor: Tensor
+    name: _Text
+    """Name of the tensor, as `fahw simulate --json` lists it."""
     core: CoreIndex = 0
-    written_by: tuple[_Text, ...] = ()
-    """The tasks that write it, as `forward conv1`; none where it is there before the step, or comes from DRAM."""
-    read_by: tuple[_Text, ...] = ()
-    """The tasks that read it, in their order."""
-    reads: tuple[Fraction, ...] = ()
-    """The share that is there at each read."""
-    written: Fraction = 0.0
-    """The share that is never written to DRAM."""
+    shares: tuple[Fraction, ...] = Field(min_length=1)
+    """The share that is there at each of its reads, which does not rise; one share where nothing reads it."""
 
 
 class PinnedFile(Frozen):
@@ -115,17 +112,46 @@ def note_places(
 
 
 def _stands_once(pinned: PinnedFile, place: Place) -> Iterator[Problem]:
-    for key, message in pinned_twice(pinned.layer_mappings):
+    for key, message in pinned_twice(pinned):
         yield Problem(place(key), message, dotted(key))
 
 
-def pinned_twice(mappings: Iterable[PinnedMapping]) -> Iterator[tuple[Key, str]]:
-    """A message for every entry that pins what an earlier one pins, and for parts that are held twice."""
+class PinnedParts(Protocol):
+    """What has lists of pinned decisions: a chip, or a file of its own."""
+
+    @property
+    def layer_mappings(self) -> tuple[PinnedMapping, ...]:
+        """Mappings of products."""
+
+    @property
+    def kept_tensors(self) -> tuple[PinnedTensor, ...]:
+        """Shares of tensors."""
+
+
+def pinned_twice(pinned: PinnedParts) -> Iterator[tuple[Key, str]]:
+    """A message for every entry that pins what an earlier one pins, for parts that are held twice, and for shares that
+    rise."""
+    yield from until_unknown(_mappings_twice(pinned))
+    yield from until_unknown(_tensors_twice(pinned))
+
+
+def _mappings_twice(pinned: PinnedParts) -> Iterator[tuple[Key, str]]:
     first: dict[Any, int] = {}
-    for index, entry in enumerate(mappings):
+    for index, entry in enumerate(pinned.layer_mappings):
         key = entry.layer, entry.phase, entry.product, entry.sizes, entry.rule, entry.transport
         if first.setdefault(key, index) != index:
             what = f"{entry.phase} of {entry.layer}, product {entry.product}"
             yield ("layer_mappings", index), f"{what}, is pinned twice (first: layer_mappings.{first[key]})"
         if len(set(entry.hold)) < len(entry.hold):
             yield ("layer_mappings", index, "hold"), f"a part stands twice (got {', '.join(entry.hold)})"
+
+
+def _tensors_twice(pinned: PinnedParts) -> Iterator[tuple[Key, str]]:
+    first: dict[Any, int] = {}
+    for index, entry in enumerate(pinned.kept_tensors):
+        key = entry.name, entry.core, entry.rule, entry.transport
+        if first.setdefault(key, index) != index:
+            yield ("kept_tensors", index), f"'{entry.name}' is pinned twice (first: kept_tensors.{first[key]})"
+        if any(later > earlier for earlier, later in pairwise(entry.shares)):
+            message = f"what is there does not become more from read to read (got {', '.join(map(str, entry.shares))})"
+            yield ("kept_tensors", index, "shares"), message

@@ -132,5 +132,3 @@ class TiledMapping(Mapping):
     def gated_share(self, zeros: Sequence[float]) -> float:
         """That of the dataflow."""
         return self.folded.gated_share(zeros)
-
-

@@ -36,6 +36,7 @@ from fahw.work.phases.update import update_task
 from fahw.work.plan.kept_tensors import kept_tensors
 from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.pricing import Pricing
+from fahw.work.plan.records import plan_record
 from fahw.work.plan.search import planned
 
 MOST_TASKS = 20_000
@@ -93,14 +94,23 @@ def training_step(
         )
     step = contents.context(chip, sites)
     tasks = tuple(_checked_tasks(step))
+    record = None
     if chip.mapping == "best":
         assert pricing is not None, "a search needs prices"
         tensors = kept_tensors(step)
         step = planned(step, with_short_lives(tasks, step, tensors), tensors, pricing(chip))
         tasks = with_short_lives(_checked_tasks(step), step, tensors)
+        record = plan_record(step)
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
     return Work(
-        chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), partial(_inference, step)
+        chip,
+        tasks,
+        tuple(placements),
+        stored,
+        _one_time(step),
+        _padding_macs(step, tasks),
+        partial(_inference, step),
+        record,
     )
 
 
@@ -250,7 +260,11 @@ def _padding_macs(step: StepContext, tasks: Iterable[Task]) -> int:
     parts = {part.name: part for shares in step.parts.values() for part in shares}
     phases = {"forward", "gradient"} | ({"error"} if step.rule.path == "layerwise" else set())
     return round(
-        sum(_with_padding(step, parts[task.layer], task) for task in tasks if task.phase in phases and task.layer in parts)
+        sum(
+            _with_padding(step, parts[task.layer], task)
+            for task in tasks
+            if task.phase in phases and task.layer in parts
+        )
     )
 
 

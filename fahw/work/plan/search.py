@@ -18,6 +18,7 @@ from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.tensors.lives import KeptTensor
 from fahw.work.plan.measured import measured, product_tasks
 from fahw.work.plan.moments import open_moments
+from fahw.work.plan.pins import check_room, with_pins
 from fahw.work.plan.pricing import Pricing, price_book
 from fahw.work.plan.step_plan import StepPlan
 
@@ -32,7 +33,7 @@ def planned(step: StepContext, tasks: Sequence[Task], tensors: tuple[KeptTensor,
     Raises ConfigError where no tile fits its memory, or something must lie in DRAM and the chip has none.
     """
     book = price_book(pricing, step.chip)
-    keeping = Keeping(step, tensors, open_moments(tasks, step), book, product_tasks(step))
+    keeping = with_pins(Keeping(step, tensors, open_moments(tasks, step), book, product_tasks(step)))
     best: tuple[float, StepPlan] | None = None
     problems: tuple[Problem, ...] = ()
     for reserve in _reserves(step):
@@ -60,8 +61,10 @@ def _reserves(step: StepContext) -> Iterator[int]:
 def _rounds(step: StepContext, keeping: Keeping, reserve: int) -> Iterator[tuple[float, StepPlan]]:
     """Plans of one reserve, with what each costs."""
     first = found = measured(step, keeping.nothing_kept(reserve), keeping.tasks)
+    check_room(keeping, first)
     for _ in range(_ROUNDS):
-        shares = best_shares(keeping.choices(found), keeping.capacity(first))
+        shares = keeping.with_given(best_shares(keeping.choices(found), keeping.capacity(first)))
         plan = keeping.plan(shares, first)
         found = measured(step, plan, keeping.tasks, found)
-        yield found.energy_pj + keeping.others_pj(shares, found), replace(plan, forms=found.forms)
+        plan = replace(plan, forms=found.forms, tensors=keeping.records(shares))
+        yield found.energy_pj + keeping.others_pj(shares, found), plan
