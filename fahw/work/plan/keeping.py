@@ -43,7 +43,7 @@ class Keeping:
     """The tensors of a step with their lives, the tasks with products beside them, and prices.
 
     `tilings`, `given`: what is pinned and not searched, the mappings of products and the shares of tensors at their
-    reads, by number.
+    reads, by number; `is_complete`: nothing is left to search.
     """
 
     step: StepContext
@@ -53,14 +53,13 @@ class Keeping:
     tasks: tuple[ProductTask, ...]
     tilings: Mapping[ProductKey, Tiling] = field(default_factory=dict)
     given: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    is_complete: bool = False
 
     def nothing_kept(self, reserve: int) -> StepPlan:
-        """The plan in which all comes from DRAM that is not given, and tiles take at most `reserve` bits of a memory, or
-        half of it."""
+        """The plan in which all that is not given comes from DRAM, and tiles take at most `reserve` bits of a memory,
+        or half of it."""
         room = {
-            task.task: tuple(
-                (memory.name, float(min(reserve, memory.kib * 4096))) for memory in self.step.chip.memories
-            )
+            task.task: tuple((memory.name, float(min(reserve, memory.kib * 4096))) for memory in self._memories)
             for task in self.tasks
         }
         shares = self._shares(self.kept(self._only_given))
@@ -168,7 +167,11 @@ class Keeping:
     def _places(self) -> tuple[tuple[int, Memory], ...]:
         """The memories of all cores that hold anything."""
         cores = sorted({tensor.core for tensor in self.tensors} | {task.core for task in self.tasks})
-        return tuple((core, memory) for core in cores for memory in self.step.chip.memories if memory.writable)
+        return tuple((core, memory) for core in cores for memory in self._memories)
+
+    @cached_property
+    def _memories(self) -> tuple[Memory, ...]:
+        return tuple(memory for memory in self.step.chip.memories if memory.writable)
 
     @cached_property
     def _groups(self) -> dict[tuple[int, str], list[tuple[ProductTask, int]]]:
@@ -233,9 +236,10 @@ class Keeping:
                 written[number] = share
         return tuple(Kept(tuple(there), whole) for there, whole in zip(reads, written, strict=True))
 
-    def plan(self, shares: Sequence[float], found: Measured) -> StepPlan:
-        """The plan that keeps these shares, with what they leave free as room for tiles."""
-        kept, room = self._shares(self.kept(shares)), self._room(shares, found)
+    def plan(self, shares: Sequence[float], found: Measured, grown: bool) -> StepPlan:
+        """The plan that keeps these shares. Room for tiles is what they took, and where `grown` what is left free."""
+        room = self._grown_room(shares, found) if grown else self._taken_room(found)
+        kept = self._shares(self.kept(shares))
         return StepPlan(self.step.chip, self.book, kept, room, tilings=self.tilings)
 
     def records(self, shares: Sequence[float]) -> tuple[TensorRecord, ...]:
@@ -247,6 +251,19 @@ class Keeping:
             )
             for number, (tensor, there) in enumerate(zip(self.tensors, self.kept(shares), strict=True))
         )  # fmt: skip
+
+    def keeps_all(self, shares: Sequence[float]) -> bool:
+        """Whether all tensors stay to the end."""
+        return all(there.written == 1 for there, tensor in zip(self.kept(shares), self.tensors, strict=True))
+
+    def _taken_room(self, found: Measured) -> dict[TaskId, tuple[tuple[str, float], ...]]:
+        return {
+            task.task: tuple(
+                (memory.name, found.room.get((task.task, memory.name), 0.0))
+                for memory in self._memories
+            )
+            for task in self.tasks
+        }
 
     def _shares(self, kept: Sequence[Kept]) -> dict[tuple[int, TaskId], TaskShares]:
         """Means over the tensors of a kind that a task uses alike."""
@@ -262,7 +279,7 @@ class Keeping:
                 )
         return {key: TaskShares(*(means.found() for means in three)) for key, three in sums.items()}
 
-    def _room(self, shares: Sequence[float], found: Measured) -> dict[TaskId, tuple[tuple[str, float], ...]]:
+    def _grown_room(self, shares: Sequence[float], found: Measured) -> dict[TaskId, tuple[tuple[str, float], ...]]:
         """Bits for tiles, by task and memory: what they took, and what is free whatever else runs at the time."""
         room: dict[TaskId, list[tuple[str, float]]] = {task.task: [] for task in self.tasks}
         for core, memory, tiles, live in self.taken(shares, found):

@@ -118,7 +118,8 @@ def measured(
 def _best_form(step: StepContext, plan: StepPlan, task: ProductTask) -> Measured:
     objective = step.chip.mapping_objective
     found = []
-    for form in task.forms or (None,):
+    decided = plan.forms.get(task.part.name)
+    for form in ((decided,) if decided in task.forms else task.forms) or (None,):
         chosen = replace(plan, forms={task.part.name: form}) if form is not None else plan
         under = replace(step, plan=chosen).during(task.task)
         products = task.products(under, task.part, step.micro_batch_sizes[0])

@@ -42,7 +42,8 @@ def with_pins(keeping: Keeping) -> Keeping:
     if problems:
         raise ConfigError(problems)
     tasks = tuple(_in_form(task, found.forms) for task in keeping.tasks)
-    return replace(keeping, tasks=tasks, tilings=found.tilings)
+    is_complete = found.is_complete and len(given) == len(keeping.tensors)
+    return replace(keeping, tasks=tasks, tilings=found.tilings, is_complete=is_complete)
 
 
 def _applying(step: StepContext, entries: Iterable[_Entry]) -> Iterator[_Entry]:
@@ -171,6 +172,12 @@ class _Resolved:
             wrong |= dict.fromkeys(_misfits(entry, seen.product, tiling))
             self.tilings[seen.key] = tiling
         self.problems += wrong
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all products of the forms that are pinned have their tilings."""
+        left = (item for item in self.seen if item.form in (None, self.forms.get(item.layer, item.form)))
+        return all(item.product is None or item.key in self.tilings for item in left)
 
     def uncovered(self) -> Iterator[Problem]:
         """A problem for every error whose form is pinned, and not all of its products."""
