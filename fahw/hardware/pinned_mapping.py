@@ -41,7 +41,11 @@ class Pinned(Frozen):
 
     def placed(self, document: yamltext.Document, key: Key) -> None:
         """Note where the entry and its keys stand: it is at `key` of the document."""
-        self._places.update({name: document.place((*key, name)) for name in self.model_fields_set})
+        for name in self.model_fields_set:
+            value = getattr(self, name)
+            self._places[name] = document.place((*key, name))
+            for index in range(len(value) if isinstance(value, tuple) else 0):
+                self._places[f"{name}.{index}"] = document.place((*key, name, index))
         self._places[""] = document.place(key)
         self._places["key"] = dotted(key)
 

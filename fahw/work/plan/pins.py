@@ -1,4 +1,4 @@
-"""What a chip file pins of a step: mappings of products, forms of errors and shares of tensors, each of them checked."""
+"""What a chip file pins of a step, checked: mappings of products, forms of errors and shares of tensors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TypeVar
 
 from fahw.errors import ConfigError, Problem, suggestion
 from fahw.hardware.pinned_mapping import Pinned, PinnedMapping, PinnedTensor
+from fahw.mapping.grid import DIMENSIONS
 from fahw.mapping.mapper import Tiling, mapped_as
-from fahw.mapping.nest import PARTS, Nest
-from fahw.mapping.problem import TiledProduct
+from fahw.mapping.nest import IRRELEVANT, PARTS, Nest
+from fahw.mapping.problem import Dataflow, TiledProduct
+from fahw.mapping.sizes import sizes_of
 from fahw.rules.catalogue import RULES
 from fahw.work.context import StepContext
 from fahw.work.error_forms import ErrorFormName
@@ -112,7 +114,8 @@ class _Resolved:
         products = [product for product in self._of(entry) if product.number == entry.product]
         if not products:
             count = 1 + max(product.number for product in self._of(entry))
-            message = f"no such product of {_named(entry)}: it has {count}, from 0 (got {entry.product})"
+            products_text = f"{count} product{'s' if count > 1 else ''}, numbered from 0"
+            message = f"{_named(entry)} has {products_text} (got {entry.product})"
             self.problems.append(entry.problem(message, "product"))
         elif fitting := [product for product in products if entry.sizes in (None, product.sizes)]:
             self._pin(entry, fitting)
@@ -210,11 +213,43 @@ def _tiling(entry: PinnedMapping, within: tuple[int, int, int] | None) -> Tiling
 
 def _misfits(entry: PinnedMapping, product: TiledProduct, tiling: Tiling) -> Iterator[Problem]:
     """What keeps a product from being mapped so, each at its key."""
+    flows = {flow.name: flow for flow in product.array.dataflows}
+    if entry.dataflow not in flows:
+        message = f"{_named(entry)} runs in {' or '.join(flows)} on its array (got {entry.dataflow})"
+        yield entry.problem(message, "dataflow")
+        return
+    wrong = [*_wrong_nest(entry, product, flows[entry.dataflow]), *_wrong_tile(entry, product, tiling)]
+    yield from wrong
     try:
-        mapped_as(product, tiling)
+        if not wrong:
+            mapped_as(product, tiling)
     except ConfigError as error:
         for problem in error.problems:
             yield entry.problem(f"{_named(entry)}: {problem.message}", problem.place)
+
+
+def _wrong_nest(entry: PinnedMapping, product: TiledProduct, flow: Dataflow) -> Iterator[Problem]:
+    """Holds and blocks that have no use."""
+    if entry.blocks and (flow.stays is None or not product.array.accumulators):
+        message = "blocks are for `ws` and `is` on an array with accumulators: leave them out"
+        yield entry.problem(f"{_named(entry)}: {message}", "blocks")
+    innermost = entry.order[-1]
+    for index, part in enumerate(entry.hold):
+        if IRRELEVANT[PARTS.index(part)] == innermost:
+            message = f"{part} needs no hold where {innermost} is the innermost loop: leave it out"
+            yield entry.problem(f"{_named(entry)}: {message}", f"hold.{index}")
+
+
+def _wrong_tile(entry: PinnedMapping, product: TiledProduct, tiling: Tiling) -> Iterator[Problem]:
+    """Sizes along M, N and K that tiles cannot have."""
+    flow = next(flow for flow in product.array.dataflows if flow.name == entry.dataflow)
+    for index, (dimension, size) in enumerate(zip(DIMENSIONS, tiling.tile, strict=True)):
+        try:
+            sizes_of(product, flow, dimension, size)
+        except ConfigError as error:
+            for problem in error.problems:
+                message = f"{_named(entry)}: a tile's {dimension.upper()} {problem.message}"
+                yield entry.problem(message, f"tile.{index}")
 
 
 def check_room(keeping: Keeping, found: Measured) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping as Table
 from dataclasses import dataclass, field, replace
 
+from fahw.errors import ConfigError, Problem
 from fahw.hardware.array import Array
 from fahw.hardware.arrays.systolic import Folded
 from fahw.hardware.chip import Chip
@@ -61,7 +62,20 @@ class StepPlan:
         room = self.room.get(task, ()) if tiling is None else all_room(self.chip)
         around = Surroundings(self.task_shares(core, task).operands, room)
         product = tiled_product(gemm, unfolding, array, psum, self.chip, self.book, around)
-        return laid_out(gemm, product, array, tiling)
+        try:
+            return laid_out(gemm, product, array, tiling)
+        except ConfigError as error:
+            raise ConfigError(self._without_room(gemm, task, problem) for problem in error.problems) from None
+
+    def _without_room(self, gemm: Gemm, task: TaskId, problem: Problem) -> Problem:
+        """Why no tile of a product fits, with its name and what its parts are."""
+        left, right = (
+            " and ".join(dict.fromkeys(stream.stored or stream.tensor for stream in operand.streams)) or "generated"
+            for operand in gemm.operands
+        )
+        parts = f"left: {left}, right: {right}, results: partial sums of {gemm.result}"
+        message = f"{problem.place}: {task[0]} of {task[1]}: {problem.message} ({parts})"
+        return Problem(self.chip.name, message, "memories")
 
 
 def all_room(chip: Chip) -> tuple[tuple[str, float], ...]:
