@@ -7,7 +7,7 @@ from pathlib import Path
 from fahw.config import yamltext
 from fahw.config.files import find_file, load_file
 from fahw.config.validate import Overrides
-from fahw.errors import ConfigError
+from fahw.errors import ConfigError, Problem
 from fahw.hardware.chip import Chip
 from fahw.hardware.energy_table import with_energy_table
 from fahw.hardware.pinned_mapping import note_places, pinned_twice, read_pinned
@@ -35,7 +35,7 @@ def check_chip(name: str | Path) -> Chip:
 
 def _completed(chip: Chip, path: Path) -> Chip:
     """The chip with what the files that it names hold. Raises ConfigError with every problem of them."""
-    problems = []
+    problems = list[Problem]()
     for complete in (with_energy_table, _with_pinned):
         try:
             chip = complete(chip, path)

@@ -111,7 +111,7 @@ def note_places(
 ) -> None:
     """Note where every entry stands in the document that it comes from."""
     for name, entries in (("layer_mappings", mappings), ("kept_tensors", tensors)):
-        for index, entry in enumerate(entries):  # type: ignore[var-annotated, arg-type]
+        for index, entry in enumerate(entries):
             entry.placed(document, (name, index))
 
 

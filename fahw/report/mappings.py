@@ -28,7 +28,8 @@ def pinned_text(cost: Cost) -> str:
 
 
 def _lines(cost: Cost, plan: PlanRecord) -> Iterator[str]:
-    yield printable(f"# {cost.model} on {cost.chip} under {cost.rule}, batch {cost.batch_size}: best for {plan.objective}.")
+    what = f"{cost.model} on {cost.chip} under {cost.rule}, batch {cost.batch_size}"
+    yield printable(f"# {what}: best for {plan.objective}.")
     yield "# For a chip file: `mapping: best` and `pinned_mappings: THIS_FILE`. What is left out is searched."
     own = {"rule": cost.rule, "transport": cost.form}
     for name, entries in (
@@ -56,9 +57,9 @@ def mapping_table(run: Run) -> Table | None:
     columns = [(line.label, _cells(line)) for line in run.hosted if line.details.get("mapping")]
     keys = list(dict.fromkeys(key for _, cells in columns for key in cells))
     notes = (
-        "Dataflow, the tile along M, N and K, the loops over tiles from the outermost, and of what all tiles over which "
-        "the inner loops run are held. Blocks: what streams is cut so that sums stay at the array's edge. An error is "
-        "gathered or scattered where it has the choice.",
+        "Dataflow, the tile along M, N and K, the loops over tiles from the outermost, and of what all tiles over "
+        "which the inner loops run are held. Blocks: what streams is cut so that sums stay at the array's edge. An "
+        "error is gathered or scattered where it has the choice.",
     )
     return pivot("mapping", "Mapping of every product", ("layer", "phase", "product"), columns, keys, notes)
 

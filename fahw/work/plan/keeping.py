@@ -258,10 +258,7 @@ class Keeping:
 
     def _taken_room(self, found: Measured) -> dict[TaskId, tuple[tuple[str, float], ...]]:
         return {
-            task.task: tuple(
-                (memory.name, found.room.get((task.task, memory.name), 0.0))
-                for memory in self._memories
-            )
+            task.task: tuple((memory.name, found.room.get((task.task, memory.name), 0.0)) for memory in self._memories)
             for task in self.tasks
         }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from fahw.errors import ConfigError, Problem, suggestion
+from fahw.hardware.memory import Memory
 from fahw.hardware.pinned_mapping import Pinned, PinnedMapping, PinnedTensor
 from fahw.mapping.grid import DIMENSIONS
 from fahw.mapping.mapper import Tiling, mapped_as
@@ -15,6 +16,7 @@ from fahw.mapping.problem import Dataflow, TiledProduct
 from fahw.mapping.sizes import sizes_of
 from fahw.rules.catalogue import RULES
 from fahw.work.context import StepContext
+from fahw.work.counts.record import TaskId, task_text
 from fahw.work.error_forms import ErrorFormName
 from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import Measured, ProductTask
@@ -29,9 +31,8 @@ _NONE = "none"
 def with_pins(keeping: Keeping) -> Keeping:
     """The same with what the chip file pins. Raises ConfigError with every entry that cannot be."""
     step = keeping.step
-    mappings, tensors = (
-        list(_applying(step, entries)) for entries in (step.chip.layer_mappings, step.chip.kept_tensors)
-    )
+    mappings = list(_applying(step, step.chip.layer_mappings))
+    tensors = list(_applying(step, step.chip.kept_tensors))
     problems = list(_unknown_rules([*step.chip.layer_mappings, *step.chip.kept_tensors]))
     if not (mappings or tensors or problems):
         return keeping
@@ -256,13 +257,26 @@ def check_room(keeping: Keeping, found: Measured) -> None:
     """Raise ConfigError where tiles and what is pinned do not fit a memory at some moment, with the entry to blame."""
     if not (keeping.tilings or keeping.given):
         return
-    step, problems = keeping.step, []
-    entries = [*_applying(step, step.chip.layer_mappings), *_applying(step, step.chip.kept_tensors)]
+    problems = []
     for memory, task, tiles, live in keeping.overfull(found):
-        here = (item for item in entries if isinstance(item, PinnedMapping) and item.layer == task[1])
-        blamed = next((item for item in here if item.phase == task[0]), entries[0])
         text = f"{memory.name} has {memory.kib * 8192:,.0f} bits; tiles take {tiles:,.0f} of it during"
-        message = f"{text} {' '.join(map(str, task))}, and pinned tensors {live:,.0f}"
-        problems.append(blamed.problem(message))
+        message = f"{text} {task_text(task)}, and pinned tensors {live:,.0f}"
+        problems.append(_blamed(keeping, memory, task, live > tiles).problem(message))
     if problems:
         raise ConfigError(problems)
+
+
+def _blamed(keeping: Keeping, memory: Memory, task: TaskId, of_tensors: bool) -> Pinned:
+    """The entry of the tensor that takes most of a memory, or of the task's mapping."""
+    chip = keeping.step.chip
+    mappings = list(_applying(keeping.step, chip.layer_mappings))
+    tensors = list(_applying(keeping.step, chip.kept_tensors))
+    entries = {(entry.core, entry.name): entry for entry in tensors}
+    here = [
+        (tensor.bits * keeping.given[number][0], entries[tensor.core, tensor.name])
+        for number, tensor in enumerate(keeping.tensors)
+        if number in keeping.given and chip.home(tensor.tensor) == memory
+    ]
+    if here and of_tensors:
+        return max(here, key=lambda pair: pair[0])[1]
+    return next((item for item in mappings if (item.phase, item.layer) == task[:2]), [*mappings, *tensors][0])
