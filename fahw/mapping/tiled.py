@@ -24,6 +24,8 @@ class TiledMapping(Mapping):
     folded: Folded
     mapped: MappedProduct
     brought: tuple[int, int]
+    sums_memory: str = ""
+    """Where sums wait."""
     adds_windows: bool = False
     """Whether results are sums of overlapping windows, which are added up in memory."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -56,10 +56,10 @@ class Keeping:
     is_complete: bool = False
 
     def nothing_kept(self, reserve: int) -> StepPlan:
-        """The plan in which all that is not given comes from DRAM, and tiles take at most `reserve` bits of a memory,
-        or half of it."""
+        """The plan in which all that is not given comes from DRAM, and tiles take at most `reserve` bits of a
+        memory."""
         room = {
-            task.task: tuple((memory.name, float(min(reserve, memory.kib * 4096))) for memory in self._memories)
+            task.task: tuple((memory.name, float(min(reserve, memory.kib * 8192))) for memory in self._memories)
             for task in self.tasks
         }
         shares = self._shares(self.kept(self._only_given))
@@ -166,8 +166,11 @@ class Keeping:
     @cached_property
     def _places(self) -> tuple[tuple[int, Memory], ...]:
         """The memories of all cores that hold anything."""
-        cores = sorted({tensor.core for tensor in self.tensors} | {task.core for task in self.tasks})
-        return tuple((core, memory) for core in cores for memory in self._memories)
+        return tuple((core, memory) for core in self._cores for memory in self._memories)
+
+    @cached_property
+    def _cores(self) -> list[int]:
+        return sorted({tensor.core for tensor in self.tensors} | {task.core for task in self.tasks})
 
     @cached_property
     def _memories(self) -> tuple[Memory, ...]:
@@ -190,16 +193,40 @@ class Keeping:
             together[moment, list(self.moments.concurrent(moment))] = True
         return together
 
-    def _tile_room(self, core: int, memory: Memory, found: Measured) -> _Bits:
+    def _tile_room(self, core: int, memory: Memory, rooms: Mapping[tuple[TaskId, str], float]) -> _Bits:
         """Bits that tiles take of a memory at every moment: of all arrays that may be at work then."""
         total = np.zeros(len(self.moments.tasks))
         for (own, _), tasks in self._groups.items():
             if own == core:
                 room = np.zeros(len(total))
                 for task, moment in tasks:
-                    room[moment] = max(room[moment], found.room.get((task.task, memory.name), 0.0))
+                    room[moment] = max(room[moment], rooms.get((task.task, memory.name), 0.0))
                 total += np.where(self._together, room[None, :], 0.0).max(axis=1)
         return total
+
+    def where_all_stays(self, found: Measured) -> Measured:
+        """The same with tiles of sums alone in the memories that have room for all that lies there: operands that are
+        there wholly need no tiles."""
+        live = self._live([float(reads == len(self.tensors[number].reads)) for number, reads in self._ways])
+        whole = {
+            memory.name
+            for memory in self._memories
+            if all(
+                (self._tile_room(core, memory, found.sums_room) + live[core, memory.name] <= memory.kib * 8192).all()
+                for core in self._cores
+            )
+        }
+        room = {key: found.sums_room.get(key, 0.0) if key[1] in whole else bits for key, bits in found.room.items()}
+        return replace(found, room=room)
+
+    def _live(self, shares: Sequence[float]) -> dict[tuple[int, str], _Bits]:
+        """Bits that lie in each memory at every moment."""
+        live = {(core, memory.name): np.zeros(len(self.moments.tasks)) for core, memory in self._places}
+        for (number, _), moments, share in zip(self._ways, self._open, shares, strict=True):
+            if share:
+                tensor, at = self.tensors[number], np.array(moments)
+                live[tensor.core, self._homes[number].name][at[:, 0]] += at[:, 1] * (tensor.bits * share)
+        return live
 
     def capacity(self, found: Measured) -> dict[str, list[float]]:
         """Bits that tiles and what is given leave free, by memory and moment."""
@@ -217,13 +244,9 @@ class Keeping:
 
     def taken(self, shares: Sequence[float], found: Measured) -> Iterator[tuple[int, Memory, _Bits, _Bits]]:
         """Bits of each memory at every moment: those of tiles, and of the tensors that these shares keep."""
-        live = {f"{core}:{memory.name}": np.zeros(len(self.moments.tasks)) for core, memory in self._places}
-        for (number, _), moments, share in zip(self._ways, self._open, shares, strict=True):
-            if share:
-                tensor, at = self.tensors[number], np.array(moments)
-                live[f"{tensor.core}:{self._homes[number].name}"][at[:, 0]] += at[:, 1] * (tensor.bits * share)
+        live = self._live(shares)
         for core, memory in self._places:
-            yield core, memory, self._tile_room(core, memory, found), live[f"{core}:{memory.name}"]
+            yield core, memory, self._tile_room(core, memory, found.room), live[core, memory.name]
 
     def kept(self, shares: Sequence[float]) -> tuple[Kept, ...]:
         """What is on the chip at each read, from the share of each way."""

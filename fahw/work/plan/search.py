@@ -56,7 +56,7 @@ def _reserves(step: StepContext) -> Iterator[int]:
     """Bits that tiles may take of a memory: absolute numbers, so that a larger memory has all choices of a smaller."""
     largest = max(int(memory.kib * 8192) for memory in step.chip.memories)
     reserve = _LEAST_RESERVE
-    while reserve < largest / 2:
+    while reserve < largest:
         yield reserve
         reserve *= 4
     yield reserve
@@ -68,8 +68,9 @@ def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
     problems: tuple[Problem, ...] = ()
     for reserve in _reserves(step):
         try:
-            first = measured(step, keeping.nothing_kept(reserve), keeping.tasks)
-            check_room(keeping, first)
+            given = measured(step, keeping.nothing_kept(reserve), keeping.tasks)
+            first = keeping.where_all_stays(given)
+            check_room(keeping, given if keeping.is_complete else first)
         except ConfigError as error:
             problems = tuple(error.problems)
             continue

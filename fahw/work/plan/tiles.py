@@ -97,4 +97,5 @@ def _in_tiles(gemm: Gemm, product: TiledProduct, array: Array, mapped: MappedPro
         round(values / (1 - place.resident)) if place.resident < 1 else 0
         for values, place in zip(mapped.fetched, product.operands, strict=True)
     )
-    return replace(gemm, mapping=TiledMapping(folded, mapped, (left, right), product.unfolded == "result"))
+    tiled = TiledMapping(folded, mapped, (left, right), product.result.memory, product.unfolded == "result")
+    return replace(gemm, mapping=tiled)
