@@ -255,19 +255,18 @@ def _wrong_tile(entry: PinnedMapping, product: TiledProduct, tiling: Tiling) -> 
 
 def check_room(keeping: Keeping, found: Measured) -> None:
     """Raise ConfigError where tiles and what is pinned do not fit a memory at some moment, with the entry to blame."""
-    if not (keeping.tilings or keeping.given):
-        return
     problems = []
     for memory, task, tiles, live in keeping.overfull(found):
         text = f"{memory.name} has {memory.kib * 8192:,.0f} bits; tiles take {tiles:,.0f} of it during"
         message = f"{text} {task_text(task)}, and pinned tensors {live:,.0f}"
-        problems.append(_blamed(keeping, memory, task, live > tiles).problem(message))
+        blamed = _blamed(keeping, memory, task, live > tiles)
+        problems.append(blamed.problem(message) if blamed else Problem(keeping.step.chip.name, message, "memories"))
     if problems:
         raise ConfigError(problems)
 
 
-def _blamed(keeping: Keeping, memory: Memory, task: TaskId, of_tensors: bool) -> Pinned:
-    """The entry of the tensor that takes most of a memory, or of the task's mapping."""
+def _blamed(keeping: Keeping, memory: Memory, task: TaskId, of_tensors: bool) -> Pinned | None:
+    """The entry of the tensor that takes most of a memory, or of the task's mapping; None where nothing is pinned."""
     chip = keeping.step.chip
     mappings = list(_applying(keeping.step, chip.layer_mappings))
     tensors = list(_applying(keeping.step, chip.kept_tensors))
@@ -279,4 +278,4 @@ def _blamed(keeping: Keeping, memory: Memory, task: TaskId, of_tensors: bool) ->
     ]
     if here and of_tensors:
         return max(here, key=lambda pair: pair[0])[1]
-    return next((item for item in mappings if (item.phase, item.layer) == task[:2]), [*mappings, *tensors][0])
+    return next((item for item in mappings if (item.phase, item.layer) == task[:2]), next(iter([*mappings, *tensors]), None))
