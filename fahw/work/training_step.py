@@ -97,21 +97,13 @@ def training_step(
     record = None
     if chip.mapping == "best":
         assert pricing is not None, "a search needs prices"
-        tensors = kept_tensors(step)
-        step = planned(step, with_short_lives(tasks, step, tensors), tensors, pricing(chip))
-        tasks = with_short_lives(_checked_tasks(step), step, tensors)
-        record = plan_record(step)
+        step = planned(step, tasks, kept_tensors(step), pricing(chip))
+        tasks, record = _planned_tasks(step), plan_record(step)
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
     return Work(
-        chip,
-        tasks,
-        tuple(placements),
-        stored,
-        _one_time(step),
-        _padding_macs(step, tasks),
-        partial(_inference, step),
+        chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), partial(_inference, step),
         record,
-    )
+    )  # fmt: skip
 
 
 class _CoreContents:
@@ -205,6 +197,13 @@ def _checked_tasks(step: StepContext) -> list[Task]:
                 Problem(step.chip.name, f"{message}, fewer cores for a layer, or a larger micro_batch", "mesh")
             )
     return tasks
+
+
+def _planned_tasks(step: StepContext) -> tuple[Task, ...]:
+    """The tasks under the step's plan."""
+    assert step.plan is not None, "a search found it"
+    tasks = _checked_tasks(step)
+    return with_short_lives(tasks, step, kept_tensors(step)) if step.plan.waits else tuple(tasks)
 
 
 def _micro_batches(batch_size: int, micro_batch: int | None) -> tuple[int, ...]:

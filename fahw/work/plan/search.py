@@ -19,12 +19,15 @@ from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.tensors.lives import KeptTensor
 from fahw.work.plan.measured import Measured, measured, product_tasks
 from fahw.work.plan.moments import open_moments
+from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.pins import check_room, with_pins
 from fahw.work.plan.pricing import Pricing, price_book
 from fahw.work.plan.step_plan import StepPlan
 
 _LEAST_RESERVE = 8 * 8192
 """Bits of the smallest reserve for tiles in a memory; each other one is four times as large."""
+_EQUAL = 1e-6
+"""Share by which gains may differ and count as equal."""
 _ROUNDS = 2
 """Rounds at the best reserve, in which tiles take what is free."""
 
@@ -36,11 +39,29 @@ def planned(
 
     Raises ConfigError where no tile fits its memory, or something must lie in DRAM and the chip has none.
     """
-    book = price_book(pricing, step.chip)
-    keeping = with_pins(Keeping(step, tensors, open_moments(tasks, step), book, product_tasks(step)))
+    book, products = price_book(pricing, step.chip), product_tasks(step)
+    at_will = Keeping(step, tensors, open_moments(tasks, step), book, products)
+    in_order = replace(at_will, moments=open_moments(with_short_lives(tasks, step, tensors), step))
+    waits = _gains(step, in_order, at_will)
+    keeping = with_pins(in_order if waits else at_will)
     best = min(_reserved(step, keeping), key=lambda found: found.cost)
     found = min((best, *_refined(step, keeping, best)), key=lambda found: found.cost)
-    return replace(step, plan=found.plan)
+    return replace(step, plan=replace(found.plan, waits=waits))
+
+
+def _gains(step: StepContext, more: Keeping, less: Keeping) -> bool:
+    """Whether more is worth keeping in the first way than in the second."""
+    try:
+        found = measured(step, more.nothing_kept(_LEAST_RESERVE), more.tasks)
+    except ConfigError:
+        return True
+    gains = []
+    for keeping in (more, less):
+        first = keeping.where_all_stays(found)
+        choices = keeping.choices(first)
+        shares = best_shares(choices, keeping.capacity(first))
+        gains.append(sum(choice.gain * share for choice, share in zip(choices, shares, strict=True)))
+    return gains[0] > gains[1] * (1 + _EQUAL)
 
 
 class _Found(NamedTuple):

@@ -38,6 +38,8 @@ class StepPlan:
     forms: Table[str, ErrorFormName] = field(default_factory=dict)
     tilings: Table[ProductKey, Tiling] = field(default_factory=dict)
     tensors: tuple[TensorRecord, ...] = ()
+    waits: bool = False
+    """Whether tasks wait for room (`order/short_lives.py`)."""
 
     def site(self, site: Site, task: TaskId) -> Site:
         """A core as a task finds it."""
