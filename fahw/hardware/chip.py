@@ -16,6 +16,7 @@ from fahw.hardware.memories.catalogue import AnyMemory
 from fahw.hardware.memory import LEVELS, Memory, TransposedAccess
 from fahw.hardware.options import Activity, TransportOptions, UpdateOptions
 from fahw.hardware.part import Form, Name, Phase, Sourced, Tensor
+from fahw.hardware.pinned_mapping import PinnedMapping, PinnedTensor
 from fahw.hardware.process import Technology, UnitEnergy
 
 
@@ -63,6 +64,13 @@ class Chip(Sourced):
     error_form: Literal["best", "gather", "scatter"] = "best"
     """Under `mapping: best`, how the error of a convolution is computed. `gather`: a correlation with the mirrored
     kernel. `scatter`: window sums that are added up in a buffer. `best`: the better of both, for each layer."""
+    pinned_mappings: str | None = None
+    """A file of `layer_mappings` and `kept_tensors` (YAML), relative to this file, as `fahw simulate --save-mapping`
+    writes it."""
+    layer_mappings: tuple[PinnedMapping, ...] = ()
+    """Under `mapping: best`, mappings that are given and not searched, by layer and phase."""
+    kept_tensors: tuple[PinnedTensor, ...] = ()
+    """Under `mapping: best`, shares of tensors that stay on the chip, given and not searched."""
     tiles_per_task: Annotated[int, Field(ge=1, le=1_000_000)] = 32
     """Bursts into which the engine splits a task at most."""
     steps_in_flight: Annotated[int, Field(ge=1, le=16)] = 2

@@ -11,10 +11,11 @@ from fahw.hardware.array import Array
 from fahw.hardware.arrays.catalogue import DATAFLOWS
 from fahw.hardware.arrays.systolic import Folded
 from fahw.hardware.chip import Chip
+from fahw.hardware.pinned_mapping import pinned_twice
 
 CheckMessages = Iterator[tuple[Key, str]]
 
-OF_THE_CHIP = ("mapping_objective", "error_form")
+OF_THE_CHIP = ("mapping_objective", "error_form", "pinned_mappings", "layer_mappings", "kept_tensors")
 OF_AN_ARRAY = ("accumulators", "weights_per_element", "dataflows")
 OF_SCRATCHPADS = ("filter_bus_words", "input_bus_words", "psum_bus_words")
 _OF_WHAT_STAYS = ("accumulators", "weights_per_element")
@@ -29,6 +30,11 @@ def mapping_keys(chip: Chip) -> CheckMessages:
         for arrays in known_part(chip, "arrays"):
             for index, array in enumerate(arrays):
                 yield from until_unknown((_array_keys if searched else _idle_array_keys)(array, index))
+
+
+def pinned_once(chip: Chip) -> CheckMessages:
+    """The chip file's own `layer_mappings` and `kept_tensors` pin everything once."""
+    return pinned_twice(chip)
 
 
 def _idle_keys(part: Frozen, names: tuple[str, ...], place: Key) -> CheckMessages:
@@ -52,7 +58,10 @@ def _default(part: Frozen, name: str) -> object:
 
 
 def _text(value: object) -> str:
-    return f"[{', '.join(value)}]" if isinstance(value, tuple) else str(value)
+    """The value as it is written; of a list of parts how many there are."""
+    if not isinstance(value, tuple):
+        return str(value)
+    return f"[{', '.join(value)}]" if all(isinstance(item, str) for item in value) else f"{len(value)} entries"
 
 
 def _array_keys(array: Array, index: int) -> CheckMessages:

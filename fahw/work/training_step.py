@@ -36,6 +36,7 @@ from fahw.work.phases.update import update_task
 from fahw.work.plan.kept_tensors import kept_tensors
 from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.pricing import Pricing
+from fahw.work.plan.records import plan_record
 from fahw.work.plan.search import planned
 
 MOST_TASKS = 20_000
@@ -93,15 +94,17 @@ def training_step(
         )
     step = contents.context(chip, sites)
     tasks = tuple(_checked_tasks(step))
+    record = None
     if chip.mapping == "best":
         assert pricing is not None, "a search needs prices"
         step = planned(step, tasks, kept_tensors(step), pricing(chip))
-        tasks = _planned_tasks(step)
+        tasks, record = _planned_tasks(step), plan_record(step)
         placements = [*contents.all_rom_placements, *(step.plan.placements if step.plan else ())]
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
     return Work(
-        chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), partial(_inference, step)
-    )
+        chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), partial(_inference, step),
+        record,
+    )  # fmt: skip
 
 
 class _CoreContents:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,19 +12,23 @@ import numpy.typing as npt
 
 from fahw.hardware.memory import Memory
 from fahw.mapping.lifetimes import Choice
+from fahw.mapping.mapper import Tiling
 from fahw.work.context import StepContext
-from fahw.work.counts.record import Placement, TaskId
+from fahw.work.counts.plan_record import TensorRecord
+from fahw.work.counts.record import Placement, TaskId, task_text
 from fahw.work.counts.task_accesses import TaskShares
 from fahw.work.mesh import core_prefix
 from fahw.work.plan.measured import Measured, ProductTask
 from fahw.work.plan.moments import Moments
 from fahw.work.plan.pricing import PriceBook
-from fahw.work.plan.step_plan import StepPlan
+from fahw.work.plan.step_plan import ProductKey, StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor, Use
 
 _Bits = npt.NDArray[np.float64]
 _REPEATED = ("forward", "error", "gradient")
 """Phases that run for every micro-batch."""
+_ROUNDED = 1.0
+"""Bits by which sums of shares may be off."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +41,30 @@ class Kept:
 
 @dataclass(frozen=True)
 class Keeping:
-    """The tensors of a step with their lives, the tasks with products beside them, and prices."""
+    """The tensors of a step with their lives, the tasks with products beside them, and prices.
+
+    `tilings`, `given`: what is pinned and not searched, the mappings of products and the shares of tensors at their
+    reads, by number; `is_complete`: nothing is left to search.
+    """
 
     step: StepContext
     tensors: tuple[KeptTensor, ...]
     moments: Moments
     book: PriceBook
     tasks: tuple[ProductTask, ...]
+    tilings: Mapping[ProductKey, Tiling] = field(default_factory=dict)
+    given: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    is_complete: bool = False
 
     def nothing_kept(self, reserve: int) -> StepPlan:
-        """The plan in which all comes from DRAM, and tiles take at most `reserve` bits of a memory."""
+        """The plan in which all that is not given comes from DRAM, and tiles take at most `reserve` bits of a
+        memory."""
         room = {
             task.task: tuple((memory.name, float(min(reserve, memory.kib * 8192))) for memory in self._memories)
             for task in self.tasks
         }
-        nothing = tuple(Kept((0.0,) * len(tensor.reads), 0.0) for tensor in self.tensors)
-        return StepPlan(self.step.chip, self.book, self._shares(nothing), room)
+        shares = self._shares(self.kept(self._only_given))
+        return StepPlan(self.step.chip, self.book, shares, room, tilings=self.tilings)
 
     @cached_property
     def _homes(self) -> tuple[Memory, ...]:
@@ -119,10 +131,31 @@ class Keeping:
             found.append(always if tensor.persistent else tuple(self.moments.room(tensor, reads).items()))
         return tuple(found)
 
+    @cached_property
+    def _given(self) -> tuple[float | None, ...]:
+        """The share of each way that is given; None where it is searched."""
+        shares = []
+        for number, until in self._ways:
+            there = self.given.get(number)
+            shares.append(None if there is None else there[until - 1] - (*there, 0.0)[until])
+        return tuple(shares)
+
+    @property
+    def _only_given(self) -> tuple[float, ...]:
+        """The share of each way where nothing else is kept."""
+        return tuple(share or 0.0 for share in self._given)
+
+    def with_given(self, searched: Sequence[float]) -> tuple[float, ...]:
+        """The share of each way, from those of the choices."""
+        rest = iter(searched)
+        return tuple(next(rest) if share is None else share for share in self._given)
+
     def choices(self, found: Measured) -> list[Choice]:
-        """All ways to keep tensors, with what each saves per step."""
+        """The ways to keep tensors that are searched, with what each saves per step."""
         choices = []
-        for (number, reads), moments in zip(self._ways, self._open, strict=True):
+        for (number, reads), moments, given in zip(self._ways, self._open, self._given, strict=True):
+            if given is not None:
+                continue
             tensor = self.tensors[number]
             gain = sum(self._read_pj(number, use, found) for use in tensor.reads[:reads])
             if reads == len(tensor.reads):
@@ -195,13 +228,24 @@ class Keeping:
         return live
 
     def capacity(self, found: Measured) -> dict[str, list[float]]:
-        """Bits that tiles leave free, by memory and moment."""
+        """Bits that tiles and what is given leave free, by memory and moment."""
         return {
-            f"{core}:{memory.name}": np.maximum(
-                memory.kib * 8192 - self._tile_room(core, memory, found.room), 0.0
-            ).tolist()
-            for core, memory in self._places
+            f"{core}:{memory.name}": np.maximum(memory.kib * 8192 - tiles - live, 0.0).tolist()
+            for core, memory, tiles, live in self.taken(self._only_given, found)
         }
+
+    def overfull(self, found: Measured) -> Iterator[tuple[Memory, TaskId, float, float]]:
+        """Memories that tiles and what is given do not fit, each at the moment of most, with the bits of both."""
+        for _, memory, tiles, live in self.taken(self._only_given, found):
+            moment = int((tiles + live).argmax())
+            if tiles[moment] + live[moment] > memory.kib * 8192 + _ROUNDED:
+                yield memory, self.moments.tasks[moment][0], float(tiles[moment]), float(live[moment])
+
+    def taken(self, shares: Sequence[float], found: Measured) -> Iterator[tuple[int, Memory, _Bits, _Bits]]:
+        """Bits of each memory at every moment: those of tiles, and of the tensors that these shares keep."""
+        live = self._live(shares)
+        for core, memory in self._places:
+            yield core, memory, self._tile_room(core, memory, found.room), live[core, memory.name]
 
     def kept(self, shares: Sequence[float]) -> tuple[Kept, ...]:
         """What is on the chip at each read, from the share of each way."""
@@ -217,7 +261,18 @@ class Keeping:
     def plan(self, shares: Sequence[float], found: Measured, grown: bool) -> StepPlan:
         """The plan that keeps these shares. Room for tiles is what they took, and where `grown` what is left free."""
         room = self._grown_room(shares, found) if grown else self._taken_room(found)
-        return StepPlan(self.step.chip, self.book, self._shares(self.kept(shares)), room)
+        kept = self._shares(self.kept(shares))
+        return StepPlan(self.step.chip, self.book, kept, room, tilings=self.tilings)
+
+    def records(self, shares: Sequence[float]) -> tuple[TensorRecord, ...]:
+        """What these shares keep, for people to read."""
+        return tuple(
+            TensorRecord(
+                tensor.name, tensor.tensor, tensor.core, self._homes[number].name, tensor.bits,
+                tuple(task_text(use.task) for use in tensor.reads), there.reads,
+            )
+            for number, (tensor, there) in enumerate(zip(self.tensors, self.kept(shares), strict=True))
+        )  # fmt: skip
 
     def placements(self, shares: Sequence[float], found: Measured) -> tuple[Placement, ...]:
         """What each memory would have to hold at the moment that asks for most, and what of it is in DRAM then; of sums
@@ -283,11 +338,9 @@ class Keeping:
 
     def _grown_room(self, shares: Sequence[float], found: Measured) -> dict[TaskId, tuple[tuple[str, float], ...]]:
         """Bits for tiles, by task and memory: what they took, and what is free whatever else runs at the time."""
-        live = self._live(shares)
         room: dict[TaskId, list[tuple[str, float]]] = {task.task: [] for task in self.tasks}
-        for core, memory in self._places:
-            taken = self._tile_room(core, memory, found.room) + live[core, memory.name]
-            for task, bits in self._grown(core, memory, memory.kib * 8192 - taken, found):
+        for core, memory, tiles, live in self.taken(shares, found):
+            for task, bits in self._grown(core, memory, memory.kib * 8192 - (tiles + live), found):
                 room[task].append((memory.name, bits))
         return {task: tuple(limits) for task, limits in room.items()}
 

@@ -13,7 +13,7 @@ from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
 from fahw.layers.window_axes import Windows
 from fahw.mapping import problem
-from fahw.mapping.mapper import MappedProduct, best_mapping
+from fahw.mapping.mapper import MappedProduct, Tiling, best_mapping, mapped_as
 from fahw.mapping.problem import Dataflow, MappedArray, OperandPlace, ResultPlace, TiledProduct, Unfolded
 from fahw.mapping.tiled import TiledMapping
 from fahw.work.counts.gemm import Gemm, Operand
@@ -83,9 +83,10 @@ def _place(operand: Operand, book: PriceBook, around: Surroundings) -> OperandPl
     return OperandPlace(bits, streams[0].memory, 1 - fetched / bits)
 
 
-def laid_out(gemm: Gemm, product: TiledProduct, array: Array) -> Gemm:
-    """The product in the best of its mappings. Raises ConfigError where no tile fits its memory."""
-    return _in_tiles(gemm, product, array, best_mapping(product))
+def laid_out(gemm: Gemm, product: TiledProduct, array: Array, tiling: Tiling | None = None) -> Gemm:
+    """The product in the best of its mappings, or in the given one. Raises ConfigError where no tile fits its
+    memory."""
+    return _in_tiles(gemm, product, array, mapped_as(product, tiling) if tiling else best_mapping(product))
 
 
 def _in_tiles(gemm: Gemm, product: TiledProduct, array: Array, mapped: MappedProduct) -> Gemm:
