@@ -274,7 +274,7 @@ def _padding_macs(step: StepContext, tasks: Iterable[Task]) -> int:
 
 
 def _with_padding(step: StepContext, part: Part, task: Task) -> float:
-    """Of a task's multiply-accumulates those with zeros of paddings; of a gathered error with zeros beyond the outputs."""
+    """Of a task's multiply-accumulates those with zeros of paddings; of a gathered error those beyond the outputs."""
     form = error_form(step, part, step.micro_batch_sizes[task.micro]) if task.phase == "error" else None
     return task.macs * part.whole.padding_share if form is None else form.border_macs
 
