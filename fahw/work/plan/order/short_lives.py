@@ -39,7 +39,8 @@ def window(step: StepContext) -> int:
 def with_short_lives(tasks: Iterable[Task], step: StepContext, tensors: Sequence[KeptTensor]) -> tuple[Task, ...]:
     """The tasks of a step with more dependencies, each behind those that it waits for."""
     ordered = sorted_tasks(tasks)
-    ordered = sorted_tasks(_waiting(task, _error_waits(ordered, step), {}) for task in ordered)
+    waits = _error_waits(ordered, step)
+    ordered = sorted_tasks(_waiting(task, waits, {}) for task in ordered)
     if len(step.micro_batch_sizes) > 1:
         waits, waits_before = _batch_waits(ordered, step, tensors)
         return sorted_tasks(_waiting(task, waits, waits_before) for task in ordered)
