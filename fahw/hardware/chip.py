@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from fahw.formats.precision import Precision, RoundingModes
 from fahw.hardware.array import Array
+from fahw.hardware.arrays.mapping import Objective
 from fahw.hardware.dram import Dram
 from fahw.hardware.generator import Generator
 from fahw.hardware.interconnect import Link, Mesh
@@ -15,6 +16,7 @@ from fahw.hardware.memories.catalogue import AnyMemory
 from fahw.hardware.memory import LEVELS, Memory, TransposedAccess
 from fahw.hardware.options import Activity, TransportOptions, UpdateOptions
 from fahw.hardware.part import Form, Name, Phase, Sourced, Tensor
+from fahw.hardware.pinned_mapping import PinnedMapping, PinnedTensor
 from fahw.hardware.process import Technology, UnitEnergy
 
 
@@ -57,11 +59,18 @@ class Chip(Sourced):
     mapping: Literal["fixed", "best"] = "fixed"
     """How products are cut into tiles, and what stays on chip. `fixed`: one order of loops for each dataflow, one share
     for each kind of tensor. `best`: what makes `mapping_objective` least, for each product and tensor."""
-    mapping_objective: Literal["energy", "latency", "edp"] = "energy"
+    mapping_objective: Objective = "energy"
     """What `mapping: best` makes least: energy with the static share, cycles, or their product."""
     error_form: Literal["best", "gather", "scatter"] = "best"
     """Under `mapping: best`, how the error of a convolution is computed. `gather`: a correlation with the mirrored
     kernel. `scatter`: window sums that are added up in a buffer. `best`: the better of both, for each layer."""
+    pinned_mappings: str | None = None
+    """A file of `layer_mappings` and `kept_tensors` (YAML), relative to this file, as `fahw simulate --save-mapping`
+    writes it."""
+    layer_mappings: tuple[PinnedMapping, ...] = ()
+    """Under `mapping: best`, mappings that are given and not searched, by layer and phase."""
+    kept_tensors: tuple[PinnedTensor, ...] = ()
+    """Under `mapping: best`, shares of tensors that stay on the chip, given and not searched."""
     tiles_per_task: Annotated[int, Field(ge=1, le=1_000_000)] = 32
     """Bursts into which the engine splits a task at most."""
     steps_in_flight: Annotated[int, Field(ge=1, le=16)] = 2

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fahw.config import yamltext
 from fahw.config.files import find_file, load_file
 from fahw.config.validate import Overrides
+from fahw.errors import ConfigError, Problem
 from fahw.hardware.chip import Chip
 from fahw.hardware.energy_table import with_energy_table
+from fahw.hardware.pinned_mapping import note_places, pinned_twice, read_pinned
 from fahw.hardware.wiring import chip_problems, strict_problems
 
 
@@ -18,7 +21,7 @@ def load_chip(name: str | Path, overrides: Overrides | None = None) -> Chip:
     Raises ConfigError with every problem as file:line:col.
     """
     path = find_file(name, "hwconfigs", "chip")
-    return with_energy_table(load_file(path, Chip, overrides, chip_problems), path)
+    return _completed(load_file(path, Chip, overrides, chip_problems), path)
 
 
 def check_chip(name: str | Path) -> Chip:
@@ -27,4 +30,32 @@ def check_chip(name: str | Path) -> Chip:
     Raises ConfigError with every problem as file:line:col.
     """
     path = find_file(name, "hwconfigs", "chip")
-    return with_energy_table(load_file(path, Chip, None, strict_problems), path)
+    return _completed(load_file(path, Chip, None, strict_problems), path)
+
+
+def _completed(chip: Chip, path: Path) -> Chip:
+    """The chip with what the files that it names hold. Raises ConfigError with every problem of them."""
+    problems = list[Problem]()
+    for complete in (with_energy_table, _with_pinned):
+        try:
+            chip = complete(chip, path)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return chip
+
+
+def _with_pinned(chip: Chip, path: Path) -> Chip:
+    """The chip with the decisions of its file `pinned_mappings` after its own, each with its place."""
+    if chip.layer_mappings or chip.kept_tensors:
+        note_places(yamltext.read(path), chip.layer_mappings, chip.kept_tensors)
+    if chip.pinned_mappings is None:
+        return chip
+    pinned = read_pinned(path, chip.pinned_mappings)
+    mappings = (*chip.layer_mappings, *pinned.layer_mappings)
+    tensors = (*chip.kept_tensors, *pinned.kept_tensors)
+    chip = chip.model_copy(update={"layer_mappings": mappings, "kept_tensors": tensors})
+    if twice := [getattr(chip, str(key[0]))[key[1]].problem(message) for key, message in pinned_twice(chip)]:
+        raise ConfigError(twice)
+    return chip

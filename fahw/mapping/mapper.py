@@ -117,6 +117,7 @@ def _promising(product: TiledProduct) -> list[_Priced]:
     return found
 
 
+@lru_cache(maxsize=4096)
 def mapped_as(product: TiledProduct, tiling: Tiling) -> MappedProduct:
     """The product under a given mapping. Raises ConfigError where the array lacks its dataflow or accumulators, or the
     tile is not one of the product or does not fit."""

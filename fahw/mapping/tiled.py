@@ -16,8 +16,8 @@ from fahw.mapping.problem import DATAFLOWS
 
 @dataclass(frozen=True)
 class TiledMapping(Mapping):
-    """A product in tiles. `folded`: the same product untiled, in the dataflow that was chosen; its folds run `again` and
-    again as tiles bring them. `brought`: values of both operands that come from further out if none is there."""
+    """A product in tiles. `folded`: the same product untiled, in the dataflow that was chosen; its folds run `again` as
+    tiles bring them. `brought`: values of both operands that come from further out if none is there."""
 
     name: ClassVar[str] = "tiled"
 
@@ -134,5 +134,3 @@ class TiledMapping(Mapping):
     def gated_share(self, zeros: Sequence[float]) -> float:
         """That of the dataflow."""
         return self.folded.gated_share(zeros)
-
-

@@ -17,8 +17,8 @@ from fahw.activity import Activity
 from fahw.errors import ConfigError, Problem, suggestion
 from fahw.hardware.chip import Chip
 from fahw.hardware.part import Form, Tensor
-from fahw.network.error_path import check_learning, roles_of
 from fahw.layers.layer import INPUT
+from fahw.network.error_path import check_learning, roles_of
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
 from fahw.work import learned_feedback, tensor_sizes, transport
@@ -36,6 +36,7 @@ from fahw.work.phases.update import update_task
 from fahw.work.plan.kept_tensors import kept_tensors
 from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.pricing import Pricing
+from fahw.work.plan.records import plan_record
 from fahw.work.plan.search import planned
 
 MOST_TASKS = 20_000
@@ -93,14 +94,17 @@ def training_step(
         )
     step = contents.context(chip, sites)
     tasks = tuple(_checked_tasks(step))
+    record = None
     if chip.mapping == "best":
         assert pricing is not None, "a search needs prices"
         step = planned(step, tasks, kept_tensors(step), pricing(chip))
-        tasks = _planned_tasks(step)
+        tasks, record = _planned_tasks(step), plan_record(step)
+        placements = [*contents.all_rom_placements, *(step.plan.placements if step.plan else ())]
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
     return Work(
-        chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), partial(_inference, step)
-    )
+        chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), partial(_inference, step),
+        record,
+    )  # fmt: skip
 
 
 class _CoreContents:
@@ -144,6 +148,11 @@ class _CoreContents:
         memory = self.sized_chip.fixed_home
         if memory is not None and self.rom_bits.get(core):
             yield Placement(f"{core_prefix(self.sized_chip, core)}{memory.name}", "feedback", self.rom_bits[core], 0)
+
+    @property
+    def all_rom_placements(self) -> list[Placement]:
+        """What the read-only memories of all cores hold."""
+        return [placement for core in self.bits for placement in self.rom_placements(core)]
 
     def _rom_bits(self, chip: Chip, all_parts: list[Part], cores: Iterable[int]) -> dict[int, int]:
         """Bits of fixed feedback weights in each core's read-only memory; none without one. Raises ConfigError where
@@ -256,12 +265,16 @@ def _padding_macs(step: StepContext, tasks: Iterable[Task]) -> int:
     parts = {part.name: part for shares in step.parts.values() for part in shares}
     phases = {"forward", "gradient"} | ({"error"} if step.rule.path == "layerwise" else set())
     return round(
-        sum(_with_padding(step, parts[task.layer], task) for task in tasks if task.phase in phases and task.layer in parts)
+        sum(
+            _with_padding(step, parts[task.layer], task)
+            for task in tasks
+            if task.phase in phases and task.layer in parts
+        )
     )
 
 
 def _with_padding(step: StepContext, part: Part, task: Task) -> float:
-    """Of a task's multiply-accumulates those with zeros of paddings; of a gathered error with zeros beyond the outputs."""
+    """Of a task's multiply-accumulates those with zeros of paddings; of a gathered error those beyond the outputs."""
     form = error_form(step, part, step.micro_batch_sizes[task.micro]) if task.phase == "error" else None
     return task.macs * part.whole.padding_share if form is None else form.border_macs
 

@@ -1,4 +1,4 @@
-"""The search for a step's plan: mappings of its products and what stays on the chip, in turn, and the best of all rounds.
+"""The search for a step's plan: mappings of its products and what stays on the chip, in turn, and the best round.
 
 A mapping says how often an operand is fetched that is not there, and what room tiles take; both decide what is worth
 keeping. What is kept decides what a mapping must fetch. So the two alternate, from nothing kept, for several reserves
@@ -16,12 +16,13 @@ from fahw.mapping.lifetimes import best_shares
 from fahw.work.context import StepContext
 from fahw.work.counts.record import Task
 from fahw.work.plan.keeping import Keeping
-from fahw.work.plan.tensors.lives import KeptTensor
 from fahw.work.plan.measured import Measured, measured, product_tasks
 from fahw.work.plan.moments import open_moments
 from fahw.work.plan.order.short_lives import with_short_lives
+from fahw.work.plan.pins import check_room, with_pins
 from fahw.work.plan.pricing import Pricing, price_book
 from fahw.work.plan.step_plan import StepPlan
+from fahw.work.plan.tensors.lives import KeptTensor
 
 _LEAST_RESERVE = 8 * 8192
 """Bits of the smallest reserve for tiles in a memory; each other one is four times as large."""
@@ -42,10 +43,27 @@ def planned(
     at_will = Keeping(step, tensors, open_moments(tasks, step), book, products)
     in_order = replace(at_will, moments=open_moments(with_short_lives(tasks, step, tensors), step))
     waits = _gains(step, in_order, at_will)
-    keeping = in_order if waits else at_will
+    keeping = with_pins(in_order if waits else at_will)
     best = min(_reserved(step, keeping), key=lambda found: found.cost)
     found = min((best, *_refined(step, keeping, best)), key=lambda found: found.cost)
+    _check_dram(step, found)
     return replace(step, plan=replace(found.plan, waits=waits))
+
+
+def _check_dram(step: StepContext, found: _Found) -> None:
+    """Raise ConfigError where something must lie in DRAM, and the chip has none."""
+    away = [item for item in found.plan.placements if item.spilled_bits] if step.chip.dram is None else []
+    problems = [
+        Problem(
+            step.chip.name,
+            f"{item.tensor} needs {item.spilled_bits / 8192:.1f} KiB more of {item.memory} than there is room for, and "
+            "there is no DRAM: enlarge the memory, add a dram, lower the batch or bits",
+            "memories",
+        )
+        for item in away
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def _gains(step: StepContext, more: Keeping, less: Keeping) -> bool:
@@ -88,14 +106,16 @@ def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
     problems: tuple[Problem, ...] = ()
     for reserve in _reserves(step):
         try:
-            first = keeping.where_all_stays(measured(step, keeping.nothing_kept(reserve), keeping.tasks))
+            given = measured(step, keeping.nothing_kept(reserve), keeping.tasks)
+            first = keeping.where_all_stays(given)
+            check_room(keeping, given if keeping.is_complete else first)
         except ConfigError as error:
             problems = tuple(error.problems)
             continue
-        shares = best_shares(keeping.choices(first), keeping.capacity(first))
+        shares = keeping.with_given(best_shares(keeping.choices(first), keeping.capacity(first)))
         plan = replace(keeping.plan(shares, first, grown=False), forms=first.forms)
         found.append(_costed(step, keeping, plan, shares, first, first))
-        if keeping.keeps_all(shares):
+        if keeping.keeps_all(shares) or keeping.is_complete:
             break
     if not found:
         raise ConfigError(problems)
@@ -105,8 +125,8 @@ def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
 def _refined(step: StepContext, keeping: Keeping, best: _Found) -> Iterator[_Found]:
     """More rounds at one reserve: what is kept by what the last mappings fetch, tiles in all that this leaves free."""
     products = best.products
-    for _ in range(_ROUNDS):
-        shares = best_shares(keeping.choices(products), keeping.capacity(best.first))
+    for _ in range(0 if keeping.is_complete else _ROUNDS):
+        shares = keeping.with_given(best_shares(keeping.choices(products), keeping.capacity(best.first)))
         plan = keeping.plan(shares, best.first, grown=True)
         found = _costed(step, keeping, plan, shares, best.first, products)
         products = found.products
@@ -121,4 +141,7 @@ def _costed(
     others, objective = keeping.others_pj(shares, products), step.chip.mapping_objective
     energy = products.energy_pj + others
     cost = {"energy": energy, "latency": products.cycles, "edp": energy * products.cycles}[objective]
-    return _Found(cost, replace(plan, forms=products.forms), first, products)
+    plan = replace(
+        plan, forms=products.forms, placements=keeping.placements(shares, products), tensors=keeping.records(shares)
+    )
+    return _Found(cost, plan, first, products)
