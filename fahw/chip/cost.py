@@ -10,6 +10,7 @@ from types import NoneType
 
 from fahw.activity import Activity
 from fahw.chip.area import area_mm2
+from fahw.chip.equal_area import with_feedback_fitted, with_free_area_as_buffer
 from fahw.chip.ledger import Row, action_rows, dynamic_rows, leakages, static_rows, total_pj
 from fahw.chip.step_pricing import step_pricing
 from fahw.chip.timing.clock import Timing, time_step
@@ -179,7 +180,7 @@ def simulate(
     if transport == SHARED:
         return _shared(chip, network, value, batch_size, activity)
     form = form_of(chip, value, transport, network)
-    return _cost(chip, network, value, batch_size, form, form or NONE, activity)
+    return _fair_cost(chip, network, value, batch_size, form, activity)
 
 
 def _shared(chip: Chip, network: Network, rule: Rule, batch_size: int, activity: Activity | None) -> Cost:
@@ -187,14 +188,35 @@ def _shared(chip: Chip, network: Network, rule: Rule, batch_size: int, activity:
     costs: list[Cost] = []
     problems: list[Problem] = []
     for form in derived.transport:
-        try:
-            priced_form = form_of(derived, rule, form, network)
-            costs.append(_cost(derived, network, rule, batch_size, priced_form, SHARED, activity))
-        except ConfigError as error:
-            problems += error.problems
+        transposable = form == "transposable"
+        rivals = [derived]
+        if chip.mapping == "best":
+            rivals.append(with_free_area_as_buffer(derived, area_mm2(chip, False), transposable))
+        for rival in dict.fromkeys(rivals):
+            try:
+                priced_form = form_of(rival, rule, form, network)
+                costs.append(_cost(rival, network, rule, batch_size, priced_form, SHARED, activity))
+            except ConfigError as error:
+                problems += error.problems
     if not costs:
         raise ConfigError(list(dict.fromkeys(problems)))
     return min(costs, key=lambda cost: cost.energy_pj)
+
+
+def _fair_cost(
+    chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None, activity: Activity | None
+) -> Cost:  # fmt: skip
+    """The cost on the chip as it is, or, under the best mappings, with the area that feedback weights leave free as
+    buffer, whichever is less."""
+    cost = _cost(chip, network, rule, batch_size, form, form or NONE, activity)
+    if chip.mapping != "best":
+        return cost
+    stored = max((item.bits for item in cost.placements if item.tensor == "feedback"), default=0)
+    fitted = with_feedback_fitted(chip, stored, form == "transposable")
+    if fitted is chip:
+        return cost
+    other = _cost(fitted, network, rule, batch_size, form, form or NONE, activity)
+    return min((cost, other), key=lambda each: each.energy_pj)
 
 
 def _cost(

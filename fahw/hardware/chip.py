@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from fahw.formats.precision import Precision, RoundingModes
 from fahw.hardware.array import Array
+from fahw.hardware.arrays.mapping import Objective
 from fahw.hardware.dram import Dram
 from fahw.hardware.generator import Generator
 from fahw.hardware.interconnect import Link, Mesh
@@ -58,7 +59,7 @@ class Chip(Sourced):
     mapping: Literal["fixed", "best"] = "fixed"
     """How products are cut into tiles, and what stays on chip. `fixed`: one order of loops for each dataflow, one share
     for each kind of tensor. `best`: what makes `mapping_objective` least, for each product and tensor."""
-    mapping_objective: Literal["energy", "latency", "edp"] = "energy"
+    mapping_objective: Objective = "energy"
     """What `mapping: best` makes least: energy with the static share, cycles, or their product."""
     error_form: Literal["best", "gather", "scatter"] = "best"
     """Under `mapping: best`, how the error of a convolution is computed. `gather`: a correlation with the mirrored

@@ -16,8 +16,8 @@ from fahw.mapping.problem import DATAFLOWS
 
 @dataclass(frozen=True)
 class TiledMapping(Mapping):
-    """A product in tiles. `folded`: the same product untiled, in the dataflow that was chosen; its folds run `again` and
-    again as tiles bring them. `brought`: values of both operands that come from further out if none is there."""
+    """A product in tiles. `folded`: the same product untiled, in the dataflow that was chosen; its folds run `again` as
+    tiles bring them. `brought`: values of both operands that come from further out if none is there."""
 
     name: ClassVar[str] = "tiled"
 

@@ -77,7 +77,8 @@ def _layer_mapping(step: StepContext, part: Part, samples: int) -> Mapping:
     kind = DATAFLOWS[array.phases.forward or _PLAIN]
     buffer = site.home("psum", "forward") if kind.keeps_sums else None
     words = 1 << 62 if buffer is None or not buffer.kib else int(buffer.kib * 8192) // step.bits("activation")
-    mapping = kind.laid_out(Product(m, n, k, convolution_of(part.layer, samples), words), array)
+    objective = step.chip.mapping_objective if step.chip.mapping == "best" else None
+    mapping = kind.laid_out(Product(m, n, k, convolution_of(part.layer, samples), words, objective), array)
     if mapping is None:
         height, width = part.layer.kernel
         message = f"layer '{part.layer.name}' ({height} x {width}) does not fit {array.name} ({kind.limits(array)})"

@@ -17,8 +17,8 @@ from fahw.activity import Activity
 from fahw.errors import ConfigError, Problem, suggestion
 from fahw.hardware.chip import Chip
 from fahw.hardware.part import Form, Tensor
-from fahw.network.error_path import check_learning, roles_of
 from fahw.layers.layer import INPUT
+from fahw.network.error_path import check_learning, roles_of
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
 from fahw.work import learned_feedback, tensor_sizes, transport
@@ -99,6 +99,7 @@ def training_step(
         assert pricing is not None, "a search needs prices"
         step = planned(step, tasks, kept_tensors(step), pricing(chip))
         tasks, record = _planned_tasks(step), plan_record(step)
+        placements = [*contents.all_rom_placements, *(step.plan.placements if step.plan else ())]
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
     return Work(
         chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), partial(_inference, step),
@@ -147,6 +148,11 @@ class _CoreContents:
         memory = self.sized_chip.fixed_home
         if memory is not None and self.rom_bits.get(core):
             yield Placement(f"{core_prefix(self.sized_chip, core)}{memory.name}", "feedback", self.rom_bits[core], 0)
+
+    @property
+    def all_rom_placements(self) -> list[Placement]:
+        """What the read-only memories of all cores hold."""
+        return [placement for core in self.bits for placement in self.rom_placements(core)]
 
     def _rom_bits(self, chip: Chip, all_parts: list[Part], cores: Iterable[int]) -> dict[int, int]:
         """Bits of fixed feedback weights in each core's read-only memory; none without one. Raises ConfigError where
@@ -268,7 +274,7 @@ def _padding_macs(step: StepContext, tasks: Iterable[Task]) -> int:
 
 
 def _with_padding(step: StepContext, part: Part, task: Task) -> float:
-    """Of a task's multiply-accumulates those with zeros of paddings; of a gathered error with zeros beyond the outputs."""
+    """Of a task's multiply-accumulates those with zeros of paddings; of a gathered error those beyond the outputs."""
     form = error_form(step, part, step.micro_batch_sizes[task.micro]) if task.phase == "error" else None
     return task.macs * part.whole.padding_share if form is None else form.border_macs
 

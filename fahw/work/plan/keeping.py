@@ -8,22 +8,22 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from fahw.hardware.memory import Memory
 from fahw.mapping.lifetimes import Choice
 from fahw.mapping.mapper import Tiling
 from fahw.work.context import StepContext
 from fahw.work.counts.plan_record import TensorRecord
-from fahw.work.counts.record import TaskId, task_text
+from fahw.work.counts.record import Placement, TaskId, task_text
 from fahw.work.counts.task_accesses import TaskShares
-from fahw.work.plan.tensors.lives import KeptTensor, Use
+from fahw.work.mesh import core_prefix
 from fahw.work.plan.measured import Measured, ProductTask
 from fahw.work.plan.moments import Moments
 from fahw.work.plan.pricing import PriceBook
 from fahw.work.plan.step_plan import ProductKey, StepPlan
+from fahw.work.plan.tensors.lives import KeptTensor, Use
+from fahw.work.plan.tile_room import Bits, TileRoom
 
-_Bits = npt.NDArray[np.float64]
 _REPEATED = ("forward", "error", "gradient")
 """Phases that run for every micro-batch."""
 _ROUNDED = 1.0
@@ -164,6 +164,10 @@ class Keeping:
         return choices
 
     @cached_property
+    def _tiles(self) -> TileRoom:
+        return TileRoom(self.moments, self.tasks)
+
+    @cached_property
     def _places(self) -> tuple[tuple[int, Memory], ...]:
         """The memories of all cores that hold anything."""
         return tuple((core, memory) for core in self._cores for memory in self._memories)
@@ -176,56 +180,26 @@ class Keeping:
     def _memories(self) -> tuple[Memory, ...]:
         return tuple(memory for memory in self.step.chip.memories if memory.writable)
 
-    @cached_property
-    def _groups(self) -> dict[tuple[int, str], list[tuple[ProductTask, int]]]:
-        """The tasks with products of each array, with their moments."""
-        groups: dict[tuple[int, str], list[tuple[ProductTask, int]]] = {}
-        for task in self.tasks:
-            groups.setdefault((task.core, task.array), []).append((task, self.moments.of_task[task.task]))
-        return groups
-
-    @cached_property
-    def _together(self) -> npt.NDArray[np.bool_]:
-        """Which moments may be at the same time, each with itself."""
-        number = len(self.moments.tasks)
-        together = np.eye(number, dtype=bool)
-        for moment in range(number):
-            together[moment, list(self.moments.concurrent(moment))] = True
-        return together
-
-    def _tile_room(self, core: int, memory: Memory, rooms: Mapping[tuple[TaskId, str], float]) -> _Bits:
-        """Bits that tiles take of a memory at every moment: of all arrays that may be at work then."""
-        total = np.zeros(len(self.moments.tasks))
-        for (own, _), tasks in self._groups.items():
-            if own == core:
-                room = np.zeros(len(total))
-                for task, moment in tasks:
-                    room[moment] = max(room[moment], rooms.get((task.task, memory.name), 0.0))
-                total += np.where(self._together, room[None, :], 0.0).max(axis=1)
-        return total
-
     def where_all_stays(self, found: Measured) -> Measured:
         """The same with tiles of sums alone in the memories that have room for all that lies there: operands that are
         there wholly need no tiles."""
-        live = self._live([float(reads == len(self.tensors[number].reads)) for number, reads in self._ways])
+        live = self._live(self._everything)
         whole = {
             memory.name
             for memory in self._memories
             if all(
-                (self._tile_room(core, memory, found.sums_room) + live[core, memory.name] <= memory.kib * 8192).all()
+                (self._tiles.taken(core, memory, found.sums_room) + live[core, memory.name] <= memory.kib * 8192).all()
                 for core in self._cores
             )
         }
         room = {key: found.sums_room.get(key, 0.0) if key[1] in whole else bits for key, bits in found.room.items()}
         return replace(found, room=room)
 
-    def _live(self, shares: Sequence[float]) -> dict[tuple[int, str], _Bits]:
+    def _live(self, shares: Sequence[float]) -> dict[tuple[int, str], Bits]:
         """Bits that lie in each memory at every moment."""
         live = {(core, memory.name): np.zeros(len(self.moments.tasks)) for core, memory in self._places}
-        for (number, _), moments, share in zip(self._ways, self._open, shares, strict=True):
-            if share:
-                tensor, at = self.tensors[number], np.array(moments)
-                live[tensor.core, self._homes[number].name][at[:, 0]] += at[:, 1] * (tensor.bits * share)
+        for (core, memory, _), bits in self._by_kind(shares).items():
+            live[core, memory] = live[core, memory] + bits
         return live
 
     def capacity(self, found: Measured) -> dict[str, list[float]]:
@@ -242,11 +216,11 @@ class Keeping:
             if tiles[moment] + live[moment] > memory.kib * 8192 + _ROUNDED:
                 yield memory, self.moments.tasks[moment][0], float(tiles[moment]), float(live[moment])
 
-    def taken(self, shares: Sequence[float], found: Measured) -> Iterator[tuple[int, Memory, _Bits, _Bits]]:
+    def taken(self, shares: Sequence[float], found: Measured) -> Iterator[tuple[int, Memory, Bits, Bits]]:
         """Bits of each memory at every moment: those of tiles, and of the tensors that these shares keep."""
         live = self._live(shares)
         for core, memory in self._places:
-            yield core, memory, self._tile_room(core, memory, found.room), live[core, memory.name]
+            yield core, memory, self._tiles.taken(core, memory, found.room), live[core, memory.name]
 
     def kept(self, shares: Sequence[float]) -> tuple[Kept, ...]:
         """What is on the chip at each read, from the share of each way."""
@@ -274,6 +248,44 @@ class Keeping:
             )
             for number, (tensor, there) in enumerate(zip(self.tensors, self.kept(shares), strict=True))
         )  # fmt: skip
+
+    def placements(self, shares: Sequence[float], found: Measured) -> tuple[Placement, ...]:
+        """What each memory would have to hold at the moment that asks for most, and what of it is in DRAM then; of sums
+        the most that wait at once."""
+        asked, kept = self._by_kind(self._everything), self._by_kind(shares)
+        placements = []
+        for core, memory in self._places:
+            name = f"{core_prefix(self.step.chip, core)}{memory.name}"
+            kinds = {kind: bits for (own, place, kind), bits in asked.items() if (own, place) == (core, memory.name)}
+            moment = int(sum(kinds.values(), start=np.zeros(len(self.moments.tasks))).argmax())
+            for kind, bits in kinds.items():
+                resident = min(bits[moment], kept[core, memory.name, kind][moment])
+                placements.append(Placement(name, kind, round(bits[moment]), round(bits[moment] - resident)))
+            waiting = max(
+                (found.sums_room.get((task.task, memory.name), 0.0) for task in self._on_core(core)), default=0.0
+            )
+            if waiting:
+                placements.append(Placement(name, "psum", round(waiting), 0))
+        return tuple(placements)
+
+    def _on_core(self, core: int) -> Iterator[ProductTask]:
+        return (task for task in self.tasks if task.core == core)
+
+    @cached_property
+    def _everything(self) -> list[float]:
+        """The shares of ways under which all stays to the end."""
+        return [float(reads == len(self.tensors[number].reads)) for number, reads in self._ways]
+
+    def _by_kind(self, shares: Sequence[float]) -> dict[tuple[int, str, str], Bits]:
+        """Bits that lie in each memory at every moment, by kind of tensor."""
+        live: dict[tuple[int, str, str], Bits] = {}
+        for (number, _), moments, share in zip(self._ways, self._open, shares, strict=True):
+            tensor, at = self.tensors[number], np.array(moments)
+            key = tensor.core, self._homes[number].name, tensor.tensor
+            bits = live.setdefault(key, np.zeros(len(self.moments.tasks)))
+            if share:
+                bits[at[:, 0]] += at[:, 1] * (tensor.bits * share)
+        return live
 
     def keeps_all(self, shares: Sequence[float]) -> bool:
         """Whether all tensors stay to the end."""
@@ -303,20 +315,9 @@ class Keeping:
         """Bits for tiles, by task and memory: what they took, and what is free whatever else runs at the time."""
         room: dict[TaskId, list[tuple[str, float]]] = {task.task: [] for task in self.tasks}
         for core, memory, tiles, live in self.taken(shares, found):
-            for task, bits in self._grown(core, memory, memory.kib * 8192 - (tiles + live), found):
+            for task, bits in self._tiles.grown(core, memory, memory.kib * 8192 - (tiles + live), found.room):
                 room[task].append((memory.name, bits))
         return {task: tuple(limits) for task, limits in room.items()}
-
-    def _grown(
-        self, core: int, memory: Memory, free: _Bits, found: Measured
-    ) -> Iterator[tuple[TaskId, float]]:  # fmt: skip
-        """The room of each task of a core, with its part of what is free at all moments that it may be at."""
-        groups = [tasks for (own, _), tasks in self._groups.items() if own == core]
-        least = np.where(self._together, np.maximum(free, 0.0)[None, :], np.inf).min(axis=1)
-        alone = self._together.sum(axis=1) == 1
-        for task, moment in (pair for tasks in groups for pair in tasks):
-            more = least[moment] / (1 if alone[moment] else len(groups))
-            yield task.task, found.room.get((task.task, memory.name), 0.0) + more
 
     def others_pj(self, shares: Sequence[float], found: Measured) -> float:
         """What reads other than of operands, and writes, cost more per step for what is not there."""

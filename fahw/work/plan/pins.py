@@ -278,4 +278,6 @@ def _blamed(keeping: Keeping, memory: Memory, task: TaskId, of_tensors: bool) ->
     ]
     if here and of_tensors:
         return max(here, key=lambda pair: pair[0])[1]
-    return next((item for item in mappings if (item.phase, item.layer) == task[:2]), next(iter([*mappings, *tensors]), None))
+    return next(
+        (item for item in mappings if (item.phase, item.layer) == task[:2]), next(iter([*mappings, *tensors]), None)
+    )

@@ -1,4 +1,4 @@
-"""The search for a step's plan: mappings of its products and what stays on the chip, in turn, and the best of all rounds.
+"""The search for a step's plan: mappings of its products and what stays on the chip, in turn, and the best round.
 
 A mapping says how often an operand is fetched that is not there, and what room tiles take; both decide what is worth
 keeping. What is kept decides what a mapping must fetch. So the two alternate, from nothing kept, for several reserves
@@ -16,13 +16,13 @@ from fahw.mapping.lifetimes import best_shares
 from fahw.work.context import StepContext
 from fahw.work.counts.record import Task
 from fahw.work.plan.keeping import Keeping
-from fahw.work.plan.tensors.lives import KeptTensor
 from fahw.work.plan.measured import Measured, measured, product_tasks
 from fahw.work.plan.moments import open_moments
 from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.pins import check_room, with_pins
 from fahw.work.plan.pricing import Pricing, price_book
 from fahw.work.plan.step_plan import StepPlan
+from fahw.work.plan.tensors.lives import KeptTensor
 
 _LEAST_RESERVE = 8 * 8192
 """Bits of the smallest reserve for tiles in a memory; each other one is four times as large."""
@@ -46,7 +46,24 @@ def planned(
     keeping = with_pins(in_order if waits else at_will)
     best = min(_reserved(step, keeping), key=lambda found: found.cost)
     found = min((best, *_refined(step, keeping, best)), key=lambda found: found.cost)
+    _check_dram(step, found)
     return replace(step, plan=replace(found.plan, waits=waits))
+
+
+def _check_dram(step: StepContext, found: _Found) -> None:
+    """Raise ConfigError where something must lie in DRAM, and the chip has none."""
+    away = [item for item in found.plan.placements if item.spilled_bits] if step.chip.dram is None else []
+    problems = [
+        Problem(
+            step.chip.name,
+            f"{item.tensor} needs {item.spilled_bits / 8192:.1f} KiB more of {item.memory} than there is room for, and "
+            "there is no DRAM: enlarge the memory, add a dram, lower the batch or bits",
+            "memories",
+        )
+        for item in away
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def _gains(step: StepContext, more: Keeping, less: Keeping) -> bool:
@@ -124,5 +141,7 @@ def _costed(
     others, objective = keeping.others_pj(shares, products), step.chip.mapping_objective
     energy = products.energy_pj + others
     cost = {"energy": energy, "latency": products.cycles, "edp": energy * products.cycles}[objective]
-    plan = replace(plan, forms=products.forms, tensors=keeping.records(shares))
+    plan = replace(
+        plan, forms=products.forms, placements=keeping.placements(shares, products), tensors=keeping.records(shares)
+    )
     return _Found(cost, plan, first, products)

@@ -13,7 +13,7 @@ from fahw.hardware.memory import Memory
 from fahw.mapping.mapper import Tiling
 from fahw.work.counts.gemm import Gemm
 from fahw.work.counts.plan_record import TensorRecord
-from fahw.work.counts.record import TaskId
+from fahw.work.counts.record import Placement, TaskId
 from fahw.work.counts.site import Site
 from fahw.work.counts.task_accesses import TaskAccesses, TaskShares
 from fahw.work.error_forms import ErrorFormName
@@ -36,6 +36,8 @@ class StepPlan:
     shares: Table[tuple[int, TaskId], TaskShares] = field(default_factory=dict)
     room: Table[TaskId, tuple[tuple[str, float], ...]] = field(default_factory=dict)
     forms: Table[str, ErrorFormName] = field(default_factory=dict)
+    placements: tuple[Placement, ...] = ()
+    """What memories hold of one micro-batch, and what of it goes to DRAM."""
     tilings: Table[ProductKey, Tiling] = field(default_factory=dict)
     tensors: tuple[TensorRecord, ...] = ()
     waits: bool = False

@@ -49,15 +49,15 @@ def tiled_product(
     flows = tuple(_flow(name, gemm, array, book) for name in _dataflows(gemm, array))
     dram = chip.dram
     rate = dram.gbyte_per_s * 8e3 / chip.clock_mhz if dram is not None else float("inf")
+    mapped_array = MappedArray(
+        array.rows, array.cols, flows, array.accumulators, array.weights_per_element, array.edge_tiles == "trimmed",
+        array.double_buffered,
+    )  # fmt: skip
     return TiledProduct(
-        m, n, k,
-        MappedArray(
-            array.rows, array.cols, flows, array.accumulators, array.weights_per_element,
-            array.edge_tiles == "trimmed", array.double_buffered,
-        ),
-        places[LEFT], places[RIGHT], ResultPlace(gemm.accumulator_bits, psum.name), book.product_prices(gemm, array, psum),
-        around.room, 1, unfolding.windows if unfolding else None, unfolding.part if unfolding else None, rate,
-        chip.mapping_objective,
+        m, n, k, mapped_array, places[LEFT], places[RIGHT], ResultPlace(gemm.accumulator_bits, psum.name),
+        prices=book.product_prices(gemm, array, psum), room=around.room,
+        windows=unfolding.windows if unfolding else None, unfolded=unfolding.part if unfolding else None,
+        dram_bits_per_cycle=rate, objective=chip.mapping_objective,
     )  # fmt: skip
 
 
