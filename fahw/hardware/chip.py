@@ -79,6 +79,11 @@ class Chip(Sourced):
     """Steps that an update may come late: the forward of a step reads weights that lack the updates of so many steps
     before it, and does not wait for them. 0, or `steps_in_flight` - 1 and more."""
 
+    @property
+    def pins_anything(self) -> bool:
+        """Whether mappings or shares of tensors are given, and not searched."""
+        return bool(self.layer_mappings or self.kept_tensors)
+
     def array_of(self, phase: Phase) -> Array | None:
         """The array that runs `phase`, or None."""
         return next((array for array in self.arrays if getattr(array.phases, phase, None)), None)
