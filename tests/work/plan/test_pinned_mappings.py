@@ -20,6 +20,7 @@ BEST, PINNED = "mapping: best\n", "mapping: best\npinned_mappings: pins.yaml\n"
 STRIDED = "  - {kind: conv2d, out: 4, kernel: 3, padding: 1, stride: 2}\n  - {kind: relu}\n  - {kind: maxpool2d"
 NETWORK = swap(MODEL, "  - {kind: relu}\n  - {kind: maxpool2d", STRIDED)
 """Its second convolution has an error that four products gather, or one scatters: (32, 27, 4) at a batch of 8."""
+DRAM = "dram: {kind: lpddr4, gbyte_per_s: 1, assumed: a test}\n"
 SMALL = "layer: linear1, phase: forward, dataflow: os, tile: [8, 5, 2], order: kmn"
 """A product of (8, 5, 4), whose 40 sums are left once and gone on with."""
 
@@ -92,10 +93,10 @@ def test_inline_entries_are_pinned_as_those_of_a_file(tmp_path):
     """And both together."""
     entries = f"layer_mappings:\n- {{{SMALL}}}\n"
     kept = "kept_tensors:\n- {name: weight linear1, shares: [0.5, 0.5]}\n"
-    inline = found_on(tmp_path, more=f"{BEST}{entries}{kept}")
-    assert is_the_same(inline, pinned_on(tmp_path, entries + kept))
+    inline = found_on(tmp_path, more=f"{BEST}{entries}{kept}{DRAM}")
+    assert is_the_same(inline, pinned_on(tmp_path, entries + kept, DRAM + CHIP))
     (tmp_path / "pins.yaml").write_text(kept, encoding="utf-8")
-    assert is_the_same(inline, found_on(tmp_path, more=PINNED + entries))
+    assert is_the_same(inline, found_on(tmp_path, more=PINNED + entries + DRAM))
     (weight,) = [tensor for tensor in inline.work.plan.tensors if tensor.name == "weight linear1"]
     assert weight.shares == (0.5, 0.5)
 
@@ -103,11 +104,11 @@ def test_inline_entries_are_pinned_as_those_of_a_file(tmp_path):
 SCATTER = "layer: conv2d2, phase: error, dataflow: os, order: mnk, form: scatter"
 GATHER = "layer: conv2d2, phase: error, dataflow: os, order: mnk, form: gather"
 WRONG = {
-    "layer": ("{layer: @@linear_1, phase: forward, dataflow: os, tile: [8, 5, 4], order: mnk}", "did you mean 'linear1'"),
-    "phase": ("{layer: conv2d1, phase: @@error, dataflow: os, tile: [8, 5, 4], order: mnk}", "it has: forward, gradient"),
+    "layer": ("{layer: @@linear_1, phase: forward, dataflow: os, tile: [8, 5, 4], order: mnk}", "you mean 'linear1'"),
+    "phase": ("{layer: conv2d1, phase: @@error, dataflow: os, tile: [8, 5, 4], order: mnk}", "it has: forward"),
     "rule": (f"{{{SMALL}, rule: @@bpp}}", "did you mean 'bp'"),
     "product": (f"{{{SMALL}, product: @@1}}", "has 1 product, numbered from 0 (got 1)"),
-    "sizes": (f"{{{SMALL}, sizes: @@[8, 5, 40]}}", "the product is 8 x 5 x 4 (M x N x K), the mapping is of 8 x 5 x 40"),
+    "sizes": (f"{{{SMALL}, sizes: @@[8, 5, 40]}}", "is 8 x 5 x 4 (M x N x K), the mapping is of 8 x 5 x 40"),
     "tile": (f"{{{swap(SMALL, '[8, 5, 2]', '[8, @@6, 2]')}}}", "a tile's N must be from 1 to 5 (got 6)"),
     "rows": (f"{{{SCATTER}, tile: [@@6, 27, 4]}}", "whole rows, or whole samples"),
     "taps": (f"{{{SCATTER}, tile: [32, @@5, 4]}}", "a multiple of 9"),
@@ -116,7 +117,7 @@ WRONG = {
     "blocks": (f"{{{SMALL}, blocks: @@true}}", "accumulators"),
     "no form": ("@@{layer: conv2d2, phase: error, dataflow: os, order: mnk, tile: [4, 3, 4]}", "scatter or gather"),
     "one form": (f"{{{SMALL}, form: @@gather}}", "there is one form alone"),
-    "uncovered": (f"{{{GATHER}, tile: [4, 3, 4]}}".replace("gather", "@@gather"), "has 4 products, and all are to be pinned: 1, 2, 3 are missing"),
+    "uncovered": (f"{{{swap(GATHER, ': gather', ': @@gather')}, tile: [4, 3, 4]}}", "pinned: 1, 2, 3 are missing"),
 }  # fmt: skip
 
 
@@ -163,7 +164,9 @@ def test_every_wrong_entry_is_said_at_once(tmp_path):
         pinned_on(tmp_path, swap(text, "blocks: true", "blocks: true, product: 7, rule: dfa"))
     assert len(caught.value.problems) == 4
     with pytest.raises(ConfigError) as caught:
-        pinned_on(tmp_path, f"layer_mappings:\n- {{{SMALL}}}\n- {{{SMALL}, hold: [left, left]}}\n- {{phase: up, tile: 3}}\n")
+        pinned_on(
+            tmp_path, f"layer_mappings:\n- {{{SMALL}}}\n- {{{SMALL}, hold: [left, left]}}\n- {{phase: up, tile: 3}}\n"
+        )
     keys = [problem.key for problem in caught.value.problems]
     assert keys[:2] == ["layer_mappings.1", "layer_mappings.1.hold"]
     assert {"layer_mappings.2.phase", "layer_mappings.2.tile", "layer_mappings.2.layer"} <= set(keys)
@@ -195,19 +198,142 @@ def test_the_forms_of_one_error_agree(tmp_path):
 
 def test_a_tile_that_does_not_fit_its_memory_says_which_and_how_much(tmp_path):
     """Twice two rows of inputs of 8 samples, where they come from DRAM; the memory has 512 bits."""
-    small = swap(CHIP, "holds: [psum, mask, error, activation]\n    size_kib: 64\n    bank_kib: 16", "holds: [psum, mask, error, activation]\n    kind: register\n    size_kib: 0.0625")
-    dram = "dram: {kind: lpddr4, gbyte_per_s: 1, assumed: a test}\n"
+    small = swap(
+        CHIP,
+        "holds: [psum, mask, error, activation]\n    size_kib: 64\n    bank_kib: 16",
+        "holds: [psum, mask, error, activation]\n    kind: register\n    size_kib: 0.0625",
+    )
     entry = "{layer: conv2d1, phase: forward, dataflow: os, tile: @@[64, 3, 18], order: mnk}"
-    problem, place = problem_of(tmp_path, f"layer_mappings:\n- {entry}\n", text=dram + small)
+    problem, place = problem_of(tmp_path, f"layer_mappings:\n- {entry}\n", text=DRAM + small)
     assert "buffer has 512 bits for tiles, of which it takes" in problem.message
     assert problem.place == place
 
 
 def test_pinned_tensors_that_overfill_a_memory_are_blamed(tmp_path):
     """A memory that has room for half of the weights."""
-    text = swap(CHIP, "holds: [weight]\n    size_kib: 64\n    bank_kib: 16", "holds: [weight]\n    kind: register\n    size_kib: 0.125")
-    entries = "kept_tensors:\n- {name: weight conv2d1, shares: [1, 1]}\n- @@{name: weight conv2d2, shares: [1, 1, 1]}\n"
-    problem, place = problem_of(tmp_path, entries, text="dram: {kind: lpddr4, gbyte_per_s: 1, assumed: a test}\n" + text, rule="fa")
+    text = swap(
+        CHIP,
+        "holds: [weight]\n    size_kib: 64\n    bank_kib: 16",
+        "holds: [weight]\n    kind: register\n    size_kib: 0.125",
+    )
+    entries = "kept_tensors:\n- {name: weight conv2d1, shares: [1]}\n- @@{name: weight conv2d2, shares: [1]}\n"
+    problem, place = problem_of(tmp_path, entries, text=DRAM + text, rule="fa")
     assert "weights has 1,024 bits" in problem.message
     assert "and pinned tensors 1,296" in problem.message
     assert problem.place == place
+
+
+def test_a_memory_without_room_for_a_tile_names_what_does_not_fit(tmp_path):
+    """The product, its tensors, the bits that are needed and those that there are."""
+    text = swap(
+        CHIP,
+        "holds: [weight]\n    size_kib: 64\n    bank_kib: 16",
+        "holds: [weight]\n    kind: register\n    size_kib: 0.001",
+    )
+    with pytest.raises(ConfigError) as caught:
+        found_on(tmp_path, DRAM + text)
+    (problem,) = caught.value.problems
+    assert problem.message.startswith("weights: forward of conv2d1: the smallest tiles of right take ")
+    assert "right: weight" in problem.message
+    assert (problem.place, problem.key) == ("tiny", "memories")
+
+
+def test_the_command_line_shows_saves_and_pins(command, tmp_path):
+    """`--save-mapping` writes a file that `pinned_mappings` takes, and the ledger of both is one."""
+    chip = (
+        "simulate",
+        "edge_dual",
+        "lenet5",
+        "--rule",
+        "bp",
+        "--batch-size",
+        "16",
+        "--transport",
+        "copy",
+        "--set",
+        "chip.mapping=best",
+    )
+    code, out, err = command(*chip, "--save-mapping", "found.yaml", "--json")
+    found = json.loads(out)
+    assert (code, err) == (0, "mapping: found.yaml\n")
+    assert found["mapping"]["objective"] == "energy"
+    assert (
+        sum(prod(each["sizes"]) * each["repeats"] * each["times"] for each in found["mapping"]["products"])
+        == found["macs"]
+    )
+    names = {
+        "layer",
+        "phase",
+        "form",
+        "dataflow",
+        "tile",
+        "order",
+        "hold",
+        "blocks",
+        "fetched",
+        "partial_sums",
+        "room_bits",
+    }
+    assert all(names <= set(each) for each in found["mapping"]["products"])
+    assert all({"name", "memory", "read_by", "shares"} <= set(each) for each in found["mapping"]["tensors"])
+    code, out, _ = command(*chip, "--json", "--set", f"chip.pinned_mappings={tmp_path / 'found.yaml'}")
+    assert (code, json.loads(out)) == (0, found)
+    _, out, _ = command(*chip)
+    assert "best for energy: 14 products, " in out
+
+
+def test_nothing_is_saved_where_nothing_is_searched(command, tmp_path):
+    """Under `mapping: fixed`: exit code 2, no file, no mapping in JSON; nor is a file written where it cannot be."""
+    code, _, err = command("simulate", "edge_dual", "mlp_digits", "--save-mapping", "found.yaml")
+    assert (code, list(tmp_path.iterdir())) == (2, [])
+    assert "--save-mapping: nothing was searched for" in err
+    assert json.loads(command("simulate", "edge_dual", "mlp_digits", "--json")[1])["mapping"] is None
+    (tmp_path / "folder").mkdir()
+    best = ("simulate", "edge_dual", "mlp_digits", "--set", "chip.mapping=best")
+    code, _, err = command(*best, "--save-mapping", "folder")
+    assert (code, list(tmp_path.iterdir())) == (2, [tmp_path / "folder"])
+    assert err.startswith("error: --save-mapping folder: cannot be written")
+
+
+def test_mistakes_of_a_pinned_file_end_the_command(command, tmp_path):
+    """Exit code 2, every mistake with its place, no traceback; a file that is none, too."""
+    best = ("simulate", "edge_dual", "lenet5", "--set", "chip.mapping=best", "--set")
+    (tmp_path / "pins.yaml").write_text(
+        "layer_mappings:\n- {layer: conv, phase: forward, dataflow: os, tile: [1, 1, 1], order: mnk}\n",
+        encoding="utf-8",
+    )
+    code, out, err = command(*best, f"chip.pinned_mappings={tmp_path / 'pins.yaml'}")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {tmp_path / 'pins.yaml'}:2:11: layer_mappings.0.layer: no layer 'conv'")
+    code, _, err = command(*best, "chip.pinned_mappings=nowhere.yaml")
+    assert code == 2
+    assert "nowhere.yaml: no such file" in err
+
+
+def test_no_training_and_no_name_of_a_file_is_in_a_key(tmp_path):
+    """A training does not depend on what is pinned; a cost does, wherever the file lies."""
+    network, data = fahw.load_model("mlp_digits"), load_dataset("digits")
+    entries = "layer_mappings:\n- {layer: linear1, phase: forward, dataflow: os, tile: [32, 16, 64], order: mnk}\n"
+    chips = [load_chip("edge_dual", {"mapping": "best"})]
+    for name in ("one.yaml", "other.yaml"):
+        (tmp_path / name).write_text(entries, encoding="utf-8")
+        chips.append(load_chip("edge_dual", {"mapping": "best", "pinned_mappings": str(tmp_path / name)}))
+    assert len({make_jobs(network, network.recipe, ["bp"], chip, [0], data)[0].key for chip in chips}) == 1
+    free, *pinned = (pack_chip(chip).key for chip in chips)
+    assert len(set(pinned)) == 1
+    assert free not in pinned
+    assert (
+        fahw.simulate(pack_chip(chips[1]).unpack(), network, "bp", 64).ledger
+        == fahw.simulate(chips[1], network, "bp", 64).ledger
+    )
+
+
+def test_the_report_has_a_table_of_mappings(tmp_path):
+    """A row per product, in words; nothing where nothing is mapped."""
+    line = line_of(found_on(tmp_path, rule="fa"))
+    table = mapping_table(SimpleNamespace(hosted=[line]))
+    rows = [[cell.text for cell in row.cells] for row in table.rows]
+    assert ["conv2d2", "error", "0", "gather, os 32x3x4 mnk"] in rows
+    assert len(rows) == len(line.details["mapping"]["products"])
+    fixed = line_of(found_on(tmp_path, rule="fa", more=""))
+    assert mapping_table(SimpleNamespace(hosted=[fixed])) is None
