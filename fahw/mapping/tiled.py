@@ -83,11 +83,15 @@ class TiledMapping(Mapping):
         return self._bursts(self.folded.unskipped_bursts(zeros))
 
     def _bursts(self, bursts: tuple[tuple[int, list[Burst]], ...]) -> tuple[tuple[int, list[Burst]], ...]:
-        stays = DATAFLOWS[self.folded.name].stays
-        return tuple(
-            (side, [(count * self.again, values) for count, values in burst] if side == stays else burst)
-            for side, burst in bursts
-        )
+        """The bursts of the folds as often as they run; tiles that cut folds in two read the rest."""
+        stays, read = DATAFLOWS[self.folded.name].stays, dict(self.folded.operand_bursts)
+        found = []
+        for side, own in bursts:
+            runs = [(count * self.again, values) for count, values in own] if side == stays else own
+            whole = sum(count * values for count, values in read[side]) * (self.again if side == stays else 1)
+            rest = self.mapped.reads[side] - whole
+            found.append((side, [*runs, (1, rest)] if rest > 0 else runs))
+        return tuple(found)
 
     @property
     def partial_sum_bursts(self) -> list[Burst]:

@@ -97,7 +97,9 @@ def _reserves(step: StepContext) -> Iterator[int]:
     while reserve < largest:
         yield reserve
         reserve *= 4
-    yield reserve
+    if len(step.chip.arrays) > 1:
+        yield largest // 2  # two arrays at once may fill it
+    yield largest
 
 
 def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
