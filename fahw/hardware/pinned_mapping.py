@@ -97,10 +97,11 @@ class PinnedFile(Frozen):
     kept_tensors: tuple[PinnedTensor, ...] = ()
 
 
-def read_pinned(path: Path, name: str) -> PinnedFile:
-    """The decisions of a file that a chip file names. Raises ConfigError with every mistake as file:line:col."""
+def read_pinned(folder: Path, name: str) -> PinnedFile:
+    """The decisions of a file that a chip names, relative to a folder. Raises ConfigError with every mistake as
+    file:line:col."""
     check_path("pinned_mappings", name, "the path of a file")
-    document = yamltext.read(path.parent / name)
+    document = yamltext.read(folder / name)
     pinned = validate(document, PinnedFile, check=_stands_once)
     note_places(document, pinned.layer_mappings, pinned.kept_tensors)
     return pinned
