@@ -183,7 +183,7 @@ class Keeping:
     def where_all_stays(self, found: Measured) -> Measured:
         """The same with tiles of sums alone in the memories that have room for all that lies there: operands that are
         there wholly need no tiles."""
-        live = self._live(self._everything)
+        live = self._live(self.everything)
         whole = {
             memory.name
             for memory in self._memories
@@ -252,7 +252,7 @@ class Keeping:
     def placements(self, shares: Sequence[float], found: Measured) -> tuple[Placement, ...]:
         """What each memory would have to hold at the moment that asks for most, and what of it is in DRAM then; of sums
         the most that wait at once."""
-        asked, kept = self._by_kind(self._everything), self._by_kind(shares)
+        asked, kept = self._by_kind(self.everything), self._by_kind(shares)
         placements = []
         for core, memory in self._places:
             name = f"{core_prefix(self.step.chip, core)}{memory.name}"
@@ -272,7 +272,7 @@ class Keeping:
         return (task for task in self.tasks if task.core == core)
 
     @cached_property
-    def _everything(self) -> list[float]:
+    def everything(self) -> list[float]:
         """The shares of ways under which all stays to the end."""
         return [float(reads == len(self.tensors[number].reads)) for number, reads in self._ways]
 
@@ -286,6 +286,18 @@ class Keeping:
             if share:
                 bits[at[:, 0]] += at[:, 1] * (tensor.bits * share)
         return live
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether anything is given."""
+        return bool(self.tilings or self.given)
+
+    def all_kept(self) -> StepPlan | None:
+        """The plan that keeps all, with what this leaves free as room for tiles; None where it is too much."""
+        found = Measured()
+        if any((live > memory.kib * 8192).any() for _, memory, _, live in self.taken(self.everything, found)):
+            return None
+        return self.plan(self.everything, found, grown=True)
 
     def keeps_all(self, shares: Sequence[float]) -> bool:
         """Whether all tensors stay to the end."""

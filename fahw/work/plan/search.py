@@ -41,6 +41,9 @@ def planned(
     """
     book, products = price_book(pricing, step.chip), product_tasks(step)
     at_will = Keeping(step, tensors, open_moments(tasks, step), book, products)
+    all_kept = _all_kept(step, with_pins(at_will))
+    if all_kept is not None:
+        return replace(step, plan=all_kept)
     in_order = replace(at_will, moments=open_moments(with_short_lives(tasks, step, tensors), step))
     waits = _gains(step, in_order, at_will)
     keeping = with_pins(in_order if waits else at_will)
@@ -79,6 +82,24 @@ def _gains(step: StepContext, more: Keeping, less: Keeping) -> bool:
         shares = best_shares(choices, keeping.capacity(first))
         gains.append(sum(choice.gain * share for choice, share in zip(choices, shares, strict=True)))
     return gains[0] > gains[1] * (1 + _EQUAL)
+
+
+def _all_kept(step: StepContext, keeping: Keeping) -> StepPlan | None:
+    """The plan that keeps all tensors, with tiles of sums in the rest of the memories; None where there is no room, or
+    sums would go to DRAM all the same. Nothing is better: DRAM has the samples alone."""
+    plan = None if keeping.is_pinned else keeping.all_kept()
+    if plan is None:
+        return None
+    try:
+        products = measured(step, plan, keeping.tasks)
+    except ConfigError:
+        return None
+    if products.spills:
+        return None
+    shares = keeping.everything
+    return replace(
+        plan, forms=products.forms, placements=keeping.placements(shares, products), tensors=keeping.records(shares)
+    )
 
 
 class _Found(NamedTuple):
