@@ -16,7 +16,7 @@ from fahw.hardware.memories.catalogue import AnyMemory
 from fahw.hardware.memory import LEVELS, Memory, TransposedAccess
 from fahw.hardware.options import Activity, TransportOptions, UpdateOptions
 from fahw.hardware.part import Form, Name, Phase, Sourced, Tensor
-from fahw.hardware.pinned_mapping import PinnedMapping, PinnedTensor
+from fahw.hardware.pinned_mapping import PINNED_LISTS, PinnedMapping, PinnedTensor, PinnedWaiting
 from fahw.hardware.process import Technology, UnitEnergy
 
 
@@ -71,6 +71,8 @@ class Chip(Sourced):
     """Under `mapping: best`, mappings that are given and not searched, by layer and phase."""
     kept_tensors: tuple[PinnedTensor, ...] = ()
     """Under `mapping: best`, shares of tensors that stay on the chip, given and not searched."""
+    waiting_tasks: tuple[PinnedWaiting, ...] = ()
+    """Under `mapping: best`, whether tasks wait until there is room, given and not searched."""
     tiles_per_task: Annotated[int, Field(ge=1, le=1_000_000)] = 32
     """Bursts into which the engine splits a task at most."""
     steps_in_flight: Annotated[int, Field(ge=1, le=16)] = 2
@@ -82,7 +84,7 @@ class Chip(Sourced):
     @property
     def pins_anything(self) -> bool:
         """Whether mappings or shares of tensors are given, and not searched."""
-        return bool(self.layer_mappings or self.kept_tensors)
+        return any(getattr(self, name) for name in PINNED_LISTS)
 
     def array_of(self, phase: Phase) -> Array | None:
         """The array that runs `phase`, or None."""

@@ -11,7 +11,7 @@ from fahw.config.validate import Overrides
 from fahw.errors import ConfigError, Problem
 from fahw.hardware.chip import Chip
 from fahw.hardware.energy_table import with_energy_table
-from fahw.hardware.pinned_mapping import note_places, pinned_twice, read_pinned
+from fahw.hardware.pinned_mapping import PINNED_LISTS, note_places, pinned_twice, read_pinned
 from fahw.hardware.wiring import chip_problems, strict_problems
 
 
@@ -51,14 +51,12 @@ def _completed(chip: Chip, path: Path, folder: Path) -> Chip:
 
 def _with_pinned(chip: Chip, path: Path, folder: Path) -> Chip:
     """The chip with the decisions of its file `pinned_mappings` after its own, each with its place."""
-    if chip.layer_mappings or chip.kept_tensors:
-        note_places(yamltext.read(path), chip.layer_mappings, chip.kept_tensors)
+    if chip.pins_anything:
+        note_places(yamltext.read(path), chip)
     if chip.pinned_mappings is None:
         return chip
     pinned = read_pinned(folder, chip.pinned_mappings)
-    mappings = (*chip.layer_mappings, *pinned.layer_mappings)
-    tensors = (*chip.kept_tensors, *pinned.kept_tensors)
-    chip = chip.model_copy(update={"layer_mappings": mappings, "kept_tensors": tensors})
+    chip = chip.model_copy(update={name: (*getattr(chip, name), *getattr(pinned, name)) for name in PINNED_LISTS})
     if twice := [getattr(chip, str(key[0]))[key[1]].problem(message) for key, message in pinned_twice(chip)]:
         raise ConfigError(twice)
     return chip

@@ -19,7 +19,7 @@ from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import Measured, measured, product_tasks
 from fahw.work.plan.moments import open_moments
 from fahw.work.plan.order.short_lives import with_short_lives
-from fahw.work.plan.pins import check_room, with_pins
+from fahw.work.plan.pins import check_room, pinned_waits, with_pins
 from fahw.work.plan.pricing import Pricing, price_book
 from fahw.work.plan.step_plan import StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor
@@ -41,11 +41,12 @@ def planned(
     """
     book, products = price_book(pricing, step.chip), product_tasks(step)
     at_will = Keeping(step, tensors, open_moments(tasks, step), book, products)
-    all_kept = _all_kept(step, with_pins(at_will))
+    waits = pinned_waits(step)
+    all_kept = _all_kept(step, with_pins(at_will)) if waits is None else None
     if all_kept is not None:
         return replace(step, plan=all_kept)
     in_order = replace(at_will, moments=open_moments(with_short_lives(tasks, step, tensors), step))
-    waits = _gains(step, in_order, at_will)
+    waits = _gains(step, in_order, at_will) if waits is None else waits
     keeping = with_pins(in_order if waits else at_will)
     best = min(_reserved(step, keeping), key=lambda found: found.cost)
     found = min((best, *_refined(step, keeping, best)), key=lambda found: found.cost)

@@ -172,6 +172,24 @@ def test_every_wrong_entry_is_said_at_once(tmp_path):
     assert {"layer_mappings.2.phase", "layer_mappings.2.tile", "layer_mappings.2.layer"} <= set(keys)
 
 
+@pytest.mark.parametrize("key", ["kept_tensors", "waiting_tasks"])
+def test_what_a_list_says_twice_is_refused(key, tmp_path):
+    """Also of the same rule; of two rules it is not the same."""
+    entry = {"kept_tensors": "{name: weight linear1, shares: [1, 1]", "waiting_tasks": "{waits: true"}[key]
+    text = f"{key}:\n- {entry}, rule: bp}}\n- {entry}, rule: fa}}\n- @@{entry}, rule: bp}}\n"
+    problem, place = problem_of(tmp_path, text)
+    assert "pinned twice" in problem.message
+    assert f"(first: {key}.0)" in problem.message
+    assert problem.place == place
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_whether_tasks_wait_can_be_pinned(waits, tmp_path):
+    """Either way, whatever a search would find."""
+    cost = pinned_on(tmp_path, f"waiting_tasks:\n- {{waits: {str(waits).lower()}}}\n")
+    assert cost.work.plan.waits == waits
+
+
 def test_what_is_pinned_in_two_places_is_refused_at_the_second(tmp_path):
     entries = f"layer_mappings:\n- {{{SMALL}}}\n"
     (tmp_path / "pins.yaml").write_text(entries, encoding="utf-8")
