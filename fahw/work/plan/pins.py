@@ -259,12 +259,13 @@ def _wrong_tile(entry: PinnedMapping, product: TiledProduct, tiling: Tiling) -> 
                 yield entry.problem(message, f"tile.{index}")
 
 
-def check_room(keeping: Keeping, found: Measured) -> None:
-    """Raise ConfigError where tiles and what is pinned do not fit a memory at some moment, with the entry to blame."""
+def check_room(keeping: Keeping, found: Measured, shares: Sequence[float] | None = None) -> None:
+    """Raise ConfigError where tiles and what these shares keep (or what is pinned) do not fit a memory at some moment,
+    with the entry to blame."""
     problems = []
-    for memory, task, tiles, live in keeping.overfull(found):
+    for memory, task, tiles, live in keeping.overfull(found, shares):
         text = f"{memory.name} has {memory.kib * 8192:,.0f} bits; tiles take {tiles:,.0f} of it during"
-        message = f"{text} {task_text(task)}, and pinned tensors {live:,.0f}"
+        message = f"{text} {task_text(task)}, and {'pinned' if shares is None else 'kept'} tensors {live:,.0f}"
         blamed = _blamed(keeping, memory, task, live > tiles)
         problems.append(blamed.problem(message) if blamed else Problem(keeping.step.chip.name, message, "memories"))
     if problems:

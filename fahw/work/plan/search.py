@@ -133,12 +133,12 @@ def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
             given = measured(step, keeping.nothing_kept(reserve), keeping.tasks)
             first = keeping.where_all_stays(given)
             check_room(keeping, given if keeping.is_complete else first)
+            shares = keeping.with_given(best_shares(keeping.choices(first), keeping.capacity(first)))
+            plan = replace(keeping.plan(shares, first, grown=False), forms=first.forms)
+            found.append(_costed(step, keeping, plan, shares, first, first))
         except ConfigError as error:
             problems = tuple(error.problems)
             continue
-        shares = keeping.with_given(best_shares(keeping.choices(first), keeping.capacity(first)))
-        plan = replace(keeping.plan(shares, first, grown=False), forms=first.forms)
-        found.append(_costed(step, keeping, plan, shares, first, first))
         if keeping.keeps_all(shares) or keeping.is_complete:
             break
     if not found:
@@ -152,7 +152,10 @@ def _refined(step: StepContext, keeping: Keeping, best: _Found) -> Iterator[_Fou
     for _ in range(0 if keeping.is_complete else _ROUNDS):
         shares = keeping.with_given(best_shares(keeping.choices(products), keeping.capacity(best.first)))
         plan = keeping.plan(shares, best.first, grown=True)
-        found = _costed(step, keeping, plan, shares, best.first, products)
+        try:
+            found = _costed(step, keeping, plan, shares, best.first, products)
+        except ConfigError:
+            return
         products = found.products
         yield found
 
@@ -160,8 +163,10 @@ def _refined(step: StepContext, keeping: Keeping, best: _Found) -> Iterator[_Fou
 def _costed(
     step: StepContext, keeping: Keeping, plan: StepPlan, shares: Sequence[float], first: Measured, before: Measured
 ) -> _Found:  # fmt: skip
-    """The plan with its products; errors whose form it leaves open are in the better one."""
+    """The plan with its products; errors whose form it leaves open are in the better one. Raises ConfigError where it
+    does not fit."""
     products = measured(step, plan, keeping.tasks, before)
+    check_room(keeping, products, shares)
     others, objective = keeping.others_pj(shares, products), step.chip.mapping_objective
     energy = products.energy_pj + others
     cost = {"energy": energy, "latency": products.cycles, "edp": energy * products.cycles}[objective]
