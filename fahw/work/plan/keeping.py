@@ -209,9 +209,12 @@ class Keeping:
             for core, memory, tiles, live in self.taken(self._only_given, found)
         }
 
-    def overfull(self, found: Measured) -> Iterator[tuple[Memory, TaskId, float, float]]:
-        """Memories that tiles and what is given do not fit, each at the moment of most, with the bits of both."""
-        for _, memory, tiles, live in self.taken(self._only_given, found):
+    def overfull(
+        self, found: Measured, shares: Sequence[float] | None = None
+    ) -> Iterator[tuple[Memory, TaskId, float, float]]:
+        """Memories that tiles and what these shares keep (or what is given) do not fit, each at the moment of most, with
+        the bits of both."""
+        for _, memory, tiles, live in self.taken(self._only_given if shares is None else shares, found):
             moment = int((tiles + live).argmax())
             if tiles[moment] + live[moment] > memory.kib * 8192 + _ROUNDED:
                 yield memory, self.moments.tasks[moment][0], float(tiles[moment]), float(live[moment])

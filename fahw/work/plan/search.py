@@ -19,7 +19,7 @@ from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import Measured, measured, product_tasks
 from fahw.work.plan.moments import open_moments
 from fahw.work.plan.order.short_lives import with_short_lives
-from fahw.work.plan.pins import check_room, with_pins
+from fahw.work.plan.pins import check_room, pinned_waits, with_pins
 from fahw.work.plan.pricing import Pricing, price_book
 from fahw.work.plan.step_plan import StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor
@@ -41,11 +41,12 @@ def planned(
     """
     book, products = price_book(pricing, step.chip), product_tasks(step)
     at_will = Keeping(step, tensors, open_moments(tasks, step), book, products)
-    all_kept = _all_kept(step, with_pins(at_will))
+    waits = pinned_waits(step)
+    all_kept = _all_kept(step, with_pins(at_will)) if waits is None else None
     if all_kept is not None:
         return replace(step, plan=all_kept)
     in_order = replace(at_will, moments=open_moments(with_short_lives(tasks, step, tensors), step))
-    waits = _gains(step, in_order, at_will)
+    waits = _gains(step, in_order, at_will) if waits is None else waits
     keeping = with_pins(in_order if waits else at_will)
     best = min(_reserved(step, keeping), key=lambda found: found.cost)
     found = min((best, *_refined(step, keeping, best)), key=lambda found: found.cost)
@@ -132,12 +133,12 @@ def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
             given = measured(step, keeping.nothing_kept(reserve), keeping.tasks)
             first = keeping.where_all_stays(given)
             check_room(keeping, given if keeping.is_complete else first)
+            shares = keeping.with_given(best_shares(keeping.choices(first), keeping.capacity(first)))
+            plan = replace(keeping.plan(shares, first, grown=False), forms=first.forms)
+            found.append(_costed(step, keeping, plan, shares, first, first))
         except ConfigError as error:
             problems = tuple(error.problems)
             continue
-        shares = keeping.with_given(best_shares(keeping.choices(first), keeping.capacity(first)))
-        plan = replace(keeping.plan(shares, first, grown=False), forms=first.forms)
-        found.append(_costed(step, keeping, plan, shares, first, first))
         if keeping.keeps_all(shares) or keeping.is_complete:
             break
     if not found:
@@ -151,7 +152,10 @@ def _refined(step: StepContext, keeping: Keeping, best: _Found) -> Iterator[_Fou
     for _ in range(0 if keeping.is_complete else _ROUNDS):
         shares = keeping.with_given(best_shares(keeping.choices(products), keeping.capacity(best.first)))
         plan = keeping.plan(shares, best.first, grown=True)
-        found = _costed(step, keeping, plan, shares, best.first, products)
+        try:
+            found = _costed(step, keeping, plan, shares, best.first, products)
+        except ConfigError:
+            return
         products = found.products
         yield found
 
@@ -159,8 +163,10 @@ def _refined(step: StepContext, keeping: Keeping, best: _Found) -> Iterator[_Fou
 def _costed(
     step: StepContext, keeping: Keeping, plan: StepPlan, shares: Sequence[float], first: Measured, before: Measured
 ) -> _Found:  # fmt: skip
-    """The plan with its products; errors whose form it leaves open are in the better one."""
+    """The plan with its products; errors whose form it leaves open are in the better one. Raises ConfigError where it
+    does not fit."""
     products = measured(step, plan, keeping.tasks, before)
+    check_room(keeping, products, shares)
     others, objective = keeping.others_pj(shares, products), step.chip.mapping_objective
     energy = products.energy_pj + others
     cost = {"energy": energy, "latency": products.cycles, "edp": energy * products.cycles}[objective]
