@@ -19,6 +19,7 @@ from fahw.work.counts.task_accesses import TaskShares
 from fahw.work.mesh import core_prefix
 from fahw.work.plan.measured import Measured, ProductTask
 from fahw.work.plan.moments import Moments
+from fahw.work.plan.others import OtherKey
 from fahw.work.plan.pricing import PriceBook
 from fahw.work.plan.step_plan import ProductKey, StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor, Use
@@ -42,6 +43,7 @@ class Kept:
 class Keeping:
     """The tensors of a step with their lives, the tasks with products beside them, and prices.
 
+    `away_pj`: what accesses other than to operands cost more per step if nothing of what they are to is on the chip.
     `tilings`, `given`: what is pinned and not searched, the mappings of products and the shares of tensors at their
     reads, by number; `is_complete`: nothing is left to search.
     """
@@ -51,6 +53,7 @@ class Keeping:
     moments: Moments
     book: PriceBook
     tasks: tuple[ProductTask, ...]
+    away_pj: Mapping[OtherKey, float]
     tilings: Mapping[ProductKey, Tiling] = field(default_factory=dict)
     given: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     is_complete: bool = False
@@ -93,22 +96,35 @@ class Keeping:
                     bits[use.task, tensor.tensor] += tensor.bits
         return bits
 
+    @cached_property
+    def _other_bits(self) -> dict[OtherKey, int]:
+        """Bits of all tensors of one kind on a core that a task reads beside operands, or writes."""
+        bits = defaultdict[OtherKey, int](int)
+        for tensor in self.tensors:
+            for use in tensor.reads:
+                if not use.is_operand:
+                    bits[tensor.core, use.task, "read", tensor.tensor] += tensor.bits
+            for task in tensor.writes:
+                bits[tensor.core, task, "write", tensor.tensor] += tensor.bits
+        return bits
+
     def _read_pj(self, number: int, use: Use, found: Measured) -> float:
         """What a read of a whole tensor costs more per step if it is not there."""
         tensor = self.tensors[number]
         if use.is_operand:
             share = tensor.bits / max(1, self._operand_bits[use.task, tensor.tensor])
             return found.absent_pj.get((use.task, tensor.tensor), 0.0) * share * self._runs(use.task)
-        per_bit = self.book.fetch_pj_per_bit(self._homes[number], tensor.tensor, "read")
-        return per_bit * tensor.bits * self._runs(use.task)
+        return self._other_pj(tensor, use.task, "read")
 
     def _writes_pj(self, number: int) -> float:
         """What the writes of a whole tensor cost more per step if it goes to DRAM."""
         tensor = self.tensors[number]
-        if tensor.from_dram:
-            return 0.0
-        per_bit = self.book.fetch_pj_per_bit(self._homes[number], tensor.tensor, "write")
-        return per_bit * tensor.bits * sum(map(self._runs, tensor.writes))
+        return 0.0 if tensor.from_dram else sum(self._other_pj(tensor, task, "write") for task in tensor.writes)
+
+    def _other_pj(self, tensor: KeptTensor, task: TaskId, action: str) -> float:
+        """A tensor's part of what a task's accesses to its kind cost more."""
+        key = tensor.core, task, action, tensor.tensor
+        return self.away_pj.get(key, 0.0) * tensor.bits / max(1, self._other_bits[key])
 
     @cached_property
     def _ways(self) -> tuple[tuple[int, int], ...]:
