@@ -19,13 +19,8 @@ from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import Measured, measured, product_tasks
 from fahw.work.plan.moments import open_moments
 from fahw.work.plan.order.short_lives import with_short_lives
-<<<<<<< HEAD
-from fahw.work.plan.pins import check_room, pinned_waits, with_pins
-from fahw.work.plan.pricing import Pricing, price_book
-=======
 from fahw.work.plan.others import CountingPlan
-from fahw.work.plan.pins import check_room, with_pins
->>>>>>> e3fb02f2a5550425984f0c646b115a96a0d065d7
+from fahw.work.plan.pins import check_room, pinned_waits, with_pins
 from fahw.work.plan.step_plan import StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor
 
@@ -44,16 +39,10 @@ def planned(
 
     Raises ConfigError where no tile fits its memory, or something must lie in DRAM and the chip has none.
     """
-<<<<<<< HEAD
-    book, products = price_book(pricing, step.chip), product_tasks(step)
-    at_will = Keeping(step, tensors, open_moments(tasks, step), book, products)
-    waits = pinned_waits(step)
-    all_kept = _all_kept(step, with_pins(at_will)) if waits is None else None
-=======
     products, away_pj = product_tasks(step), counted.away_pj(tasks)
     at_will = Keeping(step, tensors, open_moments(tasks, step), counted.book, products, away_pj)
-    all_kept = _all_kept(step, with_pins(at_will))
->>>>>>> e3fb02f2a5550425984f0c646b115a96a0d065d7
+    waits = pinned_waits(step)
+    all_kept = _all_kept(step, with_pins(at_will)) if waits is None else None
     if all_kept is not None:
         return replace(step, plan=all_kept)
     in_order = replace(at_will, moments=open_moments(with_short_lives(tasks, step, tensors), step))
