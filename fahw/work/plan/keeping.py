@@ -15,7 +15,6 @@ from fahw.mapping.mapper import Tiling
 from fahw.work.context import StepContext
 from fahw.work.counts.plan_record import TensorRecord
 from fahw.work.counts.record import Placement, TaskId, task_text
-from fahw.work.counts.task_accesses import TaskShares
 from fahw.work.mesh import core_prefix
 from fahw.work.plan.measured import Measured, ProductTask
 from fahw.work.plan.moments import Moments
@@ -23,20 +22,13 @@ from fahw.work.plan.others import OtherKey
 from fahw.work.plan.pricing import PriceBook
 from fahw.work.plan.step_plan import ProductKey, StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor, Use
+from fahw.work.plan.tensors.shares import Kept, task_shares
 from fahw.work.plan.tile_room import Bits, TileRoom
 
 _REPEATED = ("forward", "error", "gradient")
 """Phases that run for every micro-batch."""
 _ROUNDED = 1.0
 """Bits by which sums of shares may be off."""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """The share of a tensor, 0 to 1, that is on the chip at each of its reads, and that is never written to DRAM."""
-
-    reads: tuple[float, ...]
-    written: float
 
 
 @dataclass(frozen=True)
@@ -65,7 +57,7 @@ class Keeping:
             task.task: tuple((memory.name, float(min(reserve, memory.kib * 8192))) for memory in self._memories)
             for task in self.tasks
         }
-        shares = self._shares(self.kept(self._only_given))
+        shares = task_shares(self.tensors, self.kept(self._only_given))
         return StepPlan(self.step.chip, self.book, shares, room, tilings=self.tilings)
 
     @cached_property
@@ -228,8 +220,8 @@ class Keeping:
     def overfull(
         self, found: Measured, shares: Sequence[float] | None = None
     ) -> Iterator[tuple[Memory, TaskId, float, float]]:
-        """Memories that tiles and what these shares keep (or what is given) do not fit, each at the moment of most, with
-        the bits of both."""
+        """Memories that tiles and what these shares keep (or what is given) do not fit, each at the moment of most,
+        with the bits of both."""
         for _, memory, tiles, live in self.taken(self._only_given if shares is None else shares, found):
             moment = int((tiles + live).argmax())
             if tiles[moment] + live[moment] > memory.kib * 8192 + _ROUNDED:
@@ -255,7 +247,7 @@ class Keeping:
     def plan(self, shares: Sequence[float], found: Measured, grown: bool) -> StepPlan:
         """The plan that keeps these shares. Room for tiles is what they took, and where `grown` what is left free."""
         room = self._grown_room(shares, found) if grown else self._taken_room(found)
-        kept = self._shares(self.kept(shares))
+        kept = task_shares(self.tensors, self.kept(shares))
         return StepPlan(self.step.chip, self.book, kept, room, tilings=self.tilings)
 
     def records(self, shares: Sequence[float]) -> tuple[TensorRecord, ...]:
@@ -328,20 +320,6 @@ class Keeping:
             for task in self.tasks
         }
 
-    def _shares(self, kept: Sequence[Kept]) -> dict[tuple[int, TaskId], TaskShares]:
-        """Means over the tensors of a kind that a task uses alike."""
-        sums: dict[tuple[int, TaskId], tuple[_Means, _Means, _Means]] = {}
-        for tensor, there in zip(self.tensors, kept, strict=True):
-            for use, share in zip(tensor.reads, there.reads, strict=True):
-                operands, reads, _ = sums.setdefault((tensor.core, use.task), (_Means(), _Means(), _Means()))
-                (operands if use.is_operand else reads).add(tensor.tensor, tensor.bits, share)
-            for task in tensor.writes:
-                written = 1.0 if tensor.from_dram else there.written
-                sums.setdefault((tensor.core, task), (_Means(), _Means(), _Means()))[2].add(
-                    tensor.tensor, tensor.bits, written
-                )
-        return {key: TaskShares(*(means.found() for means in three)) for key, three in sums.items()}
-
     def _grown_room(self, shares: Sequence[float], found: Measured) -> dict[TaskId, tuple[tuple[str, float], ...]]:
         """Bits for tiles, by task and memory: what they took, and what is free whatever else runs at the time."""
         room: dict[TaskId, list[tuple[str, float]]] = {task.task: [] for task in self.tasks}
@@ -360,19 +338,3 @@ class Keeping:
             if there.written < 1:
                 total += (1 - there.written) * self._writes_pj(number)
         return total
-
-
-class _Means:
-    """Means of shares by kind, weighted by bits."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, tuple[float, float]] = {}
-
-    def add(self, kind: str, bits: int, share: float) -> None:
-        """Add a tensor."""
-        total, kept = self._sums.get(kind, (0.0, 0.0))
-        self._sums[kind] = total + bits, kept + bits * share
-
-    def found(self) -> Mapping[str, float]:
-        """The means; 1 exactly where all is there."""
-        return {kind: kept / total if kept < total else 1.0 for kind, (total, kept) in self._sums.items() if total}
