@@ -207,16 +207,38 @@ def _fair_cost(
     chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None, activity: Activity | None
 ) -> Cost:  # fmt: skip
     """The cost on the chip as it is, or, under the best mappings, with the area that feedback weights leave free as
-    buffer, whichever is less."""
-    cost = _cost(chip, network, rule, batch_size, form, form or NONE, activity)
+    buffer, whichever is less. What is pinned may fit one of these alone."""
+    inputs, costs, problems = (network, rule, batch_size, form), list[Cost](), list[Problem]()
+    try:
+        costs.append(_cost(chip, *inputs, form or NONE, activity))
+    except ConfigError as error:
+        if not chip.pins_anything:
+            raise
+        problems += error.problems
     if chip.mapping != "best":
-        return cost
-    stored = max((item.bits for item in cost.placements if item.tensor == "feedback"), default=0)
+        return costs[0]
+    stored = _stored_feedback(costs[0].placements if costs else _unmapped(chip, *inputs, activity).placements)
     fitted = with_feedback_fitted(chip, stored, form == "transposable")
-    if fitted is chip:
-        return cost
-    other = _cost(fitted, network, rule, batch_size, form, form or NONE, activity)
-    return min((cost, other), key=lambda each: each.energy_pj)
+    try:
+        costs += [] if fitted is chip else [_cost(fitted, *inputs, form or NONE, activity)]
+    except ConfigError:
+        if not chip.pins_anything:
+            raise
+    if not costs:
+        raise ConfigError(problems)
+    return min(costs, key=lambda each: each.energy_pj)
+
+
+def _unmapped(
+    chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None, activity: Activity | None
+) -> Work:  # fmt: skip
+    """The work of the step without a search."""
+    return training_step(chip.model_copy(update={"mapping": "fixed"}), network, rule, batch_size, form, activity)
+
+
+def _stored_feedback(placements: Iterable[Placement]) -> int:
+    """Bits of feedback weights that a memory has to hold."""
+    return max((item.bits for item in placements if item.tensor == "feedback"), default=0)
 
 
 def _cost(

@@ -11,11 +11,11 @@ from fahw.hardware.array import Array
 from fahw.hardware.arrays.catalogue import DATAFLOWS
 from fahw.hardware.arrays.systolic import Folded
 from fahw.hardware.chip import Chip
-from fahw.hardware.pinned_mapping import pinned_twice
+from fahw.hardware.pinned_mapping import PINNED_LISTS, pinned_twice
 
 CheckMessages = Iterator[tuple[Key, str]]
 
-OF_THE_CHIP = ("mapping_objective", "error_form", "pinned_mappings", "layer_mappings", "kept_tensors")
+OF_THE_CHIP = ("mapping_objective", "error_form", "pinned_mappings", *PINNED_LISTS)
 OF_AN_ARRAY = ("accumulators", "weights_per_element", "dataflows")
 OF_SCRATCHPADS = ("filter_bus_words", "input_bus_words", "psum_bus_words")
 _OF_WHAT_STAYS = ("accumulators", "weights_per_element")
@@ -33,7 +33,7 @@ def mapping_keys(chip: Chip) -> CheckMessages:
 
 
 def pinned_once(chip: Chip) -> CheckMessages:
-    """The chip file's own `layer_mappings` and `kept_tensors` pin everything once."""
+    """The chip file's own lists of pinned decisions pin everything once."""
     return pinned_twice(chip)
 
 

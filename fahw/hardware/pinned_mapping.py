@@ -5,7 +5,7 @@ They stand in the chip file, or in a file of their own (`pinned_mappings`), whic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
@@ -28,6 +28,8 @@ else:
 _Size = Annotated[int, Field(ge=1, le=1 << 53)]
 _Text = Annotated[str, Field(min_length=1, max_length=2 * MOST_NAME_CHARACTERS)]
 _MOST_PRODUCTS = 9999
+PINNED_LISTS = ("layer_mappings", "kept_tensors", "waiting_tasks")
+"""The lists of pinned decisions, by their keys."""
 
 
 class Pinned(Frozen):
@@ -90,27 +92,34 @@ class PinnedTensor(Pinned):
     """The share that is there at each of its reads, which does not rise; one share where nothing reads it."""
 
 
+class PinnedWaiting(Pinned):
+    """Whether tasks wait until there is room, so that tensors live shorter."""
+
+    waits: bool
+
+
 class PinnedFile(Frozen):
     """A file of pinned decisions."""
 
     layer_mappings: tuple[PinnedMapping, ...] = ()
     kept_tensors: tuple[PinnedTensor, ...] = ()
+    waiting_tasks: tuple[PinnedWaiting, ...] = ()
 
 
-def read_pinned(path: Path, name: str) -> PinnedFile:
-    """The decisions of a file that a chip file names. Raises ConfigError with every mistake as file:line:col."""
+def read_pinned(folder: Path, name: str) -> PinnedFile:
+    """The decisions of a file that a chip names, relative to a folder. Raises ConfigError with every mistake as
+    file:line:col."""
     check_path("pinned_mappings", name, "the path of a file")
-    document = yamltext.read(path.parent / name)
+    document = yamltext.read(folder / name)
     pinned = validate(document, PinnedFile, check=_stands_once)
-    note_places(document, pinned.layer_mappings, pinned.kept_tensors)
+    note_places(document, pinned)
     return pinned
 
 
-def note_places(
-    document: yamltext.Document, mappings: Iterable[PinnedMapping], tensors: Iterable[PinnedTensor]
-) -> None:
+def note_places(document: yamltext.Document, pinned: PinnedParts) -> None:
     """Note where every entry stands in the document that it comes from."""
-    for name, entries in (("layer_mappings", mappings), ("kept_tensors", tensors)):
+    for name in PINNED_LISTS:
+        entries: tuple[Pinned, ...] = getattr(pinned, name)
         for index, entry in enumerate(entries):
             entry.placed(document, (name, index))
 
@@ -131,12 +140,17 @@ class PinnedParts(Protocol):
     def kept_tensors(self) -> tuple[PinnedTensor, ...]:
         """Shares of tensors."""
 
+    @property
+    def waiting_tasks(self) -> tuple[PinnedWaiting, ...]:
+        """Whether tasks wait."""
+
 
 def pinned_twice(pinned: PinnedParts) -> Iterator[tuple[Key, str]]:
     """A message for every entry that pins what an earlier one pins, for parts that are held twice, and for shares that
     rise."""
     yield from until_unknown(_mappings_twice(pinned))
     yield from until_unknown(_tensors_twice(pinned))
+    yield from until_unknown(_waiting_twice(pinned))
 
 
 def _mappings_twice(pinned: PinnedParts) -> Iterator[tuple[Key, str]]:
@@ -159,3 +173,13 @@ def _tensors_twice(pinned: PinnedParts) -> Iterator[tuple[Key, str]]:
         if any(later > earlier for earlier, later in pairwise(entry.shares)):
             message = f"what is there does not become more from read to read (got {', '.join(map(str, entry.shares))})"
             yield ("kept_tensors", index, "shares"), message
+
+
+def _waiting_twice(pinned: PinnedParts) -> Iterator[tuple[Key, str]]:
+    first: dict[Any, int] = {}
+    for index, entry in enumerate(pinned.waiting_tasks):
+        if first.setdefault((entry.rule, entry.transport), index) != index:
+            yield (
+                ("waiting_tasks", index),
+                f"is pinned twice (first: waiting_tasks.{first[entry.rule, entry.transport]})",
+            )

@@ -35,6 +35,7 @@ def _lines(cost: Cost, plan: PlanRecord) -> Iterator[str]:
     for name, entries in (
         ("layer_mappings", [_mapping_entry(record) for record in plan.products]),
         ("kept_tensors", [_tensor_entry(record) for record in plan.tensors]),
+        ("waiting_tasks", [{"waits": plan.waits}]),
     ):
         yield f"{name}:" if entries else f"{name}: []"
         yield from (f"- {json.dumps(entry | own, ensure_ascii=False)}" for entry in entries)

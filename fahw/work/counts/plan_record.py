@@ -65,9 +65,10 @@ class TensorRecord:
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """What a search decided for a step. `objective`: what it makes least."""
+    """What a search decided for a step. `objective`: what it makes least; `waits`: whether tasks wait for room."""
 
     objective: str
+    waits: bool
     products: tuple[ProductRecord, ...]
     tensors: tuple[TensorRecord, ...]
 

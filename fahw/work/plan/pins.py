@@ -33,7 +33,8 @@ def with_pins(keeping: Keeping) -> Keeping:
     step = keeping.step
     mappings = list(_applying(step, step.chip.layer_mappings))
     tensors = list(_applying(step, step.chip.kept_tensors))
-    problems = list(_unknown_rules([*step.chip.layer_mappings, *step.chip.kept_tensors]))
+    pinned = [*step.chip.layer_mappings, *step.chip.kept_tensors, *step.chip.waiting_tasks]
+    problems = list(_unknown_rules(pinned))
     if not (mappings or tensors or problems):
         return keeping
     given, wrong = _given(keeping, tensors)
@@ -47,6 +48,11 @@ def with_pins(keeping: Keeping) -> Keeping:
     tasks = tuple(_in_form(task, found.forms) for task in keeping.tasks)
     is_complete = found.is_complete and len(given) == len(keeping.tensors)
     return replace(keeping, tasks=tasks, tilings=found.tilings, is_complete=is_complete)
+
+
+def pinned_waits(step: StepContext) -> bool | None:
+    """Whether tasks wait until there is room, as the chip file pins it; None where it does not."""
+    return next((entry.waits for entry in _applying(step, step.chip.waiting_tasks)), None)
 
 
 def _applying(step: StepContext, entries: Iterable[_Entry]) -> Iterator[_Entry]:
@@ -253,12 +259,13 @@ def _wrong_tile(entry: PinnedMapping, product: TiledProduct, tiling: Tiling) -> 
                 yield entry.problem(message, f"tile.{index}")
 
 
-def check_room(keeping: Keeping, found: Measured) -> None:
-    """Raise ConfigError where tiles and what is pinned do not fit a memory at some moment, with the entry to blame."""
+def check_room(keeping: Keeping, found: Measured, shares: Sequence[float] | None = None) -> None:
+    """Raise ConfigError where tiles and what these shares keep (or what is pinned) do not fit a memory at some moment,
+    with the entry to blame."""
     problems = []
-    for memory, task, tiles, live in keeping.overfull(found):
+    for memory, task, tiles, live in keeping.overfull(found, shares):
         text = f"{memory.name} has {memory.kib * 8192:,.0f} bits; tiles take {tiles:,.0f} of it during"
-        message = f"{text} {task_text(task)}, and pinned tensors {live:,.0f}"
+        message = f"{text} {task_text(task)}, and {'pinned' if shares is None else 'kept'} tensors {live:,.0f}"
         blamed = _blamed(keeping, memory, task, live > tiles)
         problems.append(blamed.problem(message) if blamed else Problem(keeping.step.chip.name, message, "memories"))
     if problems:

@@ -15,7 +15,7 @@ from fahw.work.plan.measured import ProductTask, product_tasks
 def plan_record(step: StepContext) -> PlanRecord:
     """The decisions of a step that has a plan."""
     assert step.plan is not None, "there is a plan"
-    return PlanRecord(step.chip.mapping_objective, tuple(_products(step)), step.plan.tensors)
+    return PlanRecord(step.chip.mapping_objective, step.plan.waits, tuple(_products(step)), step.plan.tensors)
 
 
 def _products(step: StepContext) -> Iterator[ProductRecord]:

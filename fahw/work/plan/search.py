@@ -19,8 +19,8 @@ from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import Measured, measured, product_tasks
 from fahw.work.plan.moments import open_moments
 from fahw.work.plan.order.short_lives import with_short_lives
-from fahw.work.plan.pins import check_room, with_pins
-from fahw.work.plan.pricing import Pricing, price_book
+from fahw.work.plan.others import CountingPlan
+from fahw.work.plan.pins import check_room, pinned_waits, with_pins
 from fahw.work.plan.step_plan import StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor
 
@@ -33,16 +33,20 @@ _ROUNDS = 2
 
 
 def planned(
-    step: StepContext, tasks: Sequence[Task], tensors: tuple[KeptTensor, ...], pricing: Pricing
-) -> StepContext:  # fmt: skip
-    """The step with the best plan found. `tasks`: of the same step without one. `tensors`: what it keeps.
+    step: StepContext, tasks: Sequence[Task], tensors: tuple[KeptTensor, ...], counted: CountingPlan
+) -> StepContext:
+    """The step with the best plan found. `tasks`: of the same step, `counted` without one. `tensors`: what it keeps.
 
     Raises ConfigError where no tile fits its memory, or something must lie in DRAM and the chip has none.
     """
-    book, products = price_book(pricing, step.chip), product_tasks(step)
-    at_will = Keeping(step, tensors, open_moments(tasks, step), book, products)
+    products, away_pj = product_tasks(step), counted.away_pj(tasks)
+    at_will = Keeping(step, tensors, open_moments(tasks, step), counted.book, products, away_pj)
+    waits = pinned_waits(step)
+    all_kept = _all_kept(step, with_pins(at_will)) if waits is None else None
+    if all_kept is not None:
+        return replace(step, plan=all_kept)
     in_order = replace(at_will, moments=open_moments(with_short_lives(tasks, step, tensors), step))
-    waits = _gains(step, in_order, at_will)
+    waits = _gains(step, in_order, at_will) if waits is None else waits
     keeping = with_pins(in_order if waits else at_will)
     best = min(_reserved(step, keeping), key=lambda found: found.cost)
     found = min((best, *_refined(step, keeping, best)), key=lambda found: found.cost)
@@ -81,10 +85,29 @@ def _gains(step: StepContext, more: Keeping, less: Keeping) -> bool:
     return gains[0] > gains[1] * (1 + _EQUAL)
 
 
-class _Found(NamedTuple):
-    """A plan and what it costs; the products while nothing is kept, which say what room tiles take, and under it."""
+def _all_kept(step: StepContext, keeping: Keeping) -> StepPlan | None:
+    """The plan that keeps all tensors, with tiles of sums in the rest of the memories; None where there is no room, or
+    sums would go to DRAM all the same. Nothing is better: DRAM has the samples alone."""
+    plan = None if keeping.is_pinned else keeping.all_kept()
+    if plan is None:
+        return None
+    try:
+        products = measured(step, plan, keeping.tasks)
+    except ConfigError:
+        return None
+    if products.spills:
+        return None
+    shares = keeping.everything
+    return replace(
+        plan, forms=products.forms, placements=keeping.placements(shares, products), tensors=keeping.records(shares)
+    )
 
-    cost: float
+
+class _Found(NamedTuple):
+    """A plan and what it costs, by the objective, and in pJ to tell equals apart; the products while nothing is kept,
+    which say what room tiles take, and under it."""
+
+    cost: tuple[float, float]
     plan: StepPlan
     first: Measured
     products: Measured
@@ -111,12 +134,12 @@ def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
             given = measured(step, keeping.nothing_kept(reserve), keeping.tasks)
             first = keeping.where_all_stays(given)
             check_room(keeping, given if keeping.is_complete else first)
+            shares = keeping.with_given(best_shares(keeping.choices(first), keeping.capacity(first)))
+            plan = replace(keeping.plan(shares, first, grown=False), forms=first.forms)
+            found.append(_costed(step, keeping, plan, shares, first, first))
         except ConfigError as error:
             problems = tuple(error.problems)
             continue
-        shares = keeping.with_given(best_shares(keeping.choices(first), keeping.capacity(first)))
-        plan = replace(keeping.plan(shares, first, grown=False), forms=first.forms)
-        found.append(_costed(step, keeping, plan, shares, first, first))
         if keeping.keeps_all(shares) or keeping.is_complete:
             break
     if not found:
@@ -130,7 +153,10 @@ def _refined(step: StepContext, keeping: Keeping, best: _Found) -> Iterator[_Fou
     for _ in range(0 if keeping.is_complete else _ROUNDS):
         shares = keeping.with_given(best_shares(keeping.choices(products), keeping.capacity(best.first)))
         plan = keeping.plan(shares, best.first, grown=True)
-        found = _costed(step, keeping, plan, shares, best.first, products)
+        try:
+            found = _costed(step, keeping, plan, shares, best.first, products)
+        except ConfigError:
+            return
         products = found.products
         yield found
 
@@ -138,11 +164,14 @@ def _refined(step: StepContext, keeping: Keeping, best: _Found) -> Iterator[_Fou
 def _costed(
     step: StepContext, keeping: Keeping, plan: StepPlan, shares: Sequence[float], first: Measured, before: Measured
 ) -> _Found:  # fmt: skip
-    """The plan with its products; errors whose form it leaves open are in the better one."""
+    """The plan with its products; errors whose form it leaves open are in the better one. Raises ConfigError where it
+    does not fit."""
     products = measured(step, plan, keeping.tasks, before)
+    check_room(keeping, products, shares)
     others, objective = keeping.others_pj(shares, products), step.chip.mapping_objective
     energy = products.energy_pj + others
-    cost = {"energy": energy, "latency": products.cycles, "edp": energy * products.cycles}[objective]
+    measures = {"energy": energy, "latency": products.cycles, "edp": energy * products.cycles}
+    cost = measures[objective], energy
     plan = replace(
         plan, forms=products.forms, placements=keeping.placements(shares, products), tensors=keeping.records(shares)
     )

@@ -13,9 +13,10 @@ from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
 from fahw.layers.window_axes import Windows
 from fahw.mapping import problem
-from fahw.mapping.mapper import MappedProduct, Tiling, best_mapping, mapped_as
+from fahw.mapping.mapper import MappedProduct, Tiling, mapped_as
 from fahw.mapping.problem import Dataflow, MappedArray, OperandPlace, ResultPlace, TiledProduct, Unfolded
 from fahw.mapping.tiled import TiledMapping
+from fahw.mapping.untiled import best_of
 from fahw.work.counts.gemm import Gemm, Operand
 from fahw.work.plan.pricing import PriceBook
 
@@ -86,7 +87,7 @@ def _place(operand: Operand, book: PriceBook, around: Surroundings) -> OperandPl
 def laid_out(gemm: Gemm, product: TiledProduct, array: Array, tiling: Tiling | None = None) -> Gemm:
     """The product in the best of its mappings, or in the given one. Raises ConfigError where no tile fits its
     memory."""
-    return _in_tiles(gemm, product, array, mapped_as(product, tiling) if tiling else best_mapping(product))
+    return _in_tiles(gemm, product, array, mapped_as(product, tiling) if tiling else best_of(product))
 
 
 def _in_tiles(gemm: Gemm, product: TiledProduct, array: Array, mapped: MappedProduct) -> Gemm:
