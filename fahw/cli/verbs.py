@@ -66,11 +66,16 @@ def simulate(
         written = write_plots(cost, plots)
         say(f"plots: {', '.join(path.name for path in written)} in {plots}", err=True)
     if save_mapping is not None:
-        from fahw.report.mappings import pinned_text
-
-        option.write_out(save_mapping, pinned_text(cost), "--save-mapping")
-        say(f"mapping: {save_mapping}", err=True)
+        _save_mapping(cost, save_mapping)
     say(cost_json(cost, forms) if json else cost_text(cost, forms), end="")
+
+
+def _save_mapping(cost: Any, path: Path) -> None:
+    """The mapping of a cost is written as a file that a chip can pin. Raises ConfigError where there is none."""
+    from fahw.report.mappings import pinned_text
+
+    option.write_out(path, pinned_text(cost), "--save-mapping")
+    say(f"mapping: {path}", err=True)
 
 
 @app.command()

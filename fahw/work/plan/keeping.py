@@ -13,9 +13,8 @@ from fahw.hardware.memory import Memory
 from fahw.mapping.lifetimes import Choice
 from fahw.mapping.mapper import Tiling
 from fahw.work.context import StepContext
-from fahw.work.counts.plan_record import TensorRecord
-from fahw.work.counts.record import Placement, TaskId, task_text
-from fahw.work.counts.task_accesses import TaskShares
+from fahw.work.counts.record import Placement, TaskId
+from fahw.work.counts.task_accesses import Means, TaskShares
 from fahw.work.mesh import core_prefix
 from fahw.work.plan.measured import Measured, ProductTask
 from fahw.work.plan.moments import Moments
@@ -66,7 +65,8 @@ class Keeping:
         return StepPlan(self.step.chip, self.book, shares, room, tilings=self.tilings)
 
     @cached_property
-    def _homes(self) -> tuple[Memory, ...]:
+    def homes(self) -> tuple[Memory, ...]:
+        """The memory of each tensor."""
         homes = []
         for tensor in self.tensors:
             memory = self.step.chip.home(tensor.tensor)
@@ -99,7 +99,7 @@ class Keeping:
         if use.is_operand:
             share = tensor.bits / max(1, self._operand_bits[use.task, tensor.tensor])
             return found.absent_pj.get((use.task, tensor.tensor), 0.0) * share * self._runs(use.task)
-        per_bit = self.book.fetch_pj_per_bit(self._homes[number], tensor.tensor, "read")
+        per_bit = self.book.fetch_pj_per_bit(self.homes[number], tensor.tensor, "read")
         return per_bit * tensor.bits * self._runs(use.task)
 
     def _writes_pj(self, number: int) -> float:
@@ -107,7 +107,7 @@ class Keeping:
         tensor = self.tensors[number]
         if tensor.from_dram:
             return 0.0
-        per_bit = self.book.fetch_pj_per_bit(self._homes[number], tensor.tensor, "write")
+        per_bit = self.book.fetch_pj_per_bit(self.homes[number], tensor.tensor, "write")
         return per_bit * tensor.bits * sum(map(self._runs, tensor.writes))
 
     @cached_property
@@ -159,7 +159,7 @@ class Keeping:
             gain = sum(self._read_pj(number, use, found) for use in tensor.reads[:reads])
             if reads == len(tensor.reads):
                 gain += self._writes_pj(number)
-            memory = f"{tensor.core}:{self._homes[number].name}"
+            memory = f"{tensor.core}:{self.homes[number].name}"
             choices.append(Choice(number, memory, float(tensor.bits), gain, moments))
         return choices
 
@@ -212,8 +212,8 @@ class Keeping:
     def overfull(
         self, found: Measured, shares: Sequence[float] | None = None
     ) -> Iterator[tuple[Memory, TaskId, float, float]]:
-        """Memories that tiles and what these shares keep (or what is given) do not fit, each at the moment of most, with
-        the bits of both."""
+        """Memories that tiles and what these shares keep (or what is given) do not fit, each at the moment of most,
+        with the bits of both."""
         for _, memory, tiles, live in self.taken(self._only_given if shares is None else shares, found):
             moment = int((tiles + live).argmax())
             if tiles[moment] + live[moment] > memory.kib * 8192 + _ROUNDED:
@@ -241,16 +241,6 @@ class Keeping:
         room = self._grown_room(shares, found) if grown else self._taken_room(found)
         kept = self._shares(self.kept(shares))
         return StepPlan(self.step.chip, self.book, kept, room, tilings=self.tilings)
-
-    def records(self, shares: Sequence[float]) -> tuple[TensorRecord, ...]:
-        """What these shares keep, for people to read."""
-        return tuple(
-            TensorRecord(
-                tensor.name, tensor.tensor, tensor.core, self._homes[number].name, tensor.bits,
-                tuple(task_text(use.task) for use in tensor.reads), there.reads,
-            )
-            for number, (tensor, there) in enumerate(zip(self.tensors, self.kept(shares), strict=True))
-        )  # fmt: skip
 
     def placements(self, shares: Sequence[float], found: Measured) -> tuple[Placement, ...]:
         """What each memory would have to hold at the moment that asks for most, and what of it is in DRAM then; of sums
@@ -284,7 +274,7 @@ class Keeping:
         live: dict[tuple[int, str, str], Bits] = {}
         for (number, _), moments, share in zip(self._ways, self._open, shares, strict=True):
             tensor, at = self.tensors[number], np.array(moments)
-            key = tensor.core, self._homes[number].name, tensor.tensor
+            key = tensor.core, self.homes[number].name, tensor.tensor
             bits = live.setdefault(key, np.zeros(len(self.moments.tasks)))
             if share:
                 bits[at[:, 0]] += at[:, 1] * (tensor.bits * share)
@@ -314,14 +304,14 @@ class Keeping:
 
     def _shares(self, kept: Sequence[Kept]) -> dict[tuple[int, TaskId], TaskShares]:
         """Means over the tensors of a kind that a task uses alike."""
-        sums: dict[tuple[int, TaskId], tuple[_Means, _Means, _Means]] = {}
+        sums: dict[tuple[int, TaskId], tuple[Means, Means, Means]] = {}
         for tensor, there in zip(self.tensors, kept, strict=True):
             for use, share in zip(tensor.reads, there.reads, strict=True):
-                operands, reads, _ = sums.setdefault((tensor.core, use.task), (_Means(), _Means(), _Means()))
+                operands, reads, _ = sums.setdefault((tensor.core, use.task), (Means(), Means(), Means()))
                 (operands if use.is_operand else reads).add(tensor.tensor, tensor.bits, share)
             for task in tensor.writes:
                 written = 1.0 if tensor.from_dram else there.written
-                sums.setdefault((tensor.core, task), (_Means(), _Means(), _Means()))[2].add(
+                sums.setdefault((tensor.core, task), (Means(), Means(), Means()))[2].add(
                     tensor.tensor, tensor.bits, written
                 )
         return {key: TaskShares(*(means.found() for means in three)) for key, three in sums.items()}
@@ -344,19 +334,3 @@ class Keeping:
             if there.written < 1:
                 total += (1 - there.written) * self._writes_pj(number)
         return total
-
-
-class _Means:
-    """Means of shares by kind, weighted by bits."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, tuple[float, float]] = {}
-
-    def add(self, kind: str, bits: int, share: float) -> None:
-        """Add a tensor."""
-        total, kept = self._sums.get(kind, (0.0, 0.0))
-        self._sums[kind] = total + bits, kept + bits * share
-
-    def found(self) -> Mapping[str, float]:
-        """The means; 1 exactly where all is there."""
-        return {kind: kept / total if kept < total else 1.0 for kind, (total, kept) in self._sums.items() if total}
