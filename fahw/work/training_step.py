@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 
 from fahw.activity import Activity
@@ -35,7 +36,8 @@ from fahw.work.phases.gradient import gradient_task
 from fahw.work.phases.update import update_task
 from fahw.work.plan.kept_tensors import kept_tensors
 from fahw.work.plan.order.short_lives import with_short_lives
-from fahw.work.plan.pricing import Pricing
+from fahw.work.plan.others import CountingPlan
+from fahw.work.plan.pricing import Pricing, price_book
 from fahw.work.plan.records import plan_record
 from fahw.work.plan.search import planned
 
@@ -93,11 +95,14 @@ def training_step(
             chip, core, core_prefix(chip, core), Accesses(chip, core_placements, core_prefix(chip, core))
         )
     step = contents.context(chip, sites)
-    tasks = tuple(_checked_tasks(step))
     record = None
-    if chip.mapping == "best":
+    if chip.mapping == "fixed":
+        tasks = tuple(_checked_tasks(step))
+    else:
         assert pricing is not None, "a search needs prices"
-        step = planned(step, tasks, kept_tensors(step), pricing(chip))
+        counted = CountingPlan(chip, price_book(pricing(chip), chip))
+        tasks = tuple(_checked_tasks(replace(step, plan=counted)))
+        step = planned(step, tasks, kept_tensors(step), counted)
         tasks, record = _planned_tasks(step), plan_record(step)
         placements = [*contents.all_rom_placements, *(step.plan.placements if step.plan else ())]
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())

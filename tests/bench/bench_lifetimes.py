@@ -6,6 +6,7 @@ exact     processor time of `best_shares` and of HiGHS, and how far their gains 
           layers, on those of about 340 choices and 146 moments, and on those of 100 and 200 layers
 greedy    what whole tensors first, shares by gain per room, prices of room, and the best of the three miss of the most
 room      how far a gain falls at most where all memories grow, by .3 % at first, four times in the end
+large     processor time for ten thousand tensors at 512 moments, and the gain as a part of a bound that prices give
 free      what choices from the write alone, and from a read too, miss of what a share of each gap of a tensor gains
 """
 
@@ -21,6 +22,7 @@ import numpy as np
 from fahw.mapping import lifetimes
 from fahw.mapping.lifetimes import Choice, best_shares
 from fahw.mapping.shares import greedy
+from fahw.mapping.shares.prices import Market
 from tests.support.exact_lifetimes import FreeShares, best_gain
 from tests.support.random_lifetimes import Step, random_step
 
@@ -108,6 +110,25 @@ def losses(steps: Sequence[Step]) -> None:
             said(way, values)
 
 
+def large() -> None:
+    """Writes how long very many tensors take, with room for a tenth and a half of what is there on average."""
+    rng, choices = np.random.default_rng(0), []
+    for tensor in range(10_000):
+        first, bits = int(rng.integers(500)), float(np.round(10 ** rng.uniform(3, 6)))
+        last = first + int(min(511 - first, rng.exponential(60) + 1))
+        for end, gain in (((first + last) // 2, 10), (last, 30)):
+            moments = tuple((moment, 1) for moment in range(first, end + 1))
+            choices.append(Choice(tensor, "buffer", bits, bits * gain * rng.uniform(0.5, 2), moments))
+    mean = sum(choice.bits * len(choice.moments) for choice in choices[1::2]) / 512
+    for part in (0.1, 0.5):
+        room = {"buffer": [mean * part] * 512}
+        spent, gain = timed(best, choices, room)
+        market = Market(lifetimes._programme(choices, room), gain)
+        for _ in range(300):
+            market.trade(0.1)
+        say(f"  {part:.0%} of the room: {spent / 1e3:.2f} s, {gain / market.bound:.2%} of the bound")
+
+
 def free(steps: Sequence[Step]) -> None:
     """Writes what the choices lose."""
     free = [FreeShares(step).most() for step in steps]
@@ -124,6 +145,8 @@ def main() -> None:
     say("exact")
     exact(steps)
     losses(steps)
+    say("large")
+    large()
     say("free")
     free(steps)
 

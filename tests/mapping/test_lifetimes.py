@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fahw.mapping import lifetimes
 from fahw.mapping.lifetimes import Choice, best_shares
-from fahw.mapping.shares.greedy import greedy_shares
+from fahw.mapping.shares.greedy import greedy_shares, settled
 from fahw.mapping.shares.prices import Market
 from fahw.mapping.shares.programme import Programme
 from fahw.mapping.shares.simplex import Vertex, best_vertex
@@ -19,6 +19,7 @@ from tests.support.random_lifetimes import random_step
 
 SEEDS = st.integers(0, 2**32)
 ONE = Choice(0, "buffer", 80.0, 5.0, ((0, 1), (1, 1)))
+LATER = replace(ONE, tensor=1, moments=((2, 1),))
 
 
 @st.composite
@@ -202,12 +203,44 @@ def test_what_is_never_scarce_stays_wholly_beside_what_is():
         ([ONE, replace(ONE, gain=4.0, bits=40.0)], [40, 40], (0, 1)),
         ([ONE, replace(ONE, tensor=7, gain=6.0)], [100, 100], (0.25, 1)),
         ([ONE, replace(ONE, tensor=7, gain=0.0)], [100, 100], (1, 0)),
+        ([ONE, replace(ONE, tensor=7, gain=4.0), replace(LATER, gain=0.0)], [80, 80, 80], (1, 0, 1)),
         ([replace(ONE, bits=8e9)], [4e9, 4e9], (0.5,)),
     ],
 )  # fmt: skip
 def test_shares_of_one_or_two_choices(choices, capacity, shares):
     """Those that are plain to see."""
     assert best_shares(choices, {"buffer": capacity}) == shares
+
+
+def test_ten_tenths_of_a_bit_are_more_than_a_bit():
+    """As numbers that a computer holds they are, though it adds them up to less."""
+    choices, capacity = [replace(ONE, tensor=number, bits=0.1) for number in range(10)], {"buffer": [1.0, 1.0]}
+    shares = best_shares(choices, capacity)
+    check_room(choices, capacity, shares)
+    assert gained(choices, shares) == pytest.approx(50)
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        ((1, 1, 0), (1, 0.25, 0)),
+        ((0.25, 1, 1), (0.25, 1, 0)),
+        ((0, 2.0**-9, 0), (1, 0.25, 0)),
+        ((1 - 1e-12, 0.25, 0), (1, 0.25, 0)),
+    ],
+)
+def test_shares_that_are_asked_for_are_cut_to_the_room_and_what_is_left_is_given_out(asked, given):
+    """Of two tensors of 80 bits at 100, the second in two ways: the nearest to all first, then those that gain most."""
+    tensors, entries = np.array([0, 1, 1]), np.arange(3)
+    programme = Programme(np.array([5.0, 4.0, 3.0]), tensors, entries, entries * 0, np.full(3, 80.0), np.array([100.0]))
+    assert settled(programme, np.array(asked, float)).tolist() == list(given)
+
+
+def test_a_small_share_that_is_asked_for_is_cut_not_dropped():
+    """A tensor that is far larger than its memory."""
+    one = np.zeros(1, np.int64)
+    programme = Programme(np.ones(1), one, one, one, np.array([2.0**20]), np.array([64.0]))
+    assert settled(programme, np.array([2.0**-13])).tolist() == [2.0**-14]
 
 
 def test_a_moment_without_a_capacity_is_an_error():

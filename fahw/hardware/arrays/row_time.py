@@ -105,8 +105,11 @@ def timed_movement(
     with the elements' energy. Of equals the first counts: fewest products in passes that are not full, then least e, q
     and r.
     """
+    fitting = list(blocks(layer, rows, cols, pads))
+    if not fitting:
+        return None
     search, fastest, found = Search(layer, pads, buffer_words), 0, list[_Tried]()
-    blocks_by_bound = sorted((search.least_cycles(block), block) for block in blocks(layer, rows, cols, pads))
+    blocks_by_bound = sorted((search.least_cycles(block), block) for block in fitting)
     unit = layer.samples * layer.out[1] * layer.kernel[1]
     for least, block in blocks_by_bound:
         if fastest and least * unit > SLACK * fastest:

@@ -21,22 +21,6 @@ class TaskShares:
     writes: Mapping[str, float] = field(default_factory=dict)
 
 
-class Means:
-    """Means of shares by kind, weighted by bits."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, tuple[float, float]] = {}
-
-    def add(self, kind: str, bits: int, share: float) -> None:
-        """Add a tensor."""
-        total, kept = self._sums.get(kind, (0.0, 0.0))
-        self._sums[kind] = total + bits, kept + bits * share
-
-    def found(self) -> Mapping[str, float]:
-        """The means; 1 exactly where all is there."""
-        return {kind: kept / total if kept < total else 1.0 for kind, (total, kept) in self._sums.items() if total}
-
-
 class TaskAccesses(Accesses):
     """Reads and writes of one task on a core."""
 

@@ -14,13 +14,14 @@ from fahw.mapping.lifetimes import Choice
 from fahw.mapping.mapper import Tiling
 from fahw.work.context import StepContext
 from fahw.work.counts.record import Placement, TaskId
-from fahw.work.counts.task_accesses import Means, TaskShares
 from fahw.work.mesh import core_prefix
 from fahw.work.plan.measured import Measured, ProductTask
 from fahw.work.plan.moments import Moments
+from fahw.work.plan.others import OtherKey
 from fahw.work.plan.pricing import PriceBook
 from fahw.work.plan.step_plan import ProductKey, StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor, Use
+from fahw.work.plan.tensors.shares import Kept, task_shares
 from fahw.work.plan.tile_room import Bits, TileRoom
 
 _REPEATED = ("forward", "error", "gradient")
@@ -30,17 +31,10 @@ _ROUNDED = 1.0
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The share of a tensor, 0 to 1, that is on the chip at each of its reads, and that is never written to DRAM."""
-
-    reads: tuple[float, ...]
-    written: float
-
-
-@dataclass(frozen=True)
 class Keeping:
     """The tensors of a step with their lives, the tasks with products beside them, and prices.
 
+    `away_pj`: what accesses other than to operands cost more per step if nothing of what they are to is on the chip.
     `tilings`, `given`: what is pinned and not searched, the mappings of products and the shares of tensors at their
     reads, by number; `is_complete`: nothing is left to search.
     """
@@ -50,6 +44,7 @@ class Keeping:
     moments: Moments
     book: PriceBook
     tasks: tuple[ProductTask, ...]
+    away_pj: Mapping[OtherKey, float]
     tilings: Mapping[ProductKey, Tiling] = field(default_factory=dict)
     given: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     is_complete: bool = False
@@ -61,7 +56,7 @@ class Keeping:
             task.task: tuple((memory.name, float(min(reserve, memory.kib * 8192))) for memory in self._memories)
             for task in self.tasks
         }
-        shares = self._shares(self.kept(self._only_given))
+        shares = task_shares(self.tensors, self.kept(self._only_given))
         return StepPlan(self.step.chip, self.book, shares, room, tilings=self.tilings)
 
     @cached_property
@@ -93,22 +88,35 @@ class Keeping:
                     bits[use.task, tensor.tensor] += tensor.bits
         return bits
 
+    @cached_property
+    def _other_bits(self) -> dict[OtherKey, int]:
+        """Bits of all tensors of one kind on a core that a task reads beside operands, or writes."""
+        bits = defaultdict[OtherKey, int](int)
+        for tensor in self.tensors:
+            for use in tensor.reads:
+                if not use.is_operand:
+                    bits[tensor.core, use.task, "read", tensor.tensor] += tensor.bits
+            for task in tensor.writes:
+                bits[tensor.core, task, "write", tensor.tensor] += tensor.bits
+        return bits
+
     def _read_pj(self, number: int, use: Use, found: Measured) -> float:
         """What a read of a whole tensor costs more per step if it is not there."""
         tensor = self.tensors[number]
         if use.is_operand:
             share = tensor.bits / max(1, self._operand_bits[use.task, tensor.tensor])
             return found.absent_pj.get((use.task, tensor.tensor), 0.0) * share * self._runs(use.task)
-        per_bit = self.book.fetch_pj_per_bit(self.homes[number], tensor.tensor, "read")
-        return per_bit * tensor.bits * self._runs(use.task)
+        return self._other_pj(tensor, use.task, "read")
 
     def _writes_pj(self, number: int) -> float:
         """What the writes of a whole tensor cost more per step if it goes to DRAM."""
         tensor = self.tensors[number]
-        if tensor.from_dram:
-            return 0.0
-        per_bit = self.book.fetch_pj_per_bit(self.homes[number], tensor.tensor, "write")
-        return per_bit * tensor.bits * sum(map(self._runs, tensor.writes))
+        return 0.0 if tensor.from_dram else sum(self._other_pj(tensor, task, "write") for task in tensor.writes)
+
+    def _other_pj(self, tensor: KeptTensor, task: TaskId, action: str) -> float:
+        """A tensor's part of what a task's accesses to its kind cost more."""
+        key = tensor.core, task, action, tensor.tensor
+        return self.away_pj.get(key, 0.0) * tensor.bits / max(1, self._other_bits[key])
 
     @cached_property
     def _ways(self) -> tuple[tuple[int, int], ...]:
@@ -239,7 +247,7 @@ class Keeping:
     def plan(self, shares: Sequence[float], found: Measured, grown: bool) -> StepPlan:
         """The plan that keeps these shares. Room for tiles is what they took, and where `grown` what is left free."""
         room = self._grown_room(shares, found) if grown else self._taken_room(found)
-        kept = self._shares(self.kept(shares))
+        kept = task_shares(self.tensors, self.kept(shares))
         return StepPlan(self.step.chip, self.book, kept, room, tilings=self.tilings)
 
     def placements(self, shares: Sequence[float], found: Measured) -> tuple[Placement, ...]:
@@ -301,20 +309,6 @@ class Keeping:
             task.task: tuple((memory.name, found.room.get((task.task, memory.name), 0.0)) for memory in self._memories)
             for task in self.tasks
         }
-
-    def _shares(self, kept: Sequence[Kept]) -> dict[tuple[int, TaskId], TaskShares]:
-        """Means over the tensors of a kind that a task uses alike."""
-        sums: dict[tuple[int, TaskId], tuple[Means, Means, Means]] = {}
-        for tensor, there in zip(self.tensors, kept, strict=True):
-            for use, share in zip(tensor.reads, there.reads, strict=True):
-                operands, reads, _ = sums.setdefault((tensor.core, use.task), (Means(), Means(), Means()))
-                (operands if use.is_operand else reads).add(tensor.tensor, tensor.bits, share)
-            for task in tensor.writes:
-                written = 1.0 if tensor.from_dram else there.written
-                sums.setdefault((tensor.core, task), (Means(), Means(), Means()))[2].add(
-                    tensor.tensor, tensor.bits, written
-                )
-        return {key: TaskShares(*(means.found() for means in three)) for key, three in sums.items()}
 
     def _grown_room(self, shares: Sequence[float], found: Measured) -> dict[TaskId, tuple[tuple[str, float], ...]]:
         """Bits for tiles, by task and memory: what they took, and what is free whatever else runs at the time."""

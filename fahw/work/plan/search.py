@@ -19,8 +19,8 @@ from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import Measured, measured, product_tasks
 from fahw.work.plan.moments import open_moments
 from fahw.work.plan.order.short_lives import with_short_lives
+from fahw.work.plan.others import CountingPlan
 from fahw.work.plan.pins import check_room, pinned_waits, with_pins
-from fahw.work.plan.pricing import Pricing, price_book
 from fahw.work.plan.records import tensor_records
 from fahw.work.plan.step_plan import StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor
@@ -34,14 +34,14 @@ _ROUNDS = 2
 
 
 def planned(
-    step: StepContext, tasks: Sequence[Task], tensors: tuple[KeptTensor, ...], pricing: Pricing
-) -> StepContext:  # fmt: skip
-    """The step with the best plan found. `tasks`: of the same step without one. `tensors`: what it keeps.
+    step: StepContext, tasks: Sequence[Task], tensors: tuple[KeptTensor, ...], counted: CountingPlan
+) -> StepContext:
+    """The step with the best plan found. `tasks`: of the same step, `counted` without one. `tensors`: what it keeps.
 
     Raises ConfigError where no tile fits its memory, or something must lie in DRAM and the chip has none.
     """
-    book, products = price_book(pricing, step.chip), product_tasks(step)
-    at_will = Keeping(step, tensors, open_moments(tasks, step), book, products)
+    products, away_pj = product_tasks(step), counted.away_pj(tasks)
+    at_will = Keeping(step, tensors, open_moments(tasks, step), counted.book, products, away_pj)
     waits = pinned_waits(step)
     all_kept = _all_kept(step, with_pins(at_will)) if waits is None else None
     if all_kept is not None:

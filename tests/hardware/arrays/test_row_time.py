@@ -4,7 +4,7 @@ from dataclasses import replace
 from math import ceil
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fahw.errors import ConfigError
@@ -30,27 +30,23 @@ buses = st.builds(Buses, *3 * [st.sampled_from((1, 2, 4, 7))])
 
 
 def counted_cycles(layer, size, bus):
-    """Cycles of a layer pass by pass, from what each pass brings, computes and hands on."""
+    """Cycles of a layer, channels after channels, from what each pass brings, computes and hands on."""
     height, width = layer.kernel
     channels, filters, rows = (
         size.q * size.r,
         size.p * size.t,
         min(layer.image[0], (size.e - 1) * layer.stride + height),
     )
-    total = 0
-    for _ in range(ceil(layer.samples / size.n) * ceil(layer.out[0] / size.e) * ceil(layer.outputs / filters)):
-        for group in range(ceil(layer.inputs / channels)):
-            filter_words = filters * channels * height * width
-            first_words = channels * rows * min(width, layer.image[1])
-            total += max(ceil(filter_words / bus.filters), ceil(first_words / bus.inputs))
-            windows = size.n * layer.out[1]
-            handed_on = 1 if group or height * size.r > 1 else 0
-            busy = windows * size.p * size.q * width + windows * size.p * handed_on
-            input_words = size.n * channels * rows * layer.image[1]
-            sum_words = windows * filters * size.e
-            total += max(busy, ceil(input_words / bus.inputs), ceil(sum_words / bus.sums))
-            total += height * size.r - 1
-    return total
+    windows, turn = size.n * layer.out[1], 0
+    for group in range(ceil(layer.inputs / channels)):
+        filter_words, first_words = filters * channels * height * width, channels * rows * min(width, layer.image[1])
+        input_words, sum_words = size.n * channels * rows * layer.image[1], windows * filters * size.e
+        handed_on = 1 if group or height * size.r > 1 else 0
+        busy = windows * size.p * size.q * width + windows * size.p * handed_on
+        turn += max(ceil(filter_words / bus.filters), ceil(first_words / bus.inputs))
+        turn += max(busy, ceil(input_words / bus.inputs), ceil(sum_words / bus.sums))
+        turn += height * size.r - 1
+    return turn * ceil(layer.samples / size.n) * ceil(layer.out[0] / size.e) * ceil(layer.outputs / filters)
 
 
 def milliseconds(number, size=None, fixed=False):
@@ -130,18 +126,19 @@ def check_best(layer, array, bus, objective):
     assert key(cycles, found.cost) == min(key(*each) for each in within)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
+@example(convolution(1, 1, 1, 2, 1, 1, 1), (1, 1, (1, 1, 1), 100), OF_EYERISS, "energy")
 @given(small_layers, small_arrays, buses, st.sampled_from(OBJECTIVES))
 def test_no_mapping_is_better(layer, array, bus, objective):
-    """Against all there are, tried one by one, their cycles counted pass by pass."""
+    """Against all there are, tried one by one, their cycles counted otherwise."""
     check_best(layer, array, bus, objective)
 
 
 @pytest.mark.long
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(small_layers, small_arrays, buses, st.sampled_from(OBJECTIVES))
-def test_no_mapping_is_better_on_thousands_of_layers(layer, array, bus, objective):
-    """Against all there are, tried one by one, their cycles counted pass by pass."""
+def test_no_mapping_is_better_on_hundreds_of_layers(layer, array, bus, objective):
+    """Against all there are, tried one by one, their cycles counted otherwise."""
     check_best(layer, array, bus, objective)
 
 
