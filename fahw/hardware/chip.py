@@ -65,8 +65,8 @@ class Chip(Sourced):
     """Under `mapping: best`, how the error of a convolution is computed. `gather`: a correlation with the mirrored
     kernel. `scatter`: window sums that are added up in a buffer. `best`: the better of both, for each layer."""
     pinned_mappings: str | None = None
-    """A file of `layer_mappings` and `kept_tensors` (YAML), as `fahw simulate --save-mapping` writes it; relative to
-    this file, or where `--set` gives it to the folder of the command."""
+    """A file of `layer_mappings`, `kept_tensors` and `waiting_tasks` (YAML), as `fahw simulate --save-mapping` writes
+    it; relative to this file, or where `--set` gives it to the folder of the command."""
     layer_mappings: tuple[PinnedMapping, ...] = ()
     """Under `mapping: best`, mappings that are given and not searched, by layer and phase."""
     kept_tensors: tuple[PinnedTensor, ...] = ()
