@@ -24,8 +24,8 @@ UNFOLDED_DIMENSIONS: dict[Unfolded, tuple[Dimension, Dimension]] = {
 
 @dataclass(frozen=True)
 class FlowCosts:
-    """What a product costs in a dataflow relative to its prices: `reads` and `fetches` of the left and the right operand,
-    `sums` that are left incomplete (words that are not full, runs of rows in DRAM, skipped zeros); the share of
+    """What a product costs in a dataflow beside its prices: by what factor `reads` and `fetches` of left and right operand
+    and `sums` that are left incomplete are dearer (words that are not full, runs of rows in DRAM, skipped zeros); the share of
     multiply-accumulates that are done, and of cycles that remain, where zeros are gated or skipped."""
 
     reads: tuple[float, float] = (1.0, 1.0)

@@ -158,7 +158,7 @@ class PriceBook:
         return FlowCosts((left_read, right_read), (left, right), sums[0] / sums[1] if sums[1] else 1.0, useful, paced)
 
     def _relative(self, operand: Operand, whole: Sequence[Burst], moved: Sequence[Burst]) -> tuple[float, float]:
-        """What reading, and fetching, an operand's value costs relative to its price. `whole`, `moved`: the bursts of all
+        """What reading and fetching an operand's value costs relative to its price. `whole`, `moved`: bursts of all its
         values, and without skipped ones."""
         if operand.block != 1:
             moved = [(times, ceil(number * operand.block)) for times, number in moved]
