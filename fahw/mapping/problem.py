@@ -24,9 +24,9 @@ UNFOLDED_DIMENSIONS: dict[Unfolded, tuple[Dimension, Dimension]] = {
 
 @dataclass(frozen=True)
 class FlowCosts:
-    """What a product costs in a dataflow beside its prices: by what factor `reads` and `fetches` of left and right operand
-    and `sums` that are left incomplete are dearer (words that are not full, runs of rows in DRAM, skipped zeros); the share of
-    multiply-accumulates that are done, and of cycles that remain, where zeros are gated or skipped."""
+    """What a product costs in a dataflow beside its prices: by what factors `reads` and `fetches` of both operands, and
+    `sums` that are left incomplete, are dearer (words that are not full, runs of rows in DRAM, skipped zeros); the
+    share of multiply-accumulates that are done, and of cycles that remain, where zeros are gated or skipped."""
 
     reads: tuple[float, float] = (1.0, 1.0)
     fetches: tuple[float, float] = (1.0, 1.0)
