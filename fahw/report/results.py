@@ -83,6 +83,7 @@ SPACE_FIGURES = (
     Figure("area used", "area_used_mm2", "mm²", hint="with every memory fitted to what the rule stores"),
     Figure("feedback stored", "feedback_bits", "bits", decimals=0, hint="held for the error path"),
     Figure("moved per step", "transported_bits_per_step", "bits", decimals=0, hint="payload of weight transport"),
+    Figure("micro-batch", "micro_batch", "samples", decimals=0, hint="of a step, that go through the phases together"),
     Figure("static energy", "static_pj", "J", J_PER_PJ, True, hint="per step in steady state; within the energy"),
     Figure("static, isolated step", "isolated_static_pj", "J", J_PER_PJ, True, hint="were steps not to overlap; apart"),
     Figure("writing B once", "one_time_pj", "J", J_PER_PJ, True, hint="before training; not within the energy"),

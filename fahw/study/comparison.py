@@ -72,5 +72,5 @@ def summary_row(line: Line, target_pct: float) -> dict[str, Any]:
         "energy_pj_per_sample": cost.energy_pj_per_sample,
         "energy_to_target_j": steps.mean * cost.energy_pj * 1e-12 if steps else None,
         "area_mm2": cost.area_mm2, "area_used_mm2": cost.area_used_mm2, "feedback_bits": cost.feedback_bits,
-        "transported_bits_per_step": cost.transported_bits,
+        "transported_bits_per_step": cost.transported_bits, "micro_batch": cost.micro_batch,
     }  # fmt: skip

@@ -34,7 +34,7 @@ _DIGITS = 12
 FIGURES = (
     "transport", "form", "cycles", "interval_cycles", "seconds", "energy_pj", "energy_pj_per_sample", "static_pj",
     "one_time_pj", "area_mm2", "area_used_mm2", "feedback_bits", "transported_bits", "spilled_bits", "macs",
-    "inference_pj_per_sample", "power_mw", "samples_per_second", "tops_per_watt", "energy_delay_js",
+    "inference_pj_per_sample", "power_mw", "samples_per_second", "tops_per_watt", "energy_delay_js", "micro_batch",
 )  # fmt: skip
 
 
