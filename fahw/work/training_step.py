@@ -33,7 +33,8 @@ from fahw.work.phases.error import error_task
 from fahw.work.phases.forward import LOSS, forward_task, input_task, loss_task
 from fahw.work.phases.gradient import gradient_task
 from fahw.work.phases.update import update_task
-from fahw.work.plan.moments import with_short_lives
+from fahw.work.plan.kept_tensors import kept_tensors
+from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.pricing import Pricing
 from fahw.work.plan.search import planned
 
@@ -94,8 +95,9 @@ def training_step(
     tasks = tuple(_checked_tasks(step))
     if chip.mapping == "best":
         assert pricing is not None, "a search needs prices"
-        step = planned(step, with_short_lives(tasks, step), pricing(chip))
-        tasks = tuple(with_short_lives(_checked_tasks(step), step))
+        tensors = kept_tensors(step)
+        step = planned(step, with_short_lives(tasks, step, tensors), tensors, pricing(chip))
+        tasks = with_short_lives(_checked_tasks(step), step, tensors)
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
     return Work(
         chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), partial(_inference, step)

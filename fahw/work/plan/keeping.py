@@ -15,7 +15,7 @@ from fahw.mapping.lifetimes import Choice
 from fahw.work.context import StepContext
 from fahw.work.counts.record import TaskId
 from fahw.work.counts.task_accesses import TaskShares
-from fahw.work.plan.kept_tensors import KeptTensor, Use
+from fahw.work.plan.tensors.lives import KeptTensor, Use
 from fahw.work.plan.measured import Measured, ProductTask
 from fahw.work.plan.moments import Moments
 from fahw.work.plan.pricing import PriceBook
@@ -47,9 +47,7 @@ class Keeping:
     def nothing_kept(self, reserve: int) -> StepPlan:
         """The plan in which all comes from DRAM, and tiles take at most `reserve` bits of a memory, or half of it."""
         room = {
-            task.task: tuple(
-                (memory.name, float(min(reserve, memory.kib * 4096))) for memory in self.step.chip.memories
-            )
+            task.task: tuple((memory.name, float(min(reserve, memory.kib * 4096))) for memory in self._memories)
             for task in self.tasks
         }
         nothing = tuple(Kept((0.0,) * len(tensor.reads), 0.0) for tensor in self.tensors)
@@ -117,8 +115,7 @@ class Keeping:
         found = []
         for number, reads in self._ways:
             tensor = self.tensors[number]
-            read_by = [use.task for use in tensor.reads[:reads]]
-            found.append(always if tensor.persistent else self.moments.open(tensor.writes, read_by))
+            found.append(always if tensor.persistent else tuple(self.moments.room(tensor, reads).items()))
         return tuple(found)
 
     def choices(self, found: Measured) -> list[Choice]:
@@ -137,15 +134,18 @@ class Keeping:
     def _places(self) -> tuple[tuple[int, Memory], ...]:
         """The memories of all cores that hold anything."""
         cores = sorted({tensor.core for tensor in self.tensors} | {task.core for task in self.tasks})
-        return tuple((core, memory) for core in cores for memory in self.step.chip.memories if memory.writable)
+        return tuple((core, memory) for core in cores for memory in self._memories)
+
+    @cached_property
+    def _memories(self) -> tuple[Memory, ...]:
+        return tuple(memory for memory in self.step.chip.memories if memory.writable)
 
     @cached_property
     def _groups(self) -> dict[tuple[int, str], list[tuple[ProductTask, int]]]:
         """The tasks with products of each array, with their moments."""
-        index = {task: number for number, task in enumerate(self.moments.tasks)}
         groups: dict[tuple[int, str], list[tuple[ProductTask, int]]] = {}
         for task in self.tasks:
-            groups.setdefault((task.core, task.array), []).append((task, index[task.task]))
+            groups.setdefault((task.core, task.array), []).append((task, self.moments.of_task[task.task]))
         return groups
 
     @cached_property
@@ -164,7 +164,7 @@ class Keeping:
             if own == core:
                 room = np.zeros(len(total))
                 for task, moment in tasks:
-                    room[moment] = found.room.get((task.task, memory.name), 0.0)
+                    room[moment] = max(room[moment], found.room.get((task.task, memory.name), 0.0))
                 total += np.where(self._together, room[None, :], 0.0).max(axis=1)
         return total
 
@@ -186,9 +186,23 @@ class Keeping:
                 written[number] = share
         return tuple(Kept(tuple(there), whole) for there, whole in zip(reads, written, strict=True))
 
-    def plan(self, shares: Sequence[float], found: Measured) -> StepPlan:
-        """The plan that keeps these shares, with what they leave free as room for tiles."""
-        return StepPlan(self.step.chip, self.book, self._shares(self.kept(shares)), self._room(shares, found))
+    def plan(self, shares: Sequence[float], found: Measured, grown: bool) -> StepPlan:
+        """The plan that keeps these shares. Room for tiles is what they took, and where `grown` what is left free."""
+        room = self._grown_room(shares, found) if grown else self._taken_room(found)
+        return StepPlan(self.step.chip, self.book, self._shares(self.kept(shares)), room)
+
+    def keeps_all(self, shares: Sequence[float]) -> bool:
+        """Whether all tensors stay to the end."""
+        return all(there.written == 1 for there, tensor in zip(self.kept(shares), self.tensors, strict=True))
+
+    def _taken_room(self, found: Measured) -> dict[TaskId, tuple[tuple[str, float], ...]]:
+        return {
+            task.task: tuple(
+                (memory.name, found.room.get((task.task, memory.name), 0.0))
+                for memory in self._memories
+            )
+            for task in self.tasks
+        }
 
     def _shares(self, kept: Sequence[Kept]) -> dict[tuple[int, TaskId], TaskShares]:
         """Means over the tensors of a kind that a task uses alike."""
@@ -204,7 +218,7 @@ class Keeping:
                 )
         return {key: TaskShares(*(means.found() for means in three)) for key, three in sums.items()}
 
-    def _room(self, shares: Sequence[float], found: Measured) -> dict[TaskId, tuple[tuple[str, float], ...]]:
+    def _grown_room(self, shares: Sequence[float], found: Measured) -> dict[TaskId, tuple[tuple[str, float], ...]]:
         """Bits for tiles, by task and memory: what they took, and what is free whatever else runs at the time."""
         live = {f"{core}:{memory.name}": np.zeros(len(self.moments.tasks)) for core, memory in self._places}
         for (number, _), moments, share in zip(self._ways, self._open, shares, strict=True):

@@ -66,7 +66,7 @@ def _tasks_of(step: StepContext, part: Part) -> Iterator[ProductTask]:
     def task(phase: str, core: int, array: str, products: _Products, times: int = micro_batches) -> ProductTask:
         return ProductTask(task_id(phase, name), part, core, array, times, products)
 
-    arrays = {phase: getattr(step.chip.array_of(phase), "name", "") for phase in ("forward", "error", "gradient")}  # type: ignore[arg-type]
+    arrays = {phase: getattr(step.chip.array_of(phase), "name", "") for phase in ("forward", "error", "gradient")}
     yield task("forward", part.core, arrays["forward"], lambda s, p, n: [forward_gemm(s, p, n)])
     if step.learns(part):
         yield task("gradient", part.core, arrays["gradient"], lambda s, p, n: [gradient_gemm(s, p, n)])
@@ -118,7 +118,8 @@ def measured(
 def _best_form(step: StepContext, plan: StepPlan, task: ProductTask) -> Measured:
     objective = step.chip.mapping_objective
     found = []
-    for form in task.forms or (None,):
+    decided = plan.forms.get(task.part.name)
+    for form in ((decided,) if decided in task.forms else task.forms) or (None,):
         chosen = replace(plan, forms={task.part.name: form}) if form is not None else plan
         under = replace(step, plan=chosen).during(task.task)
         products = task.products(under, task.part, step.micro_batch_sizes[0])
