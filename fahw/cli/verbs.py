@@ -40,6 +40,7 @@ def simulate(
     trace_steps: Annotated[int, typer.Option("--trace-steps", help="Consecutive steps in the trace.")] = 1,
     trace_window: option.TraceWindow = None,
     plots: option.Plots = None,
+    save_mapping: option.SaveMapping = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Cost of one training step: cycles, energy, area. Nothing is trained.
@@ -64,6 +65,11 @@ def simulate(
 
         written = write_plots(cost, plots)
         say(f"plots: {', '.join(path.name for path in written)} in {plots}", err=True)
+    if save_mapping is not None:
+        from fahw.report.mappings import pinned_text
+
+        option.write_out(save_mapping, pinned_text(cost), "--save-mapping")
+        say(f"mapping: {save_mapping}", err=True)
     say(cost_json(cost, forms) if json else cost_text(cost, forms), end="")
 
 

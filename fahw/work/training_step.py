@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 
 from fahw.activity import Activity
 from fahw.errors import ConfigError, Problem, suggestion
 from fahw.hardware.chip import Chip
 from fahw.hardware.part import Form, Tensor
-from fahw.network.error_path import check_learning, roles_of
 from fahw.layers.layer import INPUT
+from fahw.network.error_path import check_learning, roles_of
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
 from fahw.work import learned_feedback, tensor_sizes, transport
@@ -35,7 +36,9 @@ from fahw.work.phases.gradient import gradient_task
 from fahw.work.phases.update import update_task
 from fahw.work.plan.kept_tensors import kept_tensors
 from fahw.work.plan.order.short_lives import with_short_lives
-from fahw.work.plan.pricing import Pricing
+from fahw.work.plan.others import CountingPlan
+from fahw.work.plan.pricing import Pricing, price_book
+from fahw.work.plan.records import plan_record
 from fahw.work.plan.search import planned
 
 MOST_TASKS = 20_000
@@ -92,16 +95,21 @@ def training_step(
             chip, core, core_prefix(chip, core), Accesses(chip, core_placements, core_prefix(chip, core))
         )
     step = contents.context(chip, sites)
-    tasks = tuple(_checked_tasks(step))
-    if chip.mapping == "best":
+    record = None
+    if chip.mapping == "fixed":
+        tasks = tuple(_checked_tasks(step))
+    else:
         assert pricing is not None, "a search needs prices"
-        tensors = kept_tensors(step)
-        step = planned(step, with_short_lives(tasks, step, tensors), tensors, pricing(chip))
-        tasks = with_short_lives(_checked_tasks(step), step, tensors)
+        counted = CountingPlan(chip, price_book(pricing(chip), chip))
+        tasks = tuple(_checked_tasks(replace(step, plan=counted)))
+        step = planned(step, tasks, kept_tensors(step), counted)
+        tasks, record = _planned_tasks(step), plan_record(step)
+        placements = [*contents.all_rom_placements, *(step.plan.placements if step.plan else ())]
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
     return Work(
-        chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), partial(_inference, step)
-    )
+        chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), partial(_inference, step),
+        record,
+    )  # fmt: skip
 
 
 class _CoreContents:
@@ -145,6 +153,11 @@ class _CoreContents:
         memory = self.sized_chip.fixed_home
         if memory is not None and self.rom_bits.get(core):
             yield Placement(f"{core_prefix(self.sized_chip, core)}{memory.name}", "feedback", self.rom_bits[core], 0)
+
+    @property
+    def all_rom_placements(self) -> list[Placement]:
+        """What the read-only memories of all cores hold."""
+        return [placement for core in self.bits for placement in self.rom_placements(core)]
 
     def _rom_bits(self, chip: Chip, all_parts: list[Part], cores: Iterable[int]) -> dict[int, int]:
         """Bits of fixed feedback weights in each core's read-only memory; none without one. Raises ConfigError where
@@ -195,6 +208,13 @@ def _checked_tasks(step: StepContext) -> list[Task]:
                 Problem(step.chip.name, f"{message}, fewer cores for a layer, or a larger micro_batch", "mesh")
             )
     return tasks
+
+
+def _planned_tasks(step: StepContext) -> tuple[Task, ...]:
+    """The tasks under the step's plan."""
+    assert step.plan is not None, "a search found it"
+    tasks = _checked_tasks(step)
+    return with_short_lives(tasks, step, kept_tensors(step)) if step.plan.waits else tuple(tasks)
 
 
 def _micro_batches(batch_size: int, size: int) -> tuple[int, ...]:
@@ -249,12 +269,16 @@ def _padding_macs(step: StepContext, tasks: Iterable[Task]) -> int:
     parts = {part.name: part for shares in step.parts.values() for part in shares}
     phases = {"forward", "gradient"} | ({"error"} if step.rule.path == "layerwise" else set())
     return round(
-        sum(_with_padding(step, parts[task.layer], task) for task in tasks if task.phase in phases and task.layer in parts)
+        sum(
+            _with_padding(step, parts[task.layer], task)
+            for task in tasks
+            if task.phase in phases and task.layer in parts
+        )
     )
 
 
 def _with_padding(step: StepContext, part: Part, task: Task) -> float:
-    """Of a task's multiply-accumulates those with zeros of paddings; of a gathered error with zeros beyond the outputs."""
+    """Of a task's multiply-accumulates those with zeros of paddings; of a gathered error those beyond the outputs."""
     form = error_form(step, part, step.micro_batch_sizes[task.micro]) if task.phase == "error" else None
     return task.macs * part.whole.padding_share if form is None else form.border_macs
 

@@ -3,12 +3,14 @@
 A moment is a task of one micro-batch or of the step; what lies there while it runs takes room then. A tensor may be
 there unless the task always ends before its writing begins, or all that read it always end before the task begins, in
 every micro-batch and step that may be under way. Only dependencies count, never cycles.
+
+Updates and transports without a product are no moments: they have no tiles, and write only what lies there for ever.
+What is there while only such tasks run was there when the last other task ended.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from fahw.work.context import StepContext
 from fahw.work.counts.record import Task, TaskId
@@ -23,19 +25,24 @@ MOST_MOMENTS = 512
 
 class Moments:
     """The moments of a step, known by number. `tasks`: by moment, the ids of its tasks, of the first micro-batch or of
-    the step: one, unless there are more than `MOST_MOMENTS` tasks. `of_task`: the moment of each task."""
+    the step: one, unless there are more than `MOST_MOMENTS`. `of_task`: the moment of each."""
 
-    def __init__(self, instances: Instances, parts: Sequence[str]) -> None:
-        """`parts`: what runs each task of the instances."""
-        self._instances, self._parts, names = instances, parts, instances.names
-        self._index = {name: number for number, name in enumerate(names)}
-        self._size = size = -(-len(names) // MOST_MOMENTS)
-        self.tasks = tuple(names[start : start + size] for start in range(0, len(names), size))
-        self.of_task = {name: number // size for number, name in enumerate(names)}
+    def __init__(self, instances: Instances, tasks: Sequence[Task]) -> None:
+        """`tasks`: those of the instances' names."""
+        self._instances, self._index = instances, {task.id: number for number, task in enumerate(tasks)}
+        binding = [task.id for task in tasks if task.phase not in ("update", "transport") or task.macs]
+        size = -(-len(binding) // MOST_MOMENTS)
+        self.tasks = tuple(tuple(binding[start : start + size]) for start in range(0, len(binding), size))
+        self.of_task = {name: number for number, group in enumerate(self.tasks) for name in group}
+        self._sets = [sum(1 << self._index[name] for name in group) for group in self.tasks]
+        self._on_part: dict[str, int] = {}
+        for number, task in enumerate(tasks):
+            self._on_part[task.part] = self._on_part.get(task.part, 0) | 1 << number
+        self._part = {task.id: task.part for task in tasks}
 
     def room(self, tensor: KeptTensor, reads: int | None = None) -> dict[int, int]:
-        """The moments at which a tensor may be there, with the number of its copies; everywhere, once, where it is
-        persistent. `reads`: it is kept until so many of its reads have ended, all where absent."""
+        """The moments at which a tensor may be there, with the number of its copies; all, once, where it is persistent.
+        `reads`: it is kept until so many of its reads have ended, all where absent."""
         if tensor.persistent:
             return dict.fromkeys(range(len(self.tasks)), 1)
         return self.open(tensor.writes, [use.task for use in tensor.reads[:reads]])
@@ -43,48 +50,30 @@ class Moments:
     def open(self, writes: Iterable[TaskId], reads: Iterable[TaskId]) -> dict[int, int]:
         """The moments at which what `writes` write may be there until `reads` have read it, with the number of
         copies."""
-        begins = [self._index[name] for name in writes]
-        ends = {*begins, *(self._index[name] for name in reads)}
-        sets = self._instances.copies(begins, sorted(ends))
-        if self._size == 1:
-            return _counted([_members(group) for group in sets])
-        return _coarse(sets, self._size)
+        begins = {self._index[name] for name in writes}
+        writing, using = sorted(begins), sorted(begins.union(self._index[name] for name in reads))
+        most = self._instances.most(writing, using)
+        found: dict[int, int] = {}
+        for group in self._instances.copies(writing, using):
+            for moment in self._moments(group):
+                found[moment] = min(most, found.get(moment, 0) + 1)
+        return found
 
     def concurrent(self, moment: int) -> frozenset[int]:
         """The moments with a task that may run, on another array or core, while one of this moment does."""
-        found = set[int]()
+        found = 0
         for name in self.tasks[moment]:
-            task = self._index[name]
-            others = _members(self._instances.meets(task))
-            found.update(other // self._size for other in others if self._parts[other] != self._parts[task])
-        return frozenset(found)
+            found |= self._instances.meets(self._index[name]) & ~self._on_part[self._part[name]]
+        return frozenset(self._moments(found))
+
+    def _moments(self, group: int) -> list[int]:
+        """The moments with a task of a set."""
+        return [moment for moment, tasks in enumerate(self._sets) if tasks & group]
 
 
 def open_moments(tasks: Sequence[Task], step: StepContext) -> Moments:
     """The moments of a step of these tasks."""
     ordered, number = sorted_tasks(tasks), len(step.micro_batch_sizes)
     instances = instances_of(ordered, number, window(step), step.chip.steps_in_flight)
-    part_of = {task.id: task.part for task in ordered}
-    return Moments(instances, [part_of[name] for name in instances.names])
-
-
-def _members(group: int) -> Iterator[int]:
-    """Yield the numbers in a set."""
-    while group:
-        lowest = group & -group
-        yield lowest.bit_length() - 1
-        group ^= lowest
-
-
-def _counted(groups: Iterable[Iterable[int]]) -> dict[int, int]:
-    """How many groups have each number, lowest first."""
-    counted = Counter(number for group in groups for number in group)
-    return {number: counted[number] for number in sorted(counted)}
-
-
-def _coarse(sets: Sequence[int], size: int) -> dict[int, int]:
-    """The most copies during any of `size` tasks that are one moment."""
-    found: dict[int, int] = {}
-    for task, copies in _counted(map(_members, sets)).items():
-        found[task // size] = max(found.get(task // size, 0), copies)
-    return found
+    by_name = {task.id: task for task in ordered}
+    return Moments(instances, [by_name[name] for name in instances.names])

@@ -28,6 +28,9 @@ class Instances(Protocol):
         """The tasks during which each copy of a tensor may be there: from the first of `writes` to the last of
         `ends`."""
 
+    def most(self, writes: Sequence[int], ends: Sequence[int]) -> int:
+        """The most copies of a tensor that can be there at a time."""
+
     def meets(self, task: int) -> int:
         """The tasks that may run while this one runs, of whatever instance."""
 
@@ -52,6 +55,13 @@ class Steps:
                 found.append(is_left | order.everything & ~_all(order.before[self.window - earlier], writes))
         return found
 
+    def most(self, writes: Sequence[int], ends: Sequence[int]) -> int:
+        """As many copies as there are steps of which the last need not wait until the first has gone."""
+        used, number = sum(1 << task for task in {*ends, *writes}), self.window
+        while 1 < number <= len(self.order.distances) and not used & ~_all(self.order.before[number - 1], writes):
+            number -= 1
+        return number
+
     def meets(self, task: int) -> int:
         """The tasks of the steps in flight that neither precede nor follow this one."""
         order = self.order
@@ -73,7 +83,7 @@ class Batches:
     names: tuple[TaskId, ...]
     order: Precedence
     window: int
-    most: int
+    in_flight: int
     later: tuple[int, ...]
     sooner: tuple[int, ...]
 
@@ -86,12 +96,16 @@ class Batches:
         """A set per micro-batch in flight: that of the task, or those `window` earlier and later; and one for each
         other, of which no order is known."""
         if not self._are_ordered(writes, ends):
-            return [self.everything] * self.most
+            return [self.everything] * self.in_flight
         order, once = self.order, self.everything & ~self.order.everything
         once &= ~(_all(self.later, ends) & _all(self.sooner, writes))
         near = _open(order, 0, writes, ends)
         near |= order.everything & ~(_all(order.after[1], ends) & _all(order.before[1], writes))
         return [near | once, *[order.everything | once] * (self.window - 1)]
+
+    def most(self, writes: Sequence[int], ends: Sequence[int]) -> int:
+        """The number of sets that `copies` returns."""
+        return self.window if self._are_ordered(writes, ends) else self.in_flight
 
     def _are_ordered(self, writes: Sequence[int], ends: Sequence[int]) -> bool:
         """Whether a tensor has gone before that of the micro-batch `window` later is begun."""
