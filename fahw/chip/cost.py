@@ -188,10 +188,50 @@ def simulate(
     if transport == SHARED and value != BACKPROPAGATION:
         message = f"'{SHARED}' is the baseline of backpropagation; forms for {rule}: {', '.join(chip.transport)}"
         raise ConfigError(Problem("transport", message))
+    if chip.micro_batch == "best":
+        return _best_split(chip, network, value, batch_size, transport, activity)
+    return _at_split(chip, network, value, batch_size, transport, activity)
+
+
+def _best_split(
+    chip: Chip, network: Network, rule: Rule, batch_size: int, transport: str | None, activity: Activity | None
+) -> Cost:  # fmt: skip
+    """The cost at that split of the batch which makes the chip's objective least, the first of equals.
+
+    Splits with more tasks than are simulated, or that do not fit, are not among them. Raises ConfigError where there
+    is none: what is wrong with the whole batch.
+    """
+    best, priced, problems = None, list[int](), list[Problem]()
+    for size in splits_of(batch_size):
+        split = chip.model_copy(update={"micro_batch": size})
+        try:
+            cost = _at_split(split, network, rule, batch_size, transport, activity)
+        except ConfigError as error:
+            problems = problems or list(error.problems)
+            continue
+        priced.append(size)
+        best = cost if best is None else min(best, cost, key=_OBJECTIVES[chip.mapping_objective])
+    if best is None:
+        raise ConfigError(problems)
+    return replace(best, splits=tuple(priced))
+
+
+def splits_of(batch_size: int) -> tuple[int, ...]:
+    """Sizes of the micro-batches that `micro_batch: best` chooses from: the batch, and half of each before, rounded
+    up."""
+    sizes = [batch_size]
+    while sizes[-1] > 1:
+        sizes.append(-(-sizes[-1] // 2))
+    return tuple(sizes)
+
+
+def _at_split(
+    chip: Chip, network: Network, rule: Rule, batch_size: int, transport: str | None, activity: Activity | None
+) -> Cost:  # fmt: skip
     if transport == SHARED:
-        return _shared(chip, network, value, batch_size, activity)
-    form = form_of(chip, value, transport, network)
-    return _fair_cost(chip, network, value, batch_size, form, activity)
+        return _shared(chip, network, rule, batch_size, activity)
+    form = form_of(chip, rule, transport, network)
+    return _fair_cost(chip, network, rule, batch_size, form, activity)
 
 
 def _shared(chip: Chip, network: Network, rule: Rule, batch_size: int, activity: Activity | None) -> Cost:
@@ -253,41 +293,6 @@ def _stored_feedback(placements: Iterable[Placement]) -> int:
 
 
 def _cost(
-    chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None, transport: str,
-    activity: Activity | None,
-) -> Cost:  # fmt: skip
-    """The cost of a step; under `micro_batch: best` the least of the splits of its batch, the first of equals.
-
-    Splits with more tasks than are simulated, or that do not fit, are not among them. Raises ConfigError where there
-    is none: what is wrong with the whole batch.
-    """
-    if chip.micro_batch != "best":
-        return _cost_of_split(chip, network, rule, batch_size, form, transport, activity)
-    best, priced, problems = None, list[int](), list[Problem]()
-    for size in splits_of(batch_size):
-        split = chip.model_copy(update={"micro_batch": size})
-        try:
-            cost = _cost_of_split(split, network, rule, batch_size, form, transport, activity)
-        except ConfigError as error:
-            problems = problems or list(error.problems)
-            continue
-        priced.append(size)
-        best = cost if best is None else min(best, cost, key=_OBJECTIVES[chip.mapping_objective])
-    if best is None:
-        raise ConfigError(problems)
-    return replace(best, splits=tuple(priced))
-
-
-def splits_of(batch_size: int) -> tuple[int, ...]:
-    """Sizes of the micro-batches that `micro_batch: best` chooses from: the batch, and half of each before, rounded
-    up."""
-    sizes = [batch_size]
-    while sizes[-1] > 1:
-        sizes.append(-(-sizes[-1] // 2))
-    return tuple(sizes)
-
-
-def _cost_of_split(
     chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None, transport: str,
     activity: Activity | None,
 ) -> Cost:  # fmt: skip

@@ -89,3 +89,20 @@ def test_a_sweep_says_the_split_of_every_point(tmp_path, lenet):
     for rule in ("bp", "dfa"):
         energy = simulate(BEST, lenet, rule, BATCH).energy_pj
         assert float(found[rule, "best"]["energy_pj_per_step"]) == energy
+
+
+@pytest.mark.parametrize("mapping", ["fixed", "best"])
+@pytest.mark.parametrize("transport", [None, SHARED])
+@pytest.mark.parametrize(
+    ("objective", "figure"), [("energy", "energy_pj"), ("latency", "interval_cycles"), ("edp", "energy_delay_js")]
+)
+def test_the_best_is_no_worse_than_any_split(mapping, transport, objective, figure, lenet):
+    """By the chip's objective, whatever else is searched at each: mappings, areas, the baseline's form."""
+    settings = {"mapping": mapping, "mapping_objective": objective}
+    best = simulate(fahw.load_chip("edge_dual", settings | {"micro_batch": "best"}), lenet, "bp", 8, transport)
+    given = BEST.model_copy(update=settings)
+    costs = [
+        simulate(given.model_copy(update={"micro_batch": size}), lenet, "bp", 8, transport) for size in best.splits
+    ]
+    assert best.splits == (8, 4, 2, 1)
+    assert getattr(best, figure) == min(getattr(cost, figure) for cost in costs)
