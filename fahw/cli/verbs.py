@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from fahw.cli import options as option
 from fahw.cli.terminal import say
 from fahw.errors import ConfigError, Problem
 from fahw.rules.catalogue import COMPARED
+
+if TYPE_CHECKING:
+    from fahw.chip.cost import Cost
 
 app = typer.Typer(
     name="fahw",
@@ -60,6 +63,12 @@ def simulate(
         say(f"note: {rule} moves no weights: --transport {transport} changes nothing", err=True)
     if trace is not None:
         say(trace_text(write_trace(cost, trace, steps=trace_steps, window=window)), err=True)
+    _write_files(cost, plots, save_mapping)
+    say(cost_json(cost, forms) if json else cost_text(cost, forms), end="")
+
+
+def _write_files(cost: Cost, plots: Path | None, save_mapping: Path | None) -> None:
+    """Write the plots of a cost, and its mappings, where they are asked for."""
     if plots is not None:
         from fahw.report.cost_files import write_plots
 
@@ -70,7 +79,6 @@ def simulate(
 
         option.write_out(save_mapping, pinned_text(cost), "--save-mapping")
         say(f"mapping: {save_mapping}", err=True)
-    say(cost_json(cost, forms) if json else cost_text(cost, forms), end="")
 
 
 @app.command()

@@ -40,6 +40,7 @@ from fahw.work.plan.others import CountingPlan
 from fahw.work.plan.pricing import Pricing, price_book
 from fahw.work.plan.records import plan_record
 from fahw.work.plan.search import planned
+from fahw.work.plan.step_plan import StepPlan
 
 MOST_TASKS = 20_000
 """The most tasks of a step. Each is simulated, and compared with those that it may meet at a port: more take minutes
@@ -87,29 +88,31 @@ def training_step(
     _check_tasks(chip, sum(map(len, parts.values())), batch_size)
     contents = _CoreContents(chip, network, rule, batch_size, form, parts, activity)
     chip = contents.sized_chip
-    sites, placements = {}, list[Placement]()
-    for core, bits in contents.bits.items():
-        core_placements = place_tensors(chip, bits, core_prefix(chip, core))
-        placements += [*contents.rom_placements(core), *core_placements]
-        sites[core] = Site(
-            chip, core, core_prefix(chip, core), Accesses(chip, core_placements, core_prefix(chip, core))
-        )
-    step = contents.context(chip, sites)
-    record = None
-    if chip.mapping == "fixed":
-        tasks = tuple(_checked_tasks(step))
-    else:
+    sites, placements = _placed(contents)
+    step, record = contents.context(chip, sites), None
+    if chip.mapping == "best":
         assert pricing is not None, "a search needs prices"
-        counted = CountingPlan(chip, price_book(pricing(chip), chip))
-        tasks = tuple(_checked_tasks(replace(step, plan=counted)))
-        step = planned(step, tasks, kept_tensors(step), counted)
-        tasks, record = _planned_tasks(step), plan_record(step)
-        placements = [*contents.all_rom_placements, *(step.plan.placements if step.plan else ())]
+        step = _with_plan(step, pricing(chip))
+        placements, record = [*contents.all_rom_placements, *_plan_of(step).placements], plan_record(step)
+    tasks = tuple(_checked_tasks(step))
+    if step.plan is not None and step.plan.waits:
+        tasks = with_short_lives(tasks, step, kept_tensors(step))
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
     return Work(
         chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), partial(_inference, step),
         record,
     )  # fmt: skip
+
+
+def _placed(contents: _CoreContents) -> tuple[dict[int, Site], list[Placement]]:
+    """The cores with what their memories hold, one share for each kind of tensor."""
+    chip, sites, placements = contents.sized_chip, dict[int, Site](), list[Placement]()
+    for core, bits in contents.bits.items():
+        prefix = core_prefix(chip, core)
+        own = place_tensors(chip, bits, prefix)
+        placements += [*contents.rom_placements(core), *own]
+        sites[core] = Site(chip, core, prefix, Accesses(chip, own, prefix))
+    return sites, placements
 
 
 class _CoreContents:
@@ -210,11 +213,16 @@ def _checked_tasks(step: StepContext) -> list[Task]:
     return tasks
 
 
-def _planned_tasks(step: StepContext) -> tuple[Task, ...]:
-    """The tasks under the step's plan."""
+def _with_plan(step: StepContext, pricing: Pricing) -> StepContext:
+    """The step with the best plan found."""
+    counted = CountingPlan(step.chip, price_book(pricing, step.chip))
+    tasks = tuple(_checked_tasks(replace(step, plan=counted)))
+    return planned(step, tasks, kept_tensors(step), counted)
+
+
+def _plan_of(step: StepContext) -> StepPlan:
     assert step.plan is not None, "a search found it"
-    tasks = _checked_tasks(step)
-    return with_short_lives(tasks, step, kept_tensors(step)) if step.plan.waits else tuple(tasks)
+    return step.plan
 
 
 def _micro_batches(batch_size: int, size: int) -> tuple[int, ...]:

@@ -104,9 +104,10 @@ def _all_kept(step: StepContext, keeping: Keeping) -> StepPlan | None:
 
 
 class _Found(NamedTuple):
-    """A plan and what it costs; the products while nothing is kept, which say what room tiles take, and under it."""
+    """A plan and what it costs, by the objective, and in pJ to tell equals apart; the products while nothing is kept,
+    which say what room tiles take, and under it."""
 
-    cost: float
+    cost: tuple[float, float]
     plan: StepPlan
     first: Measured
     products: Measured
@@ -169,7 +170,8 @@ def _costed(
     check_room(keeping, products, shares)
     others, objective = keeping.others_pj(shares, products), step.chip.mapping_objective
     energy = products.energy_pj + others
-    cost = {"energy": energy, "latency": products.cycles, "edp": energy * products.cycles}[objective]
+    measures = {"energy": energy, "latency": products.cycles, "edp": energy * products.cycles}
+    cost = measures[objective], energy
     plan = replace(
         plan, forms=products.forms, placements=keeping.placements(shares, products), tensors=keeping.records(shares)
     )
