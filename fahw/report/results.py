@@ -264,7 +264,8 @@ def _split_sentences(run: Run) -> Iterator[sentences.Sentence]:
     searched, is_learned = run.split.get("baseline"), bool(run.split.get("is_learned"))
     if searched is not None:
         others = [line.rule for line in run.lines if "@" in line.rule]
-        yield sentences.searched_split_sentence(int(searched), sizes, others, is_learned)
+        objective = str(run.inputs["chip"].get("mapping_objective", "energy"))
+        yield sentences.searched_split_sentence(objective, int(searched), sizes, others, is_learned)
     elif is_learned and sizes and sizes[0] < run.batch_size:
         yield sentences.given_split_sentence(sizes[0], run.batch_size)
 

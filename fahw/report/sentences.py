@@ -19,6 +19,10 @@ _BP_FORMS = {
 }
 
 
+_LEAST = {"energy": "least energy", "latency": "shortest interval", "edp": "least energy x time"}
+"""What is least where something is the best for an objective."""
+
+
 @dataclass(frozen=True)
 class Sentence:
     """The answer to a goal in a few words, and the whole statement."""
@@ -85,10 +89,12 @@ def rule_title(rule: str) -> str:
     return RULES[rule].title if rule in RULES else rule
 
 
-def searched_split_sentence(baseline: int, sizes: Sequence[int], others: Sequence[str], is_learned: bool) -> Sentence:
-    """The sentence on micro-batches that were searched. `baseline`: backpropagation's best; `sizes`: those of all
-    lines; `others`: the lines that are at backpropagation's best beside their own."""
-    text = "Each rule and form of transport has the micro-batch that is best for it"
+def searched_split_sentence(
+    objective: str, baseline: int, sizes: Sequence[int], others: Sequence[str], is_learned: bool
+) -> Sentence:
+    """The sentence on micro-batches that were searched. `objective`: the chip's; `baseline`: backpropagation's best;
+    `sizes`: those of all lines; `others`: the lines that are at backpropagation's best beside their own."""
+    text = f"Each rule and form of transport has the micro-batch that is best for it ({_LEAST.get(objective, objective)})"
     text += f", {sizes[0]} for all of them" if len(sizes) == 1 else ""
     if others:
         text += f"; {others[0]} is {others[0].partition('@')[0]} at {baseline}, the best of backpropagation"

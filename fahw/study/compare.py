@@ -58,8 +58,9 @@ def compare(
     check_data(network, recipe, dataset)
     jobs_of = partial(make_jobs, network, recipe, seeds=range(seeds), data=dataset, data_dir=data_dir, device=device)
     jobs_of(names, chip.model_copy(update={"micro_batch": None}))  # says what is wrong with any of them
-    _check_hosted(chip, network, names, recipe.batch_size)
     plan = planned(chip, network, names, recipe.batch_size)
+    if not plan.is_hosted:
+        _check_hosted(chip, network, names, recipe.batch_size)
     jobs = [tuple(jobs_of([line.rule], line.trained_chip)) for line in plan.lines]
     folder = make_folder(Path(out))
     run_jobs([job for line_jobs in jobs for job in line_jobs], folder, processes, on_progress)

@@ -38,10 +38,12 @@ class PlannedLine:
 
 @dataclass(frozen=True)
 class Plan:
-    """All lines of a comparison, and the micro-batch that is best for backpropagation; None where none is searched."""
+    """All lines of a comparison, and the micro-batch that is best for backpropagation; None where none is searched.
+    `is_hosted`: whether it is known by now that the chip can host one of them."""
 
     lines: tuple[PlannedLine, ...]
     baseline_split: int | None = None
+    is_hosted: bool = False
 
 
 def planned(chip: Chip, network: Network, rules: Sequence[str], batch_size: int) -> Plan:
@@ -58,7 +60,7 @@ def planned(chip: Chip, network: Network, rules: Sequence[str], batch_size: int)
     best = min(baselines, key=lambda cost: cost.energy_pj, default=None)
     split = batch_size if best is None else best.micro_batch
     lines = (line for pair, cost in costs.items() for line in _split_lines(*pair, chip, cost, split))
-    return Plan(tuple(lines), split)
+    return Plan(tuple(lines), split, any(costs.values()))
 
 
 def _cost(line: PlannedLine, network: Network, batch_size: int) -> Cost | None:

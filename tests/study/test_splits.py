@@ -178,6 +178,7 @@ def test_the_folder_and_the_texts_say_the_splits(compared, norms):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert f"fa@{split}" in page
     assert "Micro-batch: the best for each" in page
+    assert "the micro-batch that is best for it (least energy)" in page
 
 
 @pytest.mark.slow
