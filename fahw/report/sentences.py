@@ -94,7 +94,8 @@ def searched_split_sentence(
 ) -> Sentence:
     """The sentence on micro-batches that were searched. `objective`: the chip's; `baseline`: backpropagation's best;
     `sizes`: those of all lines; `others`: the lines that are at backpropagation's best beside their own."""
-    text = f"Each rule and form of transport has the micro-batch that is best for it ({_LEAST.get(objective, objective)})"
+    least = _LEAST.get(objective, objective)
+    text = f"Each rule and form of transport has the micro-batch that is best for it ({least})"
     text += f", {sizes[0]} for all of them" if len(sizes) == 1 else ""
     if others:
         text += f"; {others[0]} is {others[0].partition('@')[0]} at {baseline}, the best of backpropagation"
