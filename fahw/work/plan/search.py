@@ -30,7 +30,9 @@ _LEAST_RESERVE = 8 * 8192
 _EQUAL = 1e-6
 """Share by which gains may differ and count as equal."""
 _ROUNDS = 2
-"""Rounds at the best reserve, in which tiles take what is free."""
+"""Rounds at a reserve, in which tiles take what is free."""
+_STARTS, _NEAR = 2, 1.1
+"""Reserves at which there are more rounds, and how much dearer than the best they may be."""
 
 
 def planned(
@@ -49,8 +51,9 @@ def planned(
     in_order = replace(at_will, moments=open_moments(with_short_lives(tasks, step, tensors), step))
     waits = _gains(step, in_order, at_will) if waits is None else waits
     keeping = with_pins(in_order if waits else at_will)
-    best = min(_reserved(step, keeping), key=lambda found: found.cost)
-    found = min((best, *_refined(step, keeping, best)), key=lambda found: found.cost)
+    reserved = sorted(_reserved(step, keeping), key=lambda found: found.cost)
+    rounds = [found for best in _starts(reserved) for found in (best, *_refined(step, keeping, best))]
+    found = min(rounds, key=lambda found: found.cost)
     _check_dram(step, found)
     return replace(step, plan=replace(found.plan, waits=waits))
 
@@ -149,6 +152,15 @@ def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
     if not found:
         raise ConfigError(problems)
     return found
+
+
+def _starts(reserved: Sequence[_Found]) -> Iterator[_Found]:
+    """The best plans that further rounds begin with: those that differ, and are not much dearer than the best."""
+    costs = set[tuple[float, float]]()
+    for found in reserved:
+        if len(costs) < _STARTS and found.cost not in costs and found.cost[0] <= reserved[0].cost[0] * _NEAR:
+            costs.add(found.cost)
+            yield found
 
 
 def _refined(step: StepContext, keeping: Keeping, best: _Found) -> Iterator[_Found]:
