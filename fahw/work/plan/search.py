@@ -21,6 +21,7 @@ from fahw.work.plan.moments import open_moments
 from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.others import CountingPlan
 from fahw.work.plan.pins import check_room, pinned_waits, with_pins
+from fahw.work.plan.records import tensor_records
 from fahw.work.plan.step_plan import StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor
 
@@ -99,7 +100,10 @@ def _all_kept(step: StepContext, keeping: Keeping) -> StepPlan | None:
         return None
     shares = keeping.everything
     return replace(
-        plan, forms=products.forms, placements=keeping.placements(shares, products), tensors=keeping.records(shares)
+        plan,
+        forms=products.forms,
+        placements=keeping.placements(shares, products),
+        tensors=tensor_records(keeping, shares),
     )
 
 
@@ -173,6 +177,9 @@ def _costed(
     measures = {"energy": energy, "latency": products.cycles, "edp": energy * products.cycles}
     cost = measures[objective], energy
     plan = replace(
-        plan, forms=products.forms, placements=keeping.placements(shares, products), tensors=keeping.records(shares)
+        plan,
+        forms=products.forms,
+        placements=keeping.placements(shares, products),
+        tensors=tensor_records(keeping, shares),
     )
     return _Found(cost, plan, first, products)
