@@ -21,6 +21,11 @@ def epoch_text(row: EpochRow) -> str:
     return f"epoch {row.epoch:3d}: loss {row.train_loss:.4f}, {accuracy}"
 
 
+def split_text(samples: int, batch_size: int) -> str:
+    """Over what the batch norms of a training take their statistics, where that is not the batch."""
+    return f"batch norms take their statistics over micro-batches of {samples}, of batches of {batch_size}"
+
+
 def train_text(result: TrainResult) -> str:
     """The accuracy that a training reached, with warnings before it and what rounding lost behind."""
     lines = [f"warning: {warning}" for warning in result.warnings]

@@ -107,6 +107,15 @@ def test_another_split_trains_to_another_network(norms, digits):
     assert found[0] != found[1] == found[2]
 
 
+@pytest.mark.parametrize(("size", "said"), [("8", True), ("32", False), ("best", True)])
+def test_fahw_train_says_over_what_the_statistics_are(size, said, command, tmp_path):
+    """Where it is not the batch."""
+    model = tmp_path / "norms.yaml"
+    model.write_text(NORMS)
+    code, text, _ = command("train", model, "--chip", "edge_dual", "--rule", "bp", "--set", f"chip.micro_batch={size}")
+    assert (code, "batch norms take their statistics over micro-batches of" in text) == (0, said)
+
+
 # --- a comparison ----------------------------------------------------------------------------------------------------
 
 

@@ -48,9 +48,9 @@ class Moments:
         `reads`: it is kept until so many of its reads have ended, all where absent."""
         if tensor.persistent:
             return dict.fromkeys(range(len(self.tasks)), 1)
-        return self.open(tensor.writes, [use.task for use in tensor.reads[:reads]])
+        return self.between(tensor.writes, [use.task for use in tensor.reads[:reads]])
 
-    def open(self, writes: Iterable[TaskId], reads: Iterable[TaskId]) -> dict[int, int]:
+    def between(self, writes: Iterable[TaskId], reads: Iterable[TaskId]) -> dict[int, int]:
         """The moments at which what `writes` write may be there until `reads` have read it, with the number of
         copies."""
         begins = {self._index[name] for name in writes}

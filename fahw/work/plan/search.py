@@ -121,15 +121,16 @@ class _Found(NamedTuple):
 
 
 def _reserves(step: StepContext) -> Iterator[int]:
-    """Bits that tiles may take of a memory: absolute numbers, so that a larger memory has all choices of a smaller."""
+    """Bits that tiles may take of a memory: absolute numbers, so that a larger memory has all choices of a smaller; and
+    half of that of activations where two arrays at once may fill it."""
     largest = max(int(memory.kib * 8192) for memory in step.chip.memories)
-    reserve = _LEAST_RESERVE
+    reserves, reserve, shared = {largest}, _LEAST_RESERVE, step.chip.home("activation")
     while reserve < largest:
-        yield reserve
+        reserves.add(reserve)
         reserve *= 4
-    if len(step.chip.arrays) > 1:
-        yield largest // 2  # two arrays at once may fill it
-    yield largest
+    if len(step.chip.arrays) > 1 and shared is not None:
+        reserves.add(int(shared.kib * 4096))
+    yield from sorted(reserves)
 
 
 def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:

@@ -31,10 +31,10 @@ _Waits = dict[TaskId, dict[TaskId, None]]
 
 def window(step: StepContext) -> int:
     """How many instances of a tensor may be there together: of steps, or of the micro-batches of one, as many as steps
-    may be in flight. Where layers lie on several cores, one for each core is under way."""
+    may be in flight. Where layers lie on several cores, one is under way for each core, and one more comes in."""
     batches, steps = len(step.micro_batch_sizes), step.chip.steps_in_flight
     cores = {part.core for shares in step.parts.values() for part in shares}
-    return steps if batches == 1 else min(batches, max(steps, len(cores)))
+    return steps if batches == 1 else min(batches, max(steps, len(cores) + 1 if len(cores) > 1 else 1))
 
 
 def with_short_lives(tasks: Iterable[Task], step: StepContext, tensors: Sequence[KeptTensor]) -> tuple[Task, ...]:
