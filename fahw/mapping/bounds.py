@@ -52,7 +52,7 @@ def local_bits(product: TiledProduct) -> float:
     return room + there * product.repeats + _register_bits(product)
 
 
-def _register_bits(product: TiledProduct) -> int:
+def _register_bits(product: TiledProduct) -> float:
     """Bits in the elements and at the array's edge."""
     array, sum_bits = product.array, product.result.sum_bits
     element = (array.held_folds + array.double_buffered) * (product.left.bits + product.right.bits) + sum_bits

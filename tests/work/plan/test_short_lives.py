@@ -56,7 +56,7 @@ def test_all_tasks_run(chip, overrides, rule):
             assert_tasks_end(step, tasks)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("chip", SHIPPED_CHIPS)
 def test_all_tasks_of_the_shipped_run(chip):
     """On all chips, models and rules, in micro-batches of a quarter too."""
