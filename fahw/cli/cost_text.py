@@ -123,7 +123,8 @@ def _mapping_text(plan: PlanRecord) -> str:
     """How many products are mapped for which objective, and how many errors are gathered."""
     forms = list(plan.errors.values())
     gathered = f", {forms.count('gather')} of {len(forms)} errors gathered" if forms else ""
-    return f"best for {plan.objective}: {len(plan.products)} products{gathered} (all: --json)"
+    shared = f", {len(plan.fused)} errors in tiles that two tasks share" if plan.fused else ""
+    return f"best for {plan.objective}: {len(plan.products)} products{gathered}{shared} (all: --json)"
 
 
 def _macs_text(cost: Cost) -> str:

@@ -16,7 +16,7 @@ from fahw.hardware.memories.catalogue import AnyMemory
 from fahw.hardware.memory import LEVELS, Memory, TransposedAccess
 from fahw.hardware.options import Activity, TransportOptions, UpdateOptions
 from fahw.hardware.part import Form, Name, Phase, Sourced, Tensor
-from fahw.hardware.pinned_mapping import PINNED_LISTS, PinnedMapping, PinnedTensor, PinnedWaiting
+from fahw.hardware.pinned_mapping import PINNED_LISTS, PinnedMapping, PinnedSharing, PinnedTensor, PinnedWaiting
 from fahw.hardware.process import Technology, UnitEnergy
 
 
@@ -73,6 +73,8 @@ class Chip(Sourced):
     """Under `mapping: best`, mappings that are given and not searched, by layer and phase."""
     kept_tensors: tuple[PinnedTensor, ...] = ()
     """Under `mapping: best`, shares of tensors that stay on the chip, given and not searched."""
+    shared_errors: tuple[PinnedSharing, ...] = ()
+    """Under `mapping: best`, errors of which two tasks share the tiles, given and not searched."""
     waiting_tasks: tuple[PinnedWaiting, ...] = ()
     """Under `mapping: best`, whether tasks wait until there is room, given and not searched."""
     tiles_per_task: Annotated[int, Field(ge=1, le=1_000_000)] = 32

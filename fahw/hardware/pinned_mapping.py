@@ -28,7 +28,7 @@ else:
 _Size = Annotated[int, Field(ge=1, le=1 << 53)]
 _Text = Annotated[str, Field(min_length=1, max_length=2 * MOST_NAME_CHARACTERS)]
 _MOST_PRODUCTS = 9999
-PINNED_LISTS = ("layer_mappings", "kept_tensors", "waiting_tasks")
+PINNED_LISTS = ("layer_mappings", "kept_tensors", "shared_errors", "waiting_tasks")
 """The lists of pinned decisions, by their keys."""
 
 
@@ -92,6 +92,16 @@ class PinnedTensor(Pinned):
     """The share that is there at each of its reads, which does not rise; one share where nothing reads it."""
 
 
+class PinnedSharing(Pinned):
+    """An error at a layer's output of which the error task and the gradient task share the tiles."""
+
+    name: _Text
+    """Name of the tensor, as `fahw simulate --json` lists it."""
+    core: CoreIndex = 0
+    samples: _Size
+    """Samples of a sub-batch, which a tile is of: fewer than those of a micro-batch, which they divide."""
+
+
 class PinnedWaiting(Pinned):
     """Whether tasks wait until there is room, so that tensors live shorter."""
 
@@ -103,6 +113,7 @@ class PinnedFile(Frozen):
 
     layer_mappings: tuple[PinnedMapping, ...] = ()
     kept_tensors: tuple[PinnedTensor, ...] = ()
+    shared_errors: tuple[PinnedSharing, ...] = ()
     waiting_tasks: tuple[PinnedWaiting, ...] = ()
 
 
@@ -141,6 +152,10 @@ class PinnedParts(Protocol):
         """Shares of tensors."""
 
     @property
+    def shared_errors(self) -> tuple[PinnedSharing, ...]:
+        """Errors in tiles that two tasks share."""
+
+    @property
     def waiting_tasks(self) -> tuple[PinnedWaiting, ...]:
         """Whether tasks wait."""
 
@@ -150,6 +165,7 @@ def pinned_twice(pinned: PinnedParts) -> Iterator[tuple[Key, str]]:
     rise."""
     yield from until_unknown(_mappings_twice(pinned))
     yield from until_unknown(_tensors_twice(pinned))
+    yield from until_unknown(_sharing_twice(pinned))
     yield from until_unknown(_waiting_twice(pinned))
 
 
@@ -173,6 +189,14 @@ def _tensors_twice(pinned: PinnedParts) -> Iterator[tuple[Key, str]]:
         if any(later > earlier for earlier, later in pairwise(entry.shares)):
             message = f"what is there does not become more from read to read (got {', '.join(map(str, entry.shares))})"
             yield ("kept_tensors", index, "shares"), message
+
+
+def _sharing_twice(pinned: PinnedParts) -> Iterator[tuple[Key, str]]:
+    first: dict[Any, int] = {}
+    for index, entry in enumerate(pinned.shared_errors):
+        key = entry.name, entry.core, entry.rule, entry.transport
+        if first.setdefault(key, index) != index:
+            yield ("shared_errors", index), f"'{entry.name}' is pinned twice (first: shared_errors.{first[key]})"
 
 
 def _waiting_twice(pinned: PinnedParts) -> Iterator[tuple[Key, str]]:

@@ -10,7 +10,7 @@ from fahw.chip.cost import Cost
 from fahw.errors import ConfigError, Problem, printable
 from fahw.report.run_folder import Line, Run
 from fahw.report.table import Table, pivot
-from fahw.work.counts.plan_record import PlanRecord, ProductRecord, TensorRecord
+from fahw.work.counts.plan_record import FusedRecord, PlanRecord, ProductRecord, TensorRecord
 
 Cells = dict[tuple[str, ...], str]
 
@@ -36,10 +36,12 @@ def _lines(cost: Cost, plan: PlanRecord) -> Iterator[str]:
     for name, entries in (
         ("layer_mappings", [_mapping_entry(record) for record in plan.products]),
         ("kept_tensors", [_tensor_entry(record) for record in plan.tensors]),
+        ("shared_errors", [_sharing_entry(record) for record in plan.fused]),
         ("waiting_tasks", [{"waits": plan.waits}]),
     ):
         yield f"{name}:" if entries else f"{name}: []"
-        yield from (f"- {json.dumps(entry | own, ensure_ascii=False)}" for entry in entries)
+        # sub-batches of a smaller last micro-batch are those of the others
+        yield from dict.fromkeys(f"- {json.dumps(entry | own, ensure_ascii=False)}" for entry in entries)
 
 
 def _mapping_entry(record: ProductRecord) -> dict[str, Any]:
@@ -52,6 +54,11 @@ def _mapping_entry(record: ProductRecord) -> dict[str, Any]:
 def _tensor_entry(record: TensorRecord) -> dict[str, Any]:
     """A tensor as `PinnedTensor` has it."""
     return {"name": record.name, "core": record.core, "shares": record.shares}
+
+
+def _sharing_entry(record: FusedRecord) -> dict[str, Any]:
+    """An error in tiles that two tasks share, as `PinnedSharing` has it."""
+    return {"name": record.name, "core": record.core, "samples": record.samples}
 
 
 def mapping_table(run: Run) -> Table | None:

@@ -64,6 +64,12 @@ class StepContext:
             return self
         return replace(self, sites={core: plan.site(site, task) for core, site in self.sites.items()}, task=task)
 
+    def sub_batches(self, samples: int) -> tuple[int, int]:
+        """Samples of a product of the task that is being counted, and how many products make up `samples`: several
+        where the task shares the tiles of an error with another one."""
+        size = self.plan.fused.get(self.task) if self.plan is not None and self.task is not None else None
+        return (size, samples // size) if size else (samples, 1)
+
     def bits(self, tensor: str) -> int:
         """Width of one value of `tensor`, in bits."""
         return self._widths[tensor]

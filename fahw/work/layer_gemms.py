@@ -135,7 +135,7 @@ def _unfolding(part: Unfolded, layer: Weighted, samples: int) -> Unfolding | Non
 def error_gemms(step: StepContext, part: Part, samples: int) -> tuple[Gemm, ...]:
     """The products that compute the error at a layer's input, one per feedback matrix: (samples x positions) x out by
     out x window; from the output for a direct rule. Of a sparse matrix only the entries are multiplied, each with the
-    error that its index picks.
+    error that its index picks. A task that shares an error's tiles has them once for each sub-batch.
 
     Raises ConfigError where the shares of a split layer would have to be summed up between two matrices.
     """
@@ -143,14 +143,15 @@ def error_gemms(step: StepContext, part: Part, samples: int) -> tuple[Gemm, ...]
     if len(matrices) > 1 and step.rule.path == "layerwise" and len(step.parts[part.whole.name]) > 1:
         message = f"{step.rule.name} rounds the error of a layer between two matrices, and '{part.whole.name}' is split"
         raise ConfigError(Problem(step.chip.name, f"{message} over cores: give it one", "mesh"))
-    left, products = _sent_operand(step, site, part), list[Gemm]()
+    left, products, (samples, times) = _sent_operand(step, site, part), list[Gemm](), step.sub_batches(samples)
     for matrix in matrices:
         left = replace(left, block=Fraction(matrix.rows, matrix.fan_in)) if matrix.is_sparse else left
         for sizes, unfolding in _error_products(step, part, matrix, samples):
             operands = (_seen_through(left, unfolding, sizes[3]), feedback_operand(step, site, matrix.index_bits))
-            dataflow, number = _error_dataflow(step), len(products)
+            dataflow, number, (m, n, k, groups) = _error_dataflow(step), len(products), sizes
             product = _gemm(
-                step, site, "error", sizes, operands, "error", dataflow, unfolding=unfolding, number=number
+                step, site, "error", (m, n, k, groups * times), operands, "error", dataflow, unfolding=unfolding,
+                number=number,
             )  # fmt: skip
             products.append(product)
         stream = Stream(site.home("error", "error"), "error", step.bits("error"))
@@ -261,11 +262,22 @@ def gradient_gemm(step: StepContext, part: Part, samples: int) -> Gemm:
 
 def outer_product_gemm(step: StepContext, part: Part, samples: int, phase: Phase, result: Tensor) -> Gemm:
     """The product of errors and activations, on the array of `phase` at the part's core for it."""
-    site = step.site(part, phase)
+    site, (samples, times) = step.site(part, phase), step.sub_batches(samples)
     error = _operand(step, site, "error", phase, part.whole)
     activation = _operand(step, site, "activation", phase, part.whole, samples * part.layer.inputs)
-    sizes, unfolding = layer_gemm_sizes(part.layer, samples)["gradient"], _unfolding("right", part.layer, samples)
+    (m, n, k, groups), unfolding = (
+        layer_gemm_sizes(part.layer, samples)["gradient"],
+        _unfolding("right", part.layer, samples),
+    )
+    sizes = m, n, k, groups * times
     return _gemm(step, site, phase, sizes, (error, activation), result, unfolding=unfolding)
+
+
+def handed_on_sums(step: StepContext, part: Part, samples: int) -> int:
+    """Sums of the gradient that wait for the next sub-batch, where its task shares the error's tiles: each is written,
+    and read back."""
+    m, n, _, groups = layer_gemm_sizes(part.layer, samples)["gradient"]
+    return (step.sub_batches(samples)[1] - 1) * m * n * groups
 
 
 def noise_gemm(step: StepContext, part: Part) -> Gemm:

@@ -204,7 +204,7 @@ class Accesses:
         self, action: str, memory: Memory, tensors: tuple[Tensor, Tensor], bursts: tuple[Burst, ...], bits: int,
         factor: float, fetched: int | None,
     ) -> Traffic:  # fmt: skip
-        tensor, stored = tensors
+        tensor = tensors[0]
         width, moves, words = memory.width_bits, 0, 0
         for times, values in bursts:
             moves += times * values
@@ -216,12 +216,25 @@ class Accesses:
             counts = (Count(f"{self._prefix}{memory.name}", "generate", tensor, payload),)
             flow = Flow(f"{self._prefix}{memory.name}", payload, memory.read_bits_per_cycle, memory.latency_cycles)
             return Traffic(counts, loads=(flow,))
-        traffic = self._words(action, memory, tensor, words, factor)
-        opposite = "write" if action == "read" else "read"
         moved = payload if fetched is None else fetched * bits
+        traffic = self._words(action, memory, tensor, words, factor)
+        return traffic + self._further(action, memory, tensors, moved, bursts, bits)
+
+    def staged(self, memory: Memory, tensor: Tensor, bits: int) -> Traffic:
+        """Traffic of bringing `bits` of a tensor to its innermost home, as far as they are not there."""
+        return self._further("read", memory, (tensor, tensor), bits, ((1, bits),), 1)
+
+    def _further(
+        self, action: str, memory: Memory, tensors: tuple[Tensor, Tensor], moved: int, bursts: tuple[Burst, ...],
+        bits: int,
+    ) -> Traffic:  # fmt: skip
+        """Traffic between `memory` and where else a tensor lies, of its share of `moved` bits, in the runs of
+        bursts."""
+        (tensor, stored), traffic = tensors, Traffic()
+        opposite = "write" if action == "read" else "read"
         for outer_memory, held_bits, total in self._outside(action, memory, stored):
             part_bits = -(-moved * held_bits // total)
-            traffic += self._words(opposite, memory, tensor, -(-part_bits // width), 1.0)
+            traffic += self._words(opposite, memory, tensor, -(-part_bits // memory.width_bits), 1.0)
             if outer_memory is None:
                 traffic += self.dram(action, tensor, part_bits, [(times, values * bits) for times, values in bursts])
             else:

@@ -18,7 +18,7 @@ class ProductRecord:
     sizes: tuple[int, int, int]
     """M, N and K."""
     repeats: int
-    """How many equal products there are: groups."""
+    """How many equal products there are: groups, of every sub-batch."""
     times: int
     """How often it runs in a step."""
     dataflow: str
@@ -64,6 +64,18 @@ class TensorRecord:
 
 
 @dataclass(frozen=True)
+class FusedRecord:
+    """An error at a layer's output that two tasks share tile by tile, in sub-batches of so many samples."""
+
+    name: str
+    """That of the tensor."""
+    core: int
+    tasks: tuple[str, str]
+    """The error task that reads or makes it, and the gradient task that reads it."""
+    samples: int
+
+
+@dataclass(frozen=True)
 class PlanRecord:
     """What a search decided for a step. `objective`: what it makes least; `waits`: whether tasks wait for room."""
 
@@ -71,6 +83,7 @@ class PlanRecord:
     waits: bool
     products: tuple[ProductRecord, ...]
     tensors: tuple[TensorRecord, ...]
+    fused: tuple[FusedRecord, ...] = ()
 
     @property
     def errors(self) -> dict[str, str]:

@@ -27,7 +27,7 @@ def error_task(step: StepContext, part: Part, micro: int) -> Task:
     site, samples, name = step.site(part, "error"), step.micro_batch_sizes[micro], part.whole.name
     array, graph, layer = site.array("error"), step.graph, part.whole
     products = error_gemms(step, part, samples)
-    traffic = _narrowed(step, site, part, samples)
+    traffic = _narrowed(step, site, part, samples) + _staged(step, site, part, samples)
     for each in products:
         traffic += traffic_of(site, each, "error")
     accumulator_bits, direct = step.bits("accumulator"), step.rule.path == "direct"
@@ -76,6 +76,14 @@ def _narrowed(step: StepContext, site: Site, part: Part, samples: int) -> Traffi
     traffic = lanes.exponent_search(site, "error", "error", values, bits)
     traffic += lanes.rounding(step.chip, site.array("error"), "error", values, step.chip.rounding.error, bits)
     return traffic + site.accesses.write(site.home("error", "error"), "error", [(1, values)], step.bits("error"))
+
+
+def _staged(step: StepContext, site: Site, part: Part, samples: int) -> Traffic:
+    """Traffic of bringing the error at the layer's output tile by tile, for the gradient too, where both share it."""
+    if step.sub_batches(samples)[1] == 1 or step.rule.path == "direct":
+        return Traffic()
+    bits = step.packed_bits("error", part.whole, samples * part.layer.outputs, step.bits("error"))
+    return site.accesses.staged(site.home("error", "error"), "error", bits)
 
 
 def _add_shares(step: StepContext, site: Site, part: Part, samples: int) -> Traffic:

@@ -10,7 +10,7 @@ from fahw.work.counts import lanes
 from fahw.work.counts.accesses import Traffic
 from fahw.work.counts.record import Task, task_id
 from fahw.work.counts.site import Site
-from fahw.work.layer_gemms import gradient_gemm, traffic_of
+from fahw.work.layer_gemms import gradient_gemm, handed_on_sums, traffic_of
 from fahw.work.mesh import Part
 from fahw.work.phases.forward import LOSS
 from fahw.work.tasks import fold_timing, gemm_task
@@ -22,6 +22,10 @@ def gradient_task(step: StepContext, part: Part, micro: int) -> Task:
     array, mode, accumulator_bits = site.array("gradient"), step.chip.rounding.gradient, step.bits("accumulator")
     product = gradient_gemm(step, part, samples)
     traffic = traffic_of(site, product, "gradient")
+    if handed_on := handed_on_sums(step, part, samples):
+        psum = site.home("psum", "gradient")
+        for access in (site.accesses.write, site.accesses.read):
+            traffic += access(psum, "psum", [(1, handed_on)], accumulator_bits)
     tail = step.graph.tails[part.whole.name]
     norms, is_last = part.share(tensor_sizes.learned_norm_params(tail)), micro + 1 == len(step.micro_batch_sizes)
     params = layer.biases + norms

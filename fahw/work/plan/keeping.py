@@ -13,8 +13,9 @@ from fahw.hardware.memory import Memory
 from fahw.mapping.lifetimes import Choice
 from fahw.mapping.mapper import Tiling
 from fahw.work.context import StepContext
-from fahw.work.counts.record import Placement, TaskId
-from fahw.work.mesh import core_prefix
+from fahw.work.counts.record import TaskId
+from fahw.work.counts.task_accesses import TaskShares
+from fahw.work.plan.fused.error import Bits, FusedError, tiles_room
 from fahw.work.plan.measured import Measured, ProductTask
 from fahw.work.plan.moments import Moments
 from fahw.work.plan.others import OtherKey
@@ -22,7 +23,7 @@ from fahw.work.plan.pricing import PriceBook
 from fahw.work.plan.step_plan import ProductKey, StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor, Use
 from fahw.work.plan.tensors.shares import Kept, task_shares
-from fahw.work.plan.tile_room import Bits, TileRoom
+from fahw.work.plan.tile_room import TileRoom
 
 _REPEATED = ("forward", "error", "gradient")
 """Phases that run for every micro-batch."""
@@ -36,7 +37,7 @@ class Keeping:
 
     `away_pj`: what accesses other than to operands cost more per step if nothing of what they are to is on the chip.
     `tilings`, `given`: what is pinned and not searched, the mappings of products and the shares of tensors at their
-    reads, by number; `is_complete`: nothing is left to search.
+    reads, by number; `is_complete`: nothing is left to search. `errors`: those of which two tasks share the tiles.
     """
 
     step: StepContext
@@ -48,6 +49,7 @@ class Keeping:
     tilings: Mapping[ProductKey, Tiling] = field(default_factory=dict)
     given: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     is_complete: bool = False
+    errors: tuple[FusedError, ...] = ()
 
     def nothing_kept(self, reserve: int) -> StepPlan:
         """The plan in which all that is not given comes from DRAM, and tiles take at most `reserve` bits of a
@@ -57,7 +59,13 @@ class Keeping:
             for task in self.tasks
         }
         shares = task_shares(self.tensors, self.kept(self._only_given))
-        return StepPlan(self.step.chip, self.book, shares, room, tilings=self.tilings)
+        return self._planned(shares, room)
+
+    def _planned(
+        self, shares: Mapping[tuple[int, TaskId], TaskShares], room: Mapping[TaskId, tuple[tuple[str, float], ...]]
+    ) -> StepPlan:
+        fused = {task: error.samples for error in self.errors for task in error.tasks}
+        return StepPlan(self.step.chip, self.book, shares, room, tilings=self.tilings, fused=fused)
 
     @cached_property
     def homes(self) -> tuple[Memory, ...]:
@@ -108,10 +116,24 @@ class Keeping:
             return found.absent_pj.get((use.task, tensor.tensor), 0.0) * share * self._runs(use.task)
         return self._other_pj(tensor, use.task, "read")
 
-    def _writes_pj(self, number: int) -> float:
+    def writes_pj(self, number: int) -> float:
         """What the writes of a whole tensor cost more per step if it goes to DRAM."""
         tensor = self.tensors[number]
         return 0.0 if tensor.from_dram else sum(self._other_pj(tensor, task, "write") for task in tensor.writes)
+
+    def dram_cycles(self, bits: float) -> float:
+        """Cycles that bits take from DRAM or to it; none where there is no DRAM."""
+        dram = self.step.chip.dram
+        return bits * self.step.chip.clock_mhz / (dram.gbyte_per_s * 8e3) if dram is not None else 0.0
+
+    def staged_cycles(self, shares: Sequence[float]) -> float:
+        """Cycles per step that errors take which come in tiles for two tasks."""
+        kept = self.kept(shares)
+        bits = sum(
+            (1 - kept[error.number].reads[-1]) * self.tensors[error.number].bits * self._runs(error.tasks[0])
+            for error in self.errors
+        )
+        return self.dram_cycles(bits)
 
     def _other_pj(self, tensor: KeptTensor, task: TaskId, action: str) -> float:
         """A tensor's part of what a task's accesses to its kind cost more."""
@@ -137,6 +159,10 @@ class Keeping:
             tensor = self.tensors[number]
             found.append(always if tensor.persistent else tuple(self.moments.room(tensor, reads).items()))
         return tuple(found)
+
+    @cached_property
+    def _in_tiles(self) -> dict[tuple[int, str, str], Bits]:
+        return tiles_room(self.errors, self.moments)
 
     @cached_property
     def _given(self) -> tuple[float | None, ...]:
@@ -166,17 +192,17 @@ class Keeping:
             tensor = self.tensors[number]
             gain = sum(self._read_pj(number, use, found) for use in tensor.reads[:reads])
             if reads == len(tensor.reads):
-                gain += self._writes_pj(number)
+                gain += self.writes_pj(number)
             memory = f"{tensor.core}:{self.homes[number].name}"
             choices.append(Choice(number, memory, float(tensor.bits), gain, moments))
         return choices
 
     @cached_property
     def _tiles(self) -> TileRoom:
-        return TileRoom(self.moments, self.tasks)
+        return TileRoom(self.moments, self.tasks, self.errors)
 
     @cached_property
-    def _places(self) -> tuple[tuple[int, Memory], ...]:
+    def places(self) -> tuple[tuple[int, Memory], ...]:
         """The memories of all cores that hold anything."""
         return tuple((core, memory) for core in self._cores for memory in self._memories)
 
@@ -205,8 +231,8 @@ class Keeping:
 
     def _live(self, shares: Sequence[float]) -> dict[tuple[int, str], Bits]:
         """Bits that lie in each memory at every moment."""
-        live = {(core, memory.name): np.zeros(len(self.moments.tasks)) for core, memory in self._places}
-        for (core, memory, _), bits in self._by_kind(shares).items():
+        live = {(core, memory.name): np.zeros(len(self.moments.tasks)) for core, memory in self.places}
+        for (core, memory, _), bits in self.by_kind(shares).items():
             live[core, memory] = live[core, memory] + bits
         return live
 
@@ -230,7 +256,7 @@ class Keeping:
     def taken(self, shares: Sequence[float], found: Measured) -> Iterator[tuple[int, Memory, Bits, Bits]]:
         """Bits of each memory at every moment: those of tiles, and of the tensors that these shares keep."""
         live = self._live(shares)
-        for core, memory in self._places:
+        for core, memory in self.places:
             yield core, memory, self._tiles.taken(core, memory, found.room), live[core, memory.name]
 
     def kept(self, shares: Sequence[float]) -> tuple[Kept, ...]:
@@ -247,51 +273,29 @@ class Keeping:
     def plan(self, shares: Sequence[float], found: Measured, grown: bool) -> StepPlan:
         """The plan that keeps these shares. Room for tiles is what they took, and where `grown` what is left free."""
         room = self._grown_room(shares, found) if grown else self._taken_room(found)
-        kept = task_shares(self.tensors, self.kept(shares))
-        return StepPlan(self.step.chip, self.book, kept, room, tilings=self.tilings)
-
-    def placements(self, shares: Sequence[float], found: Measured) -> tuple[Placement, ...]:
-        """What each memory would have to hold at the moment that asks for most, and what of it is in DRAM then; of sums
-        the most that wait at once."""
-        asked, kept = self._by_kind(self.everything), self._by_kind(shares)
-        placements = []
-        for core, memory in self._places:
-            name = f"{core_prefix(self.step.chip, core)}{memory.name}"
-            kinds = {kind: bits for (own, place, kind), bits in asked.items() if (own, place) == (core, memory.name)}
-            moment = int(sum(kinds.values(), start=np.zeros(len(self.moments.tasks))).argmax())
-            for kind, bits in kinds.items():
-                resident = min(bits[moment], kept[core, memory.name, kind][moment])
-                placements.append(Placement(name, kind, round(bits[moment]), round(bits[moment] - resident)))
-            waiting = max(
-                (found.sums_room.get((task.task, memory.name), 0.0) for task in self._on_core(core)), default=0.0
-            )
-            if waiting:
-                placements.append(Placement(name, "psum", round(waiting), 0))
-        return tuple(placements)
-
-    def _on_core(self, core: int) -> Iterator[ProductTask]:
-        return (task for task in self.tasks if task.core == core)
+        return self._planned(task_shares(self.tensors, self.kept(shares)), room)
 
     @cached_property
     def everything(self) -> list[float]:
         """The shares of ways under which all stays to the end."""
         return [float(reads == len(self.tensors[number].reads)) for number, reads in self._ways]
 
-    def _by_kind(self, shares: Sequence[float]) -> dict[tuple[int, str, str], Bits]:
+    def by_kind(self, shares: Sequence[float]) -> dict[tuple[int, str, str], Bits]:
         """Bits that lie in each memory at every moment, by kind of tensor."""
-        live: dict[tuple[int, str, str], Bits] = {}
+        live = {key: bits.copy() for key, bits in self._in_tiles.items()}
+        in_tiles = {error.number for error in self.errors if error.is_made}
         for (number, _), moments, share in zip(self._ways, self._open, shares, strict=True):
             tensor, at = self.tensors[number], np.array(moments)
             key = tensor.core, self.homes[number].name, tensor.tensor
             bits = live.setdefault(key, np.zeros(len(self.moments.tasks)))
-            if share:
+            if share and number not in in_tiles:
                 bits[at[:, 0]] += at[:, 1] * (tensor.bits * share)
         return live
 
     @property
     def is_pinned(self) -> bool:
         """Whether anything is given."""
-        return bool(self.tilings or self.given)
+        return bool(self.tilings or self.given or self.errors)
 
     def all_kept(self) -> StepPlan | None:
         """The plan that keeps all, with what this leaves free as room for tiles; None where it is too much."""
@@ -326,5 +330,5 @@ class Keeping:
                 if not use.is_operand and share < 1:
                     total += (1 - share) * self._read_pj(number, use, found)
             if there.written < 1:
-                total += (1 - there.written) * self._writes_pj(number)
+                total += (1 - there.written) * self.writes_pj(number)
         return total

@@ -17,6 +17,7 @@ from fahw.work.layer_gemms import (
     forward_gemm,
     gathers_or_scatters,
     gradient_gemm,
+    handed_on_sums,
     mirror_gemm,
     noise_gemm,
     outer_product_gemm,
@@ -130,8 +131,18 @@ def _best_form(step: StepContext, plan: StepPlan, task: ProductTask) -> Measured
         under = replace(step, plan=chosen).during(task.task)
         products = task.products(under, task.part, step.micro_batch_sizes[0])
         one = _measured_products(plan, task, products)
+        if task.task in plan.fused and task.task[0] == "gradient":
+            one = replace(one, energy_pj=one.energy_pj + _handed_on_pj(under, task, products[0]))
         found.append(one if form is None else replace(one, forms={task.part.name: form}))
     return min(found, key=lambda one: one.cycles if objective == "latency" else one.energy_pj)
+
+
+def _handed_on_pj(step: StepContext, task: ProductTask, product: Gemm) -> float:
+    """What the sums cost that one sub-batch leaves for the next."""
+    assert step.plan is not None, "tasks share tiles under a plan"
+    site = step.site(task.part, "gradient")
+    prices = step.plan.book.product_prices(product, site.array("gradient"), site.home("psum", "gradient"))
+    return handed_on_sums(step, task.part, step.micro_batch_sizes[0]) * prices.partial_sum
 
 
 def _measured_products(plan: StepPlan, task: ProductTask, products: Sequence[Gemm]) -> Measured:

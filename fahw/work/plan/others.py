@@ -79,6 +79,12 @@ class _Noted(TaskAccesses):
             self._note(action, tensors[1], self._prices[key])
         return here
 
+    def staged(self, memory: Memory, tensor: Tensor, bits: int) -> Traffic:
+        """Nothing, as all is there."""
+        more = self._pricing.energy_pj(self._away.staged(memory, tensor, bits).counts) + self._never([(1, bits)])
+        self._note("read", tensor, more)
+        return super().staged(memory, tensor, bits)
+
     def _never(self, bursts: Iterable[Burst]) -> float:
         """More than all else for each value, where there is no DRAM."""
         return 0.0 if self._chip.dram is not None else NEVER_PJ * sum(times * values for times, values in bursts)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from fahw.errors import ConfigError, Problem, suggestion
 from fahw.hardware.memory import Memory
-from fahw.hardware.pinned_mapping import Pinned, PinnedMapping, PinnedTensor
+from fahw.hardware.pinned_mapping import PINNED_LISTS, Pinned, PinnedMapping, PinnedTensor
 from fahw.mapping.grid import DIMENSIONS
 from fahw.mapping.mapper import Tiling, mapped_as
 from fahw.mapping.nest import IRRELEVANT, PARTS, Nest
@@ -18,6 +18,7 @@ from fahw.rules.catalogue import RULES
 from fahw.work.context import StepContext
 from fahw.work.counts.record import TaskId, task_text
 from fahw.work.error_forms import ErrorFormName
+from fahw.work.plan.fused.pinned import unknown_tensor, with_shared
 from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import Measured, ProductTask
 from fahw.work.plan.step_plan import ProductKey
@@ -33,16 +34,18 @@ def with_pins(keeping: Keeping) -> Keeping:
     step = keeping.step
     mappings = list(_applying(step, step.chip.layer_mappings))
     tensors = list(_applying(step, step.chip.kept_tensors))
-    pinned = [*step.chip.layer_mappings, *step.chip.kept_tensors, *step.chip.waiting_tasks]
-    problems = list(_unknown_rules(pinned))
-    if not (mappings or tensors or problems):
+    shared = list(_applying(step, step.chip.shared_errors))
+    problems = list(_unknown_rules(entry for name in PINNED_LISTS for entry in getattr(step.chip, name)))
+    if not (mappings or tensors or shared or problems):
         return keeping
+    keeping, unshared = with_shared(keeping, shared)
     given, wrong = _given(keeping, tensors)
+    given = dict(keeping.given) | given
     keeping = replace(keeping, given=given)
     found = _Resolved(list(survey(step, keeping.nothing_kept(0), keeping.tasks)))
     for entry in mappings:
         found.add(entry)
-    problems += [*found.problems, *found.uncovered(), *wrong]
+    problems += [*found.problems, *found.uncovered(), *wrong, *unshared]
     if problems:
         raise ConfigError(problems)
     tasks = tuple(_in_form(task, found.forms) for task in keeping.tasks)
@@ -81,11 +84,7 @@ def _given(keeping: Keeping, entries: Iterable[PinnedTensor]) -> tuple[dict[int,
     for entry in entries:
         number = numbers.get((entry.core, entry.name))
         if number is None:
-            names = list(dict.fromkeys(name for _, name in numbers))
-            step, advice = keeping.step, suggestion(entry.name, names)
-            where = f" on core {entry.core}" if step.chip.mesh else ""
-            message = f"no tensor '{entry.name}'{where} in a step of {step.rule.name} on {step.network.name}{advice}"
-            problems.append(entry.problem(message, "name"))
+            problems.append(unknown_tensor(keeping, entry))
         elif message := _wrong_shares(keeping, number, entry.shares):
             problems.append(entry.problem(message, "shares"))
         else:
@@ -100,6 +99,8 @@ def _wrong_shares(keeping: Keeping, number: int, shares: Sequence[float]) -> str
         return f"needs a share for each of its {len(tensor.reads)} reads (got {len(shares)})"
     if tensor.persistent and len(set(shares)) > 1:
         return "needs the same share at every read: it lives through the whole step"
+    if any(error.number == number and error.is_made for error in keeping.errors) and min(shares) < 1:
+        return "must be 1: it is made and read tile by tile (shared_errors), and all of a tile is there"
     return ""
 
 
@@ -276,7 +277,7 @@ def _blamed(keeping: Keeping, memory: Memory, task: TaskId, of_tensors: bool) ->
     """The entry of the tensor that takes most of a memory, or of the task's mapping; None where nothing is pinned."""
     chip = keeping.step.chip
     mappings = list(_applying(keeping.step, chip.layer_mappings))
-    tensors = list(_applying(keeping.step, chip.kept_tensors))
+    tensors, shared = list(_applying(keeping.step, chip.kept_tensors)), _applying(keeping.step, chip.shared_errors)
     entries = {(entry.core, entry.name): entry for entry in tensors}
     here = [
         (tensor.bits * keeping.given[number][0], entries[tensor.core, tensor.name])
@@ -285,6 +286,5 @@ def _blamed(keeping: Keeping, memory: Memory, task: TaskId, of_tensors: bool) ->
     ]
     if here and of_tensors:
         return max(here, key=lambda pair: pair[0])[1]
-    return next(
-        (item for item in mappings if (item.phase, item.layer) == task[:2]), next(iter([*mappings, *tensors]), None)
-    )
+    own = (item for item in mappings if (item.phase, item.layer) == task[:2])
+    return next(iter([*own, *mappings, *tensors, *shared]), None)

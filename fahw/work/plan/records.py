@@ -1,34 +1,29 @@
-"""Records of what a search decided for the products and the tensors of a step."""
+"""Records of what a search decided for a step: of its products, of what stays on the chip, and of what is shared."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from fahw.mapping.nest import PARTS
 from fahw.mapping.tiled import TiledMapping
 from fahw.work.context import StepContext
 from fahw.work.counts.gemm import Gemm
-from fahw.work.counts.plan_record import PlanRecord, ProductRecord, TensorRecord
-from fahw.work.counts.record import task_text
+from fahw.work.counts.plan_record import FusedRecord, PlanRecord, ProductRecord, TensorRecord
+from fahw.work.counts.record import Placement, task_text
+from fahw.work.mesh import core_prefix
 from fahw.work.plan.keeping import Keeping
-from fahw.work.plan.measured import ProductTask, product_tasks
+from fahw.work.plan.measured import Measured, ProductTask, product_tasks
+from fahw.work.plan.step_plan import StepPlan
 
 
 def plan_record(step: StepContext) -> PlanRecord:
     """The decisions of a step that has a plan."""
     assert step.plan is not None, "there is a plan"
-    return PlanRecord(step.chip.mapping_objective, step.plan.waits, tuple(_products(step)), step.plan.tensors)
-
-
-def tensor_records(keeping: Keeping, shares: Sequence[float]) -> tuple[TensorRecord, ...]:
-    """What the shares of ways keep."""
-    return tuple(
-        TensorRecord(
-            tensor.name, tensor.tensor, tensor.core, memory.name, tensor.bits,
-            tuple(task_text(use.task) for use in tensor.reads), there.reads,
-        )
-        for tensor, memory, there in zip(keeping.tensors, keeping.homes, keeping.kept(shares), strict=True)
-    )  # fmt: skip
+    plan = step.plan
+    return PlanRecord(step.chip.mapping_objective, plan.waits, tuple(_products(step)), plan.tensors, plan.errors)
 
 
 def _products(step: StepContext) -> Iterator[ProductRecord]:
@@ -59,3 +54,44 @@ def _record(
         mapped.partial_sums * groups, mapped.spilled_sums * groups, mapped.accumulated * groups,
         mapped.array_cycles * groups, mapped.energy_pj * groups, dict(mapped.room),
     )  # fmt: skip
+
+
+def with_records(plan: StepPlan, keeping: Keeping, shares: Sequence[float], found: Measured) -> StepPlan:
+    """The plan with the forms that were found, and with records of what these shares keep."""
+    tensors, placements = tuple(_tensors(keeping, shares)), tuple(_placements(keeping, shares, found))
+    return replace(plan, forms=found.forms, placements=placements, tensors=tensors, errors=tuple(_errors(keeping)))
+
+
+def _tensors(keeping: Keeping, shares: Sequence[float]) -> Iterator[TensorRecord]:
+    """What these shares keep, for people to read."""
+    for number, (tensor, there) in enumerate(zip(keeping.tensors, keeping.kept(shares), strict=True)):
+        readers = tuple(task_text(use.task) for use in tensor.reads)
+        memory = keeping.homes[number].name
+        yield TensorRecord(tensor.name, tensor.tensor, tensor.core, memory, tensor.bits, readers, there.reads)
+
+
+def _errors(keeping: Keeping) -> Iterator[FusedRecord]:
+    """The errors of which two tasks share the tiles."""
+    for error in keeping.errors:
+        first, second = error.tasks
+        name = keeping.tensors[error.number].name
+        yield FusedRecord(name, error.core, (task_text(first), task_text(second)), error.samples)
+
+
+def _placements(keeping: Keeping, shares: Sequence[float], found: Measured) -> Iterator[Placement]:
+    """What each memory would have to hold at the moment that asks for most, and what of it is in DRAM then; of sums
+    the most that wait at once."""
+    asked, kept = keeping.by_kind(keeping.everything), keeping.by_kind(shares)
+    nothing = np.zeros(len(keeping.moments.tasks))
+    for core, memory in keeping.places:
+        name = f"{core_prefix(keeping.step.chip, core)}{memory.name}"
+        kinds = {kind: bits for (own, place, kind), bits in asked.items() if (own, place) == (core, memory.name)}
+        handed_on = float(kinds.pop("psum", nothing).max())
+        moment = int(sum(kinds.values(), start=nothing).argmax())
+        for kind, bits in kinds.items():
+            resident = min(bits[moment], kept[core, memory.name, kind][moment])
+            yield Placement(name, kind, round(bits[moment]), round(bits[moment] - resident))
+        own = (task.task for task in keeping.tasks if task.core == core)
+        waiting = handed_on + max((found.sums_room.get((task, memory.name), 0.0) for task in own), default=0.0)
+        if waiting:
+            yield Placement(name, "psum", round(waiting), 0)

@@ -15,13 +15,15 @@ from fahw.errors import ConfigError, Problem
 from fahw.mapping.lifetimes import best_shares
 from fahw.work.context import StepContext
 from fahw.work.counts.record import Task
+from fahw.work.plan.fused.choice import worth_sharing
+from fahw.work.plan.fused.fusing import with_fused
 from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import Measured, measured, product_tasks
 from fahw.work.plan.moments import open_moments
 from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.others import CountingPlan
 from fahw.work.plan.pins import check_room, pinned_waits, with_pins
-from fahw.work.plan.records import tensor_records
+from fahw.work.plan.records import with_records
 from fahw.work.plan.step_plan import StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor
 
@@ -54,6 +56,7 @@ def planned(
     reserved = sorted(_reserved(step, keeping), key=lambda found: found.cost)
     rounds = [found for best in _starts(reserved) for found in (best, *_refined(step, keeping, best))]
     found = min(rounds, key=lambda found: found.cost)
+    found = min((found, *_sharing(step, keeping, found)), key=lambda found: found.cost)
     _check_dram(step, found)
     return replace(step, plan=replace(found.plan, waits=waits))
 
@@ -101,23 +104,20 @@ def _all_kept(step: StepContext, keeping: Keeping) -> StepPlan | None:
         return None
     if products.spills:
         return None
-    shares = keeping.everything
-    return replace(
-        plan,
-        forms=products.forms,
-        placements=keeping.placements(shares, products),
-        tensors=tensor_records(keeping, shares),
-    )
+    return with_records(plan, keeping, keeping.everything, products)
 
 
 class _Found(NamedTuple):
-    """A plan and what it costs, by the objective, and in pJ to tell equals apart; the products while nothing is kept,
-    which say what room tiles take, and under it."""
+    """A plan and what it costs, by the objective, and in pJ to tell equals apart; its shares of tensors; the products
+    while nothing is kept, which say what room tiles take, and under it."""
 
     cost: tuple[float, float]
     plan: StepPlan
+    shares: Sequence[float]
     first: Measured
     products: Measured
+    reserve: int = 0
+    """Bits that tiles could take of a memory at first."""
 
 
 def _reserves(step: StepContext) -> Iterator[int]:
@@ -144,7 +144,7 @@ def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
             check_room(keeping, given if keeping.is_complete else first)
             shares = keeping.with_given(best_shares(keeping.choices(first), keeping.capacity(first)))
             plan = replace(keeping.plan(shares, first, grown=False), forms=first.forms)
-            found.append(_costed(step, keeping, plan, shares, first, first))
+            found.append(_costed(step, keeping, plan, shares, first, first)._replace(reserve=reserve))
         except ConfigError as error:
             problems = tuple(error.problems)
             continue
@@ -175,7 +175,33 @@ def _refined(step: StepContext, keeping: Keeping, best: _Found) -> Iterator[_Fou
         except ConfigError:
             return
         products = found.products
-        yield found
+        yield found._replace(reserve=best.reserve)
+
+
+def _sharing(step: StepContext, keeping: Keeping, found: _Found) -> Iterator[_Found]:
+    """More rounds in which tasks share the tiles of errors, where that is worth something."""
+    errors = () if keeping.is_complete else worth_sharing(keeping, found.shares, found.products)
+    if not errors:
+        return
+    fused = with_fused(keeping, errors)
+    names = {task for error in errors for task in error.tasks}
+    try:
+        tasks = [task for task in keeping.tasks if task.task in names]
+        alone = measured(step, fused.nothing_kept(found.reserve), tasks)
+    except ConfigError:
+        return
+    first, products = (_with_tasks(before, alone) for before in (found.first, found.products))
+    yield from _refined(step, fused, found._replace(first=first, products=products))
+
+
+def _with_tasks(before: Measured, alone: Measured) -> Measured:
+    """What was measured, with some tasks measured anew."""
+    names = {task for task, _ in alone.absent_pj}
+    absent = {key: energy for key, energy in before.absent_pj.items() if key[0] not in names}
+    return replace(
+        before, absent_pj=absent | dict(alone.absent_pj), room=dict(before.room) | dict(alone.room),
+        sums_room=dict(before.sums_room) | dict(alone.sums_room),
+    )  # fmt: skip
 
 
 def _costed(
@@ -187,12 +213,7 @@ def _costed(
     check_room(keeping, products, shares)
     others, objective = keeping.others_pj(shares, products), step.chip.mapping_objective
     energy = products.energy_pj + others
-    measures = {"energy": energy, "latency": products.cycles, "edp": energy * products.cycles}
+    cycles = products.cycles + keeping.staged_cycles(shares)
+    measures = {"energy": energy, "latency": cycles, "edp": energy * cycles}
     cost = measures[objective], energy
-    plan = replace(
-        plan,
-        forms=products.forms,
-        placements=keeping.placements(shares, products),
-        tensors=tensor_records(keeping, shares),
-    )
-    return _Found(cost, plan, first, products)
+    return _Found(cost, with_records(plan, keeping, shares, products), shares, first, products)

@@ -12,7 +12,7 @@ from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
 from fahw.mapping.mapper import Tiling
 from fahw.work.counts.gemm import Gemm
-from fahw.work.counts.plan_record import TensorRecord
+from fahw.work.counts.plan_record import FusedRecord, TensorRecord
 from fahw.work.counts.record import Placement, TaskId
 from fahw.work.counts.site import Site
 from fahw.work.counts.task_accesses import TaskAccesses, TaskShares
@@ -29,7 +29,8 @@ ProductKey = tuple[TaskId, int, tuple[int, int, int]]
 class StepPlan:
     """The decisions of one step. `shares`: by core and task; a task that is not named finds all that it needs there.
     `room`: bits for tiles, by task and memory. `forms`: of the errors of parts. `tilings`: of products whose mapping is
-    pinned. `tensors`: what is kept, for people to read."""
+    pinned. `fused`: samples of a sub-batch, by tasks that share the tiles of an error. `tensors`: what is kept, and
+    `errors`: of which the tiles are shared, for people to read."""
 
     chip: Chip
     book: PriceBook
@@ -39,7 +40,9 @@ class StepPlan:
     placements: tuple[Placement, ...] = ()
     """What memories hold of one micro-batch, and what of it goes to DRAM."""
     tilings: Table[ProductKey, Tiling] = field(default_factory=dict)
+    fused: Table[TaskId, int] = field(default_factory=dict)
     tensors: tuple[TensorRecord, ...] = ()
+    errors: tuple[FusedRecord, ...] = ()
     waits: bool = False
     """Whether tasks wait for room (`order/short_lives.py`)."""
 

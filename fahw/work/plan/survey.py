@@ -63,7 +63,8 @@ def survey(step: StepContext, plan: StepPlan, tasks: Sequence[ProductTask]) -> I
         before = first.get((layer, phase), 0)
         for form in task.forms or (None,):
             for samples in dict.fromkeys(step.micro_batch_sizes):
-                noting = _Noting(plan.chip, plan.book, plan.shares, forms={layer: form} if form else {})
+                forms = {layer: form} if form else {}
+                noting = _Noting(plan.chip, plan.book, plan.shares, forms=forms, fused=plan.fused)
                 task.products(replace(step, plan=noting).during(task.task), task.part, samples)
                 for key, product in noting.noted:
                     first[layer, phase] = max(first.get((layer, phase), 0), before + key[1] + 1)

@@ -11,21 +11,22 @@ import numpy.typing as npt
 
 from fahw.hardware.memory import Memory
 from fahw.work.counts.record import TaskId
+from fahw.work.plan.fused.error import Bits, FusedError
 from fahw.work.plan.measured import ProductTask
 from fahw.work.plan.moments import Moments
 
-Bits = npt.NDArray[np.float64]
-"""Bits at every moment."""
 Rooms = Mapping[tuple[TaskId, str], float]
 """Bits of tiles, by task and memory."""
 
 
 @dataclass(frozen=True)
 class TileRoom:
-    """The tasks with products of a step, by array, and which of them may be at work together."""
+    """The tasks with products of a step, by array, and which of them may be at work together: those that share tiles
+    are, with all that may be so with either."""
 
     moments: Moments
     tasks: tuple[ProductTask, ...]
+    errors: tuple[FusedError, ...] = ()
 
     @cached_property
     def _groups(self) -> dict[tuple[int, str], list[tuple[ProductTask, int]]]:
@@ -42,6 +43,13 @@ class TileRoom:
         together = np.eye(number, dtype=bool)
         for moment in range(number):
             together[moment, list(self.moments.concurrent(moment))] = True
+        arrays = {task.task: task.array for task in self.tasks}
+        for error in self.errors:
+            if len({arrays[task] for task in error.tasks}) > 1:
+                both = [self.moments.of_task[task] for task in error.tasks]
+                meeting = np.logical_or.reduce(together[both])
+                together[both] |= meeting
+                together[:, both] |= meeting[:, None]
         return together
 
     def taken(self, core: int, memory: Memory, rooms: Rooms) -> Bits:
