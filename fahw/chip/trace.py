@@ -28,7 +28,7 @@ MOST_SPANS = 50_000
 ENDINGS = (".json", ".json.gz")
 _COLOURS = {
     "forward": "rail_response", "error": "rail_animation", "gradient": "rail_load", "update": "rail_idle",
-    "transport": "detailed_memory_dump",
+    "recompute": "thread_state_runnable", "transport": "detailed_memory_dump",
 }  # fmt: skip
 """Names from Chrome's palette: blue, red, green, orange, purple, as in fahw's plots. Perfetto colours by name: there a
 burst's name is its phase."""

@@ -77,6 +77,9 @@ class Chip(Sourced):
     """Under `mapping: best`, errors of which two tasks share the tiles, given and not searched."""
     waiting_tasks: tuple[PinnedWaiting, ...] = ()
     """Under `mapping: best`, whether tasks wait until there is room, given and not searched."""
+    recompute: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    """Under `mapping: best`, of so many layers with weights one keeps its results for the way back; the others drop
+    them and are computed again. 1: all keep them. As many as there are layers: none does but the input."""
     tiles_per_task: Annotated[int, Field(ge=1, le=1_000_000)] = 32
     """Bursts into which the engine splits a task at most."""
     steps_in_flight: Annotated[int, Field(ge=1, le=16)] = 2

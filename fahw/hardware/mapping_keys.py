@@ -16,7 +16,7 @@ from fahw.hardware.pinned_mapping import PINNED_LISTS, pinned_twice
 CheckMessages = Iterator[tuple[Key, str]]
 
 OBJECTIVE = ("mapping_objective",)
-OF_THE_CHIP = ("error_form", "pinned_mappings", *PINNED_LISTS)
+OF_THE_CHIP = ("error_form", "recompute", "pinned_mappings", *PINNED_LISTS)
 OF_AN_ARRAY = ("accumulators", "weights_per_element", "dataflows")
 OF_SCRATCHPADS = ("filter_bus_words", "input_bus_words", "psum_bus_words")
 _OF_WHAT_STAYS = ("accumulators", "weights_per_element")
@@ -43,6 +43,18 @@ def _idle_objective(chip: Chip) -> CheckMessages:
     """A message about an objective where micro-batches are not searched either."""
     if chip.micro_batch != "best":
         yield from _idle_keys(chip, OBJECTIVE, (), "`mapping: best` and `micro_batch: best`")
+
+
+def recomputing(chip: Chip) -> CheckMessages:
+    """What is computed again is so on the core of a chip without a mesh, from the weights of the way forward."""
+    for every in known_part(chip, "recompute"):
+        if every > 1 and chip.mesh is not None:
+            yield ("recompute",), f"it is for chips without a mesh: leave one of them out (got {every})"
+        if every > 1 and chip.update_delay:
+            message = (
+                f"late updates change the weights between the two runs of a layer: set update_delay to 0 (got {every})"
+            )
+            yield ("recompute",), message
 
 
 def _idle_keys(part: Frozen, names: tuple[str, ...], place: Key, what: str = "`mapping: best`") -> CheckMessages:

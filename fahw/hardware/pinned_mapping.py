@@ -63,7 +63,7 @@ class PinnedMapping(Pinned):
 
     layer: _Text
     """Name of the layer, with the number of its share where a mesh splits it: as the ledger has it."""
-    phase: Literal["forward", "error", "gradient", "transport"]
+    phase: Literal["forward", "recompute", "error", "gradient", "transport"]
     product: Annotated[int, Field(ge=0, le=_MOST_PRODUCTS)] = 0
     """Number of the product among those of the layer and phase."""
     sizes: tuple[_Size, _Size, _Size] | None = None

@@ -234,6 +234,14 @@ class Layer:
         """What the lanes do once per batch on the way back, per channel."""
         return ()
 
+    def repeated_operations(self) -> tuple[LaneOperation, ...]:
+        """What the lanes do per sample where the layer is computed again, by the statistics of the same batch."""
+        return self.forward_operations()
+
+    def repeated_constants(self) -> tuple[LaneOperation, ...]:
+        """What the lanes do once per batch where the layer is computed again."""
+        return self.forward_constants()
+
     def fraction_bits(self, all_bits: int, sources: list[int]) -> int:
         """Fraction bits of the output's words, from those of a format with all its bits behind the point and from those
         of what the layer reads."""

@@ -75,6 +75,14 @@ class BatchNorm(Layer):
         """Per channel: the gradient of the scale, and three constants."""
         return _float(multiply=9 * self.in_shape[0], add=2 * self.in_shape[0])
 
+    def repeated_operations(self) -> tuple[LaneOperation, ...]:
+        """A product and a sum per value, by the channel's constants."""
+        return _float(multiply=self.outputs, add=self.outputs)
+
+    def repeated_constants(self) -> tuple[LaneOperation, ...]:
+        """Per channel: the two constants, from mean, inverse deviation, scale and shift."""
+        return _float(multiply=2 * self.in_shape[0], add=self.in_shape[0])
+
     def forward(self, unit: Unit, parameters: Any, inputs: list[Array]) -> tuple[Array, Array]:
         """The normalised values; the input is saved."""
         return unit.normalised(self, parameters, inputs[0]), inputs[0]

@@ -16,6 +16,7 @@ from fahw.hardware.energy_table import UPDATE
 from fahw.hardware.memory import Overheads
 from fahw.hardware.part import Form, Phase, Tensor
 from fahw.layers.layer import Layer
+from fahw.layers.weighted import Weighted
 from fahw.network.error_path import NO_ROLES
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
@@ -27,6 +28,7 @@ from fahw.work.counts.site import Site
 from fahw.work.graph import Graph
 from fahw.work.mesh import Part
 from fahw.work.plan.step_plan import StepPlan
+from fahw.work.segments import Segments, segments_of
 
 _ASSUMED = {
     "zero_activations": "zero_activation",
@@ -147,6 +149,16 @@ class StepContext:
         return self.parts[self.network.weighted[-1].name][0]
 
     @property
+    def whole_layers(self) -> dict[str, Weighted]:
+        """The weighted layers by the names of their parts."""
+        return {part.name: part.whole for shares in self.parts.values() for part in shares}
+
+    @cached_property
+    def segments(self) -> Segments:
+        """What is computed again on the way back; nothing in inference."""
+        return segments_of(self.network, self.rule, self.chip.recompute if self.trains else 1)
+
+    @property
     def micro_batches(self) -> range:
         """The numbers of the micro-batches, from 0."""
         return range(len(self.micro_batch_sizes))
@@ -177,7 +189,7 @@ class StepContext:
         """Whether the layer has a gradient and an update."""
         return part.whole.name in self.graph.roles.learns
 
-    def task_ids(self, phase: Phase, layers: Iterable[str], micro: int) -> list[TaskId]:
+    def task_ids(self, phase: str, layers: Iterable[str], micro: int) -> list[TaskId]:
         """The ids of the tasks that run `phase` for all parts of `layers` in one micro-batch."""
         return [task_id(phase, part.name, micro) for name in layers for part in self.parts[name]]
 

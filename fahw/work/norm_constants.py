@@ -30,6 +30,15 @@ def left_traffic(step: StepContext, site: Site, part: Part) -> Traffic:
     return traffic
 
 
+def read_again(step: StepContext, site: Site, part: Part) -> Traffic:
+    """Traffic of reading the statistics of a part's tail where it is computed again; none where it left none."""
+    statistics = part.share(tensor_sizes.norm_constants(step.graph.tails[part.whole.name])[0])
+    if not statistics or not step.receives_error(part):
+        return Traffic()
+    memory = site.home("activation", "forward")
+    return site.accesses.read(memory, "activation", [(1, statistics)], FLOAT_BITS)
+
+
 def read_traffic(step: StepContext, site: Site, part: Part) -> Traffic:
     """Traffic of reading the constants of the tails whose derivatives are the work of a part's error task."""
     reader, traffic = part.whole.name, Traffic()

@@ -18,7 +18,7 @@ from fahw.work.mesh import Part, hops_latency, message_traffic
 
 
 def gemm_task(
-    phase: Phase, layer: str, part: str, shape: tuple[int, int, int], traffic: Traffic, after: Sequence[TaskId],
+    phase: str, layer: str, part: str, shape: tuple[int, int, int], traffic: Traffic, after: Sequence[TaskId],
     before: Sequence[TaskId] = (), macs: int = 0, micro: int = 0,
 ) -> Task:  # fmt: skip
     """A task of a matrix product, or one whose time its flows decide. `shape`: folds, cycles of a full one, cycles of

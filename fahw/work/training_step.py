@@ -31,8 +31,9 @@ from fahw.work.graph import graph_of
 from fahw.work.layer_gemms import error_form, psum_bits
 from fahw.work.mesh import Part, core_prefix, parts_of
 from fahw.work.phases.error import error_task
-from fahw.work.phases.forward import LOSS, forward_task, input_task, loss_task
+from fahw.work.phases.forward import LOSS, RECOMPUTE, forward_task, input_task, loss_task
 from fahw.work.phases.gradient import gradient_task
+from fahw.work.phases.recompute import ids_of_way_back, recompute_tasks, waiting_for_recomputed, way_back
 from fahw.work.phases.update import update_task
 from fahw.work.plan.kept_tensors import kept_tensors
 from fahw.work.plan.order.short_lives import with_short_lives
@@ -188,7 +189,8 @@ class _CoreContents:
 def _check_tasks(chip: Chip, parts: int, batch_size: int) -> None:
     """Raise ConfigError where a step can have more than `MOST_TASKS` tasks, before any is made."""
     micro_batches = -(-batch_size // chip.together(batch_size))
-    tasks = micro_batches * (2 + 3 * parts) + 3 * parts
+    phases = 3 + (chip.recompute > 1)
+    tasks = micro_batches * (2 + phases * parts) + 3 * parts
     if tasks > MOST_TASKS:
         message = (
             f"{micro_batches:,} micro-batches through {parts:,} layers or parts of layers take up to {tasks:,} tasks"
@@ -210,7 +212,7 @@ def _checked_tasks(step: StepContext) -> list[Task]:
             raise ConfigError(
                 Problem(step.chip.name, f"{message}, fewer cores for a layer, or a larger micro_batch", "mesh")
             )
-    return tasks
+    return list(waiting_for_recomputed(step, tasks))
 
 
 def _with_plan(step: StepContext, pricing: Pricing) -> StepContext:
@@ -241,11 +243,7 @@ def _tasks(step: StepContext) -> Iterable[Task]:
             for part in step.parts[layer.name]:
                 yield forward_task(step.during(task_id("forward", part.name)), part, micro)
         yield loss_task(step.during(task_id("error", LOSS)), micro)
-        for part in ordered_parts:
-            if step.sends_error(part):
-                yield error_task(step.during(task_id("error", part.name)), part, micro)
-        for part in filter(step.learns, ordered_parts):
-            yield gradient_task(step.during(task_id("gradient", part.name)), part, micro)
+        yield from _way_back(step, micro)
     for part in filter(step.learns, ordered_parts):
         yield update_task(step.during(task_id("update", part.name)), part)
     for part in filter(step.sends_error, (part for layer in reversed(layers) for part in step.parts[layer.name])):
@@ -254,6 +252,20 @@ def _tasks(step: StepContext) -> Iterable[Task]:
         if step.has_weight_copy:
             yield transport.transport_task(step.during(task_id("transport", part.name)), part)
         yield from learned_feedback.feedback_learning_tasks(step, part)
+
+
+def _way_back(step: StepContext, micro: int) -> Iterable[Task]:
+    """The tasks of errors and gradients of one micro-batch, segment by segment, and before them what is computed
+    again."""
+    before = [task_id("error", LOSS, micro)]
+    for names, again in way_back(step):
+        yield from recompute_tasks(step, again, before, micro)
+        parts = [part for name in names for part in step.parts[name]]
+        for part in filter(step.sends_error, parts):
+            yield error_task(step.during(task_id("error", part.name)), part, micro)
+        for part in filter(step.learns, parts):
+            yield gradient_task(step.during(task_id("gradient", part.name)), part, micro)
+        before = ids_of_way_back(step, names, micro) or before
 
 
 def _one_time(step: StepContext) -> tuple[Count, ...]:
@@ -275,7 +287,7 @@ def _one_time(step: StepContext) -> tuple[Count, ...]:
 def _padding_macs(step: StepContext, tasks: Iterable[Task]) -> int:
     """Multiply-accumulates with zeros of paddings, or whose results fall there; a direct rule's errors have none."""
     parts = {part.name: part for shares in step.parts.values() for part in shares}
-    phases = {"forward", "gradient"} | ({"error"} if step.rule.path == "layerwise" else set())
+    phases = {"forward", RECOMPUTE, "gradient"} | ({"error"} if step.rule.path == "layerwise" else set())
     return round(
         sum(
             _with_padding(step, parts[task.layer], task)

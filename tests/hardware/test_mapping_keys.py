@@ -11,7 +11,7 @@ from fahw.study.training import make_jobs
 from tests.support.strategies import CHIP, SHIPPED_CHIPS, chip_of, marked, setups_of, swap
 
 BEST = "mapping: best\n"
-OTHER_VALUES = {"mapping_objective": "latency", "error_form": "gather"}
+OTHER_VALUES = {"mapping_objective": "latency", "error_form": "gather", "recompute": "2"}
 OTHER_ARRAY_VALUES = {"accumulators": "16", "weights_per_element": "2", "dataflows": "[ws]"}
 KEYS = {f"{name}: @@{value}\narrays:" for name, value in OTHER_VALUES.items()}
 ARRAY_KEYS = {f"    {name}: @@{value}\n    lanes: 2" for name, value in OTHER_ARRAY_VALUES.items()}

@@ -18,7 +18,7 @@ from fahw.chip.timing.event_calendar import Calendar
 from fahw.chip.timing.recording import Recording, Span
 from fahw.work.counts.record import Task, TaskId
 
-_PHASE_ORDER = {"error": 0, "gradient": 1, "update": 2, "transport": 3, "forward": 4}
+_PHASE_ORDER = {"error": 0, "recompute": 1, "gradient": 2, "update": 3, "transport": 4, "forward": 5}
 _LAST = 1 << 60
 """Priority of a decision about who gets a part: after everything else that happens in its cycle."""
 

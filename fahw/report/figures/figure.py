@@ -23,7 +23,8 @@ BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, YELLOW, BLACK, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#000000", "#999999"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, GREY)
 PHASE_COLOURS = {
-    "forward": SKY, "error": RED, "gradient": GREEN, "update": ORANGE, "transport": PURPLE, "static": GREY,
+    "forward": SKY, "recompute": BLUE, "error": RED, "gradient": GREEN, "update": ORANGE,
+    "transport": PURPLE, "static": GREY,
 }  # fmt: skip
 _RULE_COLOURS = {"bp": BLACK, "fa": RED, "usf": BLUE, "brsf": SKY, "frsf": GREEN, "dfa": ORANGE}
 Dashes = str | tuple[int, tuple[int, ...]]

@@ -18,7 +18,7 @@ from fahw.report.figures.timeline import timeline
 from fahw.report.run_folder import Entry, Line, Run, is_backpropagation, is_direct
 from fahw.units import J_PER_PJ, Scale, scale_for
 
-PHASES = ("forward", "error", "gradient", "update", "transport", "static")
+PHASES = ("forward", "recompute", "error", "gradient", "update", "transport", "static")
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,12 @@ def forward_operations(layers: Iterable[Layer], samples: int, bits: int) -> list
     return [operation for pair in pairs for operation in _counted(*pair, samples, bits)]
 
 
+def repeated_operations(layers: Iterable[Layer], samples: int, bits: int) -> list[Operation]:
+    """Operations of the same layers where they run again and know the statistics of the batch."""
+    pairs = ((layer.repeated_operations(), layer.repeated_constants()) for layer in layers)
+    return [operation for pair in pairs for operation in _counted(*pair, samples, bits)]
+
+
 def derivative_operations(layers: Iterable[Layer], samples: int, bits: int) -> list[Operation]:
     """Operations of the local derivatives of the layers without weights, on `samples` errors of `bits`-wide values."""
     pairs = ((layer.error_operations(), layer.error_constants()) for layer in layers)

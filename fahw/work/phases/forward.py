@@ -1,17 +1,18 @@
-"""The tasks before the output error: samples come in, layers compute, the loss is taken."""
+"""The tasks that compute forward: samples come in, layers compute, once or again, the loss is taken."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from math import prod
 
 from fahw.hardware.part import Phase
-from fahw.layers.layer import INPUT
+from fahw.layers.layer import INPUT, Layer
 from fahw.rules.signals import LABEL_BITS
 from fahw.work import norm_constants, tensor_sizes
 from fahw.work.context import StepContext
 from fahw.work.counts import lanes
 from fahw.work.counts.accesses import Traffic
-from fahw.work.counts.record import Task, task_id
+from fahw.work.counts.record import Task, TaskId, task_id
 from fahw.work.counts.site import Site
 from fahw.work.layer_gemms import forward_gemm, traffic_of
 from fahw.work.mesh import Part
@@ -21,6 +22,8 @@ LOSS = "loss"
 """Layer name of the task between forward and error; that before forward is called `input`."""
 READING: dict[str, tuple[Phase, ...]] = {"direct": ("gradient",), "layerwise": ("gradient", "error")}
 """The phases that read the error at a layer's output, by the path of the rule."""
+RECOMPUTE = "recompute"
+"""The phase of what is computed again; the array of the forward phase runs it."""
 IO = "io"
 """The part that brings samples in."""
 
@@ -50,13 +53,46 @@ def input_task(step: StepContext, micro: int) -> Task:
 def forward_task(step: StepContext, part: Part, micro: int) -> Task:
     """The task of the product, bias, rounding, the tail of layers without weights, and the sending of results to their
     readers."""
+    site, samples, name = step.site(part, "forward"), step.micro_batch_sizes[micro], part.whole.name
+    product = forward_gemm(step, part, samples)
+    drops = name in step.segments.again
+    traffic = traffic_of(site, product, "forward") + _rounded(step, site, part, samples)
+    traffic += _tail_traffic(step, site, part, samples, step.receives_error(part) and not drops)
+    traffic += norm_constants.left_traffic(step, site, part)
+    users = step.graph.users[name]
+    recompute_phases = ("error",) if step.recomputes_gradient else ()  # inputs for the gradient of the feedback weights
+    reader_cores = step.reader_cores(users, ("forward", *recompute_phases)) if users else [step.output_part.core]
+    stored = tensor_sizes.stored_outputs(step.network, step.graph.tails[name], part.whole)
+    traffic += multicast(step, "activation", _stored_bits(step, part, stored, samples), 1, site.core, reader_cores)
+    traffic += Traffic() if drops else _masks(step, site, part, samples)
+    below = step.graph.below[name]
+    after = step.task_ids("forward", below, micro) if below else [task_id("forward", INPUT, micro)]
+    before = [task_id("update", part.name)] if step.learns(part) and not step.chip.update_delay else []
+    array, shape = site.array("forward"), fold_timing(product)
+    return gemm_task("forward", part.name, array.name, shape, traffic, after, before, product.macs, micro)
+
+
+def recompute_task(step: StepContext, part: Part, micro: int, after: Sequence[TaskId]) -> Task:
+    """The task that computes again what the chip has not kept of a part's results, for the way back: by the statistics
+    that norms have left, with the random bits that were drawn before. `after`: tasks that it waits for."""
     site, samples = step.site(part, "forward"), step.micro_batch_sizes[micro]
-    array, name = site.array("forward"), part.whole.name
-    traffic, shape, macs = _forward_product(step, part, samples)
-    outputs = samples * part.layer.outputs
-    activation_bits = step.bits("activation")
-    accumulator_bits = step.bits("accumulator")
-    tail = step.graph.tails[name]
+    product, name = forward_gemm(step, part, samples), part.whole.name
+    traffic = traffic_of(site, product, "forward") + _rounded(step, site, part, samples)
+    receives = step.receives_error(part)
+    traffic += _tail_traffic(step, site, part, samples, receives, has_statistics=receives)
+    traffic += norm_constants.read_again(step, site, part)
+    stored = tensor_sizes.stored_outputs(step.network, step.graph.tails[name], part.whole)
+    bits = _stored_bits(step, part, filter(step.segments.is_read_again, stored), samples)
+    traffic += multicast(step, "activation", bits, 1, site.core, [site.core])
+    traffic += _masks(step, site, part, samples)
+    array, shape = site.array("forward"), fold_timing(product)
+    return gemm_task(RECOMPUTE, part.name, array.name, shape, traffic, after, (), product.macs, micro)
+
+
+def _rounded(step: StepContext, site: Site, part: Part, samples: int) -> Traffic:
+    """Traffic of biases and rounding of a product's sums; norms' parameters are read with the biases."""
+    array, outputs, accumulator_bits = site.array("forward"), samples * part.layer.outputs, step.bits("accumulator")
+    tail, traffic = step.graph.tails[part.whole.name], Traffic()
     params = part.layer.biases + part.share(tensor_sizes.norm_params(tail))
     if params:
         memory = site.home("param", "forward")
@@ -65,47 +101,40 @@ def forward_task(step: StepContext, part: Part, micro: int) -> Task:
         traffic += lanes.operations(array, "param", [("add", outputs, (accumulator_bits,))])
     traffic += lanes.exponent_search(site, "forward", "activation", outputs, accumulator_bits)
     traffic += lanes.rounding(step.chip, array, "activation", outputs, step.chip.rounding.activation, accumulator_bits)
-    traffic += _tail_traffic(step, site, part, samples) + norm_constants.left_traffic(step, site, part)
-    stored = [
-        step.packed_bits("activation", step.first_reader(item), samples * part.share(item.outputs), activation_bits)
-        for item in tensor_sizes.stored_outputs(step.network, tail, part.whole)
-    ]
-    users = step.graph.users[name]
-    recompute_phases = ("error",) if step.recomputes_gradient else ()  # inputs for the gradient of the feedback weights
-    reader_cores = step.reader_cores(users, ("forward", *recompute_phases)) if users else [step.output_part.core]
-    traffic += multicast(step, "activation", sum(stored), 1, site.core, reader_cores)
-    masks = tensor_sizes.mask_bits(tail)
-    if masks and users and step.receives_error(part):
-        amounts = [(reader, samples * reader.values_for(part, masks)) for reader in step.parts[users[0]]]
-        traffic += scatter(step, "mask", amounts, site.core, ("error",))
-    below = step.graph.below[name]
-    after = step.task_ids("forward", below, micro) if below else [task_id("forward", INPUT, micro)]
-    before = [task_id("update", part.name)] if step.learns(part) and not step.chip.update_delay else []
-    return gemm_task("forward", part.name, array.name, shape, traffic, after, before, macs, micro)
+    return traffic
 
 
-def _forward_product(step: StepContext, part: Part, samples: int) -> tuple[Traffic, tuple[int, int, int], int]:
-    """Traffic, shape and multiply-accumulates under the array's dataflow."""
-    product = forward_gemm(step, part, samples)
-    return traffic_of(step.site(part, "forward"), product, "forward"), fold_timing(product), product.macs
+def _stored_bits(step: StepContext, part: Part, outputs: Iterable[Layer], samples: int) -> int:
+    """Bits in memory of a part's share of the outputs of layers."""
+    bits = step.bits("activation")
+    values = ((step.first_reader(item), samples * part.share(item.outputs)) for item in outputs)
+    return sum(step.packed_bits("activation", reader, number, bits) for reader, number in values)
 
 
-def _tail_traffic(step: StepContext, site: Site, part: Part, samples: int) -> Traffic:
-    """Traffic of the tail's operations, the second operands of adds, and values that derivatives or a second pass
-    need."""
+def _masks(step: StepContext, site: Site, part: Part, samples: int) -> Traffic:
+    """Traffic of sending the masks of a part's tail to those that apply its derivatives."""
+    users, masks = step.graph.users[part.whole.name], tensor_sizes.mask_bits(step.graph.tails[part.whole.name])
+    if not (masks and users and step.receives_error(part)):
+        return Traffic()
+    amounts = [(reader, samples * reader.values_for(part, masks)) for reader in step.parts[users[0]]]
+    return scatter(step, "mask", amounts, site.core, ("error",))
+
+
+def _tail_traffic(
+    step: StepContext, site: Site, part: Part, samples: int, saves: bool, has_statistics: bool = False
+) -> Traffic:
+    """Traffic of the tail's operations, the second operands of adds, and values that derivatives (where it `saves`
+    them) or a second pass need. `has_statistics`: norms know those of the batch, and need no second pass."""
     array, bits, tail = site.array("forward"), step.bits("activation"), step.graph.tails[part.whole.name]
     worked = tail if step.trains else tuple(item for item in tail if not item.draws)
-    ops = [
-        (action, part.share(count), widths) for action, count, widths in lanes.forward_operations(worked, samples, bits)
-    ]
+    operations = lanes.repeated_operations if has_statistics else lanes.forward_operations
+    ops = [(action, part.share(count), widths) for action, count, widths in operations(worked, samples, bits)]
     traffic = lanes.operations(array, "activation", ops)
     own_names = {part.whole.name, *(item.name for item in tail)}
     read = [(prod(shape), name) for item in tail for shape, name in zip(item.in_shapes, item.sources, strict=True)]
     second_operands = sum(values for values, name in read if name not in own_names)
-    second_passes = sum(item.inputs for item in tail if item.rereads_input)
-    saved_count = samples * part.share(
-        tensor_sizes.saved_values(step.network, tail, part.whole, step.receives_error(part))
-    )
+    second_passes = 0 if has_statistics else sum(item.inputs for item in tail if item.rereads_input)
+    saved_count = samples * part.share(tensor_sizes.saved_values(step.network, tail, part.whole, saves))
     memory = site.home("activation", "forward")
     read_count = samples * part.share(second_operands + second_passes)
     if read_count:

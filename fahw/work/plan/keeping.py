@@ -25,7 +25,7 @@ from fahw.work.plan.tensors.lives import KeptTensor, Use
 from fahw.work.plan.tensors.shares import Kept, task_shares
 from fahw.work.plan.tile_room import TileRoom
 
-_REPEATED = ("forward", "error", "gradient")
+_REPEATED = ("forward", "recompute", "error", "gradient")
 """Phases that run for every micro-batch."""
 _ROUNDED = 1.0
 """Bits by which sums of shares may be off."""

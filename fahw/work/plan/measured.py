@@ -23,6 +23,7 @@ from fahw.work.layer_gemms import (
     outer_product_gemm,
 )
 from fahw.work.mesh import Part
+from fahw.work.phases.forward import RECOMPUTE
 from fahw.work.plan.step_plan import StepPlan
 
 FORMS: tuple[ErrorFormName, ErrorFormName] = ("scatter", "gather")
@@ -72,6 +73,8 @@ def _tasks_of(step: StepContext, part: Part) -> Iterator[ProductTask]:
 
     arrays = {phase: getattr(step.chip.array_of(phase), "name", "") for phase in ("forward", "error", "gradient")}
     yield task("forward", part.core, arrays["forward"], lambda s, p, n: [forward_gemm(s, p, n)])
+    if part.whole.name in step.segments.again:
+        yield task(RECOMPUTE, part.core, arrays["forward"], lambda s, p, n: [forward_gemm(s, p, n)])
     if step.learns(part):
         yield task("gradient", part.core, arrays["gradient"], lambda s, p, n: [gradient_gemm(s, p, n)])
     if step.sends_error(part) and not step.rule.sent.names_rows:

@@ -43,6 +43,16 @@ CHIPS = {
     "mesh": ("neurocore_mesh", {}), "gathered": ("dfa_prng", {}),
     "separate": ("neurocore_mesh", {"mesh.error_cores": "separate"}),
 }  # fmt: skip
+AGAIN = {
+    f"{name} {every}": (name, overrides | {"mapping": "best", "recompute": every})
+    for every in (2, 3, 99)
+    for name, overrides in (
+        ("edge_dual", {}),
+        ("edge_shared", {"micro_batch": 2}),
+        ("edge_dual", DYNAMIC),
+        ("df_lnpu", {}),
+    )
+}
 USUAL = ("bp", "usf", "dfa", "tdfa", "drtp", "kp", "wm", "lrfa", "last", "frozen_conv")
 
 
@@ -192,6 +202,17 @@ def test_every_access_of_some_shipped_has_its_tensor(chip):
     for step, tasks in contexts(chip, names, ("bp", "dfa", "last", "frozen_conv"), 16):
         assert_uses_are_those_of_tasks(step, tasks)
         assert_bits_are_those_placed(step)
+
+
+@pytest.mark.parametrize("chip", AGAIN)
+def test_every_access_of_what_is_computed_again_has_its_tensor(chip):
+    """Of what is dropped, nothing that only the way back reads is written on the way forward."""
+    name, overrides = AGAIN[chip]
+    number = 0
+    for step, tasks in contexts(load_chip(name, overrides), NETWORKS.values(), USUAL, 5):
+        assert_uses_are_those_of_tasks(step, tasks)
+        number += bool(step.segments.again)
+    assert number >= 5
 
 
 @pytest.mark.long

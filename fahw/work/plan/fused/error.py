@@ -33,7 +33,7 @@ def tiles_room(errors: Iterable[FusedError], moments: Moments) -> dict[tuple[int
     """Bits at every moment of what tasks hand on in tiles, by core, memory and kind of tensor."""
     room: dict[tuple[int, str, str], Bits] = {}
     for error in errors:
-        at = np.array(list(moments.open(error.tasks, error.tasks).items()))
+        at = np.array(list(moments.between(error.tasks, error.tasks).items()))
         for memory, kind, bits in error.room:
             there = room.setdefault((error.core, memory, kind), np.zeros(len(moments.tasks)))
             there[at[:, 0]] += at[:, 1] * bits

@@ -11,7 +11,8 @@ from fahw.layers.layer import INPUT
 from fahw.work.context import StepContext
 from fahw.work.counts.record import TaskId, task_id
 from fahw.work.mesh import Part
-from fahw.work.phases.forward import LOSS
+from fahw.work.phases.forward import LOSS, RECOMPUTE
+from fahw.work.phases.recompute import ids_of_way_back, way_back
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,10 @@ class Lives:
         """The tasks that run a phase of a layer in the first micro-batch."""
         return self.step.task_ids(phase, (layer,), 0)
 
+    def again(self, layer: str) -> list[TaskId]:
+        """The tasks that compute a layer again in the first micro-batch; none where what it leaves is kept."""
+        return self.step.task_ids(RECOMPUTE, (layer,), 0) if layer in self.step.segments.again else []
+
     def finished(self) -> Iterator[KeptTensor]:
         """All tensors that something reads and that take room, with their uses in the order of tasks."""
         place = {task: number for number, task in enumerate(ordered_tasks(self.step))}
@@ -113,14 +118,15 @@ class Lives:
 
 def ordered_tasks(step: StepContext) -> Iterator[TaskId]:
     """The ids of the tasks of the first micro-batch and of the step, in the order in which a step has them."""
-    layers = [layer.name for layer in step.network.weighted]
+    layers, roles = [layer.name for layer in step.network.weighted], step.graph.roles
     errors = layers if step.rule.path == "direct" else layers[::-1]
     yield task_id("forward", INPUT)
     yield from step.task_ids("forward", layers, 0)
     yield task_id("error", LOSS)
-    yield from step.task_ids("error", [name for name in errors if name in step.graph.roles.sends], 0)
-    for phase in ("gradient", "update"):
-        yield from step.task_ids(phase, [name for name in errors if name in step.graph.roles.learns], 0)
+    for names, again in way_back(step):
+        yield from step.task_ids(RECOMPUTE, again, 0)
+        yield from ids_of_way_back(step, names, 0)
+    yield from step.task_ids("update", [name for name in errors if name in roles.learns], 0)
     for name in reversed(layers):
         for part in step.parts[name] if name in step.graph.roles.sends & step.graph.roles.learns else ():
             if step.rule.learned == "mirror":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import prod
 
 from fahw.layers.layer import INPUT, Layer
@@ -39,15 +39,19 @@ def _joined(step: StepContext, part: Part) -> set[str]:
 def _add_inputs(lives: Lives, part: Part) -> None:
     """Add what a part and its tail read, on the part's core; and the logits, where it is the last."""
     step, forward = lives.step, [task_id("forward", part.name)]
+    again = lives.again(part.whole.name)
     for source in part.whole.sources:
-        life = _output(lives, part.core, source)
-        life.read(forward, is_operand=True)
-        if step.learns(part):
-            life.read([task_id("gradient", part.name)], is_operand=True)
+        _output(lives, part.core, source).read(forward, is_operand=True)
+        later = [*again, *([task_id("gradient", part.name)] if step.learns(part) else [])]
+        if later:
+            _output(lives, part.core, source, again=True).read(later, is_operand=True)
         if step.recomputes_gradient and lives.is_taught(part):
-            _output(lives, part.error_core, source).read([task_id("transport", part.name)], is_operand=True)
+            life = _output(lives, part.error_core, source, again=True)
+            life.read([task_id("transport", part.name)], is_operand=True)
     for source in sorted(_joined(step, part)):
         _output(lives, part.core, source).read(forward)
+        if again:
+            _output(lives, part.core, source, again=True).read(again)
     if not step.graph.users[part.whole.name]:
         bits = lives.samples * part.layer.outputs * step.bits("activation")
         logits = lives.at(part.core, f"activation {part.name}", "activation", bits)
@@ -55,9 +59,17 @@ def _add_inputs(lives: Lives, part: Part) -> None:
         logits.read([task_id("error", LOSS)])
 
 
-def _output(lives: Lives, core: int, name: str) -> Life:
-    """The output of the layer called `name`, or the samples, as it lies on a core that reads it."""
-    step, key = lives.step, f"activation {name}"
+def _key(kind: str, name: str, again: object) -> str:
+    """The name of what a layer leaves: of what it leaves when it runs again, where that is another tensor."""
+    return f"{kind} {name}{' again' if again else ''}"
+
+
+def _output(lives: Lives, core: int, name: str, again: bool = False) -> Life:
+    """The output of the layer called `name`, or the samples, as it lies on a core that reads it. `again`: as the way
+    back reads it, which is another tensor where the layer is computed again."""
+    step = lives.step
+    repeated = lives.again(step.graph.owners[name]) if again else []
+    key = _key("activation", name, repeated)
     known = lives.known(core, key)
     if known is not None:
         return known
@@ -69,7 +81,7 @@ def _output(lives: Lives, core: int, name: str) -> Life:
     if owner == INPUT:
         life.write([task_id("forward", INPUT)])
     else:
-        _written(step, life, lives.tasks("forward", owner))
+        _written(step, life, repeated or lives.tasks("forward", owner))
     return life
 
 
@@ -90,12 +102,21 @@ def _written(step: StepContext, life: Life, tasks: list[TaskId]) -> None:
 def _add_saved(lives: Lives, part: Part) -> None:
     """Add what a part's tail keeps although no other layer reads it."""
     step, tail = lives.step, lives.step.graph.tails[part.whole.name]
-    values = tensor_sizes.saved_values(step.network, tail, part.whole, step.receives_error(part))
-    bits = lives.samples * part.share(values) * step.bits("activation")
-    saved = lives.at(part.core, f"saved {part.name}", "activation", bits)
-    saved.write([task_id("forward", part.name)])
-    if any(item.rereads_input for item in tail):
-        saved.read([task_id("forward", part.name)])
+    again, receives, rereads = lives.again(part.whole.name), step.receives_error(part), _rereads(tail)
+    runs = [([task_id("forward", part.name)], receives and not again, rereads)]
+    runs += [(again, receives, rereads and not receives)] if again else []
+    for number, (tasks, saves, reads) in enumerate(runs):
+        values = tensor_sizes.saved_values(step.network, tail, part.whole, saves)
+        bits = lives.samples * part.share(values) * step.bits("activation")
+        saved = lives.at(part.core, _key("saved", part.name, number), "activation", bits)
+        saved.write(tasks)
+        if reads:
+            saved.read(tasks)
+
+
+def _rereads(tail: Iterable[Layer]) -> bool:
+    """Whether a layer of a tail goes over its input twice."""
+    return any(item.rereads_input for item in tail)
 
 
 def _add_constants(lives: Lives, part: Part) -> None:
@@ -107,7 +128,7 @@ def _add_constants(lives: Lives, part: Part) -> None:
     bits = tensor_sizes.constant_bits(step.chip, step.graph, [part])
     constants = lives.at(part.core, f"norm constants {part.name}", "activation", bits)
     constants.write([task_id("forward", part.name)])
-    constants.read(lives.tasks("error", readers[0]))
+    constants.read([*lives.again(name), *lives.tasks("error", readers[0])])
 
 
 def _add_masks(lives: Lives, part: Part) -> None:
@@ -116,7 +137,7 @@ def _add_masks(lives: Lives, part: Part) -> None:
     for owner in step.graph.completed_errors[part.whole.name]:
         bits = lives.samples * part.input_share(tensor_sizes.mask_bits(step.graph.tails[owner.name]))
         mask = lives.at(part.error_core, f"mask {owner.name} for {part.name}", "mask", bits)
-        mask.write(lives.tasks("forward", owner.name))
+        mask.write(lives.again(owner.name) or lives.tasks("forward", owner.name))
         mask.read([task_id("error", part.name)])
 
 
@@ -128,9 +149,10 @@ def _add_derivatives(lives: Lives, part: Part) -> None:
         for name in _read_for_derivatives(step, owner):
             if name is None:
                 for share in step.parts[owner.name]:
-                    lives.at(share.core, f"saved {share.name}", "activation", 0).read(task)
+                    key = _key("saved", share.name, lives.again(owner.name))
+                    lives.at(share.core, key, "activation", 0).read(task)
                 continue
-            key = f"activation {name}"
+            key = _key("activation", name, lives.again(step.graph.owners[name]))
             near = lives.known(part.core, key) or lives.known(part.error_core, key)
             for life in [near] if near is not None else lives.everywhere(key)[:1]:
                 life.read(task)

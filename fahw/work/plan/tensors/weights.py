@@ -25,7 +25,7 @@ def add_weights(lives: Lives) -> None:
 def _add_weight(lives: Lives, part: Part) -> None:
     step, options = lives.step, lives.step.chip.update_options
     life = lives.at(part.core, f"weight {part.name}", "weight", part.layer.weights * step.bits("weight"), True)
-    life.read([task_id("forward", part.name)], is_operand=True)
+    life.read([task_id("forward", part.name), *lives.again(part.whole.name)], is_operand=True)
     update = [task_id("update", part.name)]
     if step.learns(part):
         life.write(update)
@@ -90,7 +90,7 @@ def _add_params(lives: Lives, part: Part) -> None:
     state_bits += tensor_sizes.gradient_bits(step.chip, sum(step.micro_batch_sizes))
     bits = params * step.bits("master") + learned * state_bits
     life = lives.at(part.core, f"param {part.name}", "param", bits, True)
-    life.read([task_id("forward", part.name)])
+    life.read([task_id("forward", part.name), *lives.again(part.whole.name)])
     if learned:
         _add_gradient_uses(step, life, part)
         update = [task_id("update", part.name)]
