@@ -1,0 +1,232 @@
+"""The best tiles on two levels: outer tiles with a low bound come first, so that most others are excluded unseen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fahw.mapping.array_counts import ArrayNest, array_counts
+from fahw.mapping.cost import NestCosts
+from fahw.mapping.grid import DIMENSIONS, Grid
+from fahw.mapping.levels.inner_costs import InnerCosts
+from fahw.mapping.levels.outer_costs import EQUAL, OUTER_NESTS, OuterCosts, around, inner_problem
+from fahw.mapping.levels.pairs import Pairs, inner_sizes, pairs_of
+from fahw.mapping.nest import IRRELEVANT, RESULTS, Nest, Reuse, nests
+from fahw.mapping.problem import Dataflow, Dimension, OuterLevel, TiledProduct
+from fahw.mapping.sizes import Places, Values
+
+Indices = npt.NDArray[np.intp]
+_MOST = np.finfo(float).max
+_FIRST = 16
+"""Outer tiles that are priced first; then twice as many, and so on."""
+_NOWHERE = Reuse((False, False), False)
+
+
+class Found(NamedTuple):
+    """A mapping of two levels: the costs of many, the nest, its place among these, and the nest of outer tiles."""
+
+    costs: InnerCosts
+    nest: Nest
+    place: int
+    outer_nest: Nest
+
+
+class _Priced(NamedTuple):
+    """A nest with the least objective of its tiles; `order`: where it stands among equals."""
+
+    least: float
+    order: tuple[int, int]
+    nest: Nest
+    costs: InnerCosts
+    pairs: tuple[Indices, ...]
+
+
+def best_on_two_levels(product: TiledProduct, level: OuterLevel, most: float) -> Found | None:
+    """The mapping with the least objective, if it is below `most`. Of equals: the least of the other measure, then the
+    dataflow listed first, the first nest of tiles, the first of outer tiles, and the largest m, n and k, the outer one
+    before the other of each."""
+    flows = [_Search(product, level, flow, number) for number, flow in enumerate(product.array.dataflows)]
+    limit, found = most * (1 - EQUAL), list[_Priced]()
+    for search in sorted(flows, key=lambda search: search.low):
+        for priced in search.priced(limit):
+            if priced.least <= limit:
+                found.append(priced)
+                limit = min(limit, priced.least * (1 + EQUAL))
+                search.limit = limit
+    equals = [one for priced in found if priced.least <= limit for one in _equals(priced, limit)]
+    if not equals:
+        return None
+    least = min(other for other, _, _ in equals) * (1 + EQUAL)
+    return min((one for one in equals if one[0] <= least), key=lambda one: one[1])[2]
+
+
+_Equal = tuple[float, tuple[int, ...], Found]
+
+
+def _equals(priced: _Priced, limit: float) -> list[_Equal]:
+    """Of a nest, the mappings that are as good as the best: their other measure, their place in the order of ties."""
+    costs, nest, shape = priced.costs, priced.nest, priced.costs.grid.shape
+    places = np.flatnonzero(costs.objective(nest) <= limit)
+    others = np.broadcast_to(costs.other(nest), shape)[places]
+    outer = np.broadcast_to(costs.outer(nest).nest, shape)[places]
+    least = others <= others.min() * (1 + EQUAL)
+    return [
+        (
+            float(other),
+            (*priced.order, int(outer_nest), *(int(of[place]) for of in priced.pairs)),
+            Found(costs, nest, int(place), OUTER_NESTS[outer_nest]),
+        )
+        for place, other, outer_nest in zip(places[least], others[least], outer[least], strict=True)
+    ]
+
+
+class _Search:
+    """The search under one dataflow, the `number`-th. `low`: what no mapping is below."""
+
+    def __init__(self, product: TiledProduct, level: OuterLevel, flow: Dataflow, number: int) -> None:
+        self.product, self.level, self.flow, self.number = product, level, flow, number
+        self.problem, self.limit = inner_problem(product, level), np.inf
+        self.pairs = {name: pairs_of(product, flow, name) for name in DIMENSIONS}
+        self.outer = OuterCosts(product, level, flow, self.pairs)
+        self.shape = self.outer.grid.shape
+        energy_alone = product.objective == "energy" and (not product.prices.static or np.isinf(self._slowest))
+        self.choices = {name: self.outer.best(name, energy_alone) for name in DIMENSIONS}
+        self.lows = {name: self._low(name) for name in DIMENSIONS}
+        sizes = {name: self.pairs[name].inner_sizes.along(axis) for axis, name in enumerate(DIMENSIONS)}
+        costs = NestCosts(Grid(self.problem, flow, sizes))
+        array = [np.where(costs.grid.may_fit(), of, np.inf).min() for of in _array_bound(costs)]
+        self.tile_lows = np.minimum.reduce([self._bound(name, *array) for name in DIMENSIONS])
+        self.low = float(self.tile_lows.min())
+
+    @property
+    def _slowest(self) -> float:
+        return min(self.product.dram_bits_per_cycle, self.level.bits_per_cycle)
+
+    def _low(self, innermost: Dimension) -> tuple[Values, Values]:
+        """pJ and cycles that outer tiles take at least besides the array, if this loop is the innermost that turns."""
+        moved = [self._least_moved(part, innermost) for part in range(3)]
+        waits = moved[RESULTS] > 0 if self.level.result else np.zeros(1, bool)
+        waiting, dry = self._least(True, innermost), self._least(False, innermost)
+        energy, least = np.where(waits, waiting[0], dry[0]), np.where(waits, waiting[1], dry[1])
+        bits = {True: np.zeros(1), False: np.where(energy < np.inf, least, 0.0)}
+        prices = (*self.problem.prices.fetch, self.problem.prices.spilled_sum)
+        widths = (self.problem.left.bits, self.problem.right.bits, 2 * self.problem.result.sum_bits)
+        for values, place, price, width in zip(moved, self.level.places, prices, widths, strict=True):
+            energy = energy + values * price
+            key = place is not None
+            bits[key] = bits[key] + values * width
+        return energy, np.maximum(
+            bits[False] / self.product.dram_bits_per_cycle, bits[True] / self.level.bits_per_cycle
+        )  # fmt: skip
+
+    def _least(self, waiting: bool, innermost: Dimension) -> tuple[Values, Values]:
+        """pJ and bits through DRAM of loops over outer tiles, each at least."""
+        choices = [of.waiting if waiting else of.dry for of in self.choices[innermost]]
+        return np.minimum.reduce([of.energy for of in choices]), np.minimum.reduce([of.dram_bits for of in choices])
+
+    def _least_moved(self, part: int, innermost: Dimension) -> Values:
+        """Values of a part that come to local memories at least: once per outer tile, unless it can stay."""
+        grid, once = self.outer.grid, self.outer.grid.fetched_once(part, (False, False))
+        turns = grid.sizes[IRRELEVANT[part]].trips
+        if innermost == IRRELEVANT[part]:
+            turns = np.where(self._may_stay(part), 1.0, turns)
+        if part == RESULTS:
+            return once - grid.distinct(part) if self.problem.unfolded == "result" else grid.results * (turns - 1)
+        return once * (1 - self.problem.operands[part].resident) * turns
+
+    def _may_stay(self, part: int) -> Places:
+        """Where local memories, or for sums the array, have room for all that an outer tile has of the part."""
+        problem, array, values = self.problem, self.problem.array, self.outer.grid.tile_values(part)
+        if part == RESULTS:
+            bits, memory = problem.result.sum_bits, problem.result.memory
+            at_the_array = values <= max(array.rows, array.accumulators) * array.cols
+        else:
+            bits, memory = problem.operands[part].bits, problem.operands[part].memory
+            at_the_array = np.full(1, problem.operands[part].resident >= 1)
+        return at_the_array | (values * bits <= dict(problem.room).get(memory, np.inf))
+
+    def _bound(
+        self, innermost: Dimension, energy: Values, cycles: Values, places: Indices | None = None
+    ) -> Values:  # fmt: skip
+        """The objective at least, where the array takes so much; of some outer tiles, or of all."""
+        low, latency = (values if places is None else values.ravel()[places] for values in self.lows[innermost])
+        latency = np.maximum(latency, cycles)
+        low = low + energy + (latency * self.product.prices.static if self.product.prices.static else 0.0)
+        return {"energy": low, "latency": np.where(low < np.inf, latency, np.inf), "edp": low * latency}[
+            self.product.objective
+        ]  # fmt: skip
+
+    def priced(self, limit: float) -> Iterator[_Priced]:
+        """Yield every nest that could be the best, with the best of its tiles. `limit` is what is looked for, and falls
+        on the way: a few tiles of every outer one come first, then all of those whose bounds are low enough."""
+        self.limit = limit
+        few = [np.flatnonzero(self.pairs[name].probes) for name in DIMENSIONS]
+        yield from self._priced(tuple(np.ravel(of) for of in np.meshgrid(*few, indexing="ij")))
+        order = np.argsort(self.tile_lows, axis=None, kind="stable")
+        first, size = 0, _FIRST
+        while first < order.size:
+            chosen = order[first : first + size]
+            chosen = chosen[self.tile_lows.ravel()[chosen] <= min(self.limit, _MOST)]
+            if not chosen.size:
+                return
+            yield from self._priced(self._inside(chosen))
+            first, size = first + size, 2 * size
+
+    def _inside(self, chosen: Indices) -> tuple[Indices, ...]:
+        """The pairs of tiles along m, n and k that lie in outer tiles, given as places of the flat grid of these."""
+        tiles = np.unravel_index(chosen, self.shape)
+        counts = [np.bincount(self.pairs[name].place) for name in DIMENSIONS]
+        m, n, k = (of[at] for of, at in zip(counts, tiles, strict=True))
+        before = np.concatenate([[0], np.cumsum(m * n * k)])
+        n, k, within = (np.repeat(of, m * n * k) for of in (n, k, before[:-1]))
+        number = np.arange(before[-1]) - within
+        numbers = number // (n * k), number // k % n, number % k
+        starts = [(np.cumsum(of) - of)[at] for of, at in zip(counts, tiles, strict=True)]
+        return tuple(
+            np.repeat(start, np.diff(before)) + at for start, at in zip(starts, numbers, strict=True)
+        )  # fmt: skip
+
+    def _priced(self, places: tuple[Indices, ...]) -> Iterator[_Priced]:
+        """Yield the nests on some pairs of tiles."""
+        pairs, outer = self._at(places)
+        grid = Grid(self.problem, self.flow, inner_sizes(pairs), around(pairs, (False, False, False)))
+        energy, cycles = _array_bound(NestCosts(grid))
+        fits = grid.may_fit()
+        for innermost in DIMENSIONS:
+            kept = np.flatnonzero(fits & (self._bound(innermost, energy, cycles, outer) <= self.limit))
+            if kept.size:
+                yield from self._nests(innermost, tuple(of[kept] for of in places))
+
+    def _nests(self, innermost: Dimension, places: tuple[Indices, ...]) -> Iterator[_Priced]:
+        pairs, outer = self._at(places)
+        left, right, results = (innermost != irrelevant for irrelevant in IRRELEVANT)
+        grid = Grid(self.problem, self.flow, inner_sizes(pairs), around(pairs, (left, right, results)))
+        first = None
+        for choices in self.choices[innermost]:
+            chosen = choices.at(outer)
+            costs = first.with_choices(chosen) if first else InnerCosts(grid, self.level, chosen)
+            first = costs
+            for number, nest in enumerate(nests(self.problem, self.flow)):
+                least = float(costs.objective(nest, self.limit).min())
+                yield _Priced(least, (self.number, number), nest, costs, places)
+
+    def _at(self, places: tuple[Indices, ...]) -> tuple[dict[Dimension, Pairs], Indices]:
+        """Pairs of tiles at some places, and their outer tiles as places of the flat grid of these."""
+        pairs = {name: self.pairs[name].at(of) for name, of in zip(DIMENSIONS, places, strict=True)}
+        outer = np.ravel_multi_index(tuple(pairs[name].place for name in DIMENSIONS), self.shape)
+        return pairs, np.asarray(outer)
+
+
+def _array_bound(costs: NestCosts) -> tuple[Values, Values]:
+    """pJ and cycles that the array takes at least for tiles, whatever turns around them."""
+    counts = [array_counts(costs.grid, ArrayNest(blocks, _NOWHERE, _NOWHERE)) for blocks in _with_blocks(costs)]
+    energy = np.minimum.reduce([np.broadcast_to(costs.array_energy(of), costs.grid.shape) for of in counts])
+    return energy, np.minimum.reduce([np.broadcast_to(of.cycles, costs.grid.shape) for of in counts])
+
+
+def _with_blocks(costs: NestCosts) -> tuple[bool, ...]:
+    has_accumulators = costs.grid.flow.stays is not None and costs.problem.array.accumulators
+    return (False, True) if has_accumulators else (False,)
