@@ -55,12 +55,17 @@ class Grid:
         self.tile_col_folds = np.ceil(self.sizes[flow.cols].size / problem.array.cols)
 
     def may_fit(self) -> Places:
-        """Where both operands have room under some nest: a tile of each as often as it is buffered, or all of it."""
+        """Where both operands have room under some nest: a tile of each as often as it is buffered, or all of it; and
+        where window sums have."""
         room: dict[str, Values] = {}
         for part, operand in enumerate(self.problem.operands):
             if operand.resident < 1:
                 least = np.minimum(self.tile_values(part) * operand.buffers, self.distinct(part)) * operand.bits
                 room[operand.memory] = room[operand.memory] + least if operand.memory in room else least
+        if self.problem.unfolded == "result":
+            place = self.problem.result
+            sums = self.tile_values(RESULTS) * place.sum_bits
+            room[place.memory] = room[place.memory] + sums if place.memory in room else sums
         fits = np.ones(self.shape, bool)
         for memory, limit in self.problem.room:
             if memory in room:

@@ -20,8 +20,10 @@ from fahw.mapping.sizes import Cut, Places, Sizes, cut_of, more_sizes
 
 _ALL_UP_TO = 8
 """Granules of a dimension up to which every size of an outer tile is tried."""
-_PARTS = (2, 3, 4, 6)
-"""Outer tiles of a dimension that are tried beyond, and 8, 16, 32, ..."""
+_PARTS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""Outer tiles of a dimension that are tried beyond."""
+_MOST_TILES = 16
+"""Tiles along a dimension that an outer tile is divided into at most, unless it is all of the dimension."""
 
 
 class Pairs(NamedTuple):
@@ -43,6 +45,13 @@ class Pairs(NamedTuple):
         several, probes = self.several[places], self.probes[places]
         return Pairs(self.outer_sizes, self.inner_sizes, self.place[places], outer, inner, several, probes)
 
+    def along(self, axis: int) -> Pairs:
+        """The pairs along one axis of the grid of (m, n, k)."""
+        shape = [1, 1, 1]
+        shape[axis] = -1
+        outer, inner, several = self.outer.along(axis), self.inner.along(axis), self.several.reshape(shape)
+        return self._replace(outer=outer, inner=inner, several=several)
+
 
 def pairs_of(
     product: TiledProduct, flow: Dataflow, dimension: Dimension, pinned: tuple[int, int] | None = None
@@ -63,8 +72,12 @@ def inner_sizes(pairs: dict[Dimension, Pairs]) -> dict[Dimension, Sizes]:
 @lru_cache(maxsize=4096)
 def _pairs(cut: Cut, every: bool, more: tuple[int, ...], pinned: tuple[int, int] | None) -> Pairs:
     if pinned is None:
-        tried = cut.tried(every, more)
-        pairs = [(outer, inner) for outer in _outer_sizes(cut, every) for inner in _inner_sizes(cut, outer, tried)]
+        sizes = cut.tried(every, more)
+        if cut.of_positions:
+            sizes = [*_outer_sizes(cut, every), *sizes[-1:]]
+        pairs = [
+            (outer, inner) for outer in _outer_sizes(cut, every) for inner in _inner_sizes(cut, outer, sizes, every)
+        ]
     else:
         pairs = [_checked(cut, *pinned)]
     outer_sizes = sorted({outer for outer, _ in pairs}, reverse=True)
@@ -90,11 +103,7 @@ def outer_numbers(units: int, every: bool = False) -> list[int]:
     binary digits, so that many sizes of tiles fill them."""
     if every or units <= _ALL_UP_TO:
         return list(range(units, 0, -1))
-    parts, most = [*_PARTS], 8
-    while most < 2 * units:
-        parts.append(most)
-        most *= 2
-    return sorted({units, *(min(units, _rounded(ceil(units / part))) for part in parts)}, reverse=True)
+    return sorted({units, *(min(units, _rounded(ceil(units / part))) for part in _PARTS)}, reverse=True)
 
 
 def _rounded(number: int) -> int:
@@ -111,13 +120,14 @@ def _outer_sizes(cut: Cut, every: bool) -> list[int]:
     return [min(cut.length, number * cut.unit) for number in outer_numbers(units, every)]
 
 
-def _inner_sizes(cut: Cut, outer: int, tried: list[int]) -> list[int]:
-    """Of the sizes that are tried, and of the divisors of the outer one, those that fill it evenly."""
-    unit = cut.unit
+def _inner_sizes(cut: Cut, outer: int, tried: list[int], every: bool) -> list[int]:
+    """Of the sizes that are tried, and of the divisors of the outer one, those that fill it evenly, and with not too
+    many tiles."""
+    unit, least = cut.unit, 0 if every or cut.of_positions or outer == cut.length else outer // _MOST_TILES
     if cut.windows is not None and cut.of_positions:
         unit = cut.windows.columns.windows if outer <= cut.windows.per_sample else cut.windows.per_sample
     divisors = [unit * number for number in range(1, outer // unit + 1) if outer % (unit * number) == 0]
-    return sorted((size for size in {*tried, *divisors} if _fills(cut, outer, size)), reverse=True)
+    return sorted((size for size in {*tried, *divisors} if size >= least and _fills(cut, outer, size)), reverse=True)
 
 
 def _fills(cut: Cut, outer: int, inner: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -13,15 +14,17 @@ from fahw.mapping.cost import NestCosts
 from fahw.mapping.grid import DIMENSIONS, Grid
 from fahw.mapping.levels.inner_costs import InnerCosts
 from fahw.mapping.levels.outer_costs import EQUAL, OUTER_NESTS, OuterCosts, around, inner_problem
-from fahw.mapping.levels.pairs import Pairs, inner_sizes, pairs_of
+from fahw.mapping.levels.pairs import inner_sizes, pairs_of
 from fahw.mapping.nest import IRRELEVANT, RESULTS, Nest, Reuse, nests
 from fahw.mapping.problem import Dataflow, Dimension, OuterLevel, TiledProduct
 from fahw.mapping.sizes import Places, Values
 
 Indices = npt.NDArray[np.intp]
+Box = tuple[Indices, Indices, Indices]
+"""Pairs of tiles along m, n and k; all of one with all of the others."""
 _MOST = np.finfo(float).max
-_FIRST = 16
-"""Outer tiles that are priced first; then twice as many, and so on."""
+_FIRST = 1024
+"""Pairs of tiles that are priced first, those with the lowest bounds."""
 _NOWHERE = Reuse((False, False), False)
 
 
@@ -96,9 +99,8 @@ class _Search:
         self.choices = {name: self.outer.best(name, energy_alone) for name in DIMENSIONS}
         self.lows = {name: self._low(name) for name in DIMENSIONS}
         sizes = {name: self.pairs[name].inner_sizes.along(axis) for axis, name in enumerate(DIMENSIONS)}
-        costs = NestCosts(Grid(self.problem, flow, sizes))
-        array = [np.where(costs.grid.may_fit(), of, np.inf).min() for of in _array_bound(costs)]
-        self.tile_lows = np.minimum.reduce([self._bound(name, *array) for name in DIMENSIONS])
+        energy, cycles = (of.min(keepdims=True) for of in _array_bound(Grid(self.problem, flow, sizes)))
+        self.tile_lows = np.minimum.reduce([self._bound(name, energy, cycles) for name in DIMENSIONS])
         self.low = float(self.tile_lows.min())
 
     @property
@@ -111,6 +113,8 @@ class _Search:
         waits = moved[RESULTS] > 0 if self.level.result else np.zeros(1, bool)
         waiting, dry = self._least(True, innermost), self._least(False, innermost)
         energy, least = np.where(waits, waiting[0], dry[0]), np.where(waits, waiting[1], dry[1])
+        if self.problem.unfolded == "result":
+            energy = np.where(self._turns(RESULTS, innermost) > 1, np.inf, energy)
         bits = {True: np.zeros(1), False: np.where(energy < np.inf, least, 0.0)}
         prices = (*self.problem.prices.fetch, self.problem.prices.spilled_sum)
         widths = (self.problem.left.bits, self.problem.right.bits, 2 * self.problem.result.sum_bits)
@@ -130,12 +134,15 @@ class _Search:
     def _least_moved(self, part: int, innermost: Dimension) -> Values:
         """Values of a part that come to local memories at least: once per outer tile, unless it can stay."""
         grid, once = self.outer.grid, self.outer.grid.fetched_once(part, (False, False))
-        turns = grid.sizes[IRRELEVANT[part]].trips
-        if innermost == IRRELEVANT[part]:
-            turns = np.where(self._may_stay(part), 1.0, turns)
+        turns = self._turns(part, innermost)
         if part == RESULTS:
             return once - grid.distinct(part) if self.problem.unfolded == "result" else grid.results * (turns - 1)
         return once * (1 - self.problem.operands[part].resident) * turns
+
+    def _turns(self, part: int, innermost: Dimension) -> Values:
+        """How often outer tiles of a part come to local memories at least."""
+        turns = self.outer.grid.sizes[IRRELEVANT[part]].trips
+        return np.where(self._may_stay(part), 1.0, turns) if innermost == IRRELEVANT[part] else turns
 
     def _may_stay(self, part: int) -> Places:
         """Where local memories, or for sums the array, have room for all that an outer tile has of the part."""
@@ -148,60 +155,55 @@ class _Search:
             at_the_array = np.full(1, problem.operands[part].resident >= 1)
         return at_the_array | (values * bits <= dict(problem.room).get(memory, np.inf))
 
-    def _bound(
-        self, innermost: Dimension, energy: Values, cycles: Values, places: Indices | None = None
-    ) -> Values:  # fmt: skip
-        """The objective at least, where the array takes so much; of some outer tiles, or of all."""
-        low, latency = (values if places is None else values.ravel()[places] for values in self.lows[innermost])
+    def _bound(self, innermost: Dimension, energy: Values, cycles: Values, box: Box | None = None) -> Values:
+        """The objective at least, where the array takes so much: of outer tiles, or of those of a box of pairs."""
+        low, latency = self.lows[innermost]
+        if box is not None:
+            outer = np.ix_(*(self.pairs[name].place[of] for name, of in zip(DIMENSIONS, box, strict=True)))
+            low, latency = low[outer], np.broadcast_to(latency, self.shape)[outer]
         latency = np.maximum(latency, cycles)
         low = low + energy + (latency * self.product.prices.static if self.product.prices.static else 0.0)
-        return {"energy": low, "latency": np.where(low < np.inf, latency, np.inf), "edp": low * latency}[
-            self.product.objective
-        ]  # fmt: skip
+        if self.product.objective == "energy":
+            return low
+        return np.where(low < np.inf, latency * low if self.product.objective == "edp" else latency, np.inf)
 
     def priced(self, limit: float) -> Iterator[_Priced]:
         """Yield every nest that could be the best, with the best of its tiles. `limit` is what is looked for, and falls
         on the way: a few tiles of every outer one come first, then all of those whose bounds are low enough."""
         self.limit = limit
-        few = [np.flatnonzero(self.pairs[name].probes) for name in DIMENSIONS]
-        yield from self._priced(tuple(np.ravel(of) for of in np.meshgrid(*few, indexing="ij")))
-        order = np.argsort(self.tile_lows, axis=None, kind="stable")
-        first, size = 0, _FIRST
-        while first < order.size:
-            chosen = order[first : first + size]
-            chosen = chosen[self.tile_lows.ravel()[chosen] <= min(self.limit, _MOST)]
-            if not chosen.size:
-                return
-            yield from self._priced(self._inside(chosen))
-            first, size = first + size, 2 * size
+        m, n, k = (np.flatnonzero(self.pairs[name].probes) for name in DIMENSIONS)
+        yield from self._in_box((m, n, k))
+        left = self.tile_lows <= min(self.limit, _MOST)
+        m, n, k = (
+            np.flatnonzero(left.any(others)[self.pairs[name].place])
+            for name, others in zip(DIMENSIONS, ((1, 2), (0, 2), (0, 1)), strict=True)
+        )
+        if left.any():
+            yield from self._in_box((m, n, k))
 
-    def _inside(self, chosen: Indices) -> tuple[Indices, ...]:
-        """The pairs of tiles along m, n and k that lie in outer tiles, given as places of the flat grid of these."""
-        tiles = np.unravel_index(chosen, self.shape)
-        counts = [np.bincount(self.pairs[name].place) for name in DIMENSIONS]
-        m, n, k = (of[at] for of, at in zip(counts, tiles, strict=True))
-        before = np.concatenate([[0], np.cumsum(m * n * k)])
-        n, k, within = (np.repeat(of, m * n * k) for of in (n, k, before[:-1]))
-        number = np.arange(before[-1]) - within
-        numbers = number // (n * k), number // k % n, number % k
-        starts = [(np.cumsum(of) - of)[at] for of, at in zip(counts, tiles, strict=True)]
-        return tuple(
-            np.repeat(start, np.diff(before)) + at for start, at in zip(starts, numbers, strict=True)
-        )  # fmt: skip
-
-    def _priced(self, places: tuple[Indices, ...]) -> Iterator[_Priced]:
-        """Yield the nests on some pairs of tiles."""
-        pairs, outer = self._at(places)
+    def _in_box(self, box: Box) -> Iterator[_Priced]:
+        """Yield the nests of the pairs of tiles in a box that may be the best, those with low bounds first."""
+        pairs = {
+            name: self.pairs[name].at(of).along(axis)
+            for axis, (name, of) in enumerate(zip(DIMENSIONS, box, strict=True))
+        }  # fmt: skip
         grid = Grid(self.problem, self.flow, inner_sizes(pairs), around(pairs, (False, False, False)))
-        energy, cycles = _array_bound(NestCosts(grid))
-        fits = grid.may_fit()
+        energy, cycles = _array_bound(grid)
         for innermost in DIMENSIONS:
-            kept = np.flatnonzero(fits & (self._bound(innermost, energy, cycles, outer) <= self.limit))
-            if kept.size:
-                yield from self._nests(innermost, tuple(of[kept] for of in places))
+            low = self._bound(innermost, energy, cycles, box)
+            places = np.nonzero(low <= min(self.limit, _MOST))
+            lows = low[places]
+            order = np.argsort(lows, kind="stable")
+            for chosen in (order[:_FIRST], order[_FIRST:]):
+                kept = chosen[lows[chosen] <= self.limit]
+                if kept.size:
+                    yield from self._nests(innermost, tuple(of[at[kept]] for of, at in zip(box, places, strict=True)))
 
     def _nests(self, innermost: Dimension, places: tuple[Indices, ...]) -> Iterator[_Priced]:
-        pairs, outer = self._at(places)
+        """Yield the nests on pairs of tiles, with this the innermost loop that turns over their outer tiles."""
+        pairs = {name: self.pairs[name].at(of) for name, of in zip(DIMENSIONS, places, strict=True)}
+        m, n, k = (pairs[name].place for name in DIMENSIONS)
+        outer = np.ravel_multi_index((m, n, k), self.shape)
         left, right, results = (innermost != irrelevant for irrelevant in IRRELEVANT)
         grid = Grid(self.problem, self.flow, inner_sizes(pairs), around(pairs, (left, right, results)))
         first = None
@@ -213,20 +215,14 @@ class _Search:
                 least = float(costs.objective(nest, self.limit).min())
                 yield _Priced(least, (self.number, number), nest, costs, places)
 
-    def _at(self, places: tuple[Indices, ...]) -> tuple[dict[Dimension, Pairs], Indices]:
-        """Pairs of tiles at some places, and their outer tiles as places of the flat grid of these."""
-        pairs = {name: self.pairs[name].at(of) for name, of in zip(DIMENSIONS, places, strict=True)}
-        outer = np.ravel_multi_index(tuple(pairs[name].place for name in DIMENSIONS), self.shape)
-        return pairs, np.asarray(outer)
 
-
-def _array_bound(costs: NestCosts) -> tuple[Values, Values]:
-    """pJ and cycles that the array takes at least for tiles, whatever turns around them."""
-    counts = [array_counts(costs.grid, ArrayNest(blocks, _NOWHERE, _NOWHERE)) for blocks in _with_blocks(costs)]
-    energy = np.minimum.reduce([np.broadcast_to(costs.array_energy(of), costs.grid.shape) for of in counts])
-    return energy, np.minimum.reduce([np.broadcast_to(of.cycles, costs.grid.shape) for of in counts])
-
-
-def _with_blocks(costs: NestCosts) -> tuple[bool, ...]:
-    has_accumulators = costs.grid.flow.stays is not None and costs.problem.array.accumulators
-    return (False, True) if has_accumulators else (False,)
+def _array_bound(grid: Grid) -> tuple[Values, Values]:
+    """pJ and cycles that the array takes at least, whatever turns around tiles; infinite where these have no room."""
+    costs, fits = NestCosts(grid), grid.may_fit()
+    blocks = (False, True) if grid.flow.stays is not None and grid.problem.array.accumulators else (False,)
+    counts = [array_counts(grid, ArrayNest(block, _NOWHERE, _NOWHERE)) for block in blocks]
+    energy, cycles = (
+        reduce(np.minimum, map(costs.array_energy, counts)),
+        reduce(np.minimum, (of.cycles for of in counts)),
+    )
+    return np.where(fits, energy, np.inf), np.where(fits, cycles, np.inf)
