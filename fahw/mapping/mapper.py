@@ -93,7 +93,7 @@ class OuterCounts:
 def best_mapping(product: TiledProduct) -> MappedProduct:
     """The mapping with the least objective. Of equals: the least of the other measure (latency, or energy), then the
     dataflow listed first, no blocks, the first order of (m, n, k), nothing held before results, right
-    and left held, and the largest m, n and k. Outer memories go unused unless that is worse.
+    and left held, and the largest m, n and k. Outer memories with nothing in them go unused unless that is worse.
 
     Raises ConfigError where no tile fits its memory.
     """
@@ -101,17 +101,21 @@ def best_mapping(product: TiledProduct) -> MappedProduct:
 
 
 def _best_of_two_levels(product: TiledProduct, level: OuterLevel) -> MappedProduct:
-    unused, without = None, replace(product, outer=None)
-    try:
-        unused = best_mapping(without)
-    except ConfigError as error:
-        no_room = error
+    unused, problems = None, list[Problem]()
+    if product.outer_may_go_unused:
+        try:
+            unused = best_mapping(replace(product, outer=None))
+        except ConfigError as error:
+            problems = list(error.problems)
     found = best_on_two_levels(product, level, _objective(product, unused) if unused else np.inf)
     if found:
         return mapped_as(product, _tiling(found))
     if unused is None:
-        raise no_room
+        raise ConfigError(problems or [Problem(name, _NO_OUTER_TILE.format(bits)) for name, bits in level.room])
     return unused
+
+
+_NO_OUTER_TILE = "no tile fits it, or tiles in it the local memories; it has room for {:,.0f} bits"
 
 
 def _objective(product: TiledProduct, mapped: MappedProduct) -> float:

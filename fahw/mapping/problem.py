@@ -168,8 +168,7 @@ class OuterLevel:
 @dataclass(frozen=True)
 class TiledProduct:
     """An (M x K) by (K x N) product, `repeats` times, to be cut into tiles. `room`: bits for tiles by memory; one that
-    is not named has no limit. `outer`: further memories on the chip; without them, or where they go unused, tiles come
-    from DRAM."""
+    is not named has no limit."""
 
     m: int
     n: int
@@ -188,12 +187,11 @@ class TiledProduct:
     every_size: bool = False
     """Whether every tile size is tried in place of the short list."""
     outer: OuterLevel | None = None
+    """Memories behind the local ones, which all that comes from DRAM goes through, or nothing."""
 
     def __post_init__(self) -> None:
-        if self.outer:
-            there = (self.left.resident, self.right.resident, self.result.resident)
-            if any(place and place.resident < share for place, share in zip(self.outer.places, there, strict=True)):
-                raise ValueError("what is in a local memory does not come from DRAM")
+        if any(share < there for share, there in zip(self.shares_on_chip, self._shares_there, strict=True)):
+            raise ValueError("what is in a local memory does not come from DRAM")
         if (self.windows is None) != (self.unfolded is None):
             raise ValueError("windows and what is unfolded are given together")
         if self.windows is not None and self.unfolded is not None:
@@ -210,6 +208,22 @@ class TiledProduct:
     def macs(self) -> int:
         """Multiply-accumulates of one product."""
         return self.m * self.n * self.k
+
+    @property
+    def outer_may_go_unused(self) -> bool:
+        """Whether there is nothing in the outer memories that does not lie in local ones, too."""
+        return self.shares_on_chip == self._shares_there
+
+    @property
+    def shares_on_chip(self) -> tuple[float, float, float]:
+        """The shares of left, right and results that do not come from DRAM, or leave for it."""
+        there, outer = self._shares_there, self.outer.places if self.outer else (None, None, None)
+        left, right, result = (place.resident if place else share for place, share in zip(outer, there, strict=True))
+        return left, right, result
+
+    @property
+    def _shares_there(self) -> tuple[float, float, float]:
+        return self.left.resident, self.right.resident, self.result.resident
 
     @property
     def operands(self) -> tuple[OperandPlace, OperandPlace]:

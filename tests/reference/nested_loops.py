@@ -1,4 +1,4 @@
-"""A product's mapping on two levels walked loop by loop: tiles as in `loop_nest`, in outer tiles that are walked too."""
+"""A product's mapping on two levels walked loop by loop: tiles as in `loop_nest`, in outer tiles walked likewise."""
 
 from dataclasses import dataclass
 
