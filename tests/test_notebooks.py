@@ -20,8 +20,8 @@ def name_of(path):
     return path.stem
 
 
-def test_there_are_three():
-    assert [path.stem for path in NOTEBOOKS] == ["how_few_bits", "many_cores", "saves_energy"]
+def test_there_are_four():
+    assert [path.stem for path in NOTEBOOKS] == ["how_few_bits", "many_cores", "saves_energy", "what_decides"]
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name_of)

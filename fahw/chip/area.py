@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import fsum
 
+from fahw.chip.array_stores import stores
 from fahw.hardware.array import Array
 from fahw.hardware.arrays.catalogue import DATAFLOWS
 from fahw.hardware.chip import Chip
@@ -19,8 +20,8 @@ _LANE_BITS = (16, 8, 32)  # a vector lane multiplies the optimizer state by an 8
 
 
 def area_mm2(chip: Chip, transposable: bool, placements: Iterable[Placement] | None = None) -> float:
-    """Area of memories, arrays, lanes, generators and routers; memories fitted to `placements` where these are
-    given."""
+    """Area of memories, arrays with their stores, lanes, generators and routers; memories fitted to `placements` where
+    these are given."""
     return fsum(areas_mm2(chip, transposable, placements).values())
 
 
@@ -35,6 +36,7 @@ def areas_mm2(chip: Chip, transposable: bool, placements: Iterable[Placement] | 
         pads = fsum(pad.area_mm2 for pad in scratchpads(chip, array))
         logic[array.name] = array.rows * array.cols * (_element(chip).area_mm2 + pads)
         logic[f"{array.name}.vector"] = array.lanes * _lane(chip).area_mm2
+        logic |= {store.name: store.area_mm2 for store in stores(chip, array)}
     resident = None if placements is None else resident_kib(placements)
     areas: dict[str, float] = {}
     for core in range(chip.mesh.cores if chip.mesh else 1):

@@ -10,6 +10,7 @@ from types import NoneType
 
 from fahw.activity import Activity
 from fahw.chip.area import area_mm2
+from fahw.chip.equal_area import with_feedback_fitted, with_free_area_as_buffer
 from fahw.chip.ledger import Row, action_rows, dynamic_rows, leakages, static_rows, total_pj
 from fahw.chip.step_pricing import step_pricing
 from fahw.chip.timing.clock import Timing, time_step
@@ -179,7 +180,7 @@ def simulate(
     if transport == SHARED:
         return _shared(chip, network, value, batch_size, activity)
     form = form_of(chip, value, transport, network)
-    return _cost(chip, network, value, batch_size, form, form or NONE, activity)
+    return _fair_cost(chip, network, value, batch_size, form, activity)
 
 
 def _shared(chip: Chip, network: Network, rule: Rule, batch_size: int, activity: Activity | None) -> Cost:
@@ -187,14 +188,57 @@ def _shared(chip: Chip, network: Network, rule: Rule, batch_size: int, activity:
     costs: list[Cost] = []
     problems: list[Problem] = []
     for form in derived.transport:
-        try:
-            priced_form = form_of(derived, rule, form, network)
-            costs.append(_cost(derived, network, rule, batch_size, priced_form, SHARED, activity))
-        except ConfigError as error:
-            problems += error.problems
+        transposable = form == "transposable"
+        rivals = [derived]
+        if chip.mapping == "best":
+            rivals.append(with_free_area_as_buffer(derived, area_mm2(chip, False), transposable))
+        for rival in dict.fromkeys(rivals):
+            try:
+                priced_form = form_of(rival, rule, form, network)
+                costs.append(_cost(rival, network, rule, batch_size, priced_form, SHARED, activity))
+            except ConfigError as error:
+                problems += error.problems
     if not costs:
         raise ConfigError(list(dict.fromkeys(problems)))
     return min(costs, key=lambda cost: cost.energy_pj)
+
+
+def _fair_cost(
+    chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None, activity: Activity | None
+) -> Cost:  # fmt: skip
+    """The cost on the chip as it is, or, under the best mappings, with the area that feedback weights leave free as
+    buffer, whichever is less. What is pinned may fit one of these alone."""
+    inputs, costs, problems = (network, rule, batch_size, form), list[Cost](), list[Problem]()
+    try:
+        costs.append(_cost(chip, *inputs, form or NONE, activity))
+    except ConfigError as error:
+        if not chip.pins_anything:
+            raise
+        problems += error.problems
+    if chip.mapping != "best":
+        return costs[0]
+    stored = _stored_feedback(costs[0].placements if costs else _unmapped(chip, *inputs, activity).placements)
+    fitted = with_feedback_fitted(chip, stored, form == "transposable")
+    try:
+        costs += [] if fitted is chip else [_cost(fitted, *inputs, form or NONE, activity)]
+    except ConfigError:
+        if not chip.pins_anything:
+            raise
+    if not costs:
+        raise ConfigError(problems)
+    return min(costs, key=lambda each: each.energy_pj)
+
+
+def _unmapped(
+    chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None, activity: Activity | None
+) -> Work:  # fmt: skip
+    """The work of the step without a search."""
+    return training_step(chip.model_copy(update={"mapping": "fixed"}), network, rule, batch_size, form, activity)
+
+
+def _stored_feedback(placements: Iterable[Placement]) -> int:
+    """Bits of feedback weights that a memory has to hold."""
+    return max((item.bits for item in placements if item.tensor == "feedback"), default=0)
 
 
 def _cost(

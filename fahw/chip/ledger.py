@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import fsum
 
 from fahw.chip.area import array_leak_mw, resident_kib
+from fahw.chip.array_stores import stores
 from fahw.chip.unit_prices import Prices
 from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory, with_overhead
@@ -82,10 +83,26 @@ def action_rows(counts: Iterable[Count], prices: Prices, phase: str, layer: str,
 
 def memory_leakage(chip: Chip, memory: Memory, used_kib: float | None = None) -> Constant:
     """Static power of a memory in mW: what the chip file's energies give, else the memory's own."""
+    return _given_leakage(chip, memory.name) or memory.leakage(chip.technology, used_kib)
+
+
+def _given_leakage(chip: Chip, component: str) -> Constant | None:
+    """Static power in mW of a component that the chip file's energies give, or None."""
     for energy in chip.energies:
-        if (energy.component, energy.action) == (memory.name, STATIC):
+        if (energy.component, energy.action) == (component, STATIC):
             return energy.constant("leakage", chip.clock_mhz * 1e-3)  # pJ per cycle x MHz = uW
-    return memory.leakage(chip.technology, used_kib)
+    return None
+
+
+def _array_leakages(chip: Chip) -> dict[str, Constant]:
+    """Static power in mW of every array and of every store of one."""
+    node_nm = chip.technology.node_nm
+    powers = {array.name: leakage_constant(array_leak_mw(chip, array), node_nm) for array in chip.arrays}
+    for array in chip.arrays:
+        for store in stores(chip, array):
+            given = _given_leakage(chip, store.name)
+            powers[store.name] = given or store.unit.leakage.times(store.number)
+    return powers
 
 
 def _memory_power(chip: Chip, memory: Memory, transposable: bool, used_kib: float | None = None) -> Constant:
@@ -99,11 +116,10 @@ def _memory_power(chip: Chip, memory: Memory, transposable: bool, used_kib: floa
 def leakages(
     chip: Chip, transposable: bool, placements: Iterable[Placement] = ()
 ) -> list[tuple[str, Constant]]:  # fmt: skip
-    """Static power in mW of every memory and array. `placements`: what memories hold, for those whose empty banks are
-    switched off."""
-    node_nm, resident = chip.technology.node_nm, resident_kib(placements)
+    """Static power in mW of every memory, array and store. `placements`: what memories hold, for those whose empty
+    banks are switched off."""
+    resident, array_powers = resident_kib(placements), _array_leakages(chip)
     powers: list[tuple[str, Constant]] = []
-    array_powers = {array.name: leakage_constant(array_leak_mw(chip, array), node_nm) for array in chip.arrays}
     ungated = {
         memory.name: _memory_power(chip, memory, transposable) for memory in chip.memories if not memory.power_gated
     }

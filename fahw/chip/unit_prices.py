@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
+from fahw.chip.array_stores import stores
 from fahw.formats.number import Float
 from fahw.formats.precision import TENSORS
 from fahw.hardware.array import Array
@@ -50,6 +51,10 @@ class Prices:
         return {part.name: part for part in parts} | lanes
 
     @cached_property
+    def _store_accesses(self) -> dict[str, Constant]:
+        return {store.name: store.unit.access for array in self.chip.arrays for store in stores(self.chip, array)}
+
+    @cached_property
     def _cache(self) -> dict[tuple[str, str, str, tuple[int, ...], float], Constant]:
         return {}
 
@@ -87,6 +92,8 @@ class Prices:
             source = generator.source or "assumed"
             price = Constant(generator.pj_per_bit, source, "generator", generator.uncertainty, given=True)
             return price.named(name.replace("_", " "))
+        if name in self._store_accesses:
+            return self._store_accesses[name]
         return self._part_price(self._parts[name], count)
 
     def _part_price(self, part: Memory | Link | Array, count: Count) -> Constant:

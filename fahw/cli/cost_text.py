@@ -18,6 +18,7 @@ from fahw.units import percent, si
 
 if TYPE_CHECKING:
     from fahw.chip.trace import Trace
+    from fahw.work.counts.plan_record import PlanRecord
 
 _BUSIEST = 6
 """How many parts the text of a cost shows."""
@@ -37,6 +38,7 @@ def cost_json(cost: Cost, transport_costs: Sequence[TransportCost]) -> str:
     value["parts"] = part_rows(cost)
     value["forms"] = [_form_values(transport_cost, cheapest(transport_costs)) for transport_cost in transport_costs]
     value["placements"] = [asdict(placement) for placement in cost.placements]
+    value["mapping"] = asdict(cost.work.plan) if cost.work.plan else None
     value["constants"] = [asdict(used) for used in constants_used(cost.ledger)]
     value["ledger"] = [{name: getattr(row, name) for name in LEDGER_COLUMNS} for row in cost.ledger]
     return json.dumps(value, indent=1) + "\n"
@@ -88,6 +90,7 @@ def cost_text(cost: Cost, transport_costs: Sequence[TransportCost]) -> str:
         ("inference of a sample", f"{si(cost.inference_pj_per_sample * 1e-12, 'J')} (forward alone, without static)"),
         ("power", f"{si(cost.power_mw * 1e-3, 'W')}, {cost.tops_per_watt:.2f} TOPS/W"),
         ("multiply-accumulates", _macs_text(cost)),
+        *((("mapping", _mapping_text(cost.work.plan)),) if cost.work.plan else ()),
         ("area", f"{cost.area_mm2:.2f} mm2, used {cost.area_used_mm2:.2f} mm2"),
         ("feedback stored", f"{cost.feedback_bits:,} bits (written once: {si(cost.one_time_pj * 1e-12, 'J')})"),
         ("transported", f"{cost.transported_bits:,} bits per step"),
@@ -104,6 +107,13 @@ def cost_text(cost: Cost, transport_costs: Sequence[TransportCost]) -> str:
         *(f"  {name:<22} {text}" for name, text in summary(constants_used(cost.ledger))),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _mapping_text(plan: PlanRecord) -> str:
+    """How many products are mapped for which objective, and how many errors are gathered."""
+    forms = list(plan.errors.values())
+    gathered = f", {forms.count('gather')} of {len(forms)} errors gathered" if forms else ""
+    return f"best for {plan.objective}: {len(plan.products)} products{gathered} (all: --json)"
 
 
 def _macs_text(cost: Cost) -> str:

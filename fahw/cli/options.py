@@ -60,6 +60,10 @@ TraceWindow = Annotated[
 Plots = Annotated[
     Path | None, typer.Option("--plots", metavar="DIR", help="Write timeline, energy map and rooflines (SVG, CSV).")
 ]
+SaveMapping = Annotated[
+    Path | None,
+    typer.Option("--save-mapping", metavar="FILE", help="Write the mappings found, for a chip's `pinned_mappings`."),
+]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", min=1, help="Processes; default: one per processor core, on CUDA one trains.")
 ]
@@ -97,12 +101,12 @@ def cycle_window(text: str | None) -> tuple[int, int | None] | None:
     return int(start or 0), int(end) if end else None
 
 
-def write_out(path: Path, text: str) -> None:
-    """The text is written to the file of `--out`. Raises ConfigError where it cannot be written."""
+def write_out(path: Path, text: str, option: str = "--out") -> None:
+    """The text is written to the file of an option. Raises ConfigError where it cannot be written."""
     try:
         write_text(path, text)
     except OSError as error:
-        raise ConfigError(Problem(f"--out {path}", f"cannot be written: {error.strerror}")) from None
+        raise ConfigError(Problem(f"{option} {path}", f"cannot be written: {error.strerror}")) from None
 
 
 def names(text: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from fahw.cli import options as option
 from fahw.cli.terminal import say
 from fahw.errors import ConfigError, Problem
 from fahw.rules.catalogue import COMPARED
+
+if TYPE_CHECKING:
+    from fahw.chip.cost import Cost
 
 app = typer.Typer(
     name="fahw",
@@ -40,6 +43,7 @@ def simulate(
     trace_steps: Annotated[int, typer.Option("--trace-steps", help="Consecutive steps in the trace.")] = 1,
     trace_window: option.TraceWindow = None,
     plots: option.Plots = None,
+    save_mapping: option.SaveMapping = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Cost of one training step: cycles, energy, area. Nothing is trained.
@@ -59,12 +63,22 @@ def simulate(
         say(f"note: {rule} moves no weights: --transport {transport} changes nothing", err=True)
     if trace is not None:
         say(trace_text(write_trace(cost, trace, steps=trace_steps, window=window)), err=True)
+    _write_files(cost, plots, save_mapping)
+    say(cost_json(cost, forms) if json else cost_text(cost, forms), end="")
+
+
+def _write_files(cost: Cost, plots: Path | None, save_mapping: Path | None) -> None:
+    """Write the plots of a cost, and its mappings, where they are asked for."""
     if plots is not None:
         from fahw.report.cost_files import write_plots
 
         written = write_plots(cost, plots)
         say(f"plots: {', '.join(path.name for path in written)} in {plots}", err=True)
-    say(cost_json(cost, forms) if json else cost_text(cost, forms), end="")
+    if save_mapping is not None:
+        from fahw.report.mappings import pinned_text
+
+        option.write_out(save_mapping, pinned_text(cost), "--save-mapping")
+        say(f"mapping: {save_mapping}", err=True)
 
 
 @app.command()

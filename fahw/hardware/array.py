@@ -24,6 +24,8 @@ else:
     FoldedDataflow = Literal[FOLDED]
 Skipping = Literal["none", "gate", "skip"]
 PackedForm = Literal["coordinates", "run_length", "bitmap"]
+ACCUMULATORS, WEIGHTS = "accumulators", "weights"
+"""Stores of an array: partial sums of each column, and folds of the operand that stays, in each element."""
 
 
 class Phases(Frozen):
@@ -64,7 +66,8 @@ class Array(ArrayKeys):
 
     Dataflows `os`, `ws` and `is` are systolic; `broadcast` keeps outputs in place as `os` does, but sends operands
     to all elements at once: no fill and drain, wires instead of shift registers. `rs` (forward alone) keeps rows of
-    filters and inputs in the elements' `scratchpads` (Eyeriss); a model of accesses, without fill, drain and stalls.
+    filters and inputs in the elements' `scratchpads` (Eyeriss); a model of accesses, with fill, drain and buses under
+    `mapping: best`.
     """
 
     phases: Phases
@@ -73,3 +76,14 @@ class Array(ArrayKeys):
     dataflows: tuple[FoldedDataflow, ...] = ()
     """Under `mapping: best`: further dataflows that the array can run a product of any of its phases in."""
     zero_skipping: ZeroSkipping = ZeroSkipping()
+
+    @property
+    def kinds(self) -> set[type[Mapping]]:
+        """The kinds of array that this one can be in any phase."""
+        return {kind for _, kind in self.phases.dataflows} | {DATAFLOWS[name] for name in self.dataflows}
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """The names in the ledger of what it keeps beside its elements' registers: accumulators, further weights."""
+        kept = {ACCUMULATORS: self.accumulators > 0, WEIGHTS: self.weights_per_element > 1}
+        return tuple(f"{self.name}.{store}" for store, is_there in kept.items() if is_there)

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from fahw.formats.precision import Precision, RoundingModes
 from fahw.hardware.array import Array
+from fahw.hardware.arrays.mapping import Objective
 from fahw.hardware.dram import Dram
 from fahw.hardware.generator import Generator
 from fahw.hardware.interconnect import Link, Mesh
@@ -15,6 +16,7 @@ from fahw.hardware.memories.catalogue import AnyMemory
 from fahw.hardware.memory import LEVELS, Memory, TransposedAccess
 from fahw.hardware.options import Activity, TransportOptions, UpdateOptions
 from fahw.hardware.part import Form, Name, Phase, Sourced, Tensor
+from fahw.hardware.pinned_mapping import PINNED_LISTS, PinnedMapping, PinnedTensor, PinnedWaiting
 from fahw.hardware.process import Technology, UnitEnergy
 
 
@@ -57,11 +59,20 @@ class Chip(Sourced):
     mapping: Literal["fixed", "best"] = "fixed"
     """How products are cut into tiles, and what stays on chip. `fixed`: one order of loops for each dataflow, one share
     for each kind of tensor. `best`: what makes `mapping_objective` least, for each product and tensor."""
-    mapping_objective: Literal["energy", "latency", "edp"] = "energy"
+    mapping_objective: Objective = "energy"
     """What `mapping: best` makes least: energy with the static share, cycles, or their product."""
     error_form: Literal["best", "gather", "scatter"] = "best"
     """Under `mapping: best`, how the error of a convolution is computed. `gather`: a correlation with the mirrored
     kernel. `scatter`: window sums that are added up in a buffer. `best`: the better of both, for each layer."""
+    pinned_mappings: str | None = None
+    """A file of `layer_mappings` and `kept_tensors` (YAML), as `fahw simulate --save-mapping` writes it; relative to
+    this file, or where `--set` gives it to the folder of the command."""
+    layer_mappings: tuple[PinnedMapping, ...] = ()
+    """Under `mapping: best`, mappings that are given and not searched, by layer and phase."""
+    kept_tensors: tuple[PinnedTensor, ...] = ()
+    """Under `mapping: best`, shares of tensors that stay on the chip, given and not searched."""
+    waiting_tasks: tuple[PinnedWaiting, ...] = ()
+    """Under `mapping: best`, whether tasks wait until there is room, given and not searched."""
     tiles_per_task: Annotated[int, Field(ge=1, le=1_000_000)] = 32
     """Bursts into which the engine splits a task at most."""
     steps_in_flight: Annotated[int, Field(ge=1, le=16)] = 2
@@ -69,6 +80,11 @@ class Chip(Sourced):
     update_delay: Annotated[int, Field(ge=0, le=64)] = 0
     """Steps that an update may come late: the forward of a step reads weights that lack the updates of so many steps
     before it, and does not wait for them. 0, or `steps_in_flight` - 1 and more."""
+
+    @property
+    def pins_anything(self) -> bool:
+        """Whether mappings or shares of tensors are given, and not searched."""
+        return any(getattr(self, name) for name in PINNED_LISTS)
 
     def array_of(self, phase: Phase) -> Array | None:
         """The array that runs `phase`, or None."""

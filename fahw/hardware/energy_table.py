@@ -34,6 +34,7 @@ from fahw.technology.operations import LANE_PRICES
 
 VECTOR_ACTIONS = tuple(LANE_PRICES)
 ARRAY_ACTIONS = ("mac", "shift_operand", "shift_psum", "clock", "idle", "ungated")
+STORE_ACTIONS = ("read", "write", STATIC)
 UPDATE = "update"
 """A whole update of one weight on the lanes, which has an energy only where a chip file gives one."""
 _EMPTY_ACTIONS = ("idle", "leak")
@@ -59,6 +60,7 @@ def actions_of(chip: Chip) -> dict[str, tuple[str, ...]]:
         own_actions = [action for kind in DATAFLOWS.values() for action in kind.own_actions(array)]
         actions[array.name] = (*ARRAY_ACTIONS, *own_actions)
     actions |= {f"{array.name}.vector": lanes for array in chip.arrays}
+    actions |= {store: STORE_ACTIONS for array in chip.arrays for store in array.stores}
     actions |= {name: ("generate",) for name in GENERATORS if getattr(chip, name) is not None}
     actions |= {"noc": ("hop",)} if chip.mesh is not None else {}
     return actions | ({"dram": ("read", "write", "activate")} if chip.dram is not None else {})

@@ -11,11 +11,13 @@ from fahw.hardware.array import Array
 from fahw.hardware.arrays.catalogue import DATAFLOWS
 from fahw.hardware.arrays.systolic import Folded
 from fahw.hardware.chip import Chip
+from fahw.hardware.pinned_mapping import PINNED_LISTS, pinned_twice
 
 CheckMessages = Iterator[tuple[Key, str]]
 
-OF_THE_CHIP = ("mapping_objective", "error_form")
+OF_THE_CHIP = ("mapping_objective", "error_form", "pinned_mappings", *PINNED_LISTS)
 OF_AN_ARRAY = ("accumulators", "weights_per_element", "dataflows")
+OF_SCRATCHPADS = ("filter_bus_words", "input_bus_words", "psum_bus_words")
 _OF_WHAT_STAYS = ("accumulators", "weights_per_element")
 
 
@@ -27,8 +29,12 @@ def mapping_keys(chip: Chip) -> CheckMessages:
             yield from _idle_keys(chip, OF_THE_CHIP, ())
         for arrays in known_part(chip, "arrays"):
             for index, array in enumerate(arrays):
-                check = _array_keys(array, index) if searched else _idle_keys(array, OF_AN_ARRAY, ("arrays", index))
-                yield from until_unknown(check)
+                yield from until_unknown((_array_keys if searched else _idle_array_keys)(array, index))
+
+
+def pinned_once(chip: Chip) -> CheckMessages:
+    """The chip file's own lists of pinned decisions pin everything once."""
+    return pinned_twice(chip)
 
 
 def _idle_keys(part: Frozen, names: tuple[str, ...], place: Key) -> CheckMessages:
@@ -40,18 +46,27 @@ def _idle_keys(part: Frozen, names: tuple[str, ...], place: Key) -> CheckMessage
                 yield (*place, name), f"{advice} (got {_text(value)})"
 
 
+def _idle_array_keys(array: Array, index: int) -> CheckMessages:
+    yield from _idle_keys(array, OF_AN_ARRAY, ("arrays", index))
+    for pads in known_part(array, "scratchpads"):
+        if pads is not None:
+            yield from _idle_keys(pads, OF_SCRATCHPADS, ("arrays", index, "scratchpads"))
+
+
 def _default(part: Frozen, name: str) -> object:
     return type(part).model_fields[name].default
 
 
 def _text(value: object) -> str:
-    return f"[{', '.join(value)}]" if isinstance(value, tuple) else str(value)
+    """The value as it is written; of a list of parts how many there are."""
+    if not isinstance(value, tuple):
+        return str(value)
+    return f"[{', '.join(value)}]" if all(isinstance(item, str) for item in value) else f"{len(value)} entries"
 
 
 def _array_keys(array: Array, index: int) -> CheckMessages:
     """Messages about keys of an array that none of its dataflows has a use for."""
-    kinds = {kind for _, kind in array.phases.dataflows} | {DATAFLOWS[name] for name in array.dataflows}
-    if not any(issubclass(kind, Folded) and kind.stationary for kind in kinds):
+    if not any(issubclass(kind, Folded) and kind.stationary for kind in array.kinds):
         yield from _without_what_stays(array, index)
     yield from _unskipping(array, index)
 

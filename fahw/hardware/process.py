@@ -39,7 +39,7 @@ class UnitEnergy(Sourced):
     component: str
     action: str
     pj: NotNegative
-    """pJ per action; for the action `static` of a memory, pJ per cycle."""
+    """pJ per action; for the action `static` of a memory or of a store of an array, pJ per cycle."""
     uncertainty: Factor = 1.0
 
     def constant(self, kind: str, scale: float = 1.0) -> Constant:

@@ -75,6 +75,8 @@ class MappedProduct:
     latency: float
     energy_pj: float
     room: tuple[tuple[str, int], ...]
+    sums_room: int = 0
+    """Of the room, what sums take."""
     outer: OuterCounts | None = None
 
 
@@ -172,6 +174,7 @@ def _promising(product: TiledProduct) -> list[_Priced]:
     return found
 
 
+@lru_cache(maxsize=4096)
 def mapped_as(product: TiledProduct, tiling: Tiling) -> MappedProduct:
     """The product under a given mapping. Raises ConfigError where the array lacks its dataflow or accumulators, or the
     tile is not one of the product or does not fit."""
@@ -255,6 +258,7 @@ def _mapped(costs: NestCosts, nest: Nest, index: int) -> MappedProduct:
         latency=at(costs.latency(nest)) * repeats,
         energy_pj=at(costs.energy(nest)) * repeats,
         room=tuple((memory, round(at(bits))) for memory, bits in costs.room(nest).items()),
+        sums_room=round(at(counts.sums.room)),
     )
 
 

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from fahw.hardware.arrays.mapping import LEFT, RIGHT
+from fahw.hardware.arrays.mapping import LEFT, RIGHT, Objective
 from fahw.layers.window_axes import Windows
 
 Dimension = Literal["m", "n", "k"]
 """A dimension of an (M x K) by (K x N) product."""
 Unfolded = Literal["left", "right", "result"]
 """What the windows of a convolution overlap in: an operand that is unfolded, or the results that are added up."""
-Objective = Literal["energy", "latency", "edp"]
-"""What a mapping is to make small: pJ, cycles, or their product."""
 
 UNFOLDED_DIMENSIONS: dict[Unfolded, tuple[Dimension, Dimension]] = {
     "left": ("m", "k"),

@@ -16,14 +16,16 @@ from fahw.mapping.problem import DATAFLOWS
 
 @dataclass(frozen=True)
 class TiledMapping(Mapping):
-    """A product in tiles. `folded`: the same product untiled, in the dataflow that was chosen; its folds run `again` and
-    again as tiles bring them. `brought`: values of both operands that come from further out if none is there."""
+    """A product in tiles. `folded`: the same product untiled, in the dataflow that was chosen; its folds run `again` as
+    tiles bring them. `brought`: values of both operands that come from further out if none is there."""
 
     name: ClassVar[str] = "tiled"
 
     folded: Folded
     mapped: MappedProduct
     brought: tuple[int, int]
+    sums_memory: str = ""
+    """Where sums wait."""
     adds_windows: bool = False
     """Whether results are sums of overlapping windows, which are added up in memory."""
 
@@ -81,11 +83,15 @@ class TiledMapping(Mapping):
         return self._bursts(self.folded.unskipped_bursts(zeros))
 
     def _bursts(self, bursts: tuple[tuple[int, list[Burst]], ...]) -> tuple[tuple[int, list[Burst]], ...]:
-        stays = DATAFLOWS[self.folded.name].stays
-        return tuple(
-            (side, [(count * self.again, values) for count, values in burst] if side == stays else burst)
-            for side, burst in bursts
-        )
+        """The bursts of the folds as often as they run; tiles that cut folds in two read the rest."""
+        stays, read = DATAFLOWS[self.folded.name].stays, dict(self.folded.operand_bursts)
+        found = []
+        for side, own in bursts:
+            runs = [(count * self.again, values) for count, values in own] if side == stays else own
+            whole = sum(count * values for count, values in read[side]) * (self.again if side == stays else 1)
+            rest = self.mapped.reads[side] - whole
+            found.append((side, [*runs, (1, rest)] if rest > 0 else runs))
+        return tuple(found)
 
     @property
     def partial_sum_bursts(self) -> list[Burst]:
@@ -132,5 +138,3 @@ class TiledMapping(Mapping):
     def gated_share(self, zeros: Sequence[float]) -> float:
         """That of the dataflow."""
         return self.folded.gated_share(zeros)
-
-

@@ -37,6 +37,7 @@ def details_of(cost: Cost) -> dict[str, Any]:
         "sources": [dict(zip(("kind", "source", "factor", "given"), row, strict=True)) for row in sorted(sources)],
         "parts": part_rows(cost), "areas": areas_mm2(chip, cost.form == "transposable"),
         "mesh": [chip.mesh.rows, chip.mesh.cols] if chip.mesh else None,
+        "mapping": asdict(cost.work.plan) if cost.work.plan else None,
     }  # fmt: skip
 
 

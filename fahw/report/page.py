@@ -13,6 +13,7 @@ from fahw.files import write_text
 from fahw.report import results, setup, usage
 from fahw.report.changes import change_sentence
 from fahw.report.figures.plots import Plot, draw_all
+from fahw.report.mappings import mapping_table
 from fahw.report.run_folder import Run, read_manifest, read_run
 from fahw.report.sweeps.data import maps_csv
 from fahw.report.sweeps.page import sweep_values
@@ -98,7 +99,7 @@ def _compare_values(run: Run, plots: list[Plot]) -> dict[str, Any]:
         "break_evens": results.break_evens(run),
         "figures": [results.energy_table(run), results.space_table(run)],
         "plots": plots,
-        "usage": usage.usage_tables(run),
+        "usage": [*usage.usage_tables(run), *_existing(mapping_table(run))],
         "chip": setup.chip_tables(run),
         "training": _existing(setup.network_table(run), setup.recipe_table(run)),
         "recipe": setup.recipe_words(run),

@@ -101,6 +101,9 @@ _ARRAY = (
     (Column("processing elements", number=True), lambda r: f"{r['rows']} × {r['cols']}"),
     _number_column("vector lanes", "lanes"),
     (Column("phases and dataflows"), _shows_named_values("phases")),
+    (Column("further dataflows"), _shows_value("dataflows")),
+    (Column("sums at the edge", "per column", True), lambda r: str(r.get("accumulators") or "")),
+    (Column("weights held", "per element", True), lambda r: _more_than_one(r.get("weights_per_element"))),
     (Column("wired to"), _shows_value("memories")),
     (Column("idle element", "% of active", True), _shows_percent("idle_pe_fraction")),
     _ORIGIN,
@@ -170,6 +173,10 @@ def _devices(record: Record) -> str:
     """The transistors of a memory: of its periphery, and of its cells where these differ."""
     device, cells = record.get("device"), record.get("cells")
     return f"{device}, {cells} cells" if device and cells else str(device or "")
+
+
+def _more_than_one(number: int | None) -> str:
+    return str(number) if number and number > 1 else ""
 
 
 def _generators(chip: Record) -> list[Record]:

@@ -10,13 +10,14 @@ from fahw.technology import random_bits, scaling, wires
 from fahw.technology.constant import AREA_FACTOR, Entry
 from fahw.technology.dram import DRAM_KINDS, dram_type
 from fahw.technology.logic_units import LogicProcess, leakage_constant, processing_element
+from fahw.technology.storage import scratchpad
 
 
 def entries(node_nm: int = 45) -> tuple[Entry, ...]:
     """All parts, logic and wires at `node_nm`. Raises ConfigError for a node that nothing is known of."""
     scaling.logic_energy(node_nm)
     return (
-        *_arithmetic(node_nm), *_moving(node_nm), *_dram(), *_scaling(),
+        *_arithmetic(node_nm), *_storage(node_nm), *_moving(node_nm), *_dram(), *_scaling(),
     )  # fmt: skip
 
 
@@ -48,6 +49,15 @@ def _arithmetic(node: int) -> Iterator[Entry]:
         name, leakage = f"processing element 8x8+32 for {clock_mhz} MHz", leakage_constant(element.leak_mw, node)
         yield Entry(f"{name}, area", element.area_mm2, "mm2", node, AREA_FACTOR, f"{source} {clock_mhz} MHz")
         yield Entry.of(f"{name}, leakage", leakage, "mW", node)
+
+
+def _storage(node: int) -> Iterator[Entry]:
+    """Accumulators of a column, in the smallest SRAM of the tables or larger."""
+    for words in (16, 256, 4096):
+        pad, name = scratchpad(32, words, LogicProcess(node), least_bytes=1024), f"accumulators {words}x32"
+        yield Entry.of(f"{name}, access", pad.access, "pJ", node)
+        yield Entry.of(f"{name}, leakage", pad.leakage, "mW", node)
+        yield Entry(f"{name}, area", pad.area_mm2, "mm2", node, AREA_FACTOR, pad.access.source)
 
 
 def _moving(node: int) -> Iterator[Entry]:

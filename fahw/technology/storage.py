@@ -7,7 +7,7 @@ from math import log
 
 from fahw.errors import ConfigError, Problem
 from fahw.technology.constant import Constant, parts_of_sum
-from fahw.technology.logic_units import LogicProcess, registers
+from fahw.technology.logic_units import LogicProcess, leakage_constant, registers
 from fahw.technology.operations import ACCELERGY, logic_constant
 from fahw.technology.sram import access_constant, sram_estimate
 
@@ -34,21 +34,31 @@ class Scratchpad:
     """A small memory inside a processing element: energy of an access, static power, area."""
 
     access: Constant
-    leak_mw: float
+    leakage: Constant
     area_mm2: float
 
+    @property
+    def leak_mw(self) -> float:
+        """Static power in mW."""
+        return self.leakage.value
 
-def scratchpad(bits: int, entries: int, process: LogicProcess, device: str = "lop") -> Scratchpad:
+
+def scratchpad(
+    bits: int, entries: int, process: LogicProcess, device: str = "lop", least_bytes: float = 0.0
+) -> Scratchpad:
     """A pad of `entries` of `bits`: a register file or an SRAM, whichever takes less energy (that of a read and a write
-    together, halved). Below 1 KiB the SRAM's law is extrapolated."""
+    together, halved). Below 1 KiB the SRAM's law is extrapolated; `least_bytes`: of an SRAM, part of which is then not
+    used."""
     file = register_file_pj(bits, entries, process.node_nm)
-    estimate = sram_estimate(bits * entries / 8, max(bits, 8), process.node_nm, device, process.temp_c)
+    size_bytes = max(bits * entries / 8, least_bytes)
+    estimate = sram_estimate(size_bytes, max(bits, 8), process.node_nm, device, process.temp_c)
     bank = estimate.bank
     value = (bank.read_pj + bank.write_pj) / 2
     if value >= file.value:
         unit = registers(bits * entries, process)
-        return Scratchpad(file, unit.leak_mw, unit.area_mm2)
+        return Scratchpad(file, leakage_constant(unit.leak_mw, process.node_nm), unit.area_mm2)
     source, factor = f"{estimate.source}; {entries} words", estimate.energy_factor
     halves = [(0.5, access_constant(estimate, action)) for action in ("read", "write")]
     access = Constant(value, source, "sram", factor, parts=parts_of_sum(halves))
-    return Scratchpad(access, bank.leak_mw, bank.area_mm2)
+    leakage = Constant(bank.leak_mw, estimate.source, "leakage", estimate.leakage_factor).named("SRAM leakage")
+    return Scratchpad(access, leakage, bank.area_mm2)

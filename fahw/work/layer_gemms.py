@@ -77,7 +77,8 @@ def _layer_mapping(step: StepContext, part: Part, samples: int) -> Mapping:
     kind = DATAFLOWS[array.phases.forward or _PLAIN]
     buffer = site.home("psum", "forward") if kind.keeps_sums else None
     words = 1 << 62 if buffer is None or not buffer.kib else int(buffer.kib * 8192) // step.bits("activation")
-    mapping = kind.laid_out(Product(m, n, k, convolution_of(part.layer, samples), words), array)
+    objective = step.chip.mapping_objective if step.chip.mapping == "best" else None
+    mapping = kind.laid_out(Product(m, n, k, convolution_of(part.layer, samples), words, objective), array)
     if mapping is None:
         height, width = part.layer.kernel
         message = f"layer '{part.layer.name}' ({height} x {width}) does not fit {array.name} ({kind.limits(array)})"
@@ -89,7 +90,9 @@ def _layer_mapping(step: StepContext, part: Part, samples: int) -> Mapping:
 def _gemm(
     step: StepContext, site: Site, phase: Phase, sizes: tuple[int, int, int, int], operands: tuple[Operand, Operand],
     result: Tensor, dataflow: str | None = None, mapping: Mapping | None = None, unfolding: Unfolding | None = None,
+    number: int = 0,
 ) -> Gemm:  # fmt: skip
+    """A product of the task that is being counted, its first or that of another `number`."""
     array, (m, n, k, _) = site.array(phase), sizes
     if mapping is None:
         kind = DATAFLOWS[dataflow or getattr(array.phases, phase) or _PLAIN]
@@ -101,7 +104,7 @@ def _gemm(
     if step.plan is None:
         return gemm
     assert step.task is not None, "under a plan products are of a task"
-    return step.plan.laid_out(gemm, unfolding, array, site.home("psum", phase), site.core, step.task)
+    return step.plan.laid_out(gemm, number, unfolding, array, site.home("psum", phase), site.core, step.task)
 
 
 def _operand(
@@ -145,8 +148,11 @@ def error_gemms(step: StepContext, part: Part, samples: int) -> tuple[Gemm, ...]
         left = replace(left, block=Fraction(matrix.rows, matrix.fan_in)) if matrix.is_sparse else left
         for sizes, unfolding in _error_products(step, part, matrix, samples):
             operands = (_seen_through(left, unfolding, sizes[3]), feedback_operand(step, site, matrix.index_bits))
-            dataflow = _error_dataflow(step)
-            products.append(_gemm(step, site, "error", sizes, operands, "error", dataflow, unfolding=unfolding))
+            dataflow, number = _error_dataflow(step), len(products)
+            product = _gemm(
+                step, site, "error", sizes, operands, "error", dataflow, unfolding=unfolding, number=number
+            )  # fmt: skip
+            products.append(product)
         stream = Stream(site.home("error", "error"), "error", step.bits("error"))
         left = Operand(stream.bits, (stream,))
     return tuple(products)

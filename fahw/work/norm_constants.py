@@ -25,7 +25,7 @@ def left_traffic(step: StepContext, site: Site, part: Part) -> Traffic:
     statistics, scales = map(part.share, constants)
     cores = step.reader_cores(readers, ("error",))
     traffic = multicast(step, "activation", statistics, FLOAT_BITS, site.core, cores)
-    if not _scale_is_at_hand(step, name, readers[0]):
+    if not scale_is_at_hand(step, name, readers[0]):
         traffic += multicast(step, "activation", scales, step.bits("master"), site.core, cores)
     return traffic
 
@@ -40,14 +40,14 @@ def read_traffic(step: StepContext, site: Site, part: Part) -> Traffic:
         statistics, scales = ([(1, part.input_share(number))] for number in constants)
         memory = site.home("activation", "error")
         traffic += site.accesses.read(memory, "activation", statistics, FLOAT_BITS)
-        if _scale_is_at_hand(step, owner.name, reader):
+        if scale_is_at_hand(step, owner.name, reader):
             traffic += site.accesses.read(site.home("param", "error"), "param", scales, step.bits("master"))
         else:
             traffic += site.accesses.read(memory, "param", scales, step.bits("master"), stored="activation")
     return traffic
 
 
-def _scale_is_at_hand(step: StepContext, owner: str, reader: str) -> bool:
+def scale_is_at_hand(step: StepContext, owner: str, reader: str) -> bool:
     """Whether the error task of `reader` reaches the parameters of the tail of `owner` where they lie."""
     if not step.reaches_params:
         return False

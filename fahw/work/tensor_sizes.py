@@ -118,7 +118,7 @@ def reaches_params(chip: Chip) -> bool:
     return array is not None and home is not None and home.name in array.memories
 
 
-def _constant_bits(chip: Chip, graph: Graph, parts: Iterable[Part]) -> int:
+def constant_bits(chip: Chip, graph: Graph, parts: Iterable[Part]) -> int:
     """Bits per batch of the batch norms' constants that wait for the way back: statistics, and scales out of reach."""
     scale_bits = 0 if reaches_params(chip) else chip.precision.bits("master")
     bits = 0
@@ -158,10 +158,10 @@ def tensor_bits(
         "optimizer": learned_weights * optimizer_width,
         "gradient": learned_weights * gradient_width,
         "param": learned_params * (gradient_width + optimizer_width) + params * precision.bits("master"),
-        "feedback": sum(_feedback_bits(chip, network, graph, rule, part, samples) for part in sending),
+        "feedback": sum(feedback_bits(chip, network, graph, rule, part, samples) for part in sending),
         "activation": samples_in_flight * kept
         + samples * passing
-        + batches_in_flight * _constant_bits(chip, graph, waiting)
+        + batches_in_flight * constant_bits(chip, graph, waiting)
         + max((mirror_samples(rule, share.layer) * share.whole.inputs * NOISE_BITS for share in taught), default=0),
         "mask": samples_in_flight * masks,
         "error": _waiting_bits(chip, network, graph, rule, samples, receiving, sending, core, packed)
@@ -207,7 +207,7 @@ def _params(graph: Graph, parts: Iterable[Part], norms: Callable[[Iterable[Layer
     return sum(part.layer.biases + part.share(norms(graph.tails[part.whole.name])) for part in parts)
 
 
-def _feedback_bits(chip: Chip, network: Network, graph: Graph, rule: Rule, part: Part, samples: int) -> int:
+def feedback_bits(chip: Chip, network: Network, graph: Graph, rule: Rule, part: Part, samples: int) -> int:
     """Bits of a part's feedback weights in memories that are written."""
     bits, fixed = chip.precision.bits("feedback"), chip.fixed_home
     written = fixed_bits(network, rule, part.whole, bits) if fixed is not None and fixed.writable else 0

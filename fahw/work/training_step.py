@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 
 from fahw.activity import Activity
 from fahw.errors import ConfigError, Problem, suggestion
 from fahw.hardware.chip import Chip
 from fahw.hardware.part import Form, Tensor
-from fahw.network.error_path import check_learning, roles_of
 from fahw.layers.layer import INPUT
+from fahw.network.error_path import check_learning, roles_of
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
 from fahw.work import learned_feedback, tensor_sizes, transport
@@ -33,9 +34,13 @@ from fahw.work.phases.error import error_task
 from fahw.work.phases.forward import LOSS, forward_task, input_task, loss_task
 from fahw.work.phases.gradient import gradient_task
 from fahw.work.phases.update import update_task
-from fahw.work.plan.moments import with_short_lives
-from fahw.work.plan.pricing import Pricing
+from fahw.work.plan.kept_tensors import kept_tensors
+from fahw.work.plan.order.short_lives import with_short_lives
+from fahw.work.plan.others import CountingPlan
+from fahw.work.plan.pricing import Pricing, price_book
+from fahw.work.plan.records import plan_record
 from fahw.work.plan.search import planned
+from fahw.work.plan.step_plan import StepPlan
 
 MOST_TASKS = 20_000
 """The most tasks of a step. Each is simulated, and compared with those that it may meet at a port: more take minutes
@@ -83,23 +88,31 @@ def training_step(
     _check_tasks(chip, sum(map(len, parts.values())), batch_size)
     contents = _CoreContents(chip, network, rule, batch_size, form, parts, activity)
     chip = contents.sized_chip
-    sites, placements = {}, list[Placement]()
-    for core, bits in contents.bits.items():
-        core_placements = place_tensors(chip, bits, core_prefix(chip, core))
-        placements += [*contents.rom_placements(core), *core_placements]
-        sites[core] = Site(
-            chip, core, core_prefix(chip, core), Accesses(chip, core_placements, core_prefix(chip, core))
-        )
-    step = contents.context(chip, sites)
-    tasks = tuple(_checked_tasks(step))
+    sites, placements = _placed(contents)
+    step, record = contents.context(chip, sites), None
     if chip.mapping == "best":
         assert pricing is not None, "a search needs prices"
-        step = planned(step, with_short_lives(tasks, step), pricing(chip))
-        tasks = tuple(with_short_lives(_checked_tasks(step), step))
+        step = _with_plan(step, pricing(chip))
+        placements, record = [*contents.all_rom_placements, *_plan_of(step).placements], plan_record(step)
+    tasks = tuple(_checked_tasks(step))
+    if step.plan is not None and step.plan.waits:
+        tasks = with_short_lives(tasks, step, kept_tensors(step))
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
     return Work(
-        chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), partial(_inference, step)
-    )
+        chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), partial(_inference, step),
+        record,
+    )  # fmt: skip
+
+
+def _placed(contents: _CoreContents) -> tuple[dict[int, Site], list[Placement]]:
+    """The cores with what their memories hold, one share for each kind of tensor."""
+    chip, sites, placements = contents.sized_chip, dict[int, Site](), list[Placement]()
+    for core, bits in contents.bits.items():
+        prefix = core_prefix(chip, core)
+        own = place_tensors(chip, bits, prefix)
+        placements += [*contents.rom_placements(core), *own]
+        sites[core] = Site(chip, core, prefix, Accesses(chip, own, prefix))
+    return sites, placements
 
 
 class _CoreContents:
@@ -143,6 +156,11 @@ class _CoreContents:
         memory = self.sized_chip.fixed_home
         if memory is not None and self.rom_bits.get(core):
             yield Placement(f"{core_prefix(self.sized_chip, core)}{memory.name}", "feedback", self.rom_bits[core], 0)
+
+    @property
+    def all_rom_placements(self) -> list[Placement]:
+        """What the read-only memories of all cores hold."""
+        return [placement for core in self.bits for placement in self.rom_placements(core)]
 
     def _rom_bits(self, chip: Chip, all_parts: list[Part], cores: Iterable[int]) -> dict[int, int]:
         """Bits of fixed feedback weights in each core's read-only memory; none without one. Raises ConfigError where
@@ -193,6 +211,18 @@ def _checked_tasks(step: StepContext) -> list[Task]:
                 Problem(step.chip.name, f"{message}, fewer cores for a layer, or a larger micro_batch", "mesh")
             )
     return tasks
+
+
+def _with_plan(step: StepContext, pricing: Pricing) -> StepContext:
+    """The step with the best plan found."""
+    counted = CountingPlan(step.chip, price_book(pricing, step.chip))
+    tasks = tuple(_checked_tasks(replace(step, plan=counted)))
+    return planned(step, tasks, kept_tensors(step), counted)
+
+
+def _plan_of(step: StepContext) -> StepPlan:
+    assert step.plan is not None, "a search found it"
+    return step.plan
 
 
 def _micro_batches(batch_size: int, micro_batch: int | None) -> tuple[int, ...]:
@@ -248,12 +278,16 @@ def _padding_macs(step: StepContext, tasks: Iterable[Task]) -> int:
     parts = {part.name: part for shares in step.parts.values() for part in shares}
     phases = {"forward", "gradient"} | ({"error"} if step.rule.path == "layerwise" else set())
     return round(
-        sum(_with_padding(step, parts[task.layer], task) for task in tasks if task.phase in phases and task.layer in parts)
+        sum(
+            _with_padding(step, parts[task.layer], task)
+            for task in tasks
+            if task.phase in phases and task.layer in parts
+        )
     )
 
 
 def _with_padding(step: StepContext, part: Part, task: Task) -> float:
-    """Of a task's multiply-accumulates those with zeros of paddings; of a gathered error with zeros beyond the outputs."""
+    """Of a task's multiply-accumulates those with zeros of paddings; of a gathered error those beyond the outputs."""
     form = error_form(step, part, step.micro_batch_sizes[task.micro]) if task.phase == "error" else None
     return task.macs * part.whole.padding_share if form is None else form.border_macs
 

@@ -23,7 +23,7 @@ TILING = Tiling("ws", (8, 4, 9), Nest(("m", "k", "n"), blocks=True))
 
 def by_hand():
     """The table of the section: count -> value."""
-    text = (ROOT / "docs" / "model.md").read_text(encoding="utf-8").split(". Tiles\n")[1]
+    text = (ROOT / "docs" / "model.md").read_text(encoding="utf-8").split(". Tiles\n")[1].split("\n## ")[0]
     rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
     return {row[0].strip(): float(row[-1]) for row in rows[2:]}
 

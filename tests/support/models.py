@@ -104,6 +104,23 @@ def everything(way="shortcut", mode="circular", **settings):
     )  # fmt: skip
 
 
+CROSSING = (
+    {"kind": "linear", "name": "a", "out": 4},
+    {"kind": "linear", "name": "b", "out": 4},
+    {"kind": "linear", "name": "c", "out": 4},
+    {"kind": "linear", "name": "d", "out": 4},
+    {"kind": "add", "name": "outer", "from": ("a", "d")},
+    {"kind": "linear", "name": "e", "from": "outer", "out": 4},
+    {"kind": "add", "name": "left", "from": ("a", "c")},
+    {"kind": "add", "name": "right", "from": ("b", "d")},
+    {"kind": "add", "name": "inner", "from": ("b", "c", "left", "right")},
+    {"kind": "linear", "name": "f", "from": "inner", "out": 4},
+    {"kind": "add", "name": "all", "from": ("e", "f")},
+    {"kind": "linear", "name": "g", "from": "all", "out": 4},
+)  # fmt: skip
+"""Layers that read each other's sums crosswise: e reads a and d, f reads b and c, and both meet in other sums."""
+
+
 def integer_model(network, rule, *, tuning=None, precision=None, rounding=None, batch=4, seed=0, own=None, way=None):
     """An integer model and its scales."""
     tuning, precision, rounding = tuning or Tuning(), precision or Precision(), rounding or RoundingModes()

@@ -29,30 +29,40 @@ class Step:
     in_flight: int
     capacity: dict[str, tuple[float, ...]]
 
-    def held(self, first, last, ahead=0):
-        """The moments from first to last, with copies: where several steps are in flight, those of each of them."""
-        counts = {}
-        for moment in range(first, last + 1):
-            counts[moment] = 1 + (self.in_flight > 1 and ahead > 0 and moment < first + ahead)
-        return tuple(counts.items())
+    def held_by(self, tensor, first, last):
+        """The moments from first to last, with copies: for a while the next step in flight has one, too."""
+        both = tensor.written + tensor.ahead if self.in_flight > 1 else 0
+        return tuple((moment, 1 + (moment < both)) for moment in range(first, last + 1))
 
-    def choices_of(self, number):
-        """The choices of one tensor: until each of its reads; over the whole step where it lasts."""
+    def choices_of(self, number, later=False):
+        """The choices of one tensor: until each of its reads, `later` from each read to each later one, too; over the
+        whole step where it lasts."""
         tensor = self.tensors[number]
         if tensor.lasting:
             gain = tensor.write_gain + sum(gain for _, gain in tensor.reads)
-            return [Choice(number, tensor.memory, tensor.bits, gain, self.held(0, self.moments - 1))]
+            return [Choice(number, tensor.memory, tensor.bits, gain, self.held_by(tensor, 0, self.moments - 1))]
         found, gain = [], 0.0
         for place, (moment, more) in enumerate(tensor.reads, 1):
             gain += more
             whole = gain + (tensor.write_gain if place == len(tensor.reads) else 0.0)
-            held = self.held(tensor.written, moment, tensor.ahead)
+            held = self.held_by(tensor, tensor.written, moment)
             found.append(Choice(number, tensor.memory, tensor.bits, whole, held))
+        return found + (self.choices_between(number) if later else [])
+
+    def choices_between(self, number):
+        """The choices to keep a tensor from one of its reads until a later one."""
+        tensor, found = self.tensors[number], []
+        for place, (first, _) in enumerate(tensor.reads):
+            gain = 0.0
+            for last, more in tensor.reads[place + 1 :]:
+                gain += more
+                held = self.held_by(tensor, first, last)
+                found.append(Choice(number, tensor.memory, tensor.bits, gain, held))
         return found
 
-    def choices(self):
+    def choices(self, later=False):
         """The choices of all tensors."""
-        return [choice for number in range(len(self.tensors)) for choice in self.choices_of(number)]
+        return [choice for number in range(len(self.tensors)) for choice in self.choices_of(number, later)]
 
 
 def random_step(rng, layers=None, in_flight=None):

@@ -9,7 +9,7 @@ from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
 from fahw.work.training_step import form_of, training_step
-from tests.support.models import everything, graph
+from tests.support.models import CROSSING, everything, graph
 from tests.support.steps import step
 
 
@@ -52,23 +52,6 @@ def test_each_shortcut_adds_its_errors_once():
     (_, blocked), (_, passed) = errors_of("blocked"), errors_of("biotorch")
     assert passed["layer1_1_conv1"] - blocked["layer1_1_conv1"] == 4 * 16 * 32 * 32
     assert passed["layer1_1_conv2"] == blocked["layer1_1_conv2"]
-
-
-CROSSING = (
-    {"kind": "linear", "name": "a", "out": 4},
-    {"kind": "linear", "name": "b", "out": 4},
-    {"kind": "linear", "name": "c", "out": 4},
-    {"kind": "linear", "name": "d", "out": 4},
-    {"kind": "add", "name": "outer", "from": ("a", "d")},
-    {"kind": "linear", "name": "e", "from": "outer", "out": 4},
-    {"kind": "add", "name": "left", "from": ("a", "c")},
-    {"kind": "add", "name": "right", "from": ("b", "d")},
-    {"kind": "add", "name": "inner", "from": ("b", "c", "left", "right")},
-    {"kind": "linear", "name": "f", "from": "inner", "out": 4},
-    {"kind": "add", "name": "all", "from": ("e", "f")},
-    {"kind": "linear", "name": "g", "from": "all", "out": 4},
-)  # fmt: skip
-"""Layers that read each other's sums crosswise: e reads a and d, f reads b and c, and both meet in other sums."""
 
 
 @pytest.mark.parametrize("rule", ["dfa", "tdfa", "drtp"])

@@ -17,6 +17,8 @@ from fahw.technology.storage import Scratchpad
 
 Burst = tuple[int, int]
 """(number of bursts, values in each)."""
+Objective = Literal["energy", "latency", "edp"]
+"""What a mapping is to make small: pJ, cycles, or their product."""
 LEFT, RIGHT = 0, 1
 """The operands of a product."""
 
@@ -76,13 +78,14 @@ class Convolution:
 @dataclass(frozen=True)
 class Product:
     """What is laid out: an (M x K) by (K x N) product; of a layer, the `convolution` that it is, and the words of the
-    memory in which partial sums wait."""
+    memory in which partial sums wait. `objective`: of the search for mappings; None where nothing is searched for."""
 
     m: int
     n: int
     k: int
     convolution: Convolution | None = None
     buffer_words: int = 0
+    objective: Objective | None = None
 
 
 class Fetches(NamedTuple):

@@ -1,13 +1,14 @@
 """Row-stationary arrays: rows of filters and inputs stay in the elements' scratchpads (Eyeriss).
 
-Convolutions are laid out as `row_movement` says, a model of accesses, without fill, drain and stalls; other products as
-`os` does.
+Convolutions are laid out as `row_movement` says, a model of accesses; where mappings are searched for, `row_time` has
+the cycles, with fill, drain and buses. Other products are laid out as `os` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 from fahw.config.schema import Frozen
@@ -23,6 +24,7 @@ from fahw.hardware.arrays.mapping import (
     Product,
 )
 from fahw.hardware.arrays.row_movement import Movement, movement
+from fahw.hardware.arrays.row_time import Buses, timed_cycles, timed_movement
 from fahw.hardware.arrays.systolic import OutputStationary
 from fahw.hardware.part import Count, Device
 from fahw.hardware.process import Technology
@@ -42,6 +44,13 @@ class Scratchpads(Frozen):
     psum_words: Count
     device: Device = "lop"
     """Transistor type of those that are SRAMs."""
+    filter_bus_words: Count = 4
+    """Under `mapping: best`: words per cycle that the bus of filters brings from the buffer to the elements."""
+    input_bus_words: Count = 1
+    """The same of the bus of inputs."""
+    psum_bus_words: Count = 4
+    """The same of the bus of partial sums, which has as wide a one back. Source of all three: 64, 16 and 64 bits at
+    words of 16 (Chen et al., JSSC 2017, recalled)."""
     clock_gated: bool = True
     """Registers take the clock only when they are accessed; false: all of a working element's in every cycle."""
 
@@ -49,6 +58,11 @@ class Scratchpads(Frozen):
     def words(self) -> tuple[int, int, int]:
         """Words for filters, inputs and partial sums."""
         return self.filter_words, self.input_words, self.psum_words
+
+    @property
+    def buses(self) -> Buses:
+        """The buses that bring them."""
+        return Buses(self.filter_bus_words, self.input_bus_words, self.psum_bus_words)
 
 
 class PaddedElements(Elements):
@@ -64,7 +78,8 @@ ACTIONS = ("pad", "clock_pad", "clock_registers")
 
 @dataclass(frozen=True)
 class RowStationary(Mapping):
-    """`rs`: a convolution as `moves` says, on elements with `pads`; other products are laid out as `os` does."""
+    """`rs`: a convolution as `moves` says, on elements with `pads`; other products are laid out as `os` does. `timed`:
+    with fill, drain and buses."""
 
     name: ClassVar[str] = "rs"
     phases: ClassVar[tuple[str, ...]] = ("forward",)
@@ -73,16 +88,19 @@ class RowStationary(Mapping):
     product: Product
     moves: Movement
     pads: Scratchpads
+    timed: bool = False
 
     @classmethod
     def laid_out(cls, product: Product, array: Elements) -> Mapping | None:
-        """The mapping of a convolution that moves the fewest values; None where its kernel does not fit."""
+        """The mapping of a convolution that moves the fewest values, or is best otherwise; None where its kernel does
+        not fit."""
         pads = _pads(array)
         if product.convolution is None:
             return OutputStationary.laid_out(product, array)
         assert pads is not None, "the chip was checked when it was loaded"
-        best = movement(product.convolution, array.rows, array.cols, pads.words, product.buffer_words)
-        return None if best is None else cls(product, best, pads)
+        place, goal = (product.convolution, array.rows, array.cols, pads.words, product.buffer_words), product.objective
+        moves = movement(*place) if goal is None else timed_movement(*place, pads.buses, goal)
+        return None if moves is None else cls(product, moves, pads, goal is not None)
 
     @classmethod
     def problems(cls, array: Elements) -> Iterator[tuple[str, str]]:
@@ -141,13 +159,13 @@ class RowStationary(Mapping):
 
     @property
     def fold_cycles(self) -> int:
-        """Cycles of one pass."""
-        return self.moves.cycles // self.moves.passes
+        """Cycles of one pass, the longest."""
+        return -(-self.cycles // self.folds)
 
-    @property
+    @cached_property
     def cycles(self) -> int:
         """Cycles of all passes."""
-        return self.moves.cycles
+        return timed_cycles(self.moves, self.pads.buses) if self.timed else self.moves.cycles
 
     @property
     def operand_bursts(self) -> tuple[tuple[int, list[Burst]], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,11 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+
+
+def spread(count: int) -> Values:
+    """Numbers from 0 to 1, all different and far from regular: they part what would tie."""
+    return np.arange(1.0, count + 1) * (5**0.5 - 1) / 2 % 1.0
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,13 @@ class Programme:
     room: Values
     capacity: Values
 
+    @cached_property
+    def grain(self) -> float:
+        """What shares are multiples of, so that they times whole bits add up without rounding: 2^-20 for capacities of
+        2^33 bits, 2^-30 up to 2^23."""
+        most = self.capacity[np.isfinite(self.capacity)].max(initial=1.0)
+        return float(2.0 ** -min(max(53 - np.ceil(np.log2(most + 1)), 20), 30))
+
     def taken(self, shares: Values) -> Values:
         """Bits that these shares take of each row."""
         return np.bincount(self.row, self.room * shares[self.choice], len(self.capacity)).astype(np.float64)
@@ -35,10 +48,14 @@ class Programme:
 
     def wholes(self) -> Values:
         """Every tensor wholly at its largest gain; of equal ones the least room, then the first."""
-        order = np.lexsort((self.per_choice(self.room), -self.gain, self.tensor))
+        return self.best(self.gain)
+
+    def best(self, worth: Values) -> Values:
+        """Every tensor wholly at its largest worth, if that is not below nothing; of equal ones with the least room."""
+        order = np.lexsort((self.per_choice(self.room), -worth, self.tensor))
         best = order[np.unique(self.tensor[order], return_index=True)[1]]
-        shares = np.zeros(len(self.gain))
-        shares[best] = self.gain[best] >= 0
+        shares = np.zeros(len(worth))
+        shares[best] = worth[best] >= 0
         return shares
 
     def fits(self, shares: Values) -> bool:

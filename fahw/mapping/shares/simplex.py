@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fahw.mapping.shares.programme import Numbers, Values
+from fahw.mapping.shares.programme import Numbers, Values, spread
 
-_TINY = 1e-9
+_TINY, _TOLERANCE = 1e-9, 1e-11
 _REFACTORED_AFTER = 64
-_GOLDEN = (5**0.5 - 1) / 2
-
-
-def _spread(count: int) -> Values:
-    """Numbers from 0 to 1, all different and far from regular: they part what would tie."""
-    return np.arange(1.0, count + 1) * _GOLDEN % 1.0
 
 
 class Vertex:
@@ -23,20 +17,19 @@ class Vertex:
     choice's by row, as shares of the rows' capacities.
     """
 
-    def __init__(self, gain: Values, tensor: Numbers, room: Values, chosen: Numbers) -> None:
-        """`chosen` are the options that the tensors have wholly at first, which together fit: a choice, or the number
-        of choices plus that of the tensor."""
+    def __init__(self, gain: Values, tensor: Numbers, room: Values) -> None:
+        """Nothing is kept at first."""
         rows, self.choices = room.shape
-        self.tensors = len(chosen)
+        self.tensors = int(tensor.max()) + 1
         self.void = self.choices + self.tensors
         self.columns = np.zeros((self.void + 1 + rows, rows))
         self.columns[: self.choices] = room.T
         self.columns[self.void + 1 :] = np.eye(rows)
         self.gain = np.zeros(self.void + 1 + rows)
-        self.gain[: self.choices] = gain * (1 + 1e-7 * _spread(self.choices))
+        self.gain[: self.choices] = gain * (1 + 1e-7 * spread(self.choices))
         self.tensor = np.concatenate([tensor, np.arange(self.tensors + 1), np.full(rows, self.tensors)])
-        self.chosen = np.append(chosen, self.void)
-        self.limits = 1 + 1e-8 * _spread(rows)
+        self.chosen = self.choices + np.arange(self.tensors + 1)
+        self.limits = 1 + 1e-8 * spread(rows)
         self.basis = np.arange(rows) + self.void + 1
         self.refactor()
 
@@ -44,13 +37,26 @@ class Vertex:
         """Computes the inverse and all shares anew from the basis."""
         self.base = self.chosen[self.tensor]
         self.owner = self.tensor[self.basis]
-        self.inverse = np.linalg.inv((self.columns[self.basis] - self.columns[self.base[self.basis]]).T)
+        self.inverse = self._inverted()
         self.place(self.limits)
+
+    def _inverted(self) -> Values:
+        """The basis' inverse; of rows whose own slack is basic it needs no solving."""
+        slack = self.basis > self.void
+        own = self.basis[slack] - self.void - 1
+        tight = np.setdiff1d(np.arange(len(self.basis)), own)
+        columns = (self.columns[self.basis[~slack]] - self.columns[self.base[self.basis[~slack]]]).T
+        inverse = np.zeros((len(self.basis),) * 2)
+        core = np.linalg.inv(columns[tight])
+        inverse[np.ix_(~slack, tight)] = core
+        inverse[np.flatnonzero(slack), own] = 1.0
+        inverse[np.ix_(slack, tight)] = -columns[own] @ core
+        return inverse
 
     def place(self, limits: Values) -> None:
         """Computes the shares from the inverse."""
         self.shares = self.inverse @ (limits - self.columns[self.chosen].sum(axis=0))
-        self.left = 1 - np.bincount(self.owner, self.shares, self.tensors + 1)
+        self.left = 1.0 - np.bincount(self.owner, self.shares, self.tensors + 1).astype(np.float64)
         self.left[self.tensors] = np.inf
 
     def prices(self) -> Values:
@@ -72,31 +78,27 @@ class Vertex:
         """Takes the best step to a neighbouring vertex; False where none gains more than the tolerance."""
         worth = self.worth()
         option = int(worth.argmax())
-        if worth[option] <= tolerance:
-            return False
-        self._enter(option)
-        return True
+        return bool(worth[option] > tolerance) and self._enter(option)
 
-    def _enter(self, option: int) -> None:
-        """Raises the option until a basic share or a tensor's base is down to nothing, and takes that one's place."""
-        own = int(self.tensor[option])
+    def _enter(self, option: int) -> bool:
+        """Raises the option until a basic share or a tensor's base is down to nothing, and takes that one's place.
+
+        False where rounding lets nothing fall.
+        """
         rate = self.inverse @ (self.columns[option] - self.columns[self.base[option]])
         fall = -np.bincount(self.owner, rate, self.tensors + 1)
-        fall[own] += 1
+        fall[self.tensor[option]] += 1
         fall[self.tensors] = 0
-        rates = np.concatenate([rate, fall])
-        amounts = np.concatenate([self.shares, self.left])
-        bound = np.full(len(rates), np.inf)
-        np.divide(np.maximum(amounts, 0), rates, out=bound, where=rates > _TINY)
-        step = bound.min()
-        tied = np.flatnonzero(bound <= step + 1e-12)
-        leaving = int(tied[rates[tied].argmax()])
+        step, leaving = _first_empty(np.concatenate([self.shares, self.left]), np.concatenate([rate, fall]))
+        if step == np.inf:
+            return False
         self.shares -= step * rate
         self.left -= step * fall
         if leaving < len(rate):
             self._exchange(leaving, option, rate, step)
         else:
             self._rebase(leaving - len(rate), option, rate, step)
+        return True
 
     def _rebase(self, tensor: int, option: int, rate: Values, step: float) -> None:
         """Takes the tensor's base out: another of its options becomes the base."""
@@ -118,13 +120,15 @@ class Vertex:
         self._exchange(row, option, rate, step)
 
     def _set_base(self, tensor: int, option: int) -> None:
+        """Makes the option the base of the tensor."""
         self.chosen[tensor] = option
         self.base[self.tensor == tensor] = option
 
     def _exchange(self, row: int, option: int, rate: Values, step: float) -> None:
         """Puts the option into the basis in this row's place."""
         pivot = self.inverse[row] / rate[row]
-        self.inverse -= rate[:, None] * pivot
+        moved = np.flatnonzero(pivot)
+        self.inverse[:, moved] -= rate[:, None] * pivot[moved]
         self.inverse[row] = pivot
         self.basis[row], self.owner[row] = option, self.tensor[option]
         self.shares[row] = step
@@ -139,11 +143,20 @@ class Vertex:
         return np.clip(shares[: self.choices], 0.0, 1.0)
 
 
-def best_vertex(gain: Values, tensor: Numbers, room: Values, chosen: Numbers) -> Values:
-    """The share of each choice in the best vertex."""
-    vertex = Vertex(gain / gain.max(), tensor, room, chosen)
-    for pivots in range(1, 50 * (len(gain) + len(room)) + 1):
-        if not vertex.improve(1e-9):
+def _first_empty(amounts: Values, rates: Values) -> tuple[float, int]:
+    """How far it is until one of these amounts is down to nothing, and which: of several the fastest."""
+    bound = np.full(len(rates), np.inf)
+    np.divide(np.maximum(amounts, 0), rates, out=bound, where=rates > _TINY)
+    step = float(bound.min())
+    tied = np.flatnonzero(bound <= step + 1e-12)
+    return step, int(tied[rates[tied].argmax()])
+
+
+def best_vertex(gain: Values, tensor: Numbers, room: Values) -> Values:
+    """The share of each choice in the best vertex; gains are above 0, `room` is a choice's by row."""
+    vertex = Vertex(gain / gain.max(), np.unique(tensor, return_inverse=True)[1], room)
+    for pivots in range(1, 10 * (len(gain) + len(room)) + 1):
+        if not vertex.improve(_TOLERANCE):
             break
         if pivots % _REFACTORED_AFTER == 0:
             vertex.refactor()

@@ -90,8 +90,10 @@ def pack_chip(chip: Chip) -> PackedChip:
 
 
 def _content_key(chip: Chip) -> str:
-    """A key for all of a chip that costs depend on: its names, descriptions and sources are left out."""
-    return _digest(chip.model_dump_json(exclude={"name", "description", "source", "assumed"}, by_alias=True))
+    """A key for all of a chip that costs depend on: its names, descriptions and sources are left out, and the name of a
+    file whose content it has."""
+    left_out = {"name", "description", "source", "assumed", "pinned_mappings"}
+    return _digest(chip.model_dump_json(exclude=left_out, by_alias=True))
 
 
 def network_key(network: Network) -> str:

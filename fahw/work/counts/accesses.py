@@ -19,7 +19,6 @@ from fahw.hardware.part import Tensor
 from fahw.technology.dram import DramType, activations, dram_type
 from fahw.work.counts.record import Count, Flow, Placement
 
-
 SHARE_PARTS = 1 << 20
 """Parts that a share of a tensor is a whole number of."""
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from fahw.hardware.chip import Chip
+from fahw.work.counts.plan_record import PlanRecord
 
 STREAM_CYCLES = 16
 """Cycles that one user holds a port before another gets its turn; vectors of the lanes are as long."""
@@ -19,6 +20,11 @@ TaskId = tuple[str, str] | tuple[str, str, int]
 def task_id(phase: str, layer: str, micro: int = 0) -> TaskId:
     """The id of a task, unique within a step."""
     return (phase, layer, micro) if micro else (phase, layer)
+
+
+def task_text(task: TaskId) -> str:
+    """A task's id as people write it: `forward conv1`, and the number of a micro-batch after the first."""
+    return " ".join(map(str, task))
 
 
 def local_name(component: str) -> str:
@@ -112,6 +118,8 @@ class Work:
     """Multiply-accumulates with zeros of paddings, or whose results fall there."""
     count_inference: Callable[[], tuple[Count, ...]] = field(repr=False, compare=False)
     """Counts of as many samples in inference; called where these are asked for, as they take a tenth of the time."""
+    plan: PlanRecord | None = None
+    """What a search decided (`mapping: best`)."""
 
     @cached_property
     def inference(self) -> tuple[Count, ...]:

@@ -4,56 +4,61 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from fahw.hardware.memory import Memory
 from fahw.mapping.lifetimes import Choice
+from fahw.mapping.mapper import Tiling
 from fahw.work.context import StepContext
-from fahw.work.counts.record import TaskId
-from fahw.work.counts.task_accesses import TaskShares
-from fahw.work.plan.kept_tensors import KeptTensor, Use
+from fahw.work.counts.plan_record import TensorRecord
+from fahw.work.counts.record import Placement, TaskId, task_text
+from fahw.work.mesh import core_prefix
 from fahw.work.plan.measured import Measured, ProductTask
 from fahw.work.plan.moments import Moments
+from fahw.work.plan.others import OtherKey
 from fahw.work.plan.pricing import PriceBook
-from fahw.work.plan.step_plan import StepPlan
+from fahw.work.plan.step_plan import ProductKey, StepPlan
+from fahw.work.plan.tensors.lives import KeptTensor, Use
+from fahw.work.plan.tensors.shares import Kept, task_shares
+from fahw.work.plan.tile_room import Bits, TileRoom
 
-_Bits = npt.NDArray[np.float64]
 _REPEATED = ("forward", "error", "gradient")
 """Phases that run for every micro-batch."""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """The share of a tensor, 0 to 1, that is on the chip at each of its reads, and that is never written to DRAM."""
-
-    reads: tuple[float, ...]
-    written: float
+_ROUNDED = 1.0
+"""Bits by which sums of shares may be off."""
 
 
 @dataclass(frozen=True)
 class Keeping:
-    """The tensors of a step with their lives, the tasks with products beside them, and prices."""
+    """The tensors of a step with their lives, the tasks with products beside them, and prices.
+
+    `away_pj`: what accesses other than to operands cost more per step if nothing of what they are to is on the chip.
+    `tilings`, `given`: what is pinned and not searched, the mappings of products and the shares of tensors at their
+    reads, by number; `is_complete`: nothing is left to search.
+    """
 
     step: StepContext
     tensors: tuple[KeptTensor, ...]
     moments: Moments
     book: PriceBook
     tasks: tuple[ProductTask, ...]
+    away_pj: Mapping[OtherKey, float]
+    tilings: Mapping[ProductKey, Tiling] = field(default_factory=dict)
+    given: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    is_complete: bool = False
 
     def nothing_kept(self, reserve: int) -> StepPlan:
-        """The plan in which all comes from DRAM, and tiles take at most `reserve` bits of a memory, or half of it."""
+        """The plan in which all that is not given comes from DRAM, and tiles take at most `reserve` bits of a
+        memory."""
         room = {
-            task.task: tuple(
-                (memory.name, float(min(reserve, memory.kib * 4096))) for memory in self.step.chip.memories
-            )
+            task.task: tuple((memory.name, float(min(reserve, memory.kib * 8192))) for memory in self._memories)
             for task in self.tasks
         }
-        nothing = tuple(Kept((0.0,) * len(tensor.reads), 0.0) for tensor in self.tensors)
-        return StepPlan(self.step.chip, self.book, self._shares(nothing), room)
+        shares = task_shares(self.tensors, self.kept(self._only_given))
+        return StepPlan(self.step.chip, self.book, shares, room, tilings=self.tilings)
 
     @cached_property
     def _homes(self) -> tuple[Memory, ...]:
@@ -83,22 +88,35 @@ class Keeping:
                     bits[use.task, tensor.tensor] += tensor.bits
         return bits
 
+    @cached_property
+    def _other_bits(self) -> dict[OtherKey, int]:
+        """Bits of all tensors of one kind on a core that a task reads beside operands, or writes."""
+        bits = defaultdict[OtherKey, int](int)
+        for tensor in self.tensors:
+            for use in tensor.reads:
+                if not use.is_operand:
+                    bits[tensor.core, use.task, "read", tensor.tensor] += tensor.bits
+            for task in tensor.writes:
+                bits[tensor.core, task, "write", tensor.tensor] += tensor.bits
+        return bits
+
     def _read_pj(self, number: int, use: Use, found: Measured) -> float:
         """What a read of a whole tensor costs more per step if it is not there."""
         tensor = self.tensors[number]
         if use.is_operand:
             share = tensor.bits / max(1, self._operand_bits[use.task, tensor.tensor])
             return found.absent_pj.get((use.task, tensor.tensor), 0.0) * share * self._runs(use.task)
-        per_bit = self.book.fetch_pj_per_bit(self._homes[number], tensor.tensor, "read")
-        return per_bit * tensor.bits * self._runs(use.task)
+        return self._other_pj(tensor, use.task, "read")
 
     def _writes_pj(self, number: int) -> float:
         """What the writes of a whole tensor cost more per step if it goes to DRAM."""
         tensor = self.tensors[number]
-        if tensor.from_dram:
-            return 0.0
-        per_bit = self.book.fetch_pj_per_bit(self._homes[number], tensor.tensor, "write")
-        return per_bit * tensor.bits * sum(map(self._runs, tensor.writes))
+        return 0.0 if tensor.from_dram else sum(self._other_pj(tensor, task, "write") for task in tensor.writes)
+
+    def _other_pj(self, tensor: KeptTensor, task: TaskId, action: str) -> float:
+        """A tensor's part of what a task's accesses to its kind cost more."""
+        key = tensor.core, task, action, tensor.tensor
+        return self.away_pj.get(key, 0.0) * tensor.bits / max(1, self._other_bits[key])
 
     @cached_property
     def _ways(self) -> tuple[tuple[int, int], ...]:
@@ -117,14 +135,34 @@ class Keeping:
         found = []
         for number, reads in self._ways:
             tensor = self.tensors[number]
-            read_by = [use.task for use in tensor.reads[:reads]]
-            found.append(always if tensor.persistent else self.moments.open(tensor.writes, read_by))
+            found.append(always if tensor.persistent else tuple(self.moments.room(tensor, reads).items()))
         return tuple(found)
 
+    @cached_property
+    def _given(self) -> tuple[float | None, ...]:
+        """The share of each way that is given; None where it is searched."""
+        shares = []
+        for number, until in self._ways:
+            there = self.given.get(number)
+            shares.append(None if there is None else there[until - 1] - (*there, 0.0)[until])
+        return tuple(shares)
+
+    @property
+    def _only_given(self) -> tuple[float, ...]:
+        """The share of each way where nothing else is kept."""
+        return tuple(share or 0.0 for share in self._given)
+
+    def with_given(self, searched: Sequence[float]) -> tuple[float, ...]:
+        """The share of each way, from those of the choices."""
+        rest = iter(searched)
+        return tuple(next(rest) if share is None else share for share in self._given)
+
     def choices(self, found: Measured) -> list[Choice]:
-        """All ways to keep tensors, with what each saves per step."""
+        """The ways to keep tensors that are searched, with what each saves per step."""
         choices = []
-        for (number, reads), moments in zip(self._ways, self._open, strict=True):
+        for (number, reads), moments, given in zip(self._ways, self._open, self._given, strict=True):
+            if given is not None:
+                continue
             tensor = self.tensors[number]
             gain = sum(self._read_pj(number, use, found) for use in tensor.reads[:reads])
             if reads == len(tensor.reads):
@@ -134,46 +172,66 @@ class Keeping:
         return choices
 
     @cached_property
+    def _tiles(self) -> TileRoom:
+        return TileRoom(self.moments, self.tasks)
+
+    @cached_property
     def _places(self) -> tuple[tuple[int, Memory], ...]:
         """The memories of all cores that hold anything."""
-        cores = sorted({tensor.core for tensor in self.tensors} | {task.core for task in self.tasks})
-        return tuple((core, memory) for core in cores for memory in self.step.chip.memories if memory.writable)
+        return tuple((core, memory) for core in self._cores for memory in self._memories)
 
     @cached_property
-    def _groups(self) -> dict[tuple[int, str], list[tuple[ProductTask, int]]]:
-        """The tasks with products of each array, with their moments."""
-        index = {task: number for number, task in enumerate(self.moments.tasks)}
-        groups: dict[tuple[int, str], list[tuple[ProductTask, int]]] = {}
-        for task in self.tasks:
-            groups.setdefault((task.core, task.array), []).append((task, index[task.task]))
-        return groups
+    def _cores(self) -> list[int]:
+        return sorted({tensor.core for tensor in self.tensors} | {task.core for task in self.tasks})
 
     @cached_property
-    def _together(self) -> npt.NDArray[np.bool_]:
-        """Which moments may be at the same time, each with itself."""
-        number = len(self.moments.tasks)
-        together = np.eye(number, dtype=bool)
-        for moment in range(number):
-            together[moment, list(self.moments.concurrent(moment))] = True
-        return together
+    def _memories(self) -> tuple[Memory, ...]:
+        return tuple(memory for memory in self.step.chip.memories if memory.writable)
 
-    def _tile_room(self, core: int, memory: Memory, found: Measured) -> _Bits:
-        """Bits that tiles take of a memory at every moment: of all arrays that may be at work then."""
-        total = np.zeros(len(self.moments.tasks))
-        for (own, _), tasks in self._groups.items():
-            if own == core:
-                room = np.zeros(len(total))
-                for task, moment in tasks:
-                    room[moment] = found.room.get((task.task, memory.name), 0.0)
-                total += np.where(self._together, room[None, :], 0.0).max(axis=1)
-        return total
+    def where_all_stays(self, found: Measured) -> Measured:
+        """The same with tiles of sums alone in the memories that have room for all that lies there: operands that are
+        there wholly need no tiles."""
+        live = self._live(self.everything)
+        whole = {
+            memory.name
+            for memory in self._memories
+            if all(
+                (self._tiles.taken(core, memory, found.sums_room) + live[core, memory.name] <= memory.kib * 8192).all()
+                for core in self._cores
+            )
+        }
+        room = {key: found.sums_room.get(key, 0.0) if key[1] in whole else bits for key, bits in found.room.items()}
+        return replace(found, room=room)
+
+    def _live(self, shares: Sequence[float]) -> dict[tuple[int, str], Bits]:
+        """Bits that lie in each memory at every moment."""
+        live = {(core, memory.name): np.zeros(len(self.moments.tasks)) for core, memory in self._places}
+        for (core, memory, _), bits in self._by_kind(shares).items():
+            live[core, memory] = live[core, memory] + bits
+        return live
 
     def capacity(self, found: Measured) -> dict[str, list[float]]:
-        """Bits that tiles leave free, by memory and moment."""
+        """Bits that tiles and what is given leave free, by memory and moment."""
         return {
-            f"{core}:{memory.name}": np.maximum(memory.kib * 8192 - self._tile_room(core, memory, found), 0.0).tolist()
-            for core, memory in self._places
+            f"{core}:{memory.name}": np.maximum(memory.kib * 8192 - tiles - live, 0.0).tolist()
+            for core, memory, tiles, live in self.taken(self._only_given, found)
         }
+
+    def overfull(
+        self, found: Measured, shares: Sequence[float] | None = None
+    ) -> Iterator[tuple[Memory, TaskId, float, float]]:
+        """Memories that tiles and what these shares keep (or what is given) do not fit, each at the moment of most,
+        with the bits of both."""
+        for _, memory, tiles, live in self.taken(self._only_given if shares is None else shares, found):
+            moment = int((tiles + live).argmax())
+            if tiles[moment] + live[moment] > memory.kib * 8192 + _ROUNDED:
+                yield memory, self.moments.tasks[moment][0], float(tiles[moment]), float(live[moment])
+
+    def taken(self, shares: Sequence[float], found: Measured) -> Iterator[tuple[int, Memory, Bits, Bits]]:
+        """Bits of each memory at every moment: those of tiles, and of the tensors that these shares keep."""
+        live = self._live(shares)
+        for core, memory in self._places:
+            yield core, memory, self._tiles.taken(core, memory, found.room), live[core, memory.name]
 
     def kept(self, shares: Sequence[float]) -> tuple[Kept, ...]:
         """What is on the chip at each read, from the share of each way."""
@@ -186,48 +244,89 @@ class Keeping:
                 written[number] = share
         return tuple(Kept(tuple(there), whole) for there, whole in zip(reads, written, strict=True))
 
-    def plan(self, shares: Sequence[float], found: Measured) -> StepPlan:
-        """The plan that keeps these shares, with what they leave free as room for tiles."""
-        return StepPlan(self.step.chip, self.book, self._shares(self.kept(shares)), self._room(shares, found))
+    def plan(self, shares: Sequence[float], found: Measured, grown: bool) -> StepPlan:
+        """The plan that keeps these shares. Room for tiles is what they took, and where `grown` what is left free."""
+        room = self._grown_room(shares, found) if grown else self._taken_room(found)
+        kept = task_shares(self.tensors, self.kept(shares))
+        return StepPlan(self.step.chip, self.book, kept, room, tilings=self.tilings)
 
-    def _shares(self, kept: Sequence[Kept]) -> dict[tuple[int, TaskId], TaskShares]:
-        """Means over the tensors of a kind that a task uses alike."""
-        sums: dict[tuple[int, TaskId], tuple[_Means, _Means, _Means]] = {}
-        for tensor, there in zip(self.tensors, kept, strict=True):
-            for use, share in zip(tensor.reads, there.reads, strict=True):
-                operands, reads, _ = sums.setdefault((tensor.core, use.task), (_Means(), _Means(), _Means()))
-                (operands if use.is_operand else reads).add(tensor.tensor, tensor.bits, share)
-            for task in tensor.writes:
-                written = 1.0 if tensor.from_dram else there.written
-                sums.setdefault((tensor.core, task), (_Means(), _Means(), _Means()))[2].add(
-                    tensor.tensor, tensor.bits, written
-                )
-        return {key: TaskShares(*(means.found() for means in three)) for key, three in sums.items()}
+    def records(self, shares: Sequence[float]) -> tuple[TensorRecord, ...]:
+        """What these shares keep, for people to read."""
+        return tuple(
+            TensorRecord(
+                tensor.name, tensor.tensor, tensor.core, self._homes[number].name, tensor.bits,
+                tuple(task_text(use.task) for use in tensor.reads), there.reads,
+            )
+            for number, (tensor, there) in enumerate(zip(self.tensors, self.kept(shares), strict=True))
+        )  # fmt: skip
 
-    def _room(self, shares: Sequence[float], found: Measured) -> dict[TaskId, tuple[tuple[str, float], ...]]:
-        """Bits for tiles, by task and memory: what they took, and what is free whatever else runs at the time."""
-        live = {f"{core}:{memory.name}": np.zeros(len(self.moments.tasks)) for core, memory in self._places}
-        for (number, _), moments, share in zip(self._ways, self._open, shares, strict=True):
-            if share:
-                tensor, at = self.tensors[number], np.array(moments)
-                live[f"{tensor.core}:{self._homes[number].name}"][at[:, 0]] += at[:, 1] * (tensor.bits * share)
-        room: dict[TaskId, list[tuple[str, float]]] = {task.task: [] for task in self.tasks}
+    def placements(self, shares: Sequence[float], found: Measured) -> tuple[Placement, ...]:
+        """What each memory would have to hold at the moment that asks for most, and what of it is in DRAM then; of sums
+        the most that wait at once."""
+        asked, kept = self._by_kind(self.everything), self._by_kind(shares)
+        placements = []
         for core, memory in self._places:
-            taken = self._tile_room(core, memory, found) + live[f"{core}:{memory.name}"]
-            for task, bits in self._grown(core, memory, memory.kib * 8192 - taken, found):
+            name = f"{core_prefix(self.step.chip, core)}{memory.name}"
+            kinds = {kind: bits for (own, place, kind), bits in asked.items() if (own, place) == (core, memory.name)}
+            moment = int(sum(kinds.values(), start=np.zeros(len(self.moments.tasks))).argmax())
+            for kind, bits in kinds.items():
+                resident = min(bits[moment], kept[core, memory.name, kind][moment])
+                placements.append(Placement(name, kind, round(bits[moment]), round(bits[moment] - resident)))
+            waiting = max(
+                (found.sums_room.get((task.task, memory.name), 0.0) for task in self._on_core(core)), default=0.0
+            )
+            if waiting:
+                placements.append(Placement(name, "psum", round(waiting), 0))
+        return tuple(placements)
+
+    def _on_core(self, core: int) -> Iterator[ProductTask]:
+        return (task for task in self.tasks if task.core == core)
+
+    @cached_property
+    def everything(self) -> list[float]:
+        """The shares of ways under which all stays to the end."""
+        return [float(reads == len(self.tensors[number].reads)) for number, reads in self._ways]
+
+    def _by_kind(self, shares: Sequence[float]) -> dict[tuple[int, str, str], Bits]:
+        """Bits that lie in each memory at every moment, by kind of tensor."""
+        live: dict[tuple[int, str, str], Bits] = {}
+        for (number, _), moments, share in zip(self._ways, self._open, shares, strict=True):
+            tensor, at = self.tensors[number], np.array(moments)
+            key = tensor.core, self._homes[number].name, tensor.tensor
+            bits = live.setdefault(key, np.zeros(len(self.moments.tasks)))
+            if share:
+                bits[at[:, 0]] += at[:, 1] * (tensor.bits * share)
+        return live
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether anything is given."""
+        return bool(self.tilings or self.given)
+
+    def all_kept(self) -> StepPlan | None:
+        """The plan that keeps all, with what this leaves free as room for tiles; None where it is too much."""
+        found = Measured()
+        if any((live > memory.kib * 8192).any() for _, memory, _, live in self.taken(self.everything, found)):
+            return None
+        return self.plan(self.everything, found, grown=True)
+
+    def keeps_all(self, shares: Sequence[float]) -> bool:
+        """Whether all tensors stay to the end."""
+        return all(there.written == 1 for there, tensor in zip(self.kept(shares), self.tensors, strict=True))
+
+    def _taken_room(self, found: Measured) -> dict[TaskId, tuple[tuple[str, float], ...]]:
+        return {
+            task.task: tuple((memory.name, found.room.get((task.task, memory.name), 0.0)) for memory in self._memories)
+            for task in self.tasks
+        }
+
+    def _grown_room(self, shares: Sequence[float], found: Measured) -> dict[TaskId, tuple[tuple[str, float], ...]]:
+        """Bits for tiles, by task and memory: what they took, and what is free whatever else runs at the time."""
+        room: dict[TaskId, list[tuple[str, float]]] = {task.task: [] for task in self.tasks}
+        for core, memory, tiles, live in self.taken(shares, found):
+            for task, bits in self._tiles.grown(core, memory, memory.kib * 8192 - (tiles + live), found.room):
                 room[task].append((memory.name, bits))
         return {task: tuple(limits) for task, limits in room.items()}
-
-    def _grown(
-        self, core: int, memory: Memory, free: _Bits, found: Measured
-    ) -> Iterator[tuple[TaskId, float]]:  # fmt: skip
-        """The room of each task of a core, with its part of what is free at all moments that it may be at."""
-        groups = [tasks for (own, _), tasks in self._groups.items() if own == core]
-        least = np.where(self._together, np.maximum(free, 0.0)[None, :], np.inf).min(axis=1)
-        alone = self._together.sum(axis=1) == 1
-        for task, moment in (pair for tasks in groups for pair in tasks):
-            more = least[moment] / (1 if alone[moment] else len(groups))
-            yield task.task, found.room.get((task.task, memory.name), 0.0) + more
 
     def others_pj(self, shares: Sequence[float], found: Measured) -> float:
         """What reads other than of operands, and writes, cost more per step for what is not there."""
@@ -239,19 +338,3 @@ class Keeping:
             if there.written < 1:
                 total += (1 - there.written) * self._writes_pj(number)
         return total
-
-
-class _Means:
-    """Means of shares by kind, weighted by bits."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, tuple[float, float]] = {}
-
-    def add(self, kind: str, bits: int, share: float) -> None:
-        """Add a tensor."""
-        total, kept = self._sums.get(kind, (0.0, 0.0))
-        self._sums[kind] = total + bits, kept + bits * share
-
-    def found(self) -> Mapping[str, float]:
-        """The means; 1 exactly where all is there."""
-        return {kind: kept / total if kept < total else 1.0 for kind, (total, kept) in self._sums.items() if total}

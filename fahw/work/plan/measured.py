@@ -44,14 +44,17 @@ class ProductTask:
 
 @dataclass(frozen=True)
 class Measured:
-    """`energy_pj` and `cycles` of all products of a step. By task and kind of tensor, `absent_pj`: what an operand costs
-    if it is not there at all. By task and memory, `room`: bits of its tiles. `forms`: the better ones, by part."""
+    """`energy_pj` and `cycles` of all products of a step. By task and kind of tensor, `absent_pj`: what an operand
+    costs if it is not there at all. By task and memory, `room`: bits of its tiles; `sums_room`: of those of sums alone.
+    `forms`: the better ones, by part. `spills`: whether any sums go to DRAM."""
 
     energy_pj: float = 0.0
     cycles: float = 0.0
     absent_pj: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
     room: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
+    sums_room: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
     forms: Mapping[str, ErrorFormName] = field(default_factory=dict)
+    spills: bool = False
 
 
 def product_tasks(step: StepContext) -> tuple[ProductTask, ...]:
@@ -66,7 +69,7 @@ def _tasks_of(step: StepContext, part: Part) -> Iterator[ProductTask]:
     def task(phase: str, core: int, array: str, products: _Products, times: int = micro_batches) -> ProductTask:
         return ProductTask(task_id(phase, name), part, core, array, times, products)
 
-    arrays = {phase: getattr(step.chip.array_of(phase), "name", "") for phase in ("forward", "error", "gradient")}  # type: ignore[arg-type]
+    arrays = {phase: getattr(step.chip.array_of(phase), "name", "") for phase in ("forward", "error", "gradient")}
     yield task("forward", part.core, arrays["forward"], lambda s, p, n: [forward_gemm(s, p, n)])
     if step.learns(part):
         yield task("gradient", part.core, arrays["gradient"], lambda s, p, n: [gradient_gemm(s, p, n)])
@@ -104,21 +107,25 @@ def measured(
     """
     absent: dict[tuple[TaskId, str], float] = dict(before.absent_pj) if before is not None else {}
     room: dict[tuple[TaskId, str], float] = {}
+    sums_room: dict[tuple[TaskId, str], float] = {}
     forms: dict[str, ErrorFormName] = {}
-    energy = cycles = 0.0
+    energy, cycles, spills = 0.0, 0.0, False
     for task in tasks:
         found = _best_form(step, plan, task)
         energy, cycles = energy + found.energy_pj * task.times, cycles + found.cycles * task.times
         absent |= found.absent_pj
         room |= found.room
+        sums_room |= found.sums_room
         forms |= found.forms
-    return Measured(energy, cycles, absent, room, forms)
+        spills = spills or found.spills
+    return Measured(energy, cycles, absent, room, sums_room, forms, spills)
 
 
 def _best_form(step: StepContext, plan: StepPlan, task: ProductTask) -> Measured:
     objective = step.chip.mapping_objective
     found = []
-    for form in task.forms or (None,):
+    decided = plan.forms.get(task.part.name)
+    for form in ((decided,) if decided in task.forms else task.forms) or (None,):
         chosen = replace(plan, forms={task.part.name: form}) if form is not None else plan
         under = replace(step, plan=chosen).during(task.task)
         products = task.products(under, task.part, step.micro_batch_sizes[0])
@@ -128,21 +135,25 @@ def _best_form(step: StepContext, plan: StepPlan, task: ProductTask) -> Measured
 
 
 def _measured_products(plan: StepPlan, task: ProductTask, products: Sequence[Gemm]) -> Measured:
-    absent, room = defaultdict[tuple[TaskId, str], float](float), defaultdict[tuple[TaskId, str], float](float)
-    energy = cycles = 0.0
+    absent = defaultdict[tuple[TaskId, str], float](float)
+    room, sums_room = defaultdict[tuple[TaskId, str], float](float), defaultdict[tuple[TaskId, str], float](float)
+    energy, cycles, spills = 0.0, 0.0, False
     for gemm in products:
         _add_absent(plan, task, gemm, absent)
         mapping = gemm.mapping
         if isinstance(mapping, TiledMapping):
             energy += mapping.mapped.energy_pj * gemm.repeats
             cycles += mapping.mapped.latency * gemm.repeats
+            spills = spills or mapping.mapped.spilled_sums > 0
             for memory, bits in mapping.mapped.room:
                 room[task.task, memory] = max(room[task.task, memory], bits)
+            key = task.task, mapping.sums_memory
+            sums_room[key] = max(sums_room[key], mapping.mapped.sums_room)
         else:
             cycles += gemm.cycles
             shares = plan.task_shares(task.core, task.task).operands
             energy += sum(pj * (1 - shares.get(kind, 1.0)) for (_, kind), pj in absent.items())
-    return Measured(energy, cycles, dict(absent), dict(room))
+    return Measured(energy, cycles, dict(absent), dict(room), dict(sums_room), spills=spills)
 
 
 def _add_absent(plan: StepPlan, task: ProductTask, gemm: Gemm, absent: dict[tuple[TaskId, str], float]) -> None:

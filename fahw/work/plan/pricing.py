@@ -20,9 +20,12 @@ from fahw.work.counts.task_accesses import TaskAccesses, TaskShares
 
 _MANY = 1 << 16
 """Values whose price is taken, so that words and bursts are nearly full."""
-_NOWHERE = dict.fromkeys(
+NEVER_PJ = 1e9
+"""What a value costs that would have to go to a DRAM that a chip lacks."""
+NOWHERE = dict.fromkeys(
     ("weight", "feedback", "activation", "error", "mask", "master", "optimizer", "gradient", "param", "psum"), 0.0
 )
+"""Shares of tensors of which nothing is on the chip."""
 
 
 class Pricing(Protocol):
@@ -55,6 +58,7 @@ class PriceBook:
     """Accesses to memories in which all is there."""
     elsewhere: Accesses
     """Accesses to memories in which nothing is there."""
+    has_dram: bool = True
     _kept: dict[object, object] = field(default_factory=dict)
 
     def fetch_pj_per_bit(self, memory: Memory, tensor: Tensor, action: str) -> float:
@@ -66,7 +70,9 @@ class PriceBook:
         return self._kept[key]  # type: ignore[return-value]
 
     def _more(self, memory: Memory, tensor: Tensor, action: str, bits: int) -> float:
-        """What a value of `bits` costs more whose other end is DRAM."""
+        """What a value of `bits` costs more whose other end is DRAM; more than all else where there is none."""
+        if not self.has_dram:
+            return NEVER_PJ
         both = [
             getattr(accesses, action)(memory, tensor, [(1, _MANY)], bits) for accesses in (self.elsewhere, self.here)
         ]
@@ -150,5 +156,5 @@ def _signature(operand: Operand) -> tuple[object, ...]:
 
 def price_book(pricing: Pricing, chip: Chip) -> PriceBook:
     """The prices of a chip's parts, which are the same on every core."""
-    away = TaskAccesses(chip, "", TaskShares(_NOWHERE, _NOWHERE, _NOWHERE))
-    return PriceBook(pricing, Accesses(chip, ()), away)
+    away = TaskAccesses(chip, "", TaskShares(NOWHERE, NOWHERE, NOWHERE))
+    return PriceBook(pricing, Accesses(chip, ()), away, chip.dram is not None)

@@ -1,4 +1,4 @@
-"""The search for a step's plan: mappings of its products and what stays on the chip, in turn, and the best of all rounds.
+"""The search for a step's plan: mappings of its products and what stays on the chip, in turn, and the best round.
 
 A mapping says how often an operand is fetched that is not there, and what room tiles take; both decide what is worth
 keeping. What is kept decides what a mapping must fetch. So the two alternate, from nothing kept, for several reserves
@@ -9,59 +9,170 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from fahw.errors import ConfigError, Problem
 from fahw.mapping.lifetimes import best_shares
 from fahw.work.context import StepContext
 from fahw.work.counts.record import Task
 from fahw.work.plan.keeping import Keeping
-from fahw.work.plan.kept_tensors import kept_tensors
-from fahw.work.plan.measured import measured, product_tasks
+from fahw.work.plan.measured import Measured, measured, product_tasks
 from fahw.work.plan.moments import open_moments
-from fahw.work.plan.pricing import Pricing, price_book
+from fahw.work.plan.order.short_lives import with_short_lives
+from fahw.work.plan.others import CountingPlan
+from fahw.work.plan.pins import check_room, pinned_waits, with_pins
 from fahw.work.plan.step_plan import StepPlan
+from fahw.work.plan.tensors.lives import KeptTensor
 
 _LEAST_RESERVE = 8 * 8192
-"""Bits of the smallest reserve for tiles in a memory; others are twice, four times, ... as large."""
+"""Bits of the smallest reserve for tiles in a memory; each other one is four times as large."""
+_EQUAL = 1e-6
+"""Share by which gains may differ and count as equal."""
 _ROUNDS = 2
+"""Rounds at the best reserve, in which tiles take what is free."""
 
 
-def planned(step: StepContext, tasks: Sequence[Task], pricing: Pricing) -> StepContext:
-    """The step with the best plan found. `tasks`: of the same step without one, in the order of the plan's.
+def planned(
+    step: StepContext, tasks: Sequence[Task], tensors: tuple[KeptTensor, ...], counted: CountingPlan
+) -> StepContext:
+    """The step with the best plan found. `tasks`: of the same step, `counted` without one. `tensors`: what it keeps.
 
     Raises ConfigError where no tile fits its memory, or something must lie in DRAM and the chip has none.
     """
-    book = price_book(pricing, step.chip)
-    keeping = Keeping(step, kept_tensors(step), open_moments(tasks, step), book, product_tasks(step))
-    best: tuple[float, StepPlan] | None = None
-    problems: list[Problem] = []
-    for reserve in _reserves(step):
-        try:
-            for cost, plan in _rounds(step, keeping, reserve):
-                if best is None or cost < best[0]:
-                    best = cost, plan
-        except ConfigError as error:
-            problems = error.problems
-    if best is None:
+    products, away_pj = product_tasks(step), counted.away_pj(tasks)
+    at_will = Keeping(step, tensors, open_moments(tasks, step), counted.book, products, away_pj)
+    waits = pinned_waits(step)
+    all_kept = _all_kept(step, with_pins(at_will)) if waits is None else None
+    if all_kept is not None:
+        return replace(step, plan=all_kept)
+    in_order = replace(at_will, moments=open_moments(with_short_lives(tasks, step, tensors), step))
+    waits = _gains(step, in_order, at_will) if waits is None else waits
+    keeping = with_pins(in_order if waits else at_will)
+    best = min(_reserved(step, keeping), key=lambda found: found.cost)
+    found = min((best, *_refined(step, keeping, best)), key=lambda found: found.cost)
+    _check_dram(step, found)
+    return replace(step, plan=replace(found.plan, waits=waits))
+
+
+def _check_dram(step: StepContext, found: _Found) -> None:
+    """Raise ConfigError where something must lie in DRAM, and the chip has none."""
+    away = [item for item in found.plan.placements if item.spilled_bits] if step.chip.dram is None else []
+    problems = [
+        Problem(
+            step.chip.name,
+            f"{item.tensor} needs {item.spilled_bits / 8192:.1f} KiB more of {item.memory} than there is room for, and "
+            "there is no DRAM: enlarge the memory, add a dram, lower the batch or bits",
+            "memories",
+        )
+        for item in away
+    ]
+    if problems:
         raise ConfigError(problems)
-    return replace(step, plan=best[1])
+
+
+def _gains(step: StepContext, more: Keeping, less: Keeping) -> bool:
+    """Whether more is worth keeping in the first way than in the second."""
+    try:
+        found = measured(step, more.nothing_kept(_LEAST_RESERVE), more.tasks)
+    except ConfigError:
+        return True
+    gains = []
+    for keeping in (more, less):
+        first = keeping.where_all_stays(found)
+        choices = keeping.choices(first)
+        shares = best_shares(choices, keeping.capacity(first))
+        gains.append(sum(choice.gain * share for choice, share in zip(choices, shares, strict=True)))
+    return gains[0] > gains[1] * (1 + _EQUAL)
+
+
+def _all_kept(step: StepContext, keeping: Keeping) -> StepPlan | None:
+    """The plan that keeps all tensors, with tiles of sums in the rest of the memories; None where there is no room, or
+    sums would go to DRAM all the same. Nothing is better: DRAM has the samples alone."""
+    plan = None if keeping.is_pinned else keeping.all_kept()
+    if plan is None:
+        return None
+    try:
+        products = measured(step, plan, keeping.tasks)
+    except ConfigError:
+        return None
+    if products.spills:
+        return None
+    shares = keeping.everything
+    return replace(
+        plan, forms=products.forms, placements=keeping.placements(shares, products), tensors=keeping.records(shares)
+    )
+
+
+class _Found(NamedTuple):
+    """A plan and what it costs, by the objective, and in pJ to tell equals apart; the products while nothing is kept,
+    which say what room tiles take, and under it."""
+
+    cost: tuple[float, float]
+    plan: StepPlan
+    first: Measured
+    products: Measured
 
 
 def _reserves(step: StepContext) -> Iterator[int]:
     """Bits that tiles may take of a memory: absolute numbers, so that a larger memory has all choices of a smaller."""
     largest = max(int(memory.kib * 8192) for memory in step.chip.memories)
     reserve = _LEAST_RESERVE
-    while reserve < largest / 2:
+    while reserve < largest:
         yield reserve
-        reserve *= 2
-    yield reserve
+        reserve *= 4
+    if len(step.chip.arrays) > 1:
+        yield largest // 2  # two arrays at once may fill it
+    yield largest
 
 
-def _rounds(step: StepContext, keeping: Keeping, reserve: int) -> Iterator[tuple[float, StepPlan]]:
-    """Plans of one reserve, with what each costs."""
-    first = found = measured(step, keeping.nothing_kept(reserve), keeping.tasks)
-    for _ in range(_ROUNDS):
-        shares = best_shares(keeping.choices(found), keeping.capacity(first))
-        plan = keeping.plan(shares, first)
-        found = measured(step, plan, keeping.tasks, found)
-        yield found.energy_pj + keeping.others_pj(shares, found), replace(plan, forms=found.forms)
+def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
+    """A plan for each reserve under which tiles fit, up to the first that keeps all."""
+    found: list[_Found] = []
+    problems: tuple[Problem, ...] = ()
+    for reserve in _reserves(step):
+        try:
+            given = measured(step, keeping.nothing_kept(reserve), keeping.tasks)
+            first = keeping.where_all_stays(given)
+            check_room(keeping, given if keeping.is_complete else first)
+            shares = keeping.with_given(best_shares(keeping.choices(first), keeping.capacity(first)))
+            plan = replace(keeping.plan(shares, first, grown=False), forms=first.forms)
+            found.append(_costed(step, keeping, plan, shares, first, first))
+        except ConfigError as error:
+            problems = tuple(error.problems)
+            continue
+        if keeping.keeps_all(shares) or keeping.is_complete:
+            break
+    if not found:
+        raise ConfigError(problems)
+    return found
+
+
+def _refined(step: StepContext, keeping: Keeping, best: _Found) -> Iterator[_Found]:
+    """More rounds at one reserve: what is kept by what the last mappings fetch, tiles in all that this leaves free."""
+    products = best.products
+    for _ in range(0 if keeping.is_complete else _ROUNDS):
+        shares = keeping.with_given(best_shares(keeping.choices(products), keeping.capacity(best.first)))
+        plan = keeping.plan(shares, best.first, grown=True)
+        try:
+            found = _costed(step, keeping, plan, shares, best.first, products)
+        except ConfigError:
+            return
+        products = found.products
+        yield found
+
+
+def _costed(
+    step: StepContext, keeping: Keeping, plan: StepPlan, shares: Sequence[float], first: Measured, before: Measured
+) -> _Found:  # fmt: skip
+    """The plan with its products; errors whose form it leaves open are in the better one. Raises ConfigError where it
+    does not fit."""
+    products = measured(step, plan, keeping.tasks, before)
+    check_room(keeping, products, shares)
+    others, objective = keeping.others_pj(shares, products), step.chip.mapping_objective
+    energy = products.energy_pj + others
+    measures = {"energy": energy, "latency": products.cycles, "edp": energy * products.cycles}
+    cost = measures[objective], energy
+    plan = replace(
+        plan, forms=products.forms, placements=keeping.placements(shares, products), tensors=keeping.records(shares)
+    )
+    return _Found(cost, plan, first, products)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping as Table
 from dataclasses import dataclass, field, replace
 
+from fahw.errors import ConfigError, Problem
 from fahw.hardware.array import Array
 from fahw.hardware.arrays.systolic import Folded
 from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
+from fahw.mapping.mapper import Tiling
 from fahw.work.counts.gemm import Gemm
-from fahw.work.counts.record import TaskId
+from fahw.work.counts.plan_record import TensorRecord
+from fahw.work.counts.record import Placement, TaskId
 from fahw.work.counts.site import Site
 from fahw.work.counts.task_accesses import TaskAccesses, TaskShares
 from fahw.work.error_forms import ErrorFormName
@@ -18,18 +21,27 @@ from fahw.work.plan.pricing import PriceBook
 from fahw.work.plan.tiles import Surroundings, Unfolding, laid_out, tiled_product
 
 ALL_THERE = TaskShares()
+ProductKey = tuple[TaskId, int, tuple[int, int, int]]
+"""A product of a step: its task, its number among the task's, and M, N and K."""
 
 
 @dataclass(frozen=True)
 class StepPlan:
     """The decisions of one step. `shares`: by core and task; a task that is not named finds all that it needs there.
-    `room`: bits for tiles, by task and memory. `forms`: of the errors of parts."""
+    `room`: bits for tiles, by task and memory. `forms`: of the errors of parts. `tilings`: of products whose mapping is
+    pinned. `tensors`: what is kept, for people to read."""
 
     chip: Chip
     book: PriceBook
     shares: Table[tuple[int, TaskId], TaskShares] = field(default_factory=dict)
     room: Table[TaskId, tuple[tuple[str, float], ...]] = field(default_factory=dict)
     forms: Table[str, ErrorFormName] = field(default_factory=dict)
+    placements: tuple[Placement, ...] = ()
+    """What memories hold of one micro-batch, and what of it goes to DRAM."""
+    tilings: Table[ProductKey, Tiling] = field(default_factory=dict)
+    tensors: tuple[TensorRecord, ...] = ()
+    waits: bool = False
+    """Whether tasks wait for room (`order/short_lives.py`)."""
 
     def site(self, site: Site, task: TaskId) -> Site:
         """A core as a task finds it."""
@@ -41,13 +53,35 @@ class StepPlan:
         return self.shares.get((core, task), ALL_THERE)
 
     def laid_out(
-        self, gemm: Gemm, unfolding: Unfolding | None, array: Array, psum: Memory, core: int, task: TaskId
+        self, gemm: Gemm, number: int, unfolding: Unfolding | None, array: Array, psum: Memory, core: int, task: TaskId
     ) -> Gemm:  # fmt: skip
-        """A task's product in its best tiles; one whose array fixes what moves stays as it is.
+        """A task's product in its best tiles, or in those that are pinned; one whose array fixes what moves stays as it
+        is. `number`: its own among the task's.
 
-        Raises ConfigError where no tile fits its memory.
+        Raises ConfigError where no tile fits its memory, or the pinned one does not.
         """
         if not isinstance(gemm.mapping, Folded):
             return gemm
-        around = Surroundings(self.task_shares(core, task).operands, self.room.get(task, ()))
-        return laid_out(gemm, tiled_product(gemm, unfolding, array, psum, self.chip, self.book, around), array)
+        tiling = self.tilings.get((task, number, gemm.mapping.sizes))
+        room = self.room.get(task, ()) if tiling is None else all_room(self.chip)
+        around = Surroundings(self.task_shares(core, task).operands, room)
+        product = tiled_product(gemm, unfolding, array, psum, self.chip, self.book, around)
+        try:
+            return laid_out(gemm, product, array, tiling)
+        except ConfigError as error:
+            raise ConfigError(self._without_room(gemm, task, problem) for problem in error.problems) from None
+
+    def _without_room(self, gemm: Gemm, task: TaskId, problem: Problem) -> Problem:
+        """Why no tile of a product fits, with its name and what its parts are."""
+        left, right = (
+            " and ".join(dict.fromkeys(stream.stored or stream.tensor for stream in operand.streams)) or "generated"
+            for operand in gemm.operands
+        )
+        parts = f"left: {left}, right: {right}, results: partial sums of {gemm.result}"
+        message = f"{problem.place}: {task[0]} of {task[1]}: {problem.message} ({parts})"
+        return Problem(self.chip.name, message, "memories")
+
+
+def all_room(chip: Chip) -> tuple[tuple[str, float], ...]:
+    """Bits of every memory of a chip, as room for tiles."""
+    return tuple((memory.name, memory.kib * 8192) for memory in chip.memories)

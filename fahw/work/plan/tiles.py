@@ -13,9 +13,10 @@ from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
 from fahw.layers.window_axes import Windows
 from fahw.mapping import problem
-from fahw.mapping.mapper import MappedProduct, best_mapping
+from fahw.mapping.mapper import MappedProduct, Tiling, mapped_as
 from fahw.mapping.problem import Dataflow, MappedArray, OperandPlace, ResultPlace, TiledProduct, Unfolded
 from fahw.mapping.tiled import TiledMapping
+from fahw.mapping.untiled import best_of
 from fahw.work.counts.gemm import Gemm, Operand
 from fahw.work.plan.pricing import PriceBook
 
@@ -49,15 +50,15 @@ def tiled_product(
     flows = tuple(_flow(name, gemm, array, book) for name in _dataflows(gemm, array))
     dram = chip.dram
     rate = dram.gbyte_per_s * 8e3 / chip.clock_mhz if dram is not None else float("inf")
+    mapped_array = MappedArray(
+        array.rows, array.cols, flows, array.accumulators, array.weights_per_element, array.edge_tiles == "trimmed",
+        array.double_buffered,
+    )  # fmt: skip
     return TiledProduct(
-        m, n, k,
-        MappedArray(
-            array.rows, array.cols, flows, array.accumulators, array.weights_per_element,
-            array.edge_tiles == "trimmed", array.double_buffered,
-        ),
-        places[LEFT], places[RIGHT], ResultPlace(gemm.accumulator_bits, psum.name), book.product_prices(gemm, array, psum),
-        around.room, 1, unfolding.windows if unfolding else None, unfolding.part if unfolding else None, rate,
-        chip.mapping_objective,
+        m, n, k, mapped_array, places[LEFT], places[RIGHT], ResultPlace(gemm.accumulator_bits, psum.name),
+        prices=book.product_prices(gemm, array, psum), room=around.room,
+        windows=unfolding.windows if unfolding else None, unfolded=unfolding.part if unfolding else None,
+        dram_bits_per_cycle=rate, objective=chip.mapping_objective,
     )  # fmt: skip
 
 
@@ -83,9 +84,10 @@ def _place(operand: Operand, book: PriceBook, around: Surroundings) -> OperandPl
     return OperandPlace(bits, streams[0].memory, 1 - fetched / bits)
 
 
-def laid_out(gemm: Gemm, product: TiledProduct, array: Array) -> Gemm:
-    """The product in the best of its mappings. Raises ConfigError where no tile fits its memory."""
-    return _in_tiles(gemm, product, array, best_mapping(product))
+def laid_out(gemm: Gemm, product: TiledProduct, array: Array, tiling: Tiling | None = None) -> Gemm:
+    """The product in the best of its mappings, or in the given one. Raises ConfigError where no tile fits its
+    memory."""
+    return _in_tiles(gemm, product, array, mapped_as(product, tiling) if tiling else best_of(product))
 
 
 def _in_tiles(gemm: Gemm, product: TiledProduct, array: Array, mapped: MappedProduct) -> Gemm:
@@ -96,4 +98,5 @@ def _in_tiles(gemm: Gemm, product: TiledProduct, array: Array, mapped: MappedPro
         round(values / (1 - place.resident)) if place.resident < 1 else 0
         for values, place in zip(mapped.fetched, product.operands, strict=True)
     )
-    return replace(gemm, mapping=TiledMapping(folded, mapped, (left, right), product.unfolded == "result"))
+    tiled = TiledMapping(folded, mapped, (left, right), product.result.memory, product.unfolded == "result")
+    return replace(gemm, mapping=tiled)

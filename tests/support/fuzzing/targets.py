@@ -142,6 +142,35 @@ def _energies(random: Random, folder: Path, good: Path) -> Iterator[Stage]:
     yield lambda: fahw.load_chip(folder / "chip.yaml")
 
 
+PINS = b"""\
+layer_mappings:
+  - {layer: conv2d1, phase: forward, dataflow: os, tile: [16, 3, 18], order: mnk, hold: [left]}
+  - layer: linear1
+    phase: error
+    dataflow: os
+    tile: [8, 12, 5]
+    order: nmk
+    rule: bp
+  - {layer: linear2, phase: gradient, product: 0, sizes: [4, 5, 8], dataflow: os, tile: [4, 5, 8], order: mnk}
+kept_tensors:
+  - {name: weight linear1, shares: [1, 1]}
+  - {name: activation input, core: 0, shares: [0.5, 0.25], rule: fa, transport: none}
+waiting_tasks:
+  - {waits: true, rule: bp}
+"""
+
+
+def _pins(random: Random, folder: Path, good: Path) -> Iterator[Stage]:
+    import fahw
+
+    chip, model = folder / "chip.yaml", folder / "model.yaml"
+    chip.write_text(f"mapping: best\npinned_mappings: pins.yaml\n{CHIP}", encoding="utf-8")
+    model.write_text(MODEL, encoding="utf-8")
+    (folder / "pins.yaml").write_bytes(mutated_text(random, PINS))
+    yield lambda: fahw.load_chip(chip)
+    yield lambda: fahw.simulate(chip, model, "bp", 8)
+
+
 def _with_mutated_file(random: Random, source: Path, folder: Path) -> None:
     """A copy of a good folder in which one file is another."""
     shutil.copytree(source, folder / "run", ignore=shutil.ignore_patterns("*.svg", "*.html"))
@@ -254,7 +283,8 @@ TARGETS = {
     for target in (
         Target("chip", 3500, True, _chip), Target("model", 3500, True, _model),
         Target("sweep", 2000, True, _sweep, True),
-        Target("overrides", 2000, False, _overrides), Target("energies", 2000, True, _energies),
+        Target("overrides", 2000, False, _overrides), Target("energies", 1500, True, _energies),
+        Target("pins", 500, True, _pins),
         Target("any", 1000, True, _bytes, True), Target("compare", 500, False, _report("compare")),
         Target("swept", 1000, False, _report("sweep")), Target("store", 500, False, _store, True),
         Target("npz", 1200, False, _npz), Target("idx", 600, False, _idx), Target("images", 700, False, _images),

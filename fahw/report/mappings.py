@@ -1,0 +1,81 @@
+"""The mappings that a search found: as a file that a chip can pin, and as a table of the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from fahw.chip.cost import Cost
+from fahw.errors import ConfigError, Problem, printable
+from fahw.report.run_folder import Line, Run
+from fahw.report.table import Table, pivot
+from fahw.work.counts.plan_record import PlanRecord, ProductRecord, TensorRecord
+
+Cells = dict[tuple[str, ...], str]
+
+
+def pinned_text(cost: Cost) -> str:
+    """What the search decided for a cost, as the YAML file that `pinned_mappings` of a chip names.
+
+    Raises ConfigError where nothing was searched.
+    """
+    plan = cost.work.plan
+    if plan is None:
+        message = "nothing was searched for: the chip has `mapping: fixed` (--set chip.mapping=best)"
+        raise ConfigError(Problem("--save-mapping", message))
+    return "\n".join(_lines(cost, plan)) + "\n"
+
+
+def _lines(cost: Cost, plan: PlanRecord) -> Iterator[str]:
+    what = f"{cost.model} on {cost.chip} under {cost.rule}, batch {cost.batch_size}"
+    yield printable(f"# {what}: best for {plan.objective}.")
+    yield "# For a chip file: `mapping: best` and `pinned_mappings: THIS_FILE`. What is left out is searched."
+    own = {"rule": cost.rule, "transport": cost.form}
+    for name, entries in (
+        ("layer_mappings", [_mapping_entry(record) for record in plan.products]),
+        ("kept_tensors", [_tensor_entry(record) for record in plan.tensors]),
+        ("waiting_tasks", [{"waits": plan.waits}]),
+    ):
+        yield f"{name}:" if entries else f"{name}: []"
+        yield from (f"- {json.dumps(entry | own, ensure_ascii=False)}" for entry in entries)
+
+
+def _mapping_entry(record: ProductRecord) -> dict[str, Any]:
+    """A mapping as `PinnedMapping` has it."""
+    form = {"form": record.form} if record.form else {}
+    names = ("layer", "phase", "product", "sizes", "dataflow", "tile", "order", "hold", "blocks")
+    return {name: getattr(record, name) for name in names} | form
+
+
+def _tensor_entry(record: TensorRecord) -> dict[str, Any]:
+    """A tensor as `PinnedTensor` has it."""
+    return {"name": record.name, "core": record.core, "shares": record.shares}
+
+
+def mapping_table(run: Run) -> Table | None:
+    """The table of how every product is mapped, under each rule; None where none was."""
+    columns = [(line.label, _cells(line)) for line in run.hosted if line.details.get("mapping")]
+    keys = list(dict.fromkeys(key for _, cells in columns for key in cells))
+    notes = (
+        "Dataflow, the tile along M, N and K, the loops over tiles from the outermost, and of what all tiles over "
+        "which the inner loops run are held. Blocks: what streams is cut so that sums stay at the array's edge. An "
+        "error is gathered or scattered where it has the choice.",
+    )
+    return pivot("mapping", "Mapping of every product", ("layer", "phase", "product"), columns, keys, notes)
+
+
+def _cells(line: Line) -> Cells:
+    """The mapping of each product in words, by layer, phase and number."""
+    cells: Cells = {}
+    for record in line.details["mapping"]["products"]:
+        key = record["layer"], record["phase"], str(record["product"])
+        cells[key if key not in cells else (*key[:2], f"{key[2]}, last micro-batch")] = mapping_words(record)
+    return cells
+
+
+def mapping_words(record: dict[str, Any]) -> str:
+    """A mapping in a few words: `gather, ws 64x32x144 mnk, hold left`."""
+    words = f"{record['dataflow']} {'x'.join(map(str, record['tile']))} {record['order']}"
+    parts = [record["form"], words, f"hold {'+'.join(record['hold'])}" if record["hold"] else ""]
+    return ", ".join(part for part in [*parts, "blocks" if record["blocks"] else ""] if part)

@@ -1,0 +1,84 @@
+"""What it costs if what a task reads beside its product's operands, or writes, is not on the chip: the ledger says it.
+
+The tasks of a step are counted once with all in place, and every access is priced a second time with nothing there. So
+a plan's costs are those of its ledger, whatever part of a tensor a task touches, in whatever widths.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from fahw.hardware.array import Array
+from fahw.hardware.arrays.mapping import Burst
+from fahw.hardware.chip import Chip
+from fahw.hardware.memory import Memory
+from fahw.hardware.part import Tensor
+from fahw.work.counts.accesses import Traffic
+from fahw.work.counts.gemm import Gemm
+from fahw.work.counts.record import Task, TaskId
+from fahw.work.counts.site import Site
+from fahw.work.counts.task_accesses import TaskAccesses, TaskShares
+from fahw.work.plan.pricing import NEVER_PJ, NOWHERE, Pricing
+from fahw.work.plan.step_plan import StepPlan
+from fahw.work.plan.tiles import Unfolding
+
+OtherKey = tuple[int, TaskId, str, str]
+"""Accesses that a task makes beside those to operands: the core, the task, `read` or `write`, and the kind of tensor
+that lies there."""
+_Note = Callable[[str, str, float], None]
+
+
+@dataclass(frozen=True)
+class CountingPlan(StepPlan):
+    """A plan that maps nothing and keeps all, and notes what accesses cost more if nothing is there: pJ in `found`."""
+
+    found: defaultdict[OtherKey, float] = field(default_factory=lambda: defaultdict(float))
+    prices: dict[object, float] = field(default_factory=dict)
+
+    def site(self, site: Site, task: TaskId) -> Site:
+        """A core whose accesses are noted as the task's."""
+
+        def note(action: str, tensor: str, energy: float) -> None:
+            self.found[site.core, task, action, tensor] += energy
+
+        return replace(site, accesses=_Noted(self.chip, site.prefix, self.book.pricing, note, self.prices))
+
+    def laid_out(
+        self, gemm: Gemm, number: int, unfolding: Unfolding | None, array: Array, psum: Memory, core: int, task: TaskId
+    ) -> Gemm:  # fmt: skip
+        """The product as it is."""
+        return gemm
+
+    def away_pj(self, tasks: Iterable[Task]) -> Mapping[OtherKey, float]:
+        """What was noted, per step. `tasks`: those that were counted, of which some run once in several steps."""
+        every = {task.id: task.every for task in tasks}
+        return {key: energy / every.get(key[1], 1) for key, energy in self.found.items()}
+
+
+class _Noted(TaskAccesses):
+    """Accesses to memories in which all is there, with a note of what each costs more if it is not."""
+
+    def __init__(self, chip: Chip, prefix: str, pricing: Pricing, note: _Note, prices: dict[object, float]) -> None:
+        super().__init__(chip, prefix, TaskShares())
+        self._away = TaskAccesses(chip, prefix, TaskShares(NOWHERE, NOWHERE, NOWHERE))
+        self._pricing, self._note, self._prices = pricing, note, prices
+
+    def _access(
+        self, action: str, memory: Memory, tensors: tuple[Tensor, Tensor], bursts: tuple[Burst, ...], bits: int,
+        factor: float, fetched: int | None,
+    ) -> Traffic:  # fmt: skip
+        access = action, memory, tensors, bursts, bits, factor, fetched
+        here = super()._access(*access)
+        if memory.writable and here.counts and tensors[1] != "psum":
+            key = action, memory.name, tensors, bursts, bits
+            if key not in self._prices:
+                more = self._away._access(*access).counts[len(here.counts) :]
+                self._prices[key] = self._pricing.energy_pj(more) + self._never(bursts)
+            self._note(action, tensors[1], self._prices[key])
+        return here
+
+    def _never(self, bursts: Iterable[Burst]) -> float:
+        """More than all else for each value, where there is no DRAM."""
+        return 0.0 if self._chip.dram is not None else NEVER_PJ * sum(times * values for times, values in bursts)

@@ -1,0 +1,53 @@
+"""Rivals of equal area: what a rule leaves free of the feedback memory may be buffer."""
+
+import pytest
+
+from fahw.chip.area import area_mm2
+from fahw.chip.cost import simulate
+from fahw.chip.equal_area import with_feedback_fitted, with_free_area_as_buffer
+from fahw.hardware.load import load_chip
+
+
+def sizes(chip):
+    return {memory.name: memory.kib for memory in chip.memories}
+
+
+@pytest.mark.parametrize("transposable", [False, True])
+def test_the_baseline_with_one_weight_memory_gets_the_area_of_the_other_as_buffer(transposable):
+    """Whole banks, as many as fit: one more would be too large. A transposable weight memory leaves less."""
+    chip = load_chip("edge_dual")
+    limit, derived = area_mm2(chip, False), chip.without_feedback_memory()
+    grown = with_free_area_as_buffer(derived, limit, transposable)
+    added = sizes(grown)["buffer_sram"] - sizes(derived)["buffer_sram"]
+    assert added > 0
+    assert added % 64 == 0
+    assert area_mm2(grown, transposable) <= limit
+    larger = grown.home("activation").model_copy(update={"size_kib": sizes(grown)["buffer_sram"] + 64})
+    memories = tuple(larger if memory.name == "buffer_sram" else memory for memory in grown.memories)
+    assert area_mm2(grown.model_copy(update={"memories": memories}), transposable) > limit
+
+
+def test_banks_that_feedback_weights_leave_empty_are_buffer():
+    """A rule that stores 40 KiB of 320 keeps one bank of 64; the chip is no larger."""
+    chip = load_chip("edge_dual")
+    fitted = with_feedback_fitted(chip, 40 * 8192, False)
+    assert sizes(fitted)["feedback_sram"] == 64
+    assert sizes(fitted)["buffer_sram"] > sizes(chip)["buffer_sram"]
+    assert area_mm2(fitted, False) <= area_mm2(chip, False)
+    assert with_feedback_fitted(chip, 300 * 8192, False) is chip
+
+
+def test_memories_that_hold_other_things_too_stay_as_they_are():
+    chip = load_chip("wolters_crossbar")
+    assert with_feedback_fitted(chip, 1, False) is chip
+
+
+def test_rivals_of_equal_area_are_priced_under_the_best_mappings_alone():
+    """There more buffer can pay; the area is never above the chip's."""
+    fixed, best = (load_chip("edge_dual", {"mapping": mapping}) for mapping in ("fixed", "best"))
+    assert sizes(simulate(fixed, "resnet20", "dfa", 32).work.chip) == sizes(fixed)
+    cost = simulate(best, "resnet20", "dfa", 32)
+    assert sizes(cost.work.chip)["buffer_sram"] > sizes(best)["buffer_sram"]
+    assert cost.area_mm2 <= area_mm2(best, False)
+    shared = simulate(best, "resnet20", "bp", 32, "shared")
+    assert shared.area_mm2 <= area_mm2(best, False)
