@@ -114,13 +114,13 @@ def random_outer(rng, product):
     others = rng.random(4) * [direct.spilled_sum / 3, direct.spilled_sum, direct.result / 4, direct.result]
     prices = OuterPrices(fetch, move, *map(float, others))
     bits = 16 * (product.m * product.k + product.k * product.n + 2 * product.m * product.n)
-    room = tuple((name, ceil(float(bits * rng.random() ** 2))) for name in sorted(set(names)))
+    room = tuple((name, ceil(float(bits * rng.random()))) for name in sorted(set(names)))
     return OuterLevel(*places, prices, room, float(rng.choice([np.inf, 16, 128])))
 
 
 def random_two_level_product(rng, granules=8, flow=None):
     """A product with local memories that are mostly too small, and others behind them."""
     product = random_product(rng, granules, flow)
-    room = tuple((name, ceil(bits * float(rng.choice([0.1, 0.4, 1])))) for name, bits in product.room)
+    room = tuple((name, ceil(bits * float(rng.choice([0.3, 1, 3])))) for name, bits in product.room)
     product = replace(product, room=room)
     return replace(product, outer=random_outer(rng, product))
