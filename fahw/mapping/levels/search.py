@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import reduce
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ class _Priced(NamedTuple):
     order: tuple[int, int]
     nest: Nest
     costs: InnerCosts
-    pairs: tuple[Indices, ...]
+    pairs: Box
 
 
 def best_on_two_levels(product: TiledProduct, level: OuterLevel, most: float) -> Found | None:
@@ -171,18 +171,42 @@ class _Search:
         """Yield every nest that could be the best, with the best of its tiles. `limit` is what is looked for, and falls
         on the way: a few tiles of every outer one come first, then all of those whose bounds are low enough."""
         self.limit = limit
+        if self.low > limit:
+            return
         m, n, k = (np.flatnonzero(self.pairs[name].probes) for name in DIMENSIONS)
-        yield from self._in_box((m, n, k))
-        left = self.tile_lows <= min(self.limit, _MOST)
-        m, n, k = (
-            np.flatnonzero(left.any(others)[self.pairs[name].place])
-            for name, others in zip(DIMENSIONS, ((1, 2), (0, 2), (0, 1)), strict=True)
-        )
-        if left.any():
-            yield from self._in_box((m, n, k))
+        yield from self._in_boxes([(m, n, k)])
+        yield from self._in_boxes(self._boxes(self.tile_lows <= min(self.limit, _MOST)))
 
-    def _in_box(self, box: Box) -> Iterator[_Priced]:
-        """Yield the nests of the pairs of tiles in a box that may be the best, those with low bounds first."""
+    def _boxes(self, left: Places) -> Iterator[Box]:
+        """Yield boxes of pairs with all that lie in the outer tiles that are left: one for each size of these along
+        the dimension with most."""
+        axis = int(np.argmax(self.shape))
+        for size in range(self.shape[axis]):
+            here = left & (np.arange(self.shape[axis]) == size).reshape(np.roll([-1, 1, 1], axis))
+            m, n, k = (
+                np.flatnonzero(here.any(others)[self.pairs[name].place])
+                for name, others in zip(DIMENSIONS, ((1, 2), (0, 2), (0, 1)), strict=True)
+            )
+            if m.size:
+                yield m, n, k
+
+    def _in_boxes(self, boxes: Iterable[Box]) -> Iterator[_Priced]:
+        """Yield the nests of the pairs of tiles in boxes that may be the best, those with low bounds first."""
+        bounded = [bounds for box in boxes for bounds in self._bounded(box)]
+        for innermost in DIMENSIONS:
+            here = [(lows, places) for of, lows, places in bounded if of == innermost]
+            if not here:
+                return
+            lows, places = (np.concatenate(of, axis=-1) for of in zip(*here, strict=True))
+            order = np.argsort(lows, kind="stable")
+            for chosen in (order[:_FIRST], order[_FIRST:]):
+                m, n, k = places[:, chosen[lows[chosen] <= self.limit]]
+                if m.size:
+                    yield from self._nests(innermost, (m, n, k))
+
+    def _bounded(self, box: Box) -> Iterator[tuple[Dimension, Values, Indices]]:
+        """Yield for each innermost loop the bounds of the pairs of tiles in a box that may be the best, and their
+        places along m, n and k."""
         pairs = {
             name: self.pairs[name].at(of).along(axis)
             for axis, (name, of) in enumerate(zip(DIMENSIONS, box, strict=True))
@@ -192,14 +216,9 @@ class _Search:
         for innermost in DIMENSIONS:
             low = self._bound(innermost, energy, cycles, box)
             places = np.nonzero(low <= min(self.limit, _MOST))
-            lows = low[places]
-            order = np.argsort(lows, kind="stable")
-            for chosen in (order[:_FIRST], order[_FIRST:]):
-                kept = chosen[lows[chosen] <= self.limit]
-                if kept.size:
-                    yield from self._nests(innermost, tuple(of[at[kept]] for of, at in zip(box, places, strict=True)))
+            yield innermost, low[places], np.stack([of[at] for of, at in zip(box, places, strict=True)])
 
-    def _nests(self, innermost: Dimension, places: tuple[Indices, ...]) -> Iterator[_Priced]:
+    def _nests(self, innermost: Dimension, places: Box) -> Iterator[_Priced]:
         """Yield the nests on pairs of tiles, with this the innermost loop that turns over their outer tiles."""
         pairs = {name: self.pairs[name].at(of) for name, of in zip(DIMENSIONS, places, strict=True)}
         m, n, k = (pairs[name].place for name in DIMENSIONS)
