@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import NoneType
@@ -67,6 +67,10 @@ class Cost:
     """Work of the step: the tasks that time and energy come from."""
     spilled_bits: int = 0
     """Bits that lie in DRAM because no memory has room for them."""
+    micro_batch: int = 0
+    """Samples that go through the phases together: at most the batch size."""
+    splits: tuple[int, ...] = ()
+    """Where `micro_batch: best` asked for the best split: those that it was chosen from, in samples."""
 
     @property
     def padding_macs(self) -> int:
@@ -130,6 +134,13 @@ class Cost:
         return self.energy_pj * 1e-12 * self.seconds
 
 
+_OBJECTIVES: dict[str, Callable[[Cost], float]] = {
+    "energy": lambda cost: cost.energy_pj, "latency": lambda cost: cost.interval_cycles,
+    "edp": lambda cost: cost.energy_delay_js,
+}  # fmt: skip
+"""What `micro_batch: best` makes least, by the chip's `mapping_objective`: in steady state, static energy included."""
+
+
 def get_rule(name: str) -> Rule:
     """The rule of this name. Raises ConfigError with a suggestion where there is none."""
     check_kind("rule", name, str, f"one of {', '.join(RULES)}")
@@ -177,10 +188,50 @@ def simulate(
     if transport == SHARED and value != BACKPROPAGATION:
         message = f"'{SHARED}' is the baseline of backpropagation; forms for {rule}: {', '.join(chip.transport)}"
         raise ConfigError(Problem("transport", message))
+    if chip.micro_batch == "best":
+        return _best_split(chip, network, value, batch_size, transport, activity)
+    return _at_split(chip, network, value, batch_size, transport, activity)
+
+
+def _best_split(
+    chip: Chip, network: Network, rule: Rule, batch_size: int, transport: str | None, activity: Activity | None
+) -> Cost:  # fmt: skip
+    """The cost at that split of the batch which makes the chip's objective least, the first of equals.
+
+    Splits with more tasks than are simulated, or that do not fit, are not among them. Raises ConfigError where there
+    is none: what is wrong with the whole batch.
+    """
+    best, priced, problems = None, list[int](), list[Problem]()
+    for size in splits_of(batch_size):
+        split = chip.model_copy(update={"micro_batch": size})
+        try:
+            cost = _at_split(split, network, rule, batch_size, transport, activity)
+        except ConfigError as error:
+            problems = problems or list(error.problems)
+            continue
+        priced.append(size)
+        best = cost if best is None else min(best, cost, key=_OBJECTIVES[chip.mapping_objective])
+    if best is None:
+        raise ConfigError(problems)
+    return replace(best, splits=tuple(priced))
+
+
+def splits_of(batch_size: int) -> tuple[int, ...]:
+    """Sizes of the micro-batches that `micro_batch: best` chooses from: the batch, and half of each before, rounded
+    up."""
+    sizes = [batch_size]
+    while sizes[-1] > 1:
+        sizes.append(-(-sizes[-1] // 2))
+    return tuple(sizes)
+
+
+def _at_split(
+    chip: Chip, network: Network, rule: Rule, batch_size: int, transport: str | None, activity: Activity | None
+) -> Cost:  # fmt: skip
     if transport == SHARED:
-        return _shared(chip, network, value, batch_size, activity)
-    form = form_of(chip, value, transport, network)
-    return _fair_cost(chip, network, value, batch_size, form, activity)
+        return _shared(chip, network, rule, batch_size, activity)
+    form = form_of(chip, rule, transport, network)
+    return _fair_cost(chip, network, rule, batch_size, form, activity)
 
 
 def _shared(chip: Chip, network: Network, rule: Rule, batch_size: int, activity: Activity | None) -> Cost:
@@ -263,4 +314,5 @@ def _cost(
         area_used_mm2=area_mm2(chip, transposable, work.placements), placements=work.placements,
         feedback_bits=work.feedback_bits, transported_bits=work.transported_bits, macs=work.macs,
         one_time_pj=one_time, isolated_static_pj=isolated, work=work, spilled_bits=spilled_to_dram(work.placements),
+        micro_batch=chip.together(batch_size),
     )  # fmt: skip

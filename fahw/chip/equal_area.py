@@ -16,12 +16,14 @@ from fahw.hardware.memory import Memory
 
 def with_free_area_as_buffer(chip: Chip, area_limit_mm2: float, transposable: bool) -> Chip:
     """The chip with as many more banks of the memory of activations as keep its area within the limit; itself where
-    none does, or that memory has no banks or no size of its own.
+    none does, or that memory has no banks, no size of its own, or an area that does not follow its size.
 
     `transposable`: whether the weight memory is built to be read by rows and by columns.
     """
     buffer = chip.home("activation")
     if buffer is None or not buffer.bank_kib or not buffer.kib:
+        return chip
+    if area_mm2(_enlarged(chip, buffer, 1), transposable) <= area_mm2(chip, transposable):
         return chip
     fewest, most = 0, 1
     while _within(chip, buffer, most, area_limit_mm2, transposable):

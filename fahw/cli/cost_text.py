@@ -30,7 +30,7 @@ def cost_json(cost: Cost, transport_costs: Sequence[TransportCost]) -> str:
         "chip", "model", "rule", "transport", "form", "batch_size", "cycles", "interval_cycles", "seconds", "energy_pj",
         "energy_pj_per_sample", "static_pj", "isolated_static_pj", "one_time_pj", "area_mm2", "area_used_mm2",
         "power_mw", "samples_per_second", "tops_per_watt", "energy_delay_js", "inference_pj_per_sample",
-        "feedback_bits", "transported_bits", "spilled_bits", "macs", "padding_macs",
+        "feedback_bits", "transported_bits", "spilled_bits", "macs", "padding_macs", "micro_batch", "splits",
     )  # fmt: skip
     value: dict[str, Any] = {name: getattr(cost, name) for name in names}
     value["busy_cycles"] = dict(sorted(cost.timing.busy.items()))
@@ -51,7 +51,7 @@ def _form_values(transport_cost: TransportCost, best: Cost | None) -> dict[str, 
         "hosted": transport_cost.cost is not None,
         "reason": transport_cost.reason,
     }
-    names = ("form", "cycles", "interval_cycles", "energy_pj", "area_mm2", "transported_bits")
+    names = ("form", "cycles", "interval_cycles", "energy_pj", "area_mm2", "transported_bits", "micro_batch")
     value |= {name: getattr(transport_cost.cost, name, None) for name in names}
     return value | {"least_energy": transport_cost.cost is not None and transport_cost.cost is best}
 
@@ -69,6 +69,7 @@ def _form_lines(transport_costs: Sequence[TransportCost]) -> list[str]:
         energy = si(cost.energy_pj * 1e-12, "J", 4)
         row = f"  {name:<24}{cost.cycles:>14,}{cost.interval_cycles:>14,.0f}{energy:>12}{cost.area_mm2:>10.2f}"
         notes = ["the default: the figures above"] if number == 0 else []
+        notes += [f"micro-batch {cost.micro_batch}"] if cost.splits else []
         more = f"{percent(cost.energy_pj / best.energy_pj - 1)} more energy"
         lines.append(f"{row}  {', '.join([*notes, 'least energy' if cost is best else more])}")
     if any(transport_cost.transport == SHARED for transport_cost in transport_costs):
@@ -82,7 +83,7 @@ def cost_text(cost: Cost, transport_costs: Sequence[TransportCost]) -> str:
     figures = [
         ("chip, model", f"{cost.chip}, {cost.model}"),
         ("rule, transport", f"{cost.rule}, {cost.transport}{f' ({cost.form})' if cost.form != cost.transport else ''}"),
-        ("batch size", str(cost.batch_size)),
+        ("batch size", _batch_text(cost)),
         ("cycles of one step", f"{cost.cycles:,}"),
         ("cycles between steps", f"{cost.interval_cycles:,.0f} ({si(cost.seconds, 's')}, {samples})"),
         ("energy of a step", f"{si(cost.energy_pj * 1e-12, 'J')}, of which static {si(cost.static_pj * 1e-12, 'J')}"),
@@ -107,6 +108,15 @@ def cost_text(cost: Cost, transport_costs: Sequence[TransportCost]) -> str:
         *(f"  {name:<22} {text}" for name, text in summary(constants_used(cost.ledger))),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _batch_text(cost: Cost) -> str:
+    """The batch size, and into what it is split."""
+    if cost.splits:
+        tried = ", ".join(map(str, cost.splits))
+        return f"{cost.batch_size}, micro-batch {cost.micro_batch} (the best for {cost.rule}, of {tried})"
+    is_split = cost.micro_batch < cost.batch_size
+    return f"{cost.batch_size}, micro-batch {cost.micro_batch}" if is_split else str(cost.batch_size)
 
 
 def _mapping_text(plan: PlanRecord) -> str:

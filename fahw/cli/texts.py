@@ -21,6 +21,11 @@ def epoch_text(row: EpochRow) -> str:
     return f"epoch {row.epoch:3d}: loss {row.train_loss:.4f}, {accuracy}"
 
 
+def split_text(samples: int, batch_size: int) -> str:
+    """Over what the batch norms of a training take their statistics, where that is not the batch."""
+    return f"batch norms take their statistics over micro-batches of {samples}, of batches of {batch_size}"
+
+
 def train_text(result: TrainResult) -> str:
     """The accuracy that a training reached, with warnings before it and what rounding lost behind."""
     lines = [f"warning: {warning}" for warning in result.warnings]
@@ -37,20 +42,21 @@ def compare_text(comparison: Comparison) -> str:
     from fahw.report.results import verdict_sentences
     from fahw.report.run_folder import read_run
 
-    width = _name_width(line.rule for line in comparison.lines)
-    lines = [
-        f"{'rule':<{width}}{'transport':<15}{'accuracy %':>15}{'energy/sample':>16}{'interval':>12}{'area mm2':>10}"
-    ]
+    width = _name_width(line.name for line in comparison.lines)
+    is_split = any(line.cost and line.cost.micro_batch < line.cost.batch_size for line in comparison.lines)
+    head = f"{'rule':<{width}}{'transport':<15}{'accuracy %':>15}{'energy/sample':>16}{'interval':>12}{'area mm2':>10}"
+    lines = [f"{head}{'micro-batch':>13}" if is_split else head]
     for line in comparison.lines:
         accuracy = f"{line.accuracy.mean:.2f}" if line.accuracy else ""
         if line.accuracy and line.accuracy.count > 1:
             accuracy += f" ± {line.accuracy.std:.2f}"
-        row = f"{line.rule:<{width}}{line.transport:<15}{accuracy:>15}"
+        row = f"{line.name:<{width}}{line.transport:<15}{accuracy:>15}"
         if line.cost is None:
             lines.append(f"{row}  not possible: {line.reason}")
             continue
         energy = si(line.cost.energy_pj_per_sample * 1e-12, "J")
-        lines.append(f"{row}{energy:>16}{line.cost.interval_cycles:>12,.0f}{line.cost.area_mm2:>10.2f}")
+        row += f"{energy:>16}{line.cost.interval_cycles:>12,.0f}{line.cost.area_mm2:>10.2f}"
+        lines.append(f"{row}{line.cost.micro_batch:>13}" if is_split else row)
     for sentence in verdict_sentences(read_run(comparison.folder)):
         lines += ["", sentence.lead, *wrap(sentence.text, 100, initial_indent="  ", subsequent_indent="  ")]
     lines += ["", f"report: {comparison.folder / 'report.html'}"]

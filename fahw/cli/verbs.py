@@ -98,13 +98,15 @@ def train(
     ] = None,
 ) -> None:
     """Train a network under a rule. Without a chip: the model file's formats, else fp32."""
-    from fahw.cli.texts import epoch_text, train_text
+    from fahw.cli.texts import epoch_text, split_text, train_text
     from fahw.study.storage.result_files import make_folder
     from fahw.study.training import UNFINISHED, make_job, run_job, store_result
 
     value, network = _chip_and_model(chip, model, set_, "MODEL --chip CHIP")
     job = make_job(network, rule, value, data=data, epochs=epochs, seed=seed, data_dir=data_dir, device=device)
     unfinished = make_folder(out) / UNFINISHED if out is not None else None
+    if job.setup.norm_samples is not None:
+        say(split_text(job.setup.norm_samples, job.setup.recipe.batch_size))
     result = run_job(job, lambda row: say(epoch_text(row)), unfinished)
     if out is not None:
         store_result(out, result)

@@ -50,8 +50,9 @@ class Chip(Sourced):
     """Several cores; without it the chip is one."""
     activity: Activity | None = None
     """Shares of zeros and changes where training has not measured them (`simulate` alone)."""
-    micro_batch: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """Samples that go through the phases together; the whole batch where absent."""
+    micro_batch: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["best"] | None = None
+    """Samples that go through the phases together; the whole batch where absent. `best`: what makes `mapping_objective`
+    least, of the batch, its half, a quarter and so on down to 1, for each rule and form of transport."""
     energy_table: str | None = None
     """An Accelergy energy reference table (YAML), relative to this file; its energies replace fahw's estimates."""
     energies: tuple[UnitEnergy, ...] = ()
@@ -60,13 +61,14 @@ class Chip(Sourced):
     """How products are cut into tiles, and what stays on chip. `fixed`: one order of loops for each dataflow, one share
     for each kind of tensor. `best`: what makes `mapping_objective` least, for each product and tensor."""
     mapping_objective: Objective = "energy"
-    """What `mapping: best` makes least: energy with the static share, cycles, or their product."""
+    """What `mapping: best` and `micro_batch: best` make least: energy with the static share, cycles, or their
+    product."""
     error_form: Literal["best", "gather", "scatter"] = "best"
     """Under `mapping: best`, how the error of a convolution is computed. `gather`: a correlation with the mirrored
     kernel. `scatter`: window sums that are added up in a buffer. `best`: the better of both, for each layer."""
     pinned_mappings: str | None = None
-    """A file of `layer_mappings` and `kept_tensors` (YAML), as `fahw simulate --save-mapping` writes it; relative to
-    this file, or where `--set` gives it to the folder of the command."""
+    """A file of `layer_mappings`, `kept_tensors` and `waiting_tasks` (YAML), as `fahw simulate --save-mapping` writes
+    it; relative to this file, or where `--set` gives it to the folder of the command."""
     layer_mappings: tuple[PinnedMapping, ...] = ()
     """Under `mapping: best`, mappings that are given and not searched, by layer and phase."""
     kept_tensors: tuple[PinnedTensor, ...] = ()
@@ -80,6 +82,12 @@ class Chip(Sourced):
     update_delay: Annotated[int, Field(ge=0, le=64)] = 0
     """Steps that an update may come late: the forward of a step reads weights that lack the updates of so many steps
     before it, and does not wait for them. 0, or `steps_in_flight` - 1 and more."""
+
+    def together(self, samples: int) -> int:
+        """How many of a batch of `samples` go through the phases together. `micro_batch: best` has no answer: a cost
+        decides it (`fahw.chip.cost`)."""
+        assert self.micro_batch != "best", "the search for the best micro-batch comes first"
+        return min(self.micro_batch or samples, samples)
 
     @property
     def pins_anything(self) -> bool:

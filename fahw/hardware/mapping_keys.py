@@ -15,7 +15,8 @@ from fahw.hardware.pinned_mapping import PINNED_LISTS, pinned_twice
 
 CheckMessages = Iterator[tuple[Key, str]]
 
-OF_THE_CHIP = ("mapping_objective", "error_form", "pinned_mappings", *PINNED_LISTS)
+OBJECTIVE = ("mapping_objective",)
+OF_THE_CHIP = ("error_form", "pinned_mappings", *PINNED_LISTS)
 OF_AN_ARRAY = ("accumulators", "weights_per_element", "dataflows")
 OF_SCRATCHPADS = ("filter_bus_words", "input_bus_words", "psum_bus_words")
 _OF_WHAT_STAYS = ("accumulators", "weights_per_element")
@@ -27,6 +28,7 @@ def mapping_keys(chip: Chip) -> CheckMessages:
         searched = mapping == "best"
         if not searched:
             yield from _idle_keys(chip, OF_THE_CHIP, ())
+            yield from until_unknown(_idle_objective(chip))
         for arrays in known_part(chip, "arrays"):
             for index, array in enumerate(arrays):
                 yield from until_unknown((_array_keys if searched else _idle_array_keys)(array, index))
@@ -37,12 +39,18 @@ def pinned_once(chip: Chip) -> CheckMessages:
     return pinned_twice(chip)
 
 
-def _idle_keys(part: Frozen, names: tuple[str, ...], place: Key) -> CheckMessages:
-    """A message for every key of a part that says something to no one, as nothing is searched."""
+def _idle_objective(chip: Chip) -> CheckMessages:
+    """A message about an objective where micro-batches are not searched either."""
+    if chip.micro_batch != "best":
+        yield from _idle_keys(chip, OBJECTIVE, (), "`mapping: best` and `micro_batch: best`")
+
+
+def _idle_keys(part: Frozen, names: tuple[str, ...], place: Key, what: str = "`mapping: best`") -> CheckMessages:
+    """A message for every key of a part that says something to no one, as nothing is searched; it is for `what`."""
     for name in names:
         for value in known_part(part, name):
             if value != _default(part, name):
-                advice = "it is for `mapping: best` alone: say that, or leave the key out"
+                advice = f"it is for {what} alone: say that, or leave the key out"
                 yield (*place, name), f"{advice} (got {_text(value)})"
 
 

@@ -60,7 +60,7 @@ def _outer_room(product: TiledProduct) -> float:
     return sum(limits.get(memory, inf) for memory in {place.memory for place in product.outer.places if place})
 
 
-def _register_bits(product: TiledProduct) -> int:
+def _register_bits(product: TiledProduct) -> float:
     """Bits in the elements and at the array's edge."""
     array, sum_bits = product.array, product.result.sum_bits
     element = (array.held_folds + array.double_buffered) * (product.left.bits + product.right.bits) + sum_bits

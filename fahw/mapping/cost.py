@@ -63,9 +63,11 @@ class NestCosts:
         """What the objective is at least, whatever the memories do, if the array notices this of the nest; infinite if
         both operands together never fit."""
         problem, array = self.problem, self._array(nest)
-        latency = np.maximum(array.cycles, compulsory_bits(problem) / problem.repeats / problem.dram_bits_per_cycle)
+        cycles = array.cycles * self.grid.flow.costs.paced
+        latency = np.maximum(cycles, compulsory_bits(problem) / problem.repeats / problem.dram_bits_per_cycle)
         once = (self.grid.distinct(part) * (1 - operand.resident) for part, operand in enumerate(problem.operands))
-        fetches = sum(values * price for values, price in zip(once, problem.prices.fetch, strict=True))
+        prices = zip(problem.prices.fetch, self.grid.flow.costs.fetches, strict=True)
+        fetches = sum(values * price * factor for values, (price, factor) in zip(once, prices, strict=True))
         energy = self._once(("pJ", nest), lambda: self.array_energy(array)) + fetches + latency * problem.prices.static
         bound = {"energy": energy, "latency": latency, "edp": energy * latency}[problem.objective]
         return float(np.where(self._may_fit, bound, np.inf).min())
@@ -105,7 +107,7 @@ class NestCosts:
     def latency(self, nest: Nest) -> Values:
         """Cycles: of the array and what it waits for, or of DRAM where that takes longer."""
         rate = self.problem.dram_bits_per_cycle
-        cycles = self.counts(nest).array.cycles
+        cycles = self.counts(nest).array.cycles * self.grid.flow.costs.paced
         if rate == np.inf:
             return cycles
         return np.maximum(cycles + self._awaited_bits(nest) / rate, self.dram_bits(nest) / rate)
@@ -142,10 +144,13 @@ class NestCosts:
     def array_energy(self, counts: ArrayCounts) -> Values:
         """pJ of reads, sums left incomplete, elements and results: all but what tiles take from DRAM."""
         problem, prices, flow = self.problem, self.problem.prices, self.grid.flow
-        idle = np.maximum(counts.cycles * (problem.array.rows * problem.array.cols) - problem.macs, 0)
-        reads = counts.reads[0] * prices.read[0] + counts.reads[1] * prices.read[1]
-        sums = counts.breaks * (self.grid.results * prices.partial_sum) + counts.accumulated * prices.accumulator
-        fixed = problem.macs * flow.mac_pj + self.leaving * prices.result
+        costs, macs = flow.costs, problem.macs * flow.costs.useful
+        idle = np.maximum(counts.cycles * (costs.paced * problem.array.rows * problem.array.cols) - macs, 0)
+        left, right = (price * factor for price, factor in zip(prices.read, costs.reads, strict=True))
+        reads = counts.reads[0] * left + counts.reads[1] * right
+        sums = counts.breaks * (self.grid.results * prices.partial_sum * costs.sums)
+        sums = sums + counts.accumulated * prices.accumulator
+        fixed = macs * flow.mac_pj + self.leaving * prices.result
         if problem.unfolded == "result":
             fixed += self.grid.results * prices.window_sum
         return np.asarray(reads + sums + idle * flow.idle_pj + fixed)

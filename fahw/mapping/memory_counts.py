@@ -31,7 +31,7 @@ class SumCounts(NamedTuple):
 
 def operand_counts(grid: Grid, part: int, reuse: Reuse) -> OperandCounts:
     """An operand's counts. Tiles that change have room several times; what is there already takes none."""
-    operand, price = grid.problem.operands[part], grid.problem.prices.fetch[part]
+    operand, price = grid.problem.operands[part], grid.problem.prices.fetch[part] * grid.flow.costs.fetches[part]
     fetched = grid.fetched_once(part, reuse.held) * (1 - operand.resident) * grid.visits(part, reuse)
     if operand.resident >= 1:
         return OperandCounts(fetched, fetched * price, np.zeros(1))

@@ -23,6 +23,19 @@ UNFOLDED_DIMENSIONS: dict[Unfolded, tuple[Dimension, Dimension]] = {
 
 
 @dataclass(frozen=True)
+class FlowCosts:
+    """What a product costs in a dataflow beside its prices: by what factors `reads` and `fetches` of both operands, and
+    `sums` that are left incomplete, are dearer (words that are not full, runs of rows in DRAM, skipped zeros); the
+    share of multiply-accumulates that are done, and of cycles that remain, where zeros are gated or skipped."""
+
+    reads: tuple[float, float] = (1.0, 1.0)
+    fetches: tuple[float, float] = (1.0, 1.0)
+    sums: float = 1.0
+    useful: float = 1.0
+    paced: float = 1.0
+
+
+@dataclass(frozen=True)
 class Dataflow:
     """How an array runs a product: what lies on its rows and columns, what streams, and what an element costs."""
 
@@ -37,6 +50,7 @@ class Dataflow:
     mac_pj: float = 0.0
     idle_pj: float = 0.0
     """Energy of an element in a cycle without a multiply-accumulate."""
+    costs: FlowCosts = FlowCosts()
 
 
 DATAFLOWS = {
@@ -73,7 +87,7 @@ class OperandPlace:
     next tile is loaded while the array works; if not, every load makes it wait.
     """
 
-    bits: int
+    bits: float
     memory: str
     resident: float = 0.0
     buffers: int = 2

@@ -26,6 +26,8 @@ class TiledMapping(Mapping):
     brought: tuple[int, int]
     sums_memory: str = ""
     """Where sums wait."""
+    fetch_factors: tuple[float, float] = (1.0, 1.0)
+    """What fetching a value of both operands costs relative to its price."""
     adds_windows: bool = False
     """Whether results are sums of overlapping windows, which are added up in memory."""
 

@@ -29,6 +29,7 @@ def pinned_text(cost: Cost) -> str:
 
 def _lines(cost: Cost, plan: PlanRecord) -> Iterator[str]:
     what = f"{cost.model} on {cost.chip} under {cost.rule}, batch {cost.batch_size}"
+    what += f", micro-batch {cost.micro_batch}" if cost.micro_batch < cost.batch_size else ""
     yield printable(f"# {what}: best for {plan.objective}.")
     yield "# For a chip file: `mapping: best` and `pinned_mappings: THIS_FILE`. What is left out is searched."
     own = {"rule": cost.rule, "transport": cost.form}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fahw.report import sentences
@@ -50,13 +50,13 @@ class Figure:
 
 def _seeds_text(run: Run, line: Line) -> str:
     """How many seeds reach the target, of all."""
-    epochs = run.epochs_to_target(line.rule)
+    epochs = run.epochs_to_target(run.trained_as(line))
     return f"{sum(epoch is not None for epoch in epochs)} of {len(epochs)}" if epochs else "–"
 
 
 def _epochs_text(run: Run, line: Line) -> str:
     """The epochs that the seeds take to the target, from the least to the most."""
-    reached = sorted(epoch for epoch in run.epochs_to_target(line.rule) if epoch is not None)
+    reached = sorted(epoch for epoch in run.epochs_to_target(run.trained_as(line)) if epoch is not None)
     if not reached:
         return "–"
     return str(reached[0]) if reached[0] == reached[-1] else f"{reached[0]} to {reached[-1]}"
@@ -83,6 +83,7 @@ SPACE_FIGURES = (
     Figure("area used", "area_used_mm2", "mm²", hint="with every memory fitted to what the rule stores"),
     Figure("feedback stored", "feedback_bits", "bits", decimals=0, hint="held for the error path"),
     Figure("moved per step", "transported_bits_per_step", "bits", decimals=0, hint="payload of weight transport"),
+    Figure("micro-batch", "micro_batch", "samples", decimals=0, hint="of a step, that go through the phases together"),
     Figure("static energy", "static_pj", "J", J_PER_PJ, True, hint="per step in steady state; within the energy"),
     Figure("static, isolated step", "isolated_static_pj", "J", J_PER_PJ, True, hint="were steps not to overlap; apart"),
     Figure("writing B once", "one_time_pj", "J", J_PER_PJ, True, hint="before training; not within the energy"),
@@ -151,7 +152,7 @@ def _row(
     cells = [_cell(run, line, figure, scales[figure.key], bests.get(figure.key)) for figure in shown_figures]
     if missed_target and any(figure.target for figure in figures):
         first_target = next(number for number, figure in enumerate(figures) if figure.target)
-        text = f"not reached ({sentences.seeds_text(0, len(run.epochs_to_target(line.rule)))})"
+        text = f"not reached ({sentences.seeds_text(0, len(run.epochs_to_target(run.trained_as(line))))})"
         cells.insert(first_target, Cell(text, span=sum(figure.target for figure in figures), muted=True))
     if not line.hosted:
         reason = f"cannot be hosted: {line.details.get('reason') or 'no reason given'}"
@@ -249,11 +250,24 @@ def verdict_sentences(run: Run) -> list[sentences.Sentence]:
     if least is not None:
         least_pj = sentences.least_words(least.rule, least.transport, least.numbers["energy_pj_per_sample"] or 0.0)
     bp = sentences.baseline_name(form) if form else "backpropagation"
-    reaches = [_reach(run, rule) for rule in dict.fromkeys(line.rule for line in run.lines)]
+    reaches = [_reach(run, name) for name in dict.fromkeys(map(run.trained_as, run.lines))]
     return [
         sentences.energy_sentence(run.verdicts, form, least_pj),
         sentences.target_sentence(run.target_pct, reaches, _least_to_target(run), run.verdicts, bp),
+        *_split_sentences(run),
     ]
+
+
+def _split_sentences(run: Run) -> Iterator[sentences.Sentence]:
+    """The sentence on the split of the batch, where it was searched or changes what the network learns."""
+    sizes = sorted({int(line.numbers.get("micro_batch") or run.batch_size) for line in run.hosted})
+    searched, is_learned = run.split.get("baseline"), bool(run.split.get("is_learned"))
+    if searched is not None:
+        others = [line.rule for line in run.lines if "@" in line.rule]
+        objective = str(run.inputs["chip"].get("mapping_objective", "energy"))
+        yield sentences.searched_split_sentence(objective, int(searched), sizes, others, is_learned)
+    elif is_learned and sizes and sizes[0] < run.batch_size:
+        yield sentences.given_split_sentence(sizes[0], run.batch_size)
 
 
 def _reach(run: Run, rule: str) -> sentences.Reach:
@@ -266,11 +280,11 @@ def dependable_lines(run: Run) -> list[Line]:
     """The lines that reach the target, but for rules that get there in a smaller share of their seeds than
     backpropagation does (where it does not: than the best): their mean is one of lucky seeds."""
     reached = [line for line in run.hosted if line.numbers["energy_to_target_j"] is not None]
-    shares = {line.rule: (reach := _reach(run, line.rule)).reached / max(1, reach.seeds) for line in reached}
-    least_share = next(
-        (share for rule, share in shares.items() if is_backpropagation(rule)), max(shares.values(), default=0.0)
-    )
-    return [line for line in reached if shares[line.rule] >= least_share]
+    reaches = [_reach(run, run.trained_as(line)) for line in reached]
+    shares = [reach.reached / max(1, reach.seeds) for reach in reaches]
+    pairs = list(zip(reached, shares, strict=True))
+    least_share = next((share for line, share in pairs if is_backpropagation(line.rule)), max(shares, default=0.0))
+    return [line for line, share in pairs if share >= least_share]
 
 
 def _least_to_target(run: Run) -> sentences.LeastToTarget | None:
@@ -290,5 +304,5 @@ def _least_to_target(run: Run) -> sentences.LeastToTarget | None:
         for other in run.hosted
         if other not in candidates and (other.numbers["energy_to_target_j"] or energy) < energy
     )
-    reach = _reach(run, line.rule)
+    reach = _reach(run, run.trained_as(line))
     return sentences.LeastToTarget(*key, energy, saving, reach, runner_up, tuple(_reach(run, rule) for rule in luckier))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ def is_backpropagation(rule: str) -> bool:
 
 def is_direct(rule: str) -> bool:
     """Whether a rule sends the output error straight to every layer."""
-    return rule in RULES and RULES[rule].path == "direct"
+    name = rule.partition("@")[0]
+    return name in RULES and RULES[name].path == "direct"
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,9 @@ class Run:
     epochs: dict[str, dict[str, list[Numbers]]]
     losses: tuple[dict[str, str], ...] | None = None
     """Rule and sentence of what number formats lost; None where it was not counted."""
+    split: Mapping[str, Any] = field(default_factory=dict)
+    """`baseline`: the micro-batch that is best for backpropagation, where it was searched; `is_learned`: whether what
+    the network learns depends on the split."""
 
     @property
     def hosted(self) -> tuple[Line, ...]:
@@ -126,6 +130,10 @@ class Run:
     def batch_size(self) -> int:
         """The number of samples of a training step."""
         return int(self.inputs["recipe"]["batch_size"])
+
+    def trained_as(self, line: Line) -> str:
+        """The name under which the trainings of a line stand: its rule's, unless it has its own."""
+        return line.label if line.label in self.epochs else line.rule
 
     def epochs_to_target(self, rule: str) -> list[int | None]:
         """The first epoch whose validation accuracy reaches the target, per seed; None where it never does."""
@@ -196,7 +204,8 @@ def _run_from_tables(
     baseline = lines[keys.index((baseline_key["rule"], baseline_key["transport"]))] if baseline_key else None
     verdicts = tuple(_verdict(item) for item in details["verdicts"])
     losses = tuple(details["losses"]) if "losses" in details else None
-    return Run(manifest, lines, verdicts, baseline, details.get("read_overhead"), _epochs_by_rule(epochs), losses)
+    overhead, split = details.get("read_overhead"), details.get("split", {})
+    return Run(manifest, lines, verdicts, baseline, overhead, _epochs_by_rule(epochs), losses, split)
 
 
 def _ledger_entry(row: dict[str, str]) -> Entry:

@@ -19,6 +19,10 @@ _BP_FORMS = {
 }
 
 
+_LEAST = {"energy": "least energy", "latency": "shortest interval", "edp": "least energy x time"}
+"""What is least where something is the best for an objective."""
+
+
 @dataclass(frozen=True)
 class Sentence:
     """The answer to a goal in a few words, and the whole statement."""
@@ -83,6 +87,35 @@ def line_name(rule: str, transport: str) -> str:
 def rule_title(rule: str) -> str:
     """The full name of a rule; the short one where it has none."""
     return RULES[rule].title if rule in RULES else rule
+
+
+def searched_split_sentence(
+    objective: str, baseline: int, sizes: Sequence[int], others: Sequence[str], is_learned: bool
+) -> Sentence:
+    """The sentence on micro-batches that were searched. `objective`: the chip's; `baseline`: backpropagation's best;
+    `sizes`: those of all lines; `others`: the lines that are at backpropagation's best beside their own."""
+    least = _LEAST.get(objective, objective)
+    text = f"Each rule and form of transport has the micro-batch that is best for it ({least})"
+    text += f", {sizes[0]} for all of them" if len(sizes) == 1 else ""
+    if others:
+        text += f"; {others[0]} is {others[0].partition('@')[0]} at {baseline}, the best of backpropagation"
+    return Sentence("Micro-batch: the best for each", f"{text}. {_learned_split_text(len(sizes), is_learned)}.")
+
+
+def _learned_split_text(sizes: int, is_learned: bool) -> str:
+    """What micro-batches of so many sizes mean for accuracies."""
+    if not is_learned:
+        return "No accuracy depends on it: there are no batch norms"
+    text = "Batch norms take their statistics over a micro-batch"
+    if sizes == 1:
+        return f"{text}, in all lines alike"
+    return f"{text}, so that lines with different ones have trained apart: accuracies differ by that too"
+
+
+def given_split_sentence(size: int, batch_size: int) -> Sentence:
+    """The sentence on a micro-batch that the chip file gives, where batch norms make it part of what is learned."""
+    text = f"{_learned_split_text(1, True)}; accuracies are those of this split."
+    return Sentence(f"Micro-batch: {size} of {batch_size} samples", text)
 
 
 def _explained_name(rule: str, transport: str) -> str:

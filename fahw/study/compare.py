@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from fahw.activity import Activity, LayerActivity, mean_activity
+from fahw.activity import mean_activity
 from fahw.chip.cost import SHARED, get_rule, rule_names, simulate
-from fahw.chip.transport_forms import forms_of
 from fahw.datasets.dataset import load_dataset
 from fahw.errors import ConfigError, Problem, check_integer, check_number, check_path
 from fahw.hardware.chip import Chip
@@ -18,14 +17,14 @@ from fahw.learn.training.checks import check_data
 from fahw.learn.training.result import TrainResult
 from fahw.network.graph import Network
 from fahw.network.load import load_model
-from fahw.network.recipe import Recipe
 from fahw.rules.catalogue import BACKPROPAGATION, COMPARED
 from fahw.study.comparison import Comparison, Line, target_accuracy_pct
 from fahw.study.comparison_folder import write_comparison
+from fahw.study.planned_lines import Plan, PlannedLine, planned
 from fahw.study.settings import check_folder, training_processes, with_overrides
+from fahw.study.splits import all_at_work
 from fahw.study.storage.result_files import make_folder
 from fahw.study.training import Job, OnProgress, load_result, make_jobs, run_jobs
-from fahw.work.training_step import NONE
 
 
 def compare(
@@ -58,26 +57,30 @@ def compare(
     dataset = load_dataset(recipe.data, data_dir, recipe.image_size)
     check_data(network, recipe, dataset)
     jobs_of = partial(make_jobs, network, recipe, seeds=range(seeds), data=dataset, data_dir=data_dir, device=device)
-    jobs, baseline_jobs = jobs_of(names, chip), jobs_of([BACKPROPAGATION.name], chip.without_feedback_memory())
-    _check_hosted(chip, network, names, recipe.batch_size)
+    jobs_of(names, chip.model_copy(update={"micro_batch": None}))  # says what is wrong with any of them
+    plan = planned(chip, network, names, recipe.batch_size)
+    if not plan.is_hosted:
+        _check_hosted(chip, network, names, recipe.batch_size)
+    jobs = [tuple(jobs_of([line.rule], line.trained_chip)) for line in plan.lines]
     folder = make_folder(Path(out))
-    run_jobs([*jobs, *baseline_jobs], folder, processes, on_progress)
-    comparison = _comparison(folder, chip, network, jobs, baseline_jobs, target_points)
+    run_jobs([job for line_jobs in jobs for job in line_jobs], folder, processes, on_progress)
+    comparison = _comparison(folder, network, plan, jobs, target_points)
     write_comparison(comparison, chip, network, jobs, dataset)
     return comparison
 
 
 def _comparison(
-    folder: Path, chip: Chip, network: Network, jobs: Sequence[Job], baseline_jobs: Sequence[Job], target_points: float
+    folder: Path, network: Network, plan: Plan, jobs: Sequence[tuple[Job, ...]], target_points: float
 ) -> Comparison:
-    """The comparison of the rules of `jobs`, from the stored results of these and of `baseline_jobs`, the trainings of
-    backpropagation on the chip with one weight memory."""
-    baseline = tuple(load_result(folder, job) for job in baseline_jobs)
-    names = dict.fromkeys(job.setup.rule.name for job in jobs)
-    results = {name: tuple(load_result(folder, job) for job in jobs if job.setup.rule.name == name) for name in names}
-    recipe = jobs[0].setup.recipe
-    lines = tuple(line for name in names for line in _lines(chip, network, recipe, name, results, baseline))
-    return Comparison(folder, target_accuracy_pct(baseline, target_points), lines)
+    """The comparison of the planned lines, from the stored results of their `jobs`; the target is of backpropagation on
+    one weight memory."""
+    results = [tuple(load_result(folder, job) for job in line_jobs) for line_jobs in jobs]
+    batch_size = jobs[0][0].setup.recipe.batch_size
+    lines = tuple(
+        _line(line, network, batch_size, trainings) for line, trainings in zip(plan.lines, results, strict=True)
+    )
+    baseline = next(line.results for line in lines if line.transport == SHARED)
+    return Comparison(folder, target_accuracy_pct(baseline, target_points), lines, plan.baseline_split)
 
 
 def _check_arguments(
@@ -92,26 +95,21 @@ def _check_arguments(
     check_number("target", target_points, 0, 100)
 
 
-def _lines(
-    chip: Chip, network: Network, recipe: Recipe, rule: str, results: Mapping[str, tuple[TrainResult, ...]],
-    baseline: tuple[TrainResult, ...],
-) -> Iterator[Line]:  # fmt: skip
-    """The lines of a rule: one for each form of transport, priced with what its own trainings showed where the chip
-    uses that; backpropagation also on the chip with one weight memory, whose trainings are `baseline`."""
-    for form in forms_of(chip, rule):
-        trainings = baseline if form == SHARED else results[rule]
-        measured = mean_activity([row.activity for result in trainings for row in result.epochs])
-        activity = measured if chip.uses_activity else None
-        try:
-            cost = simulate(chip, network, rule, recipe.batch_size, None if form == NONE else form, activity)
-            yield Line(rule, form, cost, "", trainings)
-        except ConfigError as error:
-            yield Line(rule, form, None, error.problems[0].message, trainings)
+def _line(planned: PlannedLine, network: Network, batch_size: int, trainings: tuple[TrainResult, ...]) -> Line:
+    """A line, priced with what its own trainings showed where the chip uses that."""
+    measured = mean_activity([row.activity for result in trainings for row in result.epochs])
+    activity = measured if planned.chip.uses_activity else None
+    cost, reason = None, ""
+    try:
+        cost = simulate(planned.chip, network, planned.rule, batch_size, planned.form, activity)
+    except ConfigError as error:
+        reason = error.problems[0].message
+    return Line(planned.rule, planned.transport, cost, reason, trainings, planned.at_baseline)
 
 
 def _check_hosted(chip: Chip, network: Network, rules: Sequence[str], batch_size: int) -> None:
     """Raise ConfigError where the chip can host none of the rules, before anything is trained."""
-    activity = Activity({layer.name: LayerActivity(0.0, 0.0, 1.0, 1.0) for layer in network.weighted}, 1)
+    activity = all_at_work(network)
     forms: list[str | None] = [None, SHARED]
     problems: list[Problem] = []
     for rule in rules:

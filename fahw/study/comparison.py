@@ -14,13 +14,20 @@ from fahw.study.costs import verdict
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the comparison: a rule under one form of transport. `cost` is None where the chip cannot host it."""
+    """One row of the comparison: a rule under one form of transport. `cost` is None where the chip cannot host it;
+    `at_baseline` the line's micro-batch, if it is not the rule's best but backpropagation's."""
 
     rule: str
     transport: str
     cost: Cost | None
     reason: str
     results: tuple[TrainResult, ...]
+    at_baseline: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The rule; with `@` and the micro-batch where that is backpropagation's: `dfa@16`."""
+        return self.rule if self.at_baseline is None else f"{self.rule}@{self.at_baseline}"
 
     @property
     def accuracy(self) -> verdict.Spread | None:
@@ -35,11 +42,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` returns: its lines, and the validation accuracy to reach. `folder` holds the same as files."""
+    """What `compare` returns: its lines, and the validation accuracy to reach. `folder` holds the same as files;
+    `baseline_split` is the micro-batch that is best for backpropagation, where that was searched."""
 
     folder: Path
     target_pct: float
     lines: tuple[Line, ...]
+    baseline_split: int | None = None
 
 
 def _steps_to_target(result: TrainResult, target_pct: float) -> int | None:
@@ -60,7 +69,7 @@ def target_accuracy_pct(results: Sequence[TrainResult], points: float) -> float:
 def summary_row(line: Line, target_pct: float) -> dict[str, Any]:
     """The line's row of summary.csv; what was not reached or cannot be hosted is empty."""
     cost, accuracy, steps = line.cost, line.accuracy, verdict.spread(line.steps_to(target_pct))
-    row: dict[str, Any] = {"rule": line.rule, "transport": line.transport, "seeds": len(line.results)}
+    row: dict[str, Any] = {"rule": line.name, "transport": line.transport, "seeds": len(line.results)}
     if accuracy:
         row |= {"accuracy_pct_mean": accuracy.mean, "accuracy_pct_std": accuracy.std}
     if steps:
@@ -72,5 +81,5 @@ def summary_row(line: Line, target_pct: float) -> dict[str, Any]:
         "energy_pj_per_sample": cost.energy_pj_per_sample,
         "energy_to_target_j": steps.mean * cost.energy_pj * 1e-12 if steps else None,
         "area_mm2": cost.area_mm2, "area_used_mm2": cost.area_used_mm2, "feedback_bits": cost.feedback_bits,
-        "transported_bits_per_step": cost.transported_bits,
+        "transported_bits_per_step": cost.transported_bits, "micro_batch": cost.micro_batch,
     }  # fmt: skip

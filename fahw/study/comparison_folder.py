@@ -12,7 +12,7 @@ from fahw.chip.ledger import LEDGER_COLUMNS
 from fahw.chip.roofline import ROOFLINE_COLUMNS
 from fahw.datasets.dataset import Dataset
 from fahw.hardware.chip import Chip
-from fahw.learn.training.result import EpochRow
+from fahw.learn.training.result import EpochRow, TrainResult
 from fahw.learn.watch.findings import findings
 from fahw.network.graph import Network
 from fahw.report.changes import with_checksums
@@ -21,6 +21,7 @@ from fahw.report.page import write_report
 from fahw.rules.catalogue import BACKPROPAGATION
 from fahw.study.comparison import Comparison, Line, summary_row
 from fahw.study.costs import verdict
+from fahw.study.splits import has_norms
 from fahw.study.storage.result_files import SUMMARY_COLUMNS, content_key, versions, write_json
 from fahw.study.training import Job
 from fahw.tables import write_csv
@@ -32,20 +33,20 @@ _ROUNDING_COLUMNS = ("rule", "seed", "epoch", "layer", "tensor", "saturated", "u
 
 
 def write_comparison(
-    comparison: Comparison, chip: Chip, network: Network, jobs: Sequence[Job], dataset: Dataset
+    comparison: Comparison, chip: Chip, network: Network, jobs: Sequence[tuple[Job, ...]], dataset: Dataset
 ) -> None:
     """Write summary.csv, ledger.csv, epochs.csv and their like, manifest.json, and the report on them."""
     folder, lines = comparison.folder, comparison.lines
     write_csv(folder / "summary.csv", SUMMARY_COLUMNS, (summary_row(line, comparison.target_pct) for line in lines))
     ledger = (
-        {"rule": line.rule, "transport": line.transport} | {name: getattr(row, name) for name in LEDGER_COLUMNS}
+        {"rule": line.name, "transport": line.transport} | {name: getattr(row, name) for name in LEDGER_COLUMNS}
         for line in lines
         if line.cost
         for row in line.cost.ledger
     )
     write_csv(folder / "ledger.csv", ("rule", "transport", *LEDGER_COLUMNS), ledger)
     roofline = (
-        {"rule": line.rule, "transport": line.transport} | row
+        {"rule": line.name, "transport": line.transport} | row
         for line in lines
         if line.cost
         for row in roofline_rows(line.cost)
@@ -53,15 +54,14 @@ def write_comparison(
     write_csv(folder / "roofline.csv", ("rule", "transport", *ROOFLINE_COLUMNS), roofline)
     _write_epochs(folder, lines)
     write_csv(folder / "rounding.csv", _ROUNDING_COLUMNS, _rounding_rows(lines))
-    write_json(folder / "details.json", _details(comparison, chip, network, jobs[0].setup.recipe.batch_size))
+    write_json(folder / "details.json", _details(comparison, chip, network, jobs[0][0].setup.recipe.batch_size))
     write_json(folder / "manifest.json", with_checksums(folder, _manifest(comparison, chip, network, jobs, dataset)))
     write_report(folder)
 
 
 def _write_epochs(folder: Path, lines: Sequence[Line]) -> None:
     """Write epochs.csv: loss, accuracies and what was measured of each layer, by rule, seed and epoch."""
-    results = {line.rule: line.results for line in reversed(lines)}
-    results = {line.rule: results[line.rule] for line in lines}
+    results = _results_by_name(lines)
     layer_values = {
         id(row): _by_layer(row) for trainings in results.values() for result in trainings for row in result.epochs
     }
@@ -79,9 +79,23 @@ def _write_epochs(folder: Path, lines: Sequence[Line]) -> None:
     write_csv(folder / "epochs.csv", columns, rows)
 
 
+def _results_by_name(lines: Sequence[Line]) -> dict[str, tuple[TrainResult, ...]]:
+    """The trainings of each rule, those of its first line; and those of other lines that trained at other splits of the
+    batch, by the line's label."""
+    found: dict[str, tuple[TrainResult, ...]] = {}
+    splits: dict[str, int] = {}
+    for line in lines:
+        size = line.cost.micro_batch if line.cost else 0
+        if line.name not in found:
+            found[line.name], splits[line.name] = line.results, size
+        elif size and size != splits[line.name] and line.results != found[line.name]:
+            found[f"{line.name} {line.transport}"] = line.results
+    return found
+
+
 def _rounding_rows(lines: Sequence[Line]) -> Iterator[dict[str, Any]]:
     """The rows of rounding.csv: what rounding lost in the last step of every epoch."""
-    for rule, results in {line.rule: line.results for line in reversed(lines)}.items():
+    for rule, results in reversed(_results_by_name(lines).items()):
         for result in results:
             for row in result.epochs:
                 for layer, tensors in row.lost.items():
@@ -98,7 +112,9 @@ def _rounding_rows(lines: Sequence[Line]) -> Iterator[dict[str, Any]]:
 
 def _rounding_findings(lines: Sequence[Line], chip: Chip) -> list[dict[str, str]]:
     """Rule and sentence of each loss by rounding that exceeds the limits in `fahw.learn.watch.findings`."""
-    epochs_by_rule = {line.rule: [result.epochs for result in line.results] for line in lines if line.results}
+    epochs_by_rule = {
+        rule: [result.epochs for result in results] for rule, results in _results_by_name(lines).items() if results
+    }
     return [
         {"rule": rule, "text": text}
         for rule, epochs in epochs_by_rule.items()
@@ -115,7 +131,7 @@ def _by_layer(row: EpochRow) -> dict[str, float]:
 
 
 def _manifest(
-    comparison: Comparison, chip: Chip, network: Network, jobs: Sequence[Job], dataset: Dataset
+    comparison: Comparison, chip: Chip, network: Network, jobs: Sequence[tuple[Job, ...]], dataset: Dataset
 ) -> dict[str, Any]:
     """The content of manifest.json: all inputs with their hash, versions and the target."""
     inputs = {
@@ -125,11 +141,11 @@ def _manifest(
             "input": network.input_shape,
             "layers": [layer.description() for layer in network.layers],
         },
-        "recipe": jobs[0].setup.recipe.model_dump(mode="json"),
+        "recipe": jobs[0][0].setup.recipe.model_dump(mode="json"),
         "data": {"name": dataset.name, "sha256": dataset.content_hash},
-        "rules": list(dict.fromkeys(job.setup.rule.name for job in jobs)),
-        "seeds": sorted({job.setup.seed for job in jobs}),
-        "trainings": {f"{job.setup.rule.name}/{job.setup.seed}": job.key for job in jobs},
+        "rules": list(dict.fromkeys(line.rule for line in comparison.lines)),
+        "seeds": sorted({job.setup.seed for job in jobs[0]}),
+        "trainings": _trainings(comparison, jobs),
         "activity": "measured" if chip.uses_activity else "not used",
     }
     return {
@@ -140,6 +156,17 @@ def _manifest(
         "inputs": inputs,
         "content_hash": content_key(inputs),
     }
+
+
+def _trainings(comparison: Comparison, jobs: Sequence[tuple[Job, ...]]) -> dict[str, str]:
+    """The key of every training by rule and seed; under the label of its line where the rule's first has another."""
+    keys: dict[str, str] = {}
+    for line, line_jobs in zip(comparison.lines, jobs, strict=True):
+        for job in line_jobs:
+            seed = job.setup.seed
+            if keys.setdefault(f"{line.name}/{seed}", job.key) != job.key and comparison.baseline_split is not None:
+                keys[f"{line.name} {line.transport}/{seed}"] = job.key
+    return keys
 
 
 def _details(comparison: Comparison, chip: Chip, network: Network, batch_size: int) -> dict[str, Any]:
@@ -159,6 +186,7 @@ def _details(comparison: Comparison, chip: Chip, network: Network, batch_size: i
         "verdicts": verdicts,
         "losses": losses,
         "read_overhead": _read_overhead(chip),
+        "split": {"baseline": comparison.baseline_split, "is_learned": has_norms(network)},
     }
 
 
@@ -171,7 +199,7 @@ def _read_overhead(chip: Chip) -> float | None:
 def _line_details(line: Line) -> dict[str, Any]:
     """The details of a line: why it has no cost, or all that the report shows of it."""
     cost = line.cost
-    base: dict[str, Any] = {"rule": line.rule, "transport": line.transport, "reason": line.reason}
+    base: dict[str, Any] = {"rule": line.name, "transport": line.transport, "reason": line.reason}
     base |= {"reached": None, "warnings": sorted({text for result in line.results for text in result.warnings})}
     if cost is None:
         return base
@@ -190,7 +218,7 @@ def _verdict(line: Line, best: Line, target_pct: float, overhead: verdict.Overhe
     if rule_steps and baseline_steps:
         to_target = verdict.saving(line.cost.ledger, best.cost.ledger, rule_steps.mean, baseline_steps.mean)
     return {
-        "rule": line.rule, "transport": line.transport,
+        "rule": line.name, "transport": line.transport,
         "saving_per_step": asdict(per_step) | {"winner": per_step.winner},
         "saving_to_target": asdict(to_target) | {"winner": to_target.winner} if to_target else None,
         "seeds_reached": rule_steps.count if rule_steps else 0, "seeds": len(line.results),

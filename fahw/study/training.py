@@ -38,6 +38,7 @@ from fahw.optimizers import OPTIMIZERS
 from fahw.rules.catalogue import stored_name
 from fahw.rules.rule import Rule
 from fahw.study.settings import check_folder, with_overrides
+from fahw.study.splits import norm_samples_on
 from fahw.study.storage.executors import Outcome, run_tasks
 from fahw.study.storage.result_files import content_key, versions, write_json
 from fahw.study.storage.store import Store
@@ -93,6 +94,7 @@ class Job:
             }
             | self._error_path_inputs
             | ({} if setup.delays == IN_TIME else asdict(setup.delays))
+            | ({} if setup.norm_samples is None else {"norm_samples": setup.norm_samples})
             | self._device_inputs
         )
 
@@ -114,9 +116,12 @@ def make_jobs(
     network: Network, recipe: Recipe, rules: Sequence[str], chip: Chip | None, seeds: Sequence[int], data: Dataset,
     data_dir: Path | None = None, device: str = "cpu",
 ) -> list[Job]:  # fmt: skip
-    """A job for every rule and seed; formats are the chip's, else the model file's, else fp32.
+    """A job for every rule and seed; formats are the chip's, else the model file's, else fp32. Batch norms take their
+    statistics over a micro-batch of the chip; where it asks for the best, over that of the rule under the chip's first
+    form of transport.
 
-    Raises ConfigError where the recipe wants what the chip does not do.
+    Raises ConfigError where the recipe wants what the chip does not do, and where a split is wanted that is best for a
+    rule that the chip cannot host.
     """
     _check_state_is_kept(recipe, rules, chip)
     precision = chip.precision if chip else network.precision or FP32
@@ -124,11 +129,15 @@ def make_jobs(
     check_trained((get_rule(rule) for rule in rules), precision)
     for rule in rules:
         check_learning(network, get_rule(rule))
+    splits = {rule: norm_samples_on(chip, network, rule, recipe.batch_size) for rule in rules}
     setups = [
-        TrainingSetup(network, recipe, get_rule(rule), precision, rounding, seed, _delays(chip, get_rule(rule)))
+        TrainingSetup(
+            network, recipe, get_rule(rule), precision, rounding, seed, _delays(chip, get_rule(rule)),
+            norm_samples=splits[rule],
+        )
         for rule in rules
         for seed in seeds
-    ]
+    ]  # fmt: skip
     check_rates({setup.rule.name: setup for setup in setups}.values())
     return [Job(setup, data.name, data.content_hash, data_dir, device) for setup in setups]
 

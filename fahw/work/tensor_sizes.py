@@ -148,7 +148,7 @@ def tensor_bits(
     optimizer_width = optimizer_costs(chip, network, rule).optimizer.state_bits(precision.bits("optimizer"))
     receiving = [part for part in local_parts if part.whole.name in graph.roles.receives]
     waiting = [part for part in receiving if _has_readers(graph, part)]
-    batches_in_flight = chip.steps_in_flight * -(-samples // (chip.micro_batch or samples))
+    batches_in_flight = chip.steps_in_flight * -(-samples // chip.together(samples))
     masks = sum(part.input_share(mask_bits(graph.derivative_layers[part.whole.name])) for part in sending)
     taught = [part for part in sending if part.whole.name in graph.roles.learns]
     kept, passing = _activation_bits(network, graph, local_parts, packed, precision.bits("activation"))
@@ -189,7 +189,7 @@ def _waiting_bits(
 def _passing_bits(chip: Chip, network: Network, graph: Graph, rule: Rule, samples: int, part: Part) -> int:
     """Bits of the errors of a part that wait for its next product alone: between two matrices, or answers to noise; and
     of the sums that the other shares of its layer send it."""
-    together = min(chip.micro_batch or samples, samples)
+    together = chip.together(samples)
     answers = mirror_samples(rule, part.layer) if part.whole.name in graph.roles.learns else 0
     errors = together * narrow_values(network, rule, part.whole) + answers * part.layer.outputs
     sums = (part.count - 1) * part.input_share(part.whole.inputs) if rule.path == "layerwise" else 0
@@ -238,7 +238,7 @@ def mirror_samples(rule: Rule, layer: Weighted) -> int:
 
 
 def _has_micro_batches(chip: Chip, samples: int) -> bool:
-    return chip.micro_batch is not None and chip.micro_batch < samples
+    return chip.together(samples) < samples
 
 
 def _has_readers(graph: Graph, part: Part) -> bool:

@@ -148,7 +148,7 @@ class _CoreContents:
     def context(self, chip: Chip, sites: dict[int, Site]) -> StepContext:
         """The context of the step's tasks on these cores."""
         network, rule, batch_size, form, parts, activity = self._inputs
-        sizes = _micro_batches(batch_size, chip.micro_batch)
+        sizes = _micro_batches(batch_size, chip.together(batch_size))
         return StepContext(chip, network, rule, sizes, form, parts, sites, self._graph, activity)
 
     def rom_placements(self, core: int) -> Iterable[Placement]:
@@ -187,7 +187,7 @@ class _CoreContents:
 
 def _check_tasks(chip: Chip, parts: int, batch_size: int) -> None:
     """Raise ConfigError where a step can have more than `MOST_TASKS` tasks, before any is made."""
-    micro_batches = -(-batch_size // (chip.micro_batch or batch_size))
+    micro_batches = -(-batch_size // chip.together(batch_size))
     tasks = micro_batches * (2 + 3 * parts) + 3 * parts
     if tasks > MOST_TASKS:
         message = (
@@ -225,8 +225,7 @@ def _plan_of(step: StepContext) -> StepPlan:
     return step.plan
 
 
-def _micro_batches(batch_size: int, micro_batch: int | None) -> tuple[int, ...]:
-    size = min(micro_batch or batch_size, batch_size)
+def _micro_batches(batch_size: int, size: int) -> tuple[int, ...]:
     full, remainder = divmod(batch_size, size)
     return (size,) * full + ((remainder,) if remainder else ())
 

@@ -6,6 +6,7 @@ from fahw.chip.area import area_mm2
 from fahw.chip.cost import simulate
 from fahw.chip.equal_area import with_feedback_fitted, with_free_area_as_buffer
 from fahw.hardware.load import load_chip
+from fahw.hardware.memory import MemoryEnergy
 
 
 def sizes(chip):
@@ -51,3 +52,14 @@ def test_rivals_of_equal_area_are_priced_under_the_best_mappings_alone():
     assert cost.area_mm2 <= area_mm2(best, False)
     shared = simulate(best, "resnet20", "bp", 32, "shared")
     assert shared.area_mm2 <= area_mm2(best, False)
+
+
+def test_a_buffer_whose_area_does_not_follow_its_size_stays_as_it_is():
+    """A memory that takes no area could grow without end."""
+    chip = load_chip("edge_dual")
+    energy = MemoryEnergy(read_pj=1, write_pj=1, leak_mw=0, area_mm2=0)
+    memories = [item.model_copy(update={"energy": energy}) for item in chip.memories if item.name == "buffer_sram"]
+    free = chip.model_copy(
+        update={"memories": tuple(memories[0] if item.name == "buffer_sram" else item for item in chip.memories)}
+    )
+    assert with_free_area_as_buffer(free, 2 * area_mm2(chip, False), False) is free

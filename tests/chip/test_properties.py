@@ -171,6 +171,16 @@ def a_micro_batch_of_all_samples_is_none(setup):
     same(without.with_chip({"micro_batch": setup.batch}).cost, without.cost)
 
 
+def the_best_micro_batch_is_the_first_of_the_least(setup):
+    of_objective = {"energy": "energy_pj", "latency": "interval_cycles", "edp": "energy_delay_js"}
+    for objective, figure in of_objective.items():
+        best = setup.with_chip({"micro_batch": "best", "mapping_objective": objective}).cost
+        costs = {size: setup.with_chip({"micro_batch": size}).cost for size in best.splits}
+        figures = {size: getattr(cost, figure) for size, cost in costs.items()}
+        assert best.micro_batch == next(size for size in best.splits if figures[size] == min(figures.values()))
+        assert replace(best, splits=()) == costs[best.micro_batch]
+
+
 def micro_batches_share_the_update(setup):
     whole = setup.with_chip({"micro_batch": None} | of_memories(setup, "size_kib", lambda _: "fit"))
     parts, whole = whole.with_chip({"micro_batch": 1}).cost, whole.cost
@@ -348,7 +358,8 @@ PROPERTIES = (
     names_of_parts_do_not_matter, order_of_parts_does_not_matter,
     order_of_what_a_memory_holds_does_not_matter_where_all_fits, a_faster_clock_with_faster_dram_takes_the_same_cycles,
     a_wire_is_priced_by_length_times_price, twice_the_batch_is_twice_the_products_and_one_update,
-    a_larger_batch_is_neither_cheaper_nor_faster, a_micro_batch_of_all_samples_is_none, micro_batches_share_the_update,
+    a_larger_batch_is_neither_cheaper_nor_faster, a_micro_batch_of_all_samples_is_none,
+    the_best_micro_batch_is_the_first_of_the_least, micro_batches_share_the_update,
     larger_memories_move_no_more, a_memory_that_fits_is_one_of_that_size, wider_values_are_not_cheaper,
     what_is_transported_is_weights_times_bits, shares_of_a_layer_do_its_work, more_lanes_are_not_slower,
     wider_ports_are_not_slower, faster_dram_is_not_slower, shorter_latencies_are_not_slower,

@@ -90,6 +90,19 @@ def test_a_further_dataflow_skips_the_zeros_that_its_array_skips(tmp_path):
     assert "cannot skip zeros" in problem.message
 
 
+def test_an_objective_is_for_the_search_of_micro_batches_too(tmp_path):
+    """Each search has it alone; a wrong micro-batch beside it is the one thing that is said."""
+    text = f"mapping_objective: latency\n{CHIP}"
+    assert chip_of(tmp_path, f"micro_batch: best\n{text}").micro_batch == "best"
+    assert chip_of(tmp_path, f"{BEST}micro_batch: 4\n{text}").mapping_objective == "latency"
+    problem, place = found_in(tmp_path, f"micro_batch: 4\nmapping_objective: @@latency\n{CHIP}")
+    assert problem.place == place
+    assert "`micro_batch: best`" in problem.message
+    problem, place = found_in(tmp_path, f"micro_batch: @@bets\n{text}")
+    assert problem.place == place
+    assert "did you mean 'best'" in problem.message
+
+
 @pytest.mark.parametrize("chip", SHIPPED_CHIPS)
 def test_shipped_chips_say_nothing_of_mappings_yet(chip):
     """They keep the counts that they had."""

@@ -10,13 +10,14 @@ from tests.support.models import batch_of, integer_model
 
 
 def assert_same_training(
-    network, rule, *, tuning=None, precision=None, rounding=None, batch=3, steps=2, rate=0.3, seed=0
+    network, rule, *, tuning=None, precision=None, rounding=None, batch=3, steps=2, rate=0.3, seed=0, micro_batch=None
 ):
     tuning, precision, rounding = tuning or Tuning(), precision or Precision(), rounding or RoundingModes()
     model, scales = integer_model(
-        network, rule, tuning=tuning, precision=precision, rounding=rounding, batch=batch, seed=seed
-    )
-    slow = Reference(network, rule, precision, rounding, scales, tuning.momentum, batch, seed, tuning)
+        network, rule, tuning=tuning, precision=precision, rounding=rounding, batch=batch, seed=seed,
+        norm_samples=micro_batch,
+    )  # fmt: skip
+    slow = Reference(network, rule, precision, rounding, scales, tuning.momentum, batch, seed, tuning, micro_batch)
     for number in range(steps):
         pixels, labels = batch_of(network, batch, seed + number)
         x = model.arithmetic.encode(pixels, 255)

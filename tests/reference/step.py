@@ -48,7 +48,7 @@ class Reference(SlowUpdate, SlowFeedback):
 
     def __init__(
         self, network: Network, rule: Rule, precision: Precision, rounding: RoundingModes, scales: dict[str, Scales],
-        momentum: float, batch_size: int, seed: int, tuning: Tuning | None = None,
+        momentum: float, batch_size: int, seed: int, tuning: Tuning | None = None, micro_batch: int | None = None,
     ) -> None:  # fmt: skip
         self.tuning = tuning or Tuning(momentum=momentum)
         self.optimizer = OPTIMIZERS[self.tuning.optimizer]
@@ -57,7 +57,7 @@ class Reference(SlowUpdate, SlowFeedback):
         self.mu, self.batch_size, self.seed = round(self.tuning.momentum * 256), batch_size, seed
         self.random = Lfsr(derive(seed, "rounding"))
         self.states = {layer.name: self._initial(layer) for layer in network.weighted}
-        self.norms = {layer.name: Norm.of(layer) for layer in network.layers if layer.params}
+        self.norms = {layer.name: Norm.of(layer, micro_batch or batch_size) for layer in network.layers if layer.params}
         self.fracs = output_fraction_bits(network, precision, scales)
         self.factors: dict[str, Words] = {}
         self.unit = SlowUnit(self.bits["activation"], self.bits["error"], self.fracs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -89,34 +90,55 @@ class Norm:
     variance: Reals
     scale_square: Reals
     shift_square: Reals
-    kept: tuple[Reals, Reals] | None = None
+    together: int
+    """Samples of a micro-batch, each of which is normalised by itself."""
+    kept: list[tuple[Reals, Reals]] = dataclasses.field(default_factory=list)
 
     @classmethod
-    def of(cls, layer: Layer) -> Norm:
+    def of(cls, layer: Layer, together: int) -> Norm:
         """Before training."""
         one, zero = np.ones(layer.in_shape[0]), np.zeros(layer.in_shape[0])
-        return cls(one, zero, zero, zero, zero, one, zero, zero)
+        return cls(one, zero, zero, zero, zero, one, zero, zero, together)
 
     def forward(self, x: Words, units: tuple[float, float], training: bool) -> Reals:
         """Words `(n, channels, ...)` before rounding; `units` are what a word counts, read and written."""
-        unit, out = units
-        axes, count = _axes(x), x.size // x.shape[1]
-        mean, inverse = self.mean / unit, 1 / np.sqrt(self.variance + 1e-5)
-        if training:
-            mean = x.sum(axes) / count
-            variance = np.maximum((x * x).sum(axes) / count - mean * mean, 0) * (unit * unit)
-            inverse = 1 / np.sqrt(variance + 1e-5)
-            self.mean = self.mean * 0.9 + mean * unit * 0.1
-            self.variance = self.variance * 0.9 + variance * (count / max(1, count - 1)) * 0.1
-            self.kept = mean, inverse
-        gain = self.scale * inverse
-        a, b = gain * (unit * (1 / out)), (self.shift - gain * (mean * unit)) * (1 / out)
-        return x * _wide(a, x) + _wide(b, x)
+        if not training:
+            return self._applied(x, self.mean / units[0], 1 / np.sqrt(self.variance + 1e-5), units)
+        self.kept = []
+        return np.concatenate([self._trained(part, units) for part in self._micro_batches(x)])
 
     def backward(self, x: Words, error: Words, unit: float) -> tuple[Reals, Reals, Reals]:
         """The error before the norm in words before rounding, and the sums for scale and shift in the error's words."""
-        assert self.kept is not None
-        (mean, inverse), axes, count = self.kept, _axes(x), x.size // x.shape[1]
+        below, along, total = [], np.zeros(x.shape[1]), np.zeros(x.shape[1])
+        parts = zip(self._micro_batches(x), self._micro_batches(error), self.kept, strict=True)
+        for part, part_error, (mean, inverse) in parts:
+            exact, part_along, part_total = self._sent(part, part_error, unit, mean, inverse)
+            below.append(exact)
+            along, total = along + part_along, total + part_total
+        return np.concatenate(below), along, total
+
+    def _micro_batches(self, x: Words) -> list[Words]:
+        return [x[start : start + self.together] for start in range(0, len(x), self.together)]
+
+    def _trained(self, x: Words, units: tuple[float, float]) -> Reals:
+        unit, axes, count = units[0], _axes(x), x.size // x.shape[1]
+        mean = x.sum(axes) / count
+        variance = np.maximum((x * x).sum(axes) / count - mean * mean, 0) * (unit * unit)
+        inverse = 1 / np.sqrt(variance + 1e-5)
+        self.mean = self.mean * 0.9 + mean * unit * 0.1
+        self.variance = self.variance * 0.9 + variance * (count / max(1, count - 1)) * 0.1
+        self.kept.append((mean, inverse))
+        return self._applied(x, mean, inverse, units)
+
+    def _applied(self, x: Words, mean: Reals, inverse: Reals, units: tuple[float, float]) -> Reals:
+        (unit, out), gain = units, self.scale * inverse
+        a, b = gain * (unit * (1 / out)), (self.shift - gain * (mean * unit)) * (1 / out)
+        return x * _wide(a, x) + _wide(b, x)
+
+    def _sent(
+        self, x: Words, error: Words, unit: float, mean: Reals, inverse: Reals
+    ) -> tuple[Reals, Reals, Reals]:  # fmt: skip
+        axes, count = _axes(x), x.size // x.shape[1]
         total = error.sum(axes).astype(np.float64)
         along = ((error * x).sum(axes) - mean * total) * (inverse * unit)
         gain = self.scale * inverse

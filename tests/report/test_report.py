@@ -187,13 +187,14 @@ def test_break_even_in_words() -> None:
 
 COLUMNS = (
     "rule,transport,accuracy_pct_mean,accuracy_pct_std,seeds,cycles_per_step,interval_cycles,energy_pj_per_step,"
-    "energy_pj_per_sample,steps_to_target,energy_to_target_j,area_mm2,area_used_mm2,feedback_bits,transported_bits_per_step"
+    "energy_pj_per_sample,steps_to_target,energy_to_target_j,area_mm2,area_used_mm2,feedback_bits,"
+    "transported_bits_per_step,micro_batch"
 )
 SUMMARY = f"""{COLUMNS}
-bp,copy,96.5,0.5,2,120,110.5,4000.0,1000.0,20.0,8e-08,2.5,1.25,64,64
-bp,shared,96.5,0.5,2,120,110.5,3900.0,975.0,20.0,7.8e-08,2.0,1.0,0,0
-usf,copy,90.25,1.0,2,,,,,,,,,,
-dfa,none,91.0,0.25,2,100,90.0,3500.0,875.0,,,2.5,1.25,16,0
+bp,copy,96.5,0.5,2,120,110.5,4000.0,1000.0,20.0,8e-08,2.5,1.25,64,64,4
+bp,shared,96.5,0.5,2,120,110.5,3900.0,975.0,20.0,7.8e-08,2.0,1.0,0,0,4
+usf,copy,90.25,1.0,2,,,,,,,,,,,
+dfa,none,91.0,0.25,2,100,90.0,3500.0,875.0,,,2.5,1.25,16,0,2
 """
 LEDGER = """rule,transport,component,action,tensor,phase,layer,count,unit_pj,energy_pj
 bp,copy,array,mac,activation,forward,fc1,10,300.0,3000.0
@@ -411,7 +412,7 @@ def test_a_chip_that_cannot_host_backpropagation(folder: Path) -> None:
     lines = [{"rule": "bp", "transport": "copy"} | absent, hosted("dfa", "none", "none")]
     (folder / "details.json").write_text(json.dumps({"baseline": None, "verdicts": [], "lines": lines}))
     dfa = SUMMARY.splitlines()[-1]
-    (folder / "summary.csv").write_text(f"{COLUMNS}\nbp,copy,96.5,0.5,2,,,,,,,,,,\n{dfa}\n")
+    (folder / "summary.csv").write_text(f"{COLUMNS}\nbp,copy,96.5,0.5,2,,,,,,,,,,,\n{dfa}\n")
     text = plain(write_report(folder).read_text())
     assert "The chip cannot host backpropagation, so no saving can be stated; the least energy is that of dfa" in text
 

@@ -15,11 +15,11 @@ from fahw.rules.catalogue import RULES
 from tests.support.models import batch_of, integer_model
 
 
-def emulated_model(network, rule, precision, rounding=None, batch=4, seed=0, tuning=None):
+def emulated_model(network, rule, precision, rounding=None, batch=4, seed=0, tuning=None, norm_samples=None):
     """A model in emulation, whatever its formats."""
     rounding, tuning = rounding or RoundingModes(), tuning or Tuning()
     scales = network_scales(network, precision, tuning, rule, batch)
-    arithmetic = Emulated(network, precision, rounding, scales, tuning, batch, Lfsr(seed), seed)
+    arithmetic = Emulated(network, precision, rounding, scales, tuning, batch, Lfsr(seed), seed, norm_samples)
     words = EmulatedWords(network, rule, precision, scales, tuning.feedback_gain, seed)
     parameters = arithmetic.initial(network, seed)
     return Model(network, arithmetic, parameters, Feedback(rule, words)), scales

@@ -121,20 +121,25 @@ CROSSING = (
 """Layers that read each other's sums crosswise: e reads a and d, f reads b and c, and both meet in other sums."""
 
 
-def integer_model(network, rule, *, tuning=None, precision=None, rounding=None, batch=4, seed=0, own=None, way=None):
+def integer_model(
+    network, rule, *, tuning=None, precision=None, rounding=None, batch=4, seed=0, own=None, way=None, norm_samples=None
+):
     """An integer model and its scales."""
     tuning, precision, rounding = tuning or Tuning(), precision or Precision(), rounding or RoundingModes()
     scales = network_scales(network, precision, tuning, rule, batch)
     random = Lfsr(derive(seed, "rounding"))
-    arithmetic = Integer(network, rule, precision, rounding, scales, tuning.momentum, batch, random, way, tuning)
+    arithmetic = Integer(network, rule, precision, rounding, scales, tuning.momentum, batch, random, way, tuning,
+                         norm_samples=norm_samples)  # fmt: skip
     parameters = arithmetic.initial(network, seed)
     feedback = Feedback(rule, IntegerWords(network, rule, precision, scales, seed), own)
     return Model(network, arithmetic, parameters, feedback), scales
 
 
-def float_model(network, rule, *, gain=1.0, batch=4, seed=0, own=None, dtype=torch.float64, tuning=None):
+def float_model(
+    network, rule, *, gain=1.0, batch=4, seed=0, own=None, dtype=torch.float64, tuning=None, norm_samples=None
+):
     """A floating model."""
-    arithmetic = Floating(0.9, batch, dtype, tuning=tuning)
+    arithmetic = Floating(0.9, batch, dtype, tuning=tuning, norm_samples=norm_samples)
     parameters = arithmetic.initial(network, seed)
     return Model(network, arithmetic, parameters, Feedback(rule, FloatWords(network, rule, gain, seed, dtype), own))
 

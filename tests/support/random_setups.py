@@ -115,6 +115,33 @@ def random_setup(seed: int) -> RandomSetup:
         return setup
 
 
+def large_setup(seed: int) -> RandomSetup:
+    """The setup of a seed with more of everything, so that words and rows of DRAM are nearly full: eight times as many
+    values per layer, arrays of four times the side, four times the batch, of whole micro-batches."""
+    setup = random_setup(seed)
+    channels, *sides = setup.model["input"]
+    layers = [layer | ({"out": 8 * layer["out"]} if "out" in layer else {}) for layer in setup.model["layers"]]
+    model = setup.model | {"input": [8 * channels, *(2 * side for side in sides)], "layers": layers}
+    changes = {f"arrays.{n}.{key}": 4 * array[key] for n, array in enumerate(setup.chip["arrays"])
+               for key in ("rows", "cols")}  # fmt: skip
+    for number in range(len(setup.chip["memories"])):
+        changes |= {f"memories.{number}.width_bits": 8, f"memories.{number}.size_kib": "fit"}
+    changes, micro = changes | {"dram.layout": "tiled"}, setup.chip.get("micro_batch", setup.batch)
+    batch = 4 * micro * max(1, setup.batch // micro)
+    if "micro_batch" in setup.chip:
+        changes["micro_batch"] = 4 * micro
+    return setup.with_model(model).with_batch(batch).with_chip(changes)
+
+
+def tight(setup: RandomSetup, share: float) -> RandomSetup:
+    """The setup with memories that hold a share of what they would have to."""
+    sizes = {memory.name: memory.size_kib for memory in setup.cost.work.chip.memories}
+    names = [memory["name"] for memory in setup.chip["memories"]]
+    return setup.with_chip(
+        {f"memories.{n}.size_kib": max(1, round(sizes[name] * share)) for n, name in enumerate(names)}
+    )
+
+
 def random_chip(random: Random, model: dict[str, Any]) -> dict[str, Any]:
     """A chip for a model: one or two arrays and weight memories, a mesh or not, and what else a file may say."""
     weight, is_shared = random.choice([4, 6, 8, 12]), random.random() < 0.3

@@ -28,6 +28,10 @@ class Arithmetic(Unit, Protocol):
     """
 
     @property
+    def norm_samples(self) -> int | None:
+        """Samples over which batch norms take their statistics; None: the batch."""
+
+    @property
     def generators(self) -> tuple[Lfsr, ...]:
         """The random generators, all that a step changes of the arithmetic."""
 

@@ -7,7 +7,8 @@ and their velocities are float64 too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import reduce
 
 import numpy as np
 import torch
@@ -32,13 +33,16 @@ _CHANNELS = 16
 class Norms:
     """The batch norms of a network; they hold each one's mean and inverse deviation from forward to backward.
 
-    Words lie as (channels, ..., n). `fracs`: fraction bits of every layer's output.
+    Words lie as (channels, ..., n). `fracs`: fraction bits of every layer's output. Statistics are taken over `samples`
+    at a time, a group (what remains of the batch is one too), or over the batch where None; they lie as
+    (channels, groups).
     """
 
     def __init__(
         self, network: Network, fracs: dict[str, int], error_frac: int, precision: Precision, rounding: RoundingModes,
-        settings: OptimizerSettings,
+        settings: OptimizerSettings, samples: int | None = None,
     ) -> None:  # fmt: skip
+        self.samples = samples
         self._fracs, self._error_unit = fracs, 2.0**-error_frac
         self._names = [layer.name for layer in network.layers if layer.params]
         self._bits = precision.bits("activation"), precision.bits("error")
@@ -50,26 +54,34 @@ class Norms:
     def forward(
         self, layer: Layer, parameters: Parameters, x: Tensor, random: Lfsr, of_batch: bool, update_running: bool
     ) -> Tensor:
-        """The output, round(x a + b) per channel, by the statistics of the batch, which may update the running ones, or
-        by these."""
-        p, unit = parameters, 2.0 ** -self._fracs[layer.sources[0]]
+        """The output, round(x a + b) per channel and group, by the statistics of the batch, which may update the
+        running ones, or by these."""
+        p, unit, groups = (
+            parameters,
+            2.0 ** -self._fracs[layer.sources[0]],
+            _Groups(x, self.samples if of_batch else None),
+        )
         assert p.statistics is not None
         assert p.bias is not None
         if of_batch:
-            mean, variance = _moments(x)
+            mean, variance = groups.moments(x)
             inverse = _inverse_deviation(variance * (unit * unit))
             self._batch_statistics[layer.name] = mean, inverse
             if update_running:
-                _update_running(p.statistics, mean * unit, variance * (unit * unit), x[0].numel())
+                for number, count in enumerate(groups.counts):
+                    own = mean[:, number] * unit, variance[:, number] * (unit * unit)
+                    _update_running(p.statistics, *own, count)
         else:
-            mean, inverse = p.statistics[0] / unit, _inverse_deviation(p.statistics[1])
+            statistics = p.statistics.unsqueeze(2)
+            mean, inverse = statistics[0] / unit, _inverse_deviation(statistics[1])
+        gain, shift = p.weight.unsqueeze(1) * inverse, p.bias.unsqueeze(1)
+        a, b = gain * (unit * 2.0 ** self._fracs[layer.name]), shift - gain * (mean * unit)
+        b = b * 2.0 ** self._fracs[layer.name]
         out = torch.empty(x.shape, dtype=word_dtype(self._bits[0]), device=x.device)
         for part in _channels(x):
             q = self._wide(0, x[part])
-            gain = p.weight[part] * inverse[part]
-            a = gain * (unit * 2.0 ** self._fracs[layer.name])
-            b = (p.bias[part] - gain * (mean[part] * unit)) * 2.0 ** self._fracs[layer.name]
-            out[part].copy_(_words_(q.mul_(_wide(a, q)).add_(_wide(b, q)), self._bits[0], self._modes[0], random))
+            q.mul_(groups.wide(a[part], q)).add_(groups.wide(b[part], q))
+            out[part].copy_(_words_(q, self._bits[0], self._modes[0], random))
         return out
 
     def backward(
@@ -77,18 +89,19 @@ class Norms:
     ) -> tuple[Tensor, Gradient]:
         """The error before the norm, and the gradient sums of scale and shift."""
         mean, inverse = self._batch_statistics[layer.name]
-        unit, count = 2.0 ** -self._fracs[layer.sources[0]], _count(x)
-        total = _sums(error)
-        along = (_dots(error, x) - mean * total) * (inverse * unit)
-        gain = parameters.weight * inverse
+        unit, groups = 2.0 ** -self._fracs[layer.sources[0]], _Groups(x, self.samples)
+        total, count = groups.by_group(_sums, error), groups.count(x)
+        along = (groups.by_group(_dots, error, x) - mean * total) * (inverse * unit)
+        gain = parameters.weight.unsqueeze(1) * inverse
         slope = gain * (inverse * unit) * (along / count)
         start = slope * mean - gain * (total / count)
         below = torch.empty(x.shape, dtype=word_dtype(self._bits[1]), device=x.device)
         for part in _channels(x):
             e, q = self._wide(1, error[part]), self._wide(0, x[part])
-            exact = e.mul_(_wide(gain[part], q)).sub_(q.mul_(_wide(slope[part], q))).add_(_wide(start[part], q))
+            wide = (groups.wide(values[part], q) for values in (gain, slope, start))
+            exact = e.mul_(next(wide)).sub_(q.mul_(next(wide))).add_(next(wide))
             below[part].copy_(_words_(exact, self._bits[1], self._modes[1], random))
-        return below, Gradient(along * self._error_unit, total * self._error_unit)
+        return below, Gradient(*(reduce(torch.add, sums.unbind(1)) * self._error_unit for sums in (along, total)))
 
     def _wide(self, number: int, words: Tensor) -> Tensor:
         """The words in float64, in scratch memory: fresh memory costs more than a pass over it."""
@@ -108,17 +121,45 @@ class Norms:
                 value.sub_(along * self._settings.factor(rate))
 
 
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean and variance of every channel of words, from exact sums."""
-    count = _count(x)
-    mean = _sums(x) / count
-    return mean, (_dots(x, x) / count - mean * mean).clamp_(min=0)
+class _Groups:
+    """The groups of `samples` (None: all of them) into which the samples of words fall, the last perhaps smaller."""
 
+    def __init__(self, x: Tensor, samples: int | None) -> None:
+        self._all = x.shape[-1]
+        self._size = min(samples or self._all, self._all)
+        whole, rest = divmod(self._all, self._size)
+        sizes = [self._size] * whole + [rest] * bool(rest)
+        self.counts = [x[0].numel() // self._all * size for size in sizes]
 
-def _count(x: Tensor) -> Tensor:
-    """The number of every channel's words; a tensor, as by a number CUDA does not divide: it multiplies by the
-    reciprocal."""
-    return torch.full((), x[0].numel(), dtype=torch.float64, device=x.device)
+    def count(self, x: Tensor) -> Tensor:
+        """The number of every channel's words, (groups,); a tensor, as by a number CUDA does not divide: it multiplies
+        by the reciprocal."""
+        return torch.tensor(self.counts, dtype=torch.float64).to(x.device)
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean and variance of every channel and group of words, from exact sums."""
+        count = self.count(x)
+        mean = self.by_group(_sums, x) / count
+        return mean, (self.by_group(_dots, x, x) / count - mean * mean).clamp_(min=0)
+
+    def by_group(self, sums: Callable[..., Tensor], *words: Tensor) -> Tensor:
+        """What `sums` makes of the words of every channel, for each group, (channels, groups)."""
+        if self._size == self._all:
+            return sums(*words).unsqueeze(1)
+        start = self._all - self._all % self._size
+        found = [sums(*(self._rows(x[..., :start]) for x in words)).view(len(words[0]), -1)]
+        if start < self._all:
+            found.append(sums(*(x[..., start:] for x in words)).unsqueeze(1))
+        return torch.cat(found, 1)
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """The words with each channel's groups one after the other, as channels of their own."""
+        return x.reshape(*x.shape[:-1], -1, self._size).movedim(-2, 1).flatten(0, 1)
+
+    def wide(self, values: Tensor, like: Tensor) -> Tensor:
+        """Values of channels and groups, one for every sample, to compute with words that lie as `like`."""
+        of_samples = values if values.shape[1] == 1 else values.repeat_interleave(self._size, 1)[:, : self._all]
+        return of_samples.view(len(values), *[1] * (like.dim() - 2), -1)
 
 
 def _channels(x: Tensor) -> Iterator[slice]:
@@ -158,10 +199,6 @@ def _update_running(statistics: Tensor, mean: Tensor, variance: Tensor, count: i
     """Move the running statistics towards those of a batch of `count` values per channel."""
     unbiased = variance * (count / max(1, count - 1))
     statistics.mul_(1 - MOMENTUM).add_(torch.stack((mean, unbiased)) * MOMENTUM)
-
-
-def _wide(channels: Tensor, like: Tensor) -> Tensor:
-    return channels.view(-1, *[1] * (like.dim() - 1))
 
 
 def _words_(values: Tensor, bits: int, mode: Rounding, random: Lfsr) -> Tensor:

@@ -35,9 +35,9 @@ class EmulatedUnit(Floating):
 
     def __init__(
         self, network: Network, precision: Precision, rounding: RoundingModes, scales: dict[str, Scales],
-        tuning: Tuning, batch_size: int, random: Lfsr, seed: int = 0,
+        tuning: Tuning, batch_size: int, random: Lfsr, seed: int = 0, norm_samples: int | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(tuning.momentum, batch_size, emulation_dtype(precision), seed, tuning)
+        super().__init__(tuning.momentum, batch_size, emulation_dtype(precision), seed, tuning, norm_samples)
         self._precision, self._modes, self._scales, self._lfsr = precision, rounding, scales, random
         self._fracs = output_fraction_bits(network, precision, scales)
         self._last = network.weighted[-1].name

@@ -25,10 +25,12 @@ _IMAGE_AXES = (2, 3)
 
 
 class FloatUnit:
-    """The operations of layers without weights. `random` decides what is dropped."""
+    """The operations of layers without weights. `random` decides what is dropped; batch norms take their statistics
+    over `norm_samples` at a time, over the batch where None."""
 
-    def __init__(self, random: Lfsr) -> None:
+    def __init__(self, random: Lfsr, norm_samples: int | None = None) -> None:
         self._random, self._training, self._of_batch = random, True, True
+        self.norm_samples = norm_samples
 
     @property
     def generators(self) -> tuple[Lfsr, ...]:
@@ -113,9 +115,8 @@ class FloatUnit:
         mean, variance = p.statistics
         if not self._of_batch:
             return tf.batch_norm(x, mean, variance, p.weight, p.bias, False, 0.0, EPS)
-        to = (mean, variance) if self._training else (None, None)
-        y, *_ = torch.native_batch_norm(x, p.weight, p.bias, to[0], to[1], True, MOMENTUM, EPS)
-        return y
+        running = (mean, variance) if self._training else None
+        return _joined([_normalised(part, p, running) for part in self._together(x)])
 
     def passed(self, layer: Layer, error: Tensor, values: Tensor, low: int, high: int | None) -> Tensor:
         """The errors of the values between both limits; nothing saturates but by them."""
@@ -159,12 +160,40 @@ class FloatUnit:
         self, layer: Layer, parameters: Parameters, x: Tensor, error: Tensor
     ) -> tuple[Tensor, Gradient]:  # fmt: skip
         """The error through the batch's own mean and variance, and the gradient sums."""
-        axes = [axis for axis in range(x.dim()) if axis != 1]
-        variance, mean = torch.var_mean(x, axes, correction=0)
-        below, scale, shift = torch.ops.aten.native_batch_norm_backward(
-            error, x, parameters.weight, None, None, mean, (variance + EPS).rsqrt_(), True, EPS, [True] * 3
-        )
-        return below, Gradient(scale, shift)
+        pairs = zip(self._together(x), self._together(error), strict=True)
+        below, scales, shifts = zip(*(_normalised_error(*pair, parameters.weight) for pair in pairs), strict=True)
+        return _joined(below), Gradient(sum(scales[1:], scales[0]), sum(shifts[1:], shifts[0]))
+
+    def _together(self, x: Tensor) -> Sequence[Tensor]:
+        """The samples in the parts over which batch norms take their statistics."""
+        size = self.norm_samples or len(x)
+        return [x] if size >= len(x) else [x[start : start + size] for start in range(0, len(x), size)]
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """The samples of all parts."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _normalised(x: Tensor, p: Parameters, running: tuple[Tensor, Tensor] | None) -> Tensor:
+    """The values by their own statistics, towards which the `running` ones move, where given."""
+    is_single = x.numel() == x.shape[1]  # torch makes NaN of the variance of a single value
+    mean, variance = (None, None) if running is None or is_single else running
+    y, own_mean, _ = torch.native_batch_norm(x, p.weight, p.bias, mean, variance, True, MOMENTUM, EPS)
+    if running is not None and is_single:
+        running[0].lerp_(own_mean, MOMENTUM)
+        running[1].mul_(1 - MOMENTUM)
+    return y
+
+
+def _normalised_error(x: Tensor, error: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The error before a norm of `x` by its own statistics, and the gradient sums of scale and shift."""
+    axes = [axis for axis in range(x.dim()) if axis != 1]
+    variance, mean = torch.var_mean(x, axes, correction=0)
+    below, along, total = torch.ops.aten.native_batch_norm_backward(
+        error, x, scale, None, None, mean, (variance + EPS).rsqrt_(), True, EPS, [True] * 3
+    )
+    return below, along, total
 
 
 def drop_threshold(probability: float) -> int:

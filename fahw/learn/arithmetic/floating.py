@@ -40,12 +40,12 @@ class Floating(FloatUnit):
 
     def __init__(
         self, momentum: float, batch_size: int, dtype: torch.dtype = torch.float32, seed: int = 0,
-        tuning: Tuning | None = None,
+        tuning: Tuning | None = None, norm_samples: int | None = None,
     ) -> None:  # fmt: skip
         """`tuning`: of another optimizer than SGD with `momentum`."""
         self._settings = OptimizerSettings.of(tuning or Tuning(momentum=momentum), batch_size)
         self._dtype = dtype
-        super().__init__(Lfsr(derive(seed, "dropout")))
+        super().__init__(Lfsr(derive(seed, "dropout")), norm_samples)
         self._seed = seed
 
     def initial(self, network: Network, seed: int, device: torch.device = CPU) -> dict[str, Parameters]:

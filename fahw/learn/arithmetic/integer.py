@@ -63,19 +63,20 @@ from fahw.rules.rule import Rule
 class Integer(IntegerUnit):
     """The `Arithmetic` of one training: `scales` fix every format, `random` is the rounding generator it consumes.
 
-    `way` forces a way to multiply (`kernels.matmul.Way`), for tests.
+    `way` forces a way to multiply (`kernels.matmul.Way`), for tests. Batch norms take their statistics over
+    `norm_samples` at a time, over the batch where None.
     """
 
     def __init__(
         self, network: Network, rule: Rule, precision: Precision, rounding: RoundingModes, scales: dict[str, Scales],
         momentum: float, batch_size: int, random: Lfsr, way: Way | None = None, tuning: Tuning | None = None,
-        device: torch.device = CPU,
+        device: torch.device = CPU, norm_samples: int | None = None,
     ) -> None:  # fmt: skip
         self._rule, self._precision, self._scales = rule, precision, scales
         self._way, self._last = way, network.weighted[-1].name
         self._settings = OptimizerSettings.of(tuning or Tuning(momentum=momentum), batch_size)
         fracs = output_fraction_bits(network, precision, scales)
-        norms = Norms(network, fracs, scales[self._last].error.frac, precision, rounding, self._settings)
+        norms = Norms(network, fracs, scales[self._last].error.frac, precision, rounding, self._settings, norm_samples)
         accumulator = Accumulator(precision.bits("accumulator"), random)
         super().__init__(fracs, precision, rounding, accumulator, norms, random)
         self._bounds = network_bounds(network, scales, rule, batch_size)

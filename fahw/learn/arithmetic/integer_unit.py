@@ -48,6 +48,11 @@ class IntegerUnit:
         self._tables: dict[tuple[str, str], Tensor] = {}
 
     @property
+    def norm_samples(self) -> int | None:
+        """Samples over which batch norms take their statistics; None: the batch."""
+        return self._norms.samples
+
+    @property
     def generators(self) -> tuple[Lfsr, ...]:
         """The random generators, all that a step changes of the arithmetic."""
         return (self._random,)

@@ -36,17 +36,19 @@ def _arithmetic(setup: TrainingSetup) -> tuple[Arithmetic, FeedbackWords, tuple[
     """The arithmetic of the formats, the source of its feedback words, and what could overflow."""
     network, rule, tuning, seed = setup.network, setup.rule, setup.tuning, setup.seed
     precision, rounding, batch_size = setup.precision, setup.rounding, setup.recipe.batch_size
+    norm_samples = setup.norm_samples
     if precision.is_float:
-        floating = Floating(tuning.momentum, batch_size, seed=seed, tuning=tuning)
+        floating = Floating(tuning.momentum, batch_size, seed=seed, tuning=tuning, norm_samples=norm_samples)
         return floating, FloatWords(network, rule, tuning.feedback_gain, seed, torch.float32), ()
     scales, random, warnings = setup.scales, Lfsr(derive(seed, "rounding")), _overflows(setup)
     if not (precision.is_integer and rounding.random_bits == RANDOM_BITS):
-        emulated = Emulated(network, precision, rounding, scales, tuning, batch_size, random, seed)
+        emulated = Emulated(network, precision, rounding, scales, tuning, batch_size, random, seed, norm_samples)
         feedback = EmulatedWords(network, rule, precision, scales, tuning.feedback_gain, seed)
         return emulated, feedback, tuple(f"{problem} (training does not wrap it)" for problem in warnings)
     integer = Integer(
-        network, rule, precision, rounding, scales, tuning.momentum, batch_size, random, None, tuning, setup.device
-    )
+        network, rule, precision, rounding, scales, tuning.momentum, batch_size, random, None, tuning, setup.device,
+        norm_samples,
+    )  # fmt: skip
     return integer, IntegerWords(network, rule, precision, scales, seed), warnings
 
 

@@ -30,6 +30,8 @@ class TrainingSetup:
     delays: Delays = IN_TIME
     device: torch.device = CPU
     """The device on which the training computes: integers train to the same bits on any."""
+    norm_samples: int | None = None
+    """Samples over which batch norms take their statistics: those of a micro-batch; None: the batch."""
 
     @cached_property
     def tuning(self) -> Tuning:

@@ -71,7 +71,8 @@ def plain_copy(model: Model, batch_statistics: bool = False) -> Model:
         weight, bias = weight.float(), None if bias is None else bias.float()
         statistics = None if stored.statistics is None else stored.statistics.float()
         parameters[layer.name] = Parameters(weight, weight, bias, statistics=statistics)  # never updated
-    arithmetic = Floating(0.0, 1).evaluator(0, batch_statistics)
+    floating = Floating(0.0, 1, norm_samples=model.arithmetic.norm_samples)
+    arithmetic = floating.evaluator(0, batch_statistics)
     words = FloatWords(model.network, BACKPROPAGATION, 1.0, 0, torch.float32)
     return Model(model.network, arithmetic, parameters, Feedback(BACKPROPAGATION, words))
 

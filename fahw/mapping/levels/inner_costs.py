@@ -73,7 +73,8 @@ class InnerCosts(NestCosts):
     def cycles(self, nest: Nest) -> Values:
         """Cycles of the array and what it waits for: the first tiles from DRAM, and through the outer memory; all that
         comes from the nearest of these while it rests."""
-        counts, cycles = self.counts(nest), self.counts(nest).array.cycles
+        counts = self.counts(nest)
+        cycles = counts.array.cycles * self.grid.flow.costs.paced
         for part, fetched in ((LEFT_OPERAND, counts.left.fetched), (RIGHT_OPERAND, counts.right.fetched)):
             place, operand = self.level.places[part], self.problem.operands[part]
             nearest = self.level.bits_per_cycle if place else self.problem.dram_bits_per_cycle

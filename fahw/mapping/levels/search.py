@@ -116,7 +116,8 @@ class _Search:
         if self.problem.unfolded == "result":
             energy = np.where(self._turns(RESULTS, innermost) > 1, np.inf, energy)
         bits = {True: np.zeros(1), False: np.where(energy < np.inf, least, 0.0)}
-        prices = (*self.problem.prices.fetch, self.problem.prices.spilled_sum)
+        dearer = zip(self.problem.prices.fetch, self.flow.costs.fetches, strict=True)
+        prices = (*(price * factor for price, factor in dearer), self.problem.prices.spilled_sum)
         widths = (self.problem.left.bits, self.problem.right.bits, 2 * self.problem.result.sum_bits)
         for values, place, price, width in zip(moved, self.level.places, prices, widths, strict=True):
             energy = energy + values * price
@@ -148,10 +149,10 @@ class _Search:
         """Where local memories, or for sums the array, have room for all that an outer tile has of the part."""
         problem, array, values = self.problem, self.problem.array, self.outer.grid.tile_values(part)
         if part == RESULTS:
-            bits, memory = problem.result.sum_bits, problem.result.memory
+            memory, bits = problem.result.memory, float(problem.result.sum_bits)
             at_the_array = values <= max(array.rows, array.accumulators) * array.cols
         else:
-            bits, memory = problem.operands[part].bits, problem.operands[part].memory
+            memory, bits = problem.operands[part].memory, problem.operands[part].bits
             at_the_array = np.full(1, problem.operands[part].resident >= 1)
         return at_the_array | (values * bits <= dict(problem.room).get(memory, np.inf))
 
@@ -242,6 +243,6 @@ def _array_bound(grid: Grid) -> tuple[Values, Values]:
     counts = [array_counts(grid, ArrayNest(block, _NOWHERE, _NOWHERE)) for block in blocks]
     energy, cycles = (
         reduce(np.minimum, map(costs.array_energy, counts)),
-        reduce(np.minimum, (of.cycles for of in counts)),
+        reduce(np.minimum, (of.cycles * grid.flow.costs.paced for of in counts)),
     )
     return np.where(fits, energy, np.inf), np.where(fits, cycles, np.inf)

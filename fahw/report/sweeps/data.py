@@ -57,6 +57,7 @@ FIGURES = (
     SweepFigure("transported_bits_per_step", "transported per step", "bit"),
     SweepFigure("feedback_bits", "feedback stored", "bit"),
     SweepFigure("spilled_bits", "spilled to DRAM", "bit"),
+    SweepFigure("micro_batch", "micro-batch", "samples"),
 )
 _TEXTS = {
     "transport": "transport", "winner": "winner", "baseline_transport": "form of the best bp", "status": "status",
@@ -138,7 +139,7 @@ def _text_column(points: Sequence[Record], at: str, label: str) -> dict[str, Any
 
 def _figure_column(points: Sequence[Record], figure: SweepFigure) -> dict[str, Any] | None:
     """The column of a figure; None where no point has one, or all are nought."""
-    values = [value for point in points if (value := number(point[figure.name])) is not None]
+    values = [value for point in points if (value := number(point.get(figure.name))) is not None]
     if not any(values):
         return None
     scale = scale_for((value * figure.factor for value in values), figure.unit, prefixed=figure.prefixed)

@@ -34,7 +34,7 @@ _DIGITS = 12
 FIGURES = (
     "transport", "form", "cycles", "interval_cycles", "seconds", "energy_pj", "energy_pj_per_sample", "static_pj",
     "one_time_pj", "area_mm2", "area_used_mm2", "feedback_bits", "transported_bits", "spilled_bits", "macs",
-    "inference_pj_per_sample", "power_mw", "samples_per_second", "tops_per_watt", "energy_delay_js",
+    "inference_pj_per_sample", "power_mw", "samples_per_second", "tops_per_watt", "energy_delay_js", "micro_batch",
 )  # fmt: skip
 
 
@@ -69,6 +69,8 @@ class Request:
     transport: str | None
     activity: Activity | None = None
     """What trainings measured, for chips that use it."""
+    micro_batch: int | None = None
+    """The split that a chip which asks for the best one gets, where it was searched before."""
 
     def key(self, network_key: str) -> str:
         """The name of the cost in a store: it stands for the content of the request and for the code that computes the
@@ -76,7 +78,8 @@ class Request:
         activity = "" if self.activity is None else json.dumps(asdict(self.activity))
         rule = stored_name(get_rule(self.rule))
         chip = self.chip.shared_key if self.transport == SHARED else self.chip.key
-        contents = (code_key(), chip, network_key, rule, str(self.batch_size), str(self.transport), activity)
+        contents = [code_key(), chip, network_key, rule, str(self.batch_size), str(self.transport), activity]
+        contents += [str(self.micro_batch)] if self.micro_batch else []
         return _digest(" ".join(contents))
 
 
@@ -118,7 +121,13 @@ def code_key() -> str:
 def price_records(requests: Sequence[Request]) -> list[tuple[str, bool]]:
     """The record of each request as JSON text, and whether it is final: a fault of fahw's is not."""
     with _without_garbage_collection():
-        return [_record_text(_unpacked_chip(request.chip), request) for request in requests]
+        return [_record_text(_chip_of(request), request) for request in requests]
+
+
+def _chip_of(request: Request) -> Chip:
+    """The chip of a request, with its micro-batch where that was searched before."""
+    chip = _unpacked_chip(request.chip)
+    return chip.model_copy(update={"micro_batch": request.micro_batch}) if request.micro_batch else chip
 
 
 @lru_cache(maxsize=64)

@@ -18,7 +18,7 @@ from fahw.version import __version__
 SUMMARY_COLUMNS = (
     "rule", "transport", "accuracy_pct_mean", "accuracy_pct_std", "seeds", "cycles_per_step", "interval_cycles",
     "energy_pj_per_step", "energy_pj_per_sample", "steps_to_target", "energy_to_target_j", "area_mm2", "area_used_mm2",
-    "feedback_bits", "transported_bits_per_step",
+    "feedback_bits", "transported_bits_per_step", "micro_batch",
 )  # fmt: skip
 """Columns that the summaries of comparisons and sweeps have in common."""
 _FILE_ENDINGS, _FOLDERS = (

@@ -49,7 +49,7 @@ def added_baselines(setups: Mapping[int, Setup], everywhere: bool = False) -> It
             own_form = request.transport or next(iter(request.chip.forms), NONE)
             for form in (*request.chip.forms, SHARED):
                 if request.rule != BACKPROPAGATION.name or form != own_form:
-                    added_request = replace(request, rule=BACKPROPAGATION.name, transport=form)
+                    added_request = replace(request, rule=BACKPROPAGATION.name, transport=form, micro_batch=None)
                     yield AddedBaseline(number, added_request.key(setup.network_key), added_request)
 
 

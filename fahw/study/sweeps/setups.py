@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from fahw.chip.cost import SHARED, get_rule
 from fahw.config.files import find_file
@@ -32,6 +32,7 @@ from fahw.network.load import load_model
 from fahw.network.recipe import Recipe
 from fahw.study.costs.cost_record import PackedChip, Request, network_key, pack_chip
 from fahw.study.settings import with_overrides
+from fahw.study.splits import best_split, has_norms, norm_samples
 from fahw.study.sweeps.choices import Choice, one_at_a_time
 from fahw.work.training_step import NONE
 
@@ -98,6 +99,11 @@ class _ChipFacts:
 
     packed: PackedChip
     formats: str
+    micro_batch: int | Literal["best"] | None
+
+    def unpack(self) -> Chip:
+        """The chip itself, with its micro-batch."""
+        return self.packed.unpack().model_copy(update={"micro_batch": self.micro_batch})
 
 
 @dataclass(frozen=True)
@@ -146,15 +152,33 @@ class SetupBuilder:
         seeds = self._seeds(settings, keys)
         if chip_facts is None or network_facts is None or rule is None or recipe is None or seeds is None:
             return None
-        trained_chip = self._trained_chip(chip_facts, settings.get("transport"))
+        request = Request(chip_facts.packed, network_facts.network, rule, recipe.batch_size, settings.get("transport"))
+        request, trained_chip = self._split(request, chip_facts, network_facts)
         jobs = self._jobs(network_facts.network, recipe, rule, trained_chip, seeds, keys) if self._with_data else ()
         if jobs is None:
             return None
-        request = Request(chip_facts.packed, network_facts.network, rule, recipe.batch_size, settings.get("transport"))
-        parts = (chip_facts.packed.key, network_facts.key, rule, recipe.batch_size, request.transport)
+        parts: tuple[Any, ...] = (chip_facts.packed.key, network_facts.key, rule, recipe.batch_size)
+        parts = (*parts, request.transport, request.micro_batch)
         key = self._made_once(("cost", *parts), None, lambda: request.key(network_facts.key))
         assert key is not None
         return Setup(choice.values, request, recipe, seeds, jobs, key, network_facts.key, trained_chip.formats)
+
+    def _split(
+        self, request: Request, chip: _ChipFacts, network: _NetworkFacts
+    ) -> tuple[Request, _ChipFacts]:  # fmt: skip
+        """The request, and the chip in whose arithmetic its point trains: where training depends on how a batch is
+        split, both with the split that is best for the point, if the chip asks for that."""
+        trained, batch = self._trained_chip(chip, request.transport), request.batch_size
+        if not self._with_data or not has_norms(network.network) or chip.micro_batch is None:
+            return request, trained
+        if chip.micro_batch == "best":
+            key = ("split", chip.packed.key, network.key, request.rule, batch, request.transport)
+            size = self._made_once(key, None, partial(_best_split, request))
+            request, trained = replace(request, micro_batch=size), replace(trained, micro_batch=size)
+        else:
+            size = chip.micro_batch
+        formats = f"{trained.formats} {norm_samples(network.network, batch, size)}"
+        return request, replace(trained, formats=formats)
 
     def _trained_chip(self, chip: _ChipFacts, transport: Any) -> _ChipFacts:
         """The chip in whose arithmetic a point trains: the fair baseline has one weight memory, and no stale copy."""
@@ -249,7 +273,7 @@ class SetupBuilder:
         return self._made_once(
             ("jobs", id(recipe), rule, chip.formats, seeds), (),
             lambda: tuple(
-                make_jobs(network, recipe, [rule], chip.packed.unpack(), seeds, data, self._data_dir, self._device)
+                make_jobs(network, recipe, [rule], chip.unpack(), seeds, data, self._data_dir, self._device)
             ),
         )  # fmt: skip
 
@@ -293,7 +317,17 @@ def _facts_of_chip(chip: Chip) -> _ChipFacts:
     """The facts of a chip."""
     period = chip.transport_period(reads_weight=True)
     delays = f"{period}/{chip.update_delay}/{chip.update_options.momentum}"
-    return _ChipFacts(pack_chip(chip), f"{chip.precision.model_dump_json()}{chip.rounding.model_dump_json()}{delays}")
+    formats = f"{chip.precision.model_dump_json()}{chip.rounding.model_dump_json()}{delays}"
+    return _ChipFacts(pack_chip(chip), formats, chip.micro_batch)
+
+
+def _best_split(request: Request) -> int | None:
+    """The micro-batch that is best for a point; None where the chip cannot host it, as its price will say."""
+    arguments = request.network, request.rule, request.batch_size, request.transport
+    try:
+        return best_split(request.chip.unpack(), *arguments)
+    except ConfigError:
+        return None
 
 
 def _network_facts(path: Path, settings: dict[str, Setting]) -> _NetworkFacts:

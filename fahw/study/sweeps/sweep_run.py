@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fahw.activity import Activity, LayerActivity, mean_activity
+from fahw.activity import Activity, mean_activity
 from fahw.config.sweep import Sweep
 from fahw.errors import ConfigError
 from fahw.study.costs.cost_pool import OnProgress, price_requests
+from fahw.study.splits import all_at_work
 from fahw.study.storage.store import Store
 from fahw.study.sweeps.baseline import added_baselines
 from fahw.study.sweeps.point import Point, TrainingDigest
@@ -153,8 +154,7 @@ def _with_assumed_activity(spec: Sweep, setup: Setup) -> Setup:
     if nothing were zero and all changed: whether the chip can host the point is seen before it is trained."""
     if not spec.train or not setup.request.chip.uses_activity:
         return setup
-    layers = {layer.name: LayerActivity(0.0, 0.0, 1.0, 1.0) for layer in setup.request.network.weighted}
-    return _with_activity(setup, Activity(layers, 1))
+    return _with_activity(setup, all_at_work(setup.request.network))
 
 
 def _with_measured_activity(setup: Setup, point: Point) -> Setup | None:

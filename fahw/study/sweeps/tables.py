@@ -133,7 +133,7 @@ def _summary_row(point: Point, target: float | None) -> dict[str, Any]:
         "transported_bits_per_step": cost["transported_bits"], "seconds_per_step": cost["seconds"],
         "seconds_per_sample": cost["seconds"] / samples, "power_mw": cost["power_mw"],
         "samples_per_second": cost["samples_per_second"], "static_pj_per_step": cost["static_pj"],
-        "spilled_bits": cost["spilled_bits"],
+        "spilled_bits": cost["spilled_bits"], "micro_batch": cost["micro_batch"],
     }  # fmt: skip
 
 

@@ -117,7 +117,7 @@ def gemm_traffic(product: Gemm, array: Array, accesses: Accesses, psum: Memory |
         operand, operand_bursts = product.operands[side], _repeat(bursts, product.repeats)
         if operand.block != 1:
             operand_bursts = [(times, ceil(number * operand.block)) for times, number in operand_bursts]
-        traffic += _operand_reads(operand, operand_bursts, accesses.of_operands, fetched[side])
+        traffic += operand_reads(operand, operand_bursts, accesses.of_operands, fetched[side])
     if psum is not None:
         spilled = product.mapping.spilled_share
         spilling = accesses if spilled is None else accesses.with_sums_outside(spilled)
@@ -190,9 +190,10 @@ def _turns(operand: Operand, fetches: Fetches) -> int:
     return 1 if is_kept else fetches.turns
 
 
-def _operand_reads(
+def operand_reads(
     operand: Operand, bursts: Sequence[Burst], accesses: Accesses, fetched: int
 ) -> Traffic:  # fmt: skip
+    """Traffic of reading an operand in these bursts. `fetched`: values that come from further out if none is there."""
     traffic = Traffic()
     values = sum(times * number for times, number in bursts)
     for stream in operand.streams:

@@ -13,8 +13,7 @@ from fahw.hardware.memory import Memory
 from fahw.mapping.lifetimes import Choice
 from fahw.mapping.mapper import Tiling
 from fahw.work.context import StepContext
-from fahw.work.counts.plan_record import TensorRecord
-from fahw.work.counts.record import Placement, TaskId, task_text
+from fahw.work.counts.record import Placement, TaskId
 from fahw.work.mesh import core_prefix
 from fahw.work.plan.measured import Measured, ProductTask
 from fahw.work.plan.moments import Moments
@@ -61,7 +60,8 @@ class Keeping:
         return StepPlan(self.step.chip, self.book, shares, room, tilings=self.tilings)
 
     @cached_property
-    def _homes(self) -> tuple[Memory, ...]:
+    def homes(self) -> tuple[Memory, ...]:
+        """The memory of each tensor."""
         homes = []
         for tensor in self.tensors:
             memory = self.step.chip.home(tensor.tensor)
@@ -167,7 +167,7 @@ class Keeping:
             gain = sum(self._read_pj(number, use, found) for use in tensor.reads[:reads])
             if reads == len(tensor.reads):
                 gain += self._writes_pj(number)
-            memory = f"{tensor.core}:{self._homes[number].name}"
+            memory = f"{tensor.core}:{self.homes[number].name}"
             choices.append(Choice(number, memory, float(tensor.bits), gain, moments))
         return choices
 
@@ -250,16 +250,6 @@ class Keeping:
         kept = task_shares(self.tensors, self.kept(shares))
         return StepPlan(self.step.chip, self.book, kept, room, tilings=self.tilings)
 
-    def records(self, shares: Sequence[float]) -> tuple[TensorRecord, ...]:
-        """What these shares keep, for people to read."""
-        return tuple(
-            TensorRecord(
-                tensor.name, tensor.tensor, tensor.core, self._homes[number].name, tensor.bits,
-                tuple(task_text(use.task) for use in tensor.reads), there.reads,
-            )
-            for number, (tensor, there) in enumerate(zip(self.tensors, self.kept(shares), strict=True))
-        )  # fmt: skip
-
     def placements(self, shares: Sequence[float], found: Measured) -> tuple[Placement, ...]:
         """What each memory would have to hold at the moment that asks for most, and what of it is in DRAM then; of sums
         the most that wait at once."""
@@ -292,7 +282,7 @@ class Keeping:
         live: dict[tuple[int, str, str], Bits] = {}
         for (number, _), moments, share in zip(self._ways, self._open, shares, strict=True):
             tensor, at = self.tensors[number], np.array(moments)
-            key = tensor.core, self._homes[number].name, tensor.tensor
+            key = tensor.core, self.homes[number].name, tensor.tensor
             bits = live.setdefault(key, np.zeros(len(self.moments.tasks)))
             if share:
                 bits[at[:, 0]] += at[:, 1] * (tensor.bits * share)

@@ -160,7 +160,8 @@ def _add_absent(plan: StepPlan, task: ProductTask, gemm: Gemm, absent: dict[tupl
     """Add what each operand of a product costs if it is not there. One that is there wholly says nothing."""
     shares, fetched = plan.task_shares(task.core, task.task).operands, gemm.mapping.fetched
     assert fetched is not None, "under a plan every mapping says what it fetches"
-    for operand, values in zip(gemm.operands, fetched, strict=True):
+    factors = gemm.mapping.fetch_factors if isinstance(gemm.mapping, TiledMapping) else (1.0, 1.0)
+    for operand, values, factor in zip(gemm.operands, fetched, factors, strict=True):
         for stream in plan.book.streams(operand):
             if shares.get(stream.stored, 1.0) < 1:
-                absent[task.task, stream.stored] += values * gemm.repeats * stream.fetch_pj
+                absent[task.task, stream.stored] += values * gemm.repeats * stream.fetch_pj * factor

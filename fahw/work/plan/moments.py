@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from fahw.work.context import StepContext
 from fahw.work.counts.record import Task, TaskId
 from fahw.work.plan.order.instances import Instances, instances_of
@@ -34,7 +36,8 @@ class Moments:
         size = -(-len(binding) // MOST_MOMENTS)
         self.tasks = tuple(tuple(binding[start : start + size]) for start in range(0, len(binding), size))
         self.of_task = {name: number for number, group in enumerate(self.tasks) for name in group}
-        self._sets = [sum(1 << self._index[name] for name in group) for group in self.tasks]
+        self._binding = np.array([self._index[name] for name in binding])
+        self._starts, self._bytes = np.arange(0, len(binding), size), len(tasks) // 8 + 1
         self._on_part: dict[str, int] = {}
         for number, task in enumerate(tasks):
             self._on_part[task.part] = self._on_part.get(task.part, 0) | 1 << number
@@ -45,9 +48,9 @@ class Moments:
         `reads`: it is kept until so many of its reads have ended, all where absent."""
         if tensor.persistent:
             return dict.fromkeys(range(len(self.tasks)), 1)
-        return self.open(tensor.writes, [use.task for use in tensor.reads[:reads]])
+        return self.between(tensor.writes, [use.task for use in tensor.reads[:reads]])
 
-    def open(self, writes: Iterable[TaskId], reads: Iterable[TaskId]) -> dict[int, int]:
+    def between(self, writes: Iterable[TaskId], reads: Iterable[TaskId]) -> dict[int, int]:
         """The moments at which what `writes` write may be there until `reads` have read it, with the number of
         copies."""
         begins = {self._index[name] for name in writes}
@@ -68,7 +71,9 @@ class Moments:
 
     def _moments(self, group: int) -> list[int]:
         """The moments with a task of a set."""
-        return [moment for moment, tasks in enumerate(self._sets) if tasks & group]
+        packed = np.frombuffer(group.to_bytes(self._bytes, "little"), np.uint8)
+        members = np.unpackbits(packed, bitorder="little")[self._binding]
+        return np.flatnonzero(np.bitwise_or.reduceat(members, self._starts)).tolist()
 
 
 def open_moments(tasks: Sequence[Task], step: StepContext) -> Moments:

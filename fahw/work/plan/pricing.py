@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import ceil, prod
 from typing import Protocol
 
 from fahw.hardware.array import Array
-from fahw.hardware.arrays.mapping import Mapping
+from fahw.hardware.arrays.mapping import LEFT, RIGHT, Burst, Mapping
+from fahw.hardware.arrays.systolic import Folded
 from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
 from fahw.hardware.part import Tensor
-from fahw.mapping.problem import Prices
+from fahw.mapping.problem import FlowCosts, Prices
 from fahw.work.counts import lanes
 from fahw.work.counts.accesses import Accesses, Traffic
-from fahw.work.counts.gemm import Gemm, Operand, Stream, accumulators_name, generated_traffic
+from fahw.work.counts.gemm import Gemm, Operand, Stream, accumulators_name, generated_traffic, operand_reads
 from fahw.work.counts.record import Count
 from fahw.work.counts.task_accesses import TaskAccesses, TaskShares
 
@@ -45,7 +47,7 @@ class StreamPrice:
 
     stored: Tensor
     memory: str
-    bits: int
+    bits: float
     fetch_pj: float
 
 
@@ -85,8 +87,8 @@ class PriceBook:
             StreamPrice(
                 stream.stored or stream.tensor,
                 stream.memory.name,
-                stream.bits,
-                self._fetch(stream) * float(operand.block),
+                stream.bits * _stored_share(operand, stream),
+                self._fetch(stream) * float(operand.block) * _stored_share(operand, stream),
             )
             for stream in operand.streams
             if stream.memory.writable
@@ -124,6 +126,51 @@ class PriceBook:
             window_sum=self._per_value(sums + addition), static=self.pricing.static_pj_per_cycle,
         )  # fmt: skip
 
+    def flow_costs(self, gemm: Gemm, array: Array, psum: Memory, kind: Folded) -> FlowCosts:
+        """What the product costs in a dataflow, untiled, relative to its prices."""
+        key = (
+            "flow",
+            array.name,
+            psum.name,
+            kind,
+            gemm.accumulator_bits,
+            gemm.imbalance,
+            *map(_signature, gemm.operands),
+        )
+        if key not in self._kept:
+            self._kept[key] = self._flow_costs(gemm, psum, kind)
+        return self._kept[key]  # type: ignore[return-value]
+
+    def _flow_costs(self, gemm: Gemm, psum: Memory, kind: Folded) -> FlowCosts:
+        skipped = [operand.zeros if operand.skipping == "skip" else 0.0 for operand in gemm.operands]
+        whole, moved = dict(kind.operand_bursts), dict(kind.unskipped_bursts((skipped[LEFT], skipped[RIGHT])))
+        found = [self._relative(operand, whole[side], moved[side]) for side, operand in enumerate(gemm.operands)]
+        bits, bursts = gemm.accumulator_bits, kind.result_bursts
+        sums = [
+            self.pricing.energy_pj(self.here.write(psum, "psum", some, bits).counts) / _values(some)
+            for some in (bursts, [(1, _MANY)])
+        ]
+        zeros = [operand.zeros for operand in gemm.operands if operand.skipping != "none"]
+        remaining = prod(1 - share for share in skipped)
+        paced = 1.0 if remaining == 1 else min(1.0, remaining * (1 + gemm.imbalance))
+        (left_read, left), (right_read, right) = found
+        useful = 1 - kind.gated_share(zeros)
+        return FlowCosts((left_read, right_read), (left, right), sums[0] / sums[1] if sums[1] else 1.0, useful, paced)
+
+    def _relative(self, operand: Operand, whole: Sequence[Burst], moved: Sequence[Burst]) -> tuple[float, float]:
+        """What reading and fetching an operand's value costs relative to its price. `whole`, `moved`: bursts of all its
+        values, and without skipped ones."""
+        if operand.block != 1:
+            moved = [(times, ceil(number * operand.block)) for times, number in moved]
+        values = _values(moved)
+        here, away = (
+            self.pricing.energy_pj(operand_reads(operand, moved, accesses, values).counts)
+            for accesses in (self.here, self.elsewhere)
+        )
+        read = self.read_pj(operand) * _values(whole)
+        fetched = sum(stream.fetch_pj for stream in self.streams(operand)) * values / float(operand.block)
+        return here / read if read else 1.0, (away - here) / fetched if fetched and self.has_dram else 1.0
+
     def _accumulator(self, array: Array) -> float:
         if not array.accumulators:
             return 0.0
@@ -151,7 +198,21 @@ class PriceBook:
 def _signature(operand: Operand) -> tuple[object, ...]:
     """What the price of an operand's value depends on."""
     streams = ((item.memory.name, item.tensor, item.stored, item.bits, item.factor) for item in operand.streams)
-    return operand.bits, operand.block, operand.generated_bits, operand.generator, *streams
+    return (
+        operand.bits, operand.block, operand.generated_bits, operand.generator, operand.zeros, operand.skipping,
+        operand.packing, *streams,
+    )  # fmt: skip
+
+
+def _values(bursts: Sequence[Burst]) -> int:
+    return sum(times * number for times, number in bursts)
+
+
+def _stored_share(operand: Operand, stream: Stream) -> float:
+    """Bits that lie in memory relative to those of the values: zeros may be left out."""
+    if operand.packing is None:
+        return 1.0
+    return operand.packing.stored_bits(_MANY, stream.bits) / (_MANY * stream.bits)
 
 
 def price_book(pricing: Pricing, chip: Chip) -> PriceBook:

@@ -1,14 +1,16 @@
-"""Records of what a search decided for the products of a step."""
+"""Records of what a search decided for the products and the tensors of a step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from fahw.mapping.nest import PARTS
 from fahw.mapping.tiled import TiledMapping
 from fahw.work.context import StepContext
 from fahw.work.counts.gemm import Gemm
-from fahw.work.counts.plan_record import PlanRecord, ProductRecord
+from fahw.work.counts.plan_record import PlanRecord, ProductRecord, TensorRecord
+from fahw.work.counts.record import task_text
+from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import ProductTask, product_tasks
 
 
@@ -16,6 +18,17 @@ def plan_record(step: StepContext) -> PlanRecord:
     """The decisions of a step that has a plan."""
     assert step.plan is not None, "there is a plan"
     return PlanRecord(step.chip.mapping_objective, step.plan.waits, tuple(_products(step)), step.plan.tensors)
+
+
+def tensor_records(keeping: Keeping, shares: Sequence[float]) -> tuple[TensorRecord, ...]:
+    """What the shares of ways keep."""
+    return tuple(
+        TensorRecord(
+            tensor.name, tensor.tensor, tensor.core, memory.name, tensor.bits,
+            tuple(task_text(use.task) for use in tensor.reads), there.reads,
+        )
+        for tensor, memory, there in zip(keeping.tensors, keeping.homes, keeping.kept(shares), strict=True)
+    )  # fmt: skip
 
 
 def _products(step: StepContext) -> Iterator[ProductRecord]:

@@ -21,6 +21,7 @@ from fahw.work.plan.moments import open_moments
 from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.others import CountingPlan
 from fahw.work.plan.pins import check_room, pinned_waits, with_pins
+from fahw.work.plan.records import tensor_records
 from fahw.work.plan.step_plan import StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor
 
@@ -29,7 +30,9 @@ _LEAST_RESERVE = 8 * 8192
 _EQUAL = 1e-6
 """Share by which gains may differ and count as equal."""
 _ROUNDS = 2
-"""Rounds at the best reserve, in which tiles take what is free."""
+"""Rounds at a reserve, in which tiles take what is free."""
+_STARTS, _NEAR = 2, 1.1
+"""Reserves at which there are more rounds, and how much dearer than the best they may be."""
 
 
 def planned(
@@ -48,8 +51,9 @@ def planned(
     in_order = replace(at_will, moments=open_moments(with_short_lives(tasks, step, tensors), step))
     waits = _gains(step, in_order, at_will) if waits is None else waits
     keeping = with_pins(in_order if waits else at_will)
-    best = min(_reserved(step, keeping), key=lambda found: found.cost)
-    found = min((best, *_refined(step, keeping, best)), key=lambda found: found.cost)
+    reserved = sorted(_reserved(step, keeping), key=lambda found: found.cost)
+    rounds = [found for best in _starts(reserved) for found in (best, *_refined(step, keeping, best))]
+    found = min(rounds, key=lambda found: found.cost)
     _check_dram(step, found)
     return replace(step, plan=replace(found.plan, waits=waits))
 
@@ -99,7 +103,10 @@ def _all_kept(step: StepContext, keeping: Keeping) -> StepPlan | None:
         return None
     shares = keeping.everything
     return replace(
-        plan, forms=products.forms, placements=keeping.placements(shares, products), tensors=keeping.records(shares)
+        plan,
+        forms=products.forms,
+        placements=keeping.placements(shares, products),
+        tensors=tensor_records(keeping, shares),
     )
 
 
@@ -114,15 +121,16 @@ class _Found(NamedTuple):
 
 
 def _reserves(step: StepContext) -> Iterator[int]:
-    """Bits that tiles may take of a memory: absolute numbers, so that a larger memory has all choices of a smaller."""
+    """Bits that tiles may take of a memory: absolute numbers, so that a larger memory has all choices of a smaller; and
+    half of that of activations where two arrays at once may fill it."""
     largest = max(int(memory.kib * 8192) for memory in step.chip.memories)
-    reserve = _LEAST_RESERVE
+    reserves, reserve, shared = {largest}, _LEAST_RESERVE, step.chip.home("activation")
     while reserve < largest:
-        yield reserve
+        reserves.add(reserve)
         reserve *= 4
-    if len(step.chip.arrays) > 1:
-        yield largest // 2  # two arrays at once may fill it
-    yield largest
+    if len(step.chip.arrays) > 1 and shared is not None:
+        reserves.add(int(shared.kib * 4096))
+    yield from sorted(reserves)
 
 
 def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
@@ -145,6 +153,15 @@ def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
     if not found:
         raise ConfigError(problems)
     return found
+
+
+def _starts(reserved: Sequence[_Found]) -> Iterator[_Found]:
+    """The best plans that further rounds begin with: those that differ, and are not much dearer than the best."""
+    costs = set[tuple[float, float]]()
+    for found in reserved:
+        if len(costs) < _STARTS and found.cost not in costs and found.cost[0] <= reserved[0].cost[0] * _NEAR:
+            costs.add(found.cost)
+            yield found
 
 
 def _refined(step: StepContext, keeping: Keeping, best: _Found) -> Iterator[_Found]:
@@ -173,6 +190,9 @@ def _costed(
     measures = {"energy": energy, "latency": products.cycles, "edp": energy * products.cycles}
     cost = measures[objective], energy
     plan = replace(
-        plan, forms=products.forms, placements=keeping.placements(shares, products), tensors=keeping.records(shares)
+        plan,
+        forms=products.forms,
+        placements=keeping.placements(shares, products),
+        tensors=tensor_records(keeping, shares),
     )
     return _Found(cost, plan, first, products)

@@ -47,7 +47,7 @@ def tiled_product(
     """One of the equal products of `gemm`, to be mapped."""
     m, n, k = gemm.mapping.sizes
     places = [_place(operand, book, around) for operand in gemm.operands]
-    flows = tuple(_flow(name, gemm, array, book) for name in _dataflows(gemm, array))
+    flows = tuple(_flow(name, gemm, array, psum, book) for name in _dataflows(gemm, array))
     dram = chip.dram
     rate = dram.gbyte_per_s * 8e3 / chip.clock_mhz if dram is not None else float("inf")
     mapped_array = MappedArray(
@@ -67,11 +67,12 @@ def _dataflows(gemm: Gemm, array: Array) -> tuple[str, ...]:
     return tuple(dict.fromkeys([gemm.mapping.name, *array.dataflows]))
 
 
-def _flow(name: str, gemm: Gemm, array: Array, book: PriceBook) -> Dataflow:
-    kind = DATAFLOWS[name].laid_out(Product(1, 1, 1), array)
-    assert kind is not None, "folds fit any array"
+def _flow(name: str, gemm: Gemm, array: Array, psum: Memory, book: PriceBook) -> Dataflow:
+    kind = DATAFLOWS[name].laid_out(Product(*gemm.mapping.sizes), array)
+    assert isinstance(kind, Folded), "folds fit any array"
     mac, idle = book.element_prices(gemm, array, kind)
-    return replace(problem.DATAFLOWS[name], mac_pj=mac, idle_pj=idle)
+    costs = book.flow_costs(gemm, array, psum, kind)
+    return replace(problem.DATAFLOWS[name], mac_pj=mac, idle_pj=idle, costs=costs)
 
 
 def _place(operand: Operand, book: PriceBook, around: Surroundings) -> OperandPlace:
@@ -98,5 +99,6 @@ def _in_tiles(gemm: Gemm, product: TiledProduct, array: Array, mapped: MappedPro
         round(values / (1 - place.resident)) if place.resident < 1 else 0
         for values, place in zip(mapped.fetched, product.operands, strict=True)
     )
-    tiled = TiledMapping(folded, mapped, (left, right), product.result.memory, product.unfolded == "result")
+    factors = next(flow.costs.fetches for flow in product.array.dataflows if flow.name == folded.name)
+    tiled = TiledMapping(folded, mapped, (left, right), product.result.memory, factors, product.unfolded == "result")
     return replace(gemm, mapping=tiled)

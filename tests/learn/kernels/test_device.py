@@ -52,9 +52,10 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUD
 CUDA = torch.device("cuda", 0)
 
 
-def trained(device, network, rule, precision=None, tuning=None, rounding=None, steps=3):
+def trained(device, network, rule, precision=None, tuning=None, rounding=None, steps=3, norm_samples=None):
     """The losses of some steps, and every stored number afterwards, in host memory."""
-    model = built(network, rule, precision, rounding, tuning=tuning or Tuning(), batch=BATCH, seed=3, device=device)
+    given = {"tuning": tuning or Tuning(), "batch": BATCH, "seed": 3, "norm_samples": norm_samples}
+    model = built(network, rule, precision, rounding, device=device, **given)
     losses = []
     for number in range(steps):
         pixels, labels = batch_of(network, BATCH, number)
@@ -97,6 +98,14 @@ def test_integers_are_the_same_bits_on_another_device(rule, network):
     with far() as device:
         found = trained(device, NETWORKS[network], rule)
     assert same(found, wanted)
+
+
+def test_statistics_of_micro_batches_are_the_same_bits_on_another_device():
+    """Of three samples, and of the two that are left."""
+    wanted = trained(CPU, NETWORKS["everything"], "bp", norm_samples=3)
+    with far() as device:
+        assert same(trained(device, NETWORKS["everything"], "bp", norm_samples=3), wanted)
+    assert not same(trained(CPU, NETWORKS["everything"], "bp"), wanted)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_all_tasks_run(chip, overrides, rule):
             assert_tasks_end(step, tasks)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("chip", SHIPPED_CHIPS)
 def test_all_tasks_of_the_shipped_run(chip):
     """On all chips, models and rules, in micro-batches of a quarter too."""
@@ -101,12 +101,12 @@ def test_micro_batches_do_not_pile_up(steps, copies, delay):
 
 
 def test_on_a_mesh_every_core_has_a_micro_batch():
-    """A window of the cores that layers lie on, at least of the steps in flight, at most of all."""
+    """And one comes in; where there are fewer, all are under way together."""
     found = {}
     for batch in (2, 4, 16):
         step, _ = context(load_chip("neurocore_mesh", {"micro_batch": 1}), DEEP, "bp", batch)
         found[batch] = window(step)
-    assert found == {2: 2, 4: 4, 16: 10}
+    assert found == {2: 2, 4: 4, 16: 11}
 
 
 def test_the_next_samples_come_in_while_the_last_gradient_is_computed():

@@ -4,6 +4,7 @@ Errors do not pile up: an error waits for the gradient of an earlier one on the 
 what writes a tensor waits until all have read that of the micro-batch a `window` before. Where a step waits for the
 update of the one before, the next samples come in while the last reader of the old ones runs; and under layer-by-layer
 rules, whose gradients come in the opposite order of the way forward, no tensor is begun before the old one has gone.
+Nor is any where the first layers do not learn, as then no update would hold up the next step.
 
 None of these makes a circle: errors and gradients wait along an order in which they can be computed, and all else for
 earlier micro-batches or steps.
@@ -30,21 +31,24 @@ _Waits = dict[TaskId, dict[TaskId, None]]
 
 def window(step: StepContext) -> int:
     """How many instances of a tensor may be there together: of steps, or of the micro-batches of one, as many as steps
-    may be in flight. Where layers lie on several cores, one for each core is under way."""
+    may be in flight. Where layers lie on several cores, one is under way for each core, and one more comes in."""
     batches, steps = len(step.micro_batch_sizes), step.chip.steps_in_flight
     cores = {part.core for shares in step.parts.values() for part in shares}
-    return steps if batches == 1 else min(batches, max(steps, len(cores)))
+    return steps if batches == 1 else min(batches, max(steps, len(cores) + 1 if len(cores) > 1 else 1))
 
 
 def with_short_lives(tasks: Iterable[Task], step: StepContext, tensors: Sequence[KeptTensor]) -> tuple[Task, ...]:
     """The tasks of a step with more dependencies, each behind those that it waits for."""
     ordered = sorted_tasks(tasks)
-    ordered = sorted_tasks(_waiting(task, _error_waits(ordered, step), {}) for task in ordered)
+    waits = _error_waits(ordered, step)
+    ordered = sorted_tasks(_waiting(task, waits, {}) for task in ordered)
     if len(step.micro_batch_sizes) > 1:
         waits, waits_before = _batch_waits(ordered, step, tensors)
         return sorted_tasks(_waiting(task, waits, waits_before) for task in ordered)
-    if step.chip.steps_in_flight > 1 and not step.chip.update_delay:
-        waits_before = _step_waits(ordered, step, tensors)
+    if step.chip.steps_in_flight > 1:
+        waits_before = {} if step.chip.update_delay else _step_waits(ordered, step, tensors)
+        for name, others in _forward_waits(ordered, step).items():
+            waits_before.setdefault(name, {}).update(others)
         return tuple(_waiting(task, {}, waits_before) for task in ordered)
     return ordered
 
@@ -110,6 +114,20 @@ def _step_waits(tasks: Sequence[Task], step: StepContext, tensors: Sequence[Kept
     last = _last_readers(names, order, values).get(samples, [])
     waits[samples] = dict.fromkeys(name for reader in last for name in awaited[reader])
     return waits
+
+
+def _forward_waits(tasks: Sequence[Task], step: StepContext) -> _Waits:
+    """The tasks of the step before that the first forward tasks wait for, where these learn nothing, so that no update
+    holds them up: the last ones that have products. The samples wait for the last ones of the way forward."""
+    frozen = {part.name for shares in step.parts.values() for part in shares if not step.learns(part)}
+    order, products = of_steps(tasks, 1), [number for number, task in enumerate(tasks) if task.macs and task.every == 1]
+    group = sum(1 << number for number in products)
+    first = [number for number in products if not order.before[0][number] & group]
+    if not all(tasks[number].layer in frozen for number in first):
+        return {}
+    forward = sum(1 << number for number in products if tasks[number].phase == "forward")
+    last, samples = (dict.fromkeys(tasks[number].id for number in _last(some, order)) for some in (group, forward))
+    return {task_id("forward", INPUT): samples} | {tasks[number].id: dict(last) for number in first}
 
 
 def _last_readers(

@@ -1,0 +1,70 @@
+"""The plan of a step: its costs are those of the ledger, and it is no worse than what needs no search."""
+
+from random import Random
+
+import pytest
+
+import fahw
+from fahw.errors import ConfigError
+from fahw.hardware.load import load_chip
+from fahw.network.load import load_model
+from tests.support.plans import others_pj, product_energies, searched, step_pj
+from tests.support.random_setups import large_setup, tight
+
+SHIPPED = (
+    ("edge_dual", "resnet20", "bp", 16), ("edge_dual", "resnet20", "dfa", 16), ("edge_shared", "resnet20", "bp", 8),
+    ("dram_bound", "resnet20", "usf", 16), ("tpu_like", "resnet20", "drtp", 32), ("edge_dual", "vgg8", "lrfa", 4),
+)  # fmt: skip
+
+
+def assert_ledger_agrees(one, row_pj=2000.0):
+    """Each task to a thousandth and the step to a ten-thousandth; but for rows of DRAM that are opened for a few bits,
+    of which the mapper counts parts."""
+    step = step_pj(one)
+    for work, mapped, counted, rows in product_energies(one):
+        assert counted == pytest.approx(mapped, rel=1e-3, abs=max(rows * row_pj, step * 1e-6)), work.task
+    mapped = sum(mapped * work.times for work, mapped, _, _ in product_energies(one))
+    counted = sum(counted * work.times for work, _, counted, _ in product_energies(one))
+    return counted - mapped, others_pj(one) - one.keeping.others_pj(one.shares, one.found.products), step
+
+
+@pytest.mark.parametrize(("chip", "network", "rule", "batch"), SHIPPED)
+def test_the_ledger_has_what_the_search_decided_by(chip, network, rule, batch):
+    """Products cost what the mapper says, all else what the shares of tensors on the chip say."""
+    one = searched(load_chip(chip), load_model(network), rule, batch)
+    products, others, step = assert_ledger_agrees(one)
+    assert abs(products) <= 1e-4 * step
+    assert abs(others) <= 1e-4 * step
+
+
+def check_random(seeds):
+    for seed in seeds:
+        try:
+            setup = tight(large_setup(seed), Random(seed).choice([0.1, 0.3, 0.6]))
+            one = searched(setup.made_chip, setup.network, setup.rule, setup.batch)
+        except ConfigError:
+            continue  # no tile fits
+        if one is not None:
+            products, others, step = assert_ledger_agrees(one)
+            assert abs(products) <= 0.005 * step, seed
+            assert abs(others) <= 0.005 * step, seed
+
+
+def test_the_ledger_has_what_the_search_decided_by_on_random_chips():
+    """With zeros gated, skipped and packed, micro-batches, meshes, every rule."""
+    check_random(range(12))
+
+
+@pytest.mark.long
+def test_the_ledger_has_what_the_search_decided_by_on_hundreds_of_chips():
+    check_random(range(12, 300))
+
+
+@pytest.mark.parametrize("rule", ["last", "frozen_conv"])
+@pytest.mark.parametrize("chip", ["edge_dual", "edge_shared"])
+def test_layers_that_do_not_learn_keep_no_step_waiting_in_memory(chip, rule):
+    """A step whose first layers do not learn does not begin while the one before holds values."""
+    best = fahw.simulate(load_chip(chip, {"mapping": "best"}), "resnet20", rule, 16)
+    fixed = fahw.simulate(load_chip(chip), "resnet20", rule, 16)
+    assert best.energy_pj < fixed.energy_pj * 0.92
+    assert best.interval_cycles < fixed.interval_cycles * 1.02
