@@ -62,8 +62,7 @@ def _values(grid: Grid, dimensions: tuple[Dimension, Dimension]) -> float:
 def _results_stay(grid: Grid, nest: ArrayNest) -> ArrayCounts:
     """`os`: a fold sums up in the elements; it is left for each tile of K, unless nothing else comes between."""
     one_fold = (grid.tile_row_folds == 1) & (grid.tile_col_folds == 1)
-    stays = one_fold & np.logical_not(grid.again(RESULTS, nest.sums))
-    breaks = np.where(stays, 0.0, grid.sizes["k"].trips - 1)
+    breaks = np.where(one_fold, grid.visits(RESULTS, nest.sums), grid.sizes["k"].trips) - 1
     cycles = grid.row_folds * grid.col_folds * grid.sizes["k"].length + (breaks + 1) * grid.fills
     reads = _operand_reads(grid, LEFT_OPERAND), _operand_reads(grid, RIGHT_OPERAND)
     return ArrayCounts(reads, breaks, np.zeros(1), cycles)
@@ -86,16 +85,13 @@ def _operand_stays(grid: Grid, nest: ArrayNest, stays: int) -> ArrayCounts:
 def _runs_and_loads(grid: Grid, nest: ArrayNest, stays: int) -> tuple[Values, Values]:
     """How often a fold runs, each run being filled and drained, and how often it is loaded."""
     array, streamed = grid.problem.array, grid.sizes[grid.flow.streamed]
-    folds, nothing_else = grid.tile_row_folds * grid.tile_col_folds, np.logical_not(grid.again(stays, nest.staying))
+    folds, visits = grid.tile_row_folds * grid.tile_col_folds, grid.visits(stays, nest.staying)
     runs = loads = streamed.trips
     if nest.blocks:
         blocks = streamed.pieces(array.accumulators)
         runs = np.where(grid.tile_row_folds == 1, runs, blocks)
         loads = np.where(grid.tile_row_folds <= array.held_folds, loads, blocks)
-    return (
-        np.where((folds == 1) & nothing_else, 1.0, runs),
-        np.where((folds <= array.held_folds) & nothing_else, 1.0, loads),
-    )
+    return np.where(folds == 1, visits, runs), np.where(folds <= array.held_folds, visits, loads)
 
 
 def _incomplete_sums(grid: Grid, nest: ArrayNest) -> tuple[Values, Values]:
@@ -103,5 +99,6 @@ def _incomplete_sums(grid: Grid, nest: ArrayNest) -> tuple[Values, Values]:
     if not nest.blocks:
         return grid.row_folds - 1, np.zeros(1)
     tile_sums = grid.sizes[grid.flow.streamed].size * grid.tile_col_folds
-    kept = (tile_sums <= grid.problem.array.accumulators) & np.logical_not(grid.again(RESULTS, nest.sums))
-    return np.where(kept, 0.0, grid.sizes["k"].trips - 1), grid.results * grid.row_folds
+    fits = tile_sums <= grid.problem.array.accumulators
+    visits = np.where(fits, grid.visits(RESULTS, nest.sums), grid.sizes["k"].trips)
+    return visits - 1, grid.results * grid.row_folds

@@ -15,10 +15,9 @@ from fahw.mapping.problem import TiledProduct
 
 def compulsory_bits(product: TiledProduct) -> float:
     """Bits that pass DRAM if every operand comes once and every result leaves once."""
-    left, right, results = _distinct(product)
-    incoming = left * product.left.bits * (1 - product.left.resident)
-    incoming += right * product.right.bits * (1 - product.right.resident)
-    return (incoming + results * product.result.bits * (1 - product.result.resident)) * product.repeats
+    widths = product.left.bits, product.right.bits, product.result.bits
+    parts = zip(_distinct(product), widths, product.shares_on_chip, strict=True)
+    return sum(values * bits * (1 - share) for values, bits, share in parts) * product.repeats
 
 
 def reuse_bits(product: TiledProduct) -> float:
@@ -32,7 +31,7 @@ def reuse_bits(product: TiledProduct) -> float:
     macs = product.macs * product.repeats * (windows.met_share if windows else 1.0)
     widths = product.left.bits * product.right.bits * product.result.sum_bits
     moved = 2 * macs * sqrt(widths / ((windows.reuse if windows else 1) * room)) - 2 * room
-    leaving = results * product.result.bits * (1 - product.result.resident)
+    leaving = results * product.result.bits * (1 - product.shares_on_chip[2])
     return max(0.0, moved - results * product.result.sum_bits * product.repeats) + leaving * product.repeats
 
 
@@ -42,14 +41,23 @@ def lower_bound_bits(product: TiledProduct) -> float:
 
 
 def local_bits(product: TiledProduct) -> float:
-    """Bits that the chip can hold of the product at a time: room for tiles, what is there already, registers of the
-    elements, accumulators. Infinite where a memory has no limit."""
+    """Bits that the chip can hold of the product at a time: room for tiles on both levels, what is there already,
+    registers of the elements, accumulators. Infinite where a memory has no limit."""
     limits = dict(product.room)
     memories = {product.left.memory, product.right.memory, product.result.memory}
-    room = sum(limits.get(memory, inf) for memory in memories)
+    room = sum(limits.get(memory, inf) for memory in memories) + _outer_room(product)
     left, right, _ = _distinct(product)
-    there = left * product.left.bits * product.left.resident + right * product.right.bits * product.right.resident
+    left_share, right_share, _ = product.shares_on_chip
+    there = left * product.left.bits * left_share + right * product.right.bits * right_share
     return room + there * product.repeats + _register_bits(product)
+
+
+def _outer_room(product: TiledProduct) -> float:
+    """Bits in the memories behind the local ones."""
+    if product.outer is None:
+        return 0.0
+    limits = dict(product.outer.room)
+    return sum(limits.get(memory, inf) for memory in {place.memory for place in product.outer.places if place})
 
 
 def _register_bits(product: TiledProduct) -> float:

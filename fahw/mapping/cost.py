@@ -68,7 +68,7 @@ class NestCosts:
         once = (self.grid.distinct(part) * (1 - operand.resident) for part, operand in enumerate(problem.operands))
         prices = zip(problem.prices.fetch, self.grid.flow.costs.fetches, strict=True)
         fetches = sum(values * price * factor for values, (price, factor) in zip(once, prices, strict=True))
-        energy = self._once(("pJ", nest), lambda: self._array_energy(array)) + fetches + latency * problem.prices.static
+        energy = self._once(("pJ", nest), lambda: self.array_energy(array)) + fetches + latency * problem.prices.static
         bound = {"energy": energy, "latency": latency, "edp": energy * latency}[problem.objective]
         return float(np.where(self._may_fit, bound, np.inf).min())
 
@@ -115,7 +115,7 @@ class NestCosts:
     def energy(self, nest: Nest) -> Values:
         """Energy in pJ."""
         prices, grid, (_, left, right, sums) = self.problem.prices, self.grid, self.counts(nest)
-        array = self._once(("pJ", array_nest(grid, nest)), lambda: self._array_energy(self.counts(nest).array))
+        array = self._once(("pJ", array_nest(grid, nest)), lambda: self.array_energy(self.counts(nest).array))
         energy = array + (left.energy + right.energy)
         if sums.spills:
             energy = energy + sums.spilled * prices.spilled_sum
@@ -141,7 +141,7 @@ class NestCosts:
         missing = operand.bits * (1 - operand.resident)
         return self._once(("first", part), lambda: self.grid.tile_values(part) * missing)
 
-    def _array_energy(self, counts: ArrayCounts) -> Values:
+    def array_energy(self, counts: ArrayCounts) -> Values:
         """pJ of reads, sums left incomplete, elements and results: all but what tiles take from DRAM."""
         problem, prices, flow = self.problem, self.problem.prices, self.grid.flow
         costs, macs = flow.costs, problem.macs * flow.costs.useful

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -13,38 +13,54 @@ import numpy as np
 from fahw.errors import ConfigError, Problem
 from fahw.mapping.array_counts import ArrayNest, array_nest
 from fahw.mapping.cost import NestCosts
-from fahw.mapping.grid import all_tiles
-from fahw.mapping.nest import PARTS, Nest, nests
-from fahw.mapping.problem import TiledProduct
+from fahw.mapping.grid import DIMENSIONS, all_tiles
+from fahw.mapping.levels.inner_costs import given_costs
+from fahw.mapping.levels.outer_costs import EQUAL, OUTER_NESTS, OuterCosts
+from fahw.mapping.levels.search import Found, best_on_two_levels
+from fahw.mapping.nest import LEFT_OPERAND, PARTS, RIGHT_OPERAND, Nest, nests
+from fahw.mapping.problem import Dataflow, OuterLevel, TiledProduct
 from fahw.mapping.sizes import Values
-
-_EQUAL = 1e-12
-"""Share by which costs may differ and count as equal, as sums of the same energies in another order do."""
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """A mapping: the tile (m, n, k), the loops over tiles, and the array's dataflow."""
+    """A mapping: the tile (m, n, k), the loops over tiles, and the array's dataflow; where there are outer tiles, these
+    and the loops over them."""
 
     dataflow: str
     tile: tuple[int, int, int]
     nest: Nest
+    outer: OuterTiling | None = None
 
     def __str__(self) -> str:
-        held = [name for name, holds in zip(PARTS, self.nest.holds, strict=True) if holds]
-        words = [self.dataflow, "x".join(map(str, self.tile)), "order", "".join(self.nest.order)]
-        words += [f"hold {'+'.join(held)}"] if held else []
-        return " ".join([*words, *(["blocks"] if self.nest.blocks else [])])
+        words = f"{self.dataflow} {_words(self.tile, self.nest)}"
+        return f"{words} in {_words(self.outer.tile, self.outer.nest)}" if self.outer else words
+
+
+@dataclass(frozen=True)
+class OuterTiling:
+    """The tile (m, n, k) in the outer memories, and the loops over these."""
+
+    tile: tuple[int, int, int]
+    nest: Nest
+
+
+def _words(tile: tuple[int, int, int], nest: Nest) -> str:
+    held = [name for name, holds in zip(PARTS, nest.holds, strict=True) if holds]
+    words = ["x".join(map(str, tile)), "order", "".join(nest.order)]
+    words += [f"hold {'+'.join(held)}"] if held else []
+    return " ".join([*words, *(["blocks"] if nest.blocks else [])])
 
 
 @dataclass(frozen=True)
 class MappedProduct:
     """A product under a mapping: counts of all its repeats in values, cycles, pJ; the room that tiles take in bits.
 
-    `reads`: of the left and right operand by the array; `fetched`: from DRAM. `partial_sums`: left incomplete, each
-    written to its memory and read back; `spilled_sums`: those that go on to DRAM and come back. `accumulated`: sums at
-    the array's edge, each written and read. `results`: finished values that leave for DRAM. `array_cycles`: of the
-    array alone; `latency`: with the loads that it waits for, or of DRAM where that takes longer.
+    `reads`: of the left and right operand by the array; `fetched`: from DRAM, or an outer memory. `partial_sums`: left
+    incomplete, each written to its memory and read back; `spilled_sums`: those that go on to DRAM, or an outer memory,
+    and come back. `accumulated`: sums at the array's edge, each written and read. `results`: finished values that leave
+    for DRAM, or an outer memory. `array_cycles`: of the array alone; `latency`: with the loads that it waits for, or of
+    DRAM where that takes longer. `outer`: what passes between DRAM and outer memories, where there are outer tiles.
     """
 
     tiling: Tiling
@@ -61,27 +77,68 @@ class MappedProduct:
     room: tuple[tuple[str, int], ...]
     sums_room: int = 0
     """Of the room, what sums take."""
+    outer: OuterCounts | None = None
+
+
+@dataclass(frozen=True)
+class OuterCounts:
+    """What passes between DRAM and outer memories: values of both operands that come, sums that go on to DRAM and come
+    back, finished values that leave; the room that outer tiles take in bits."""
+
+    fetched: tuple[float, float]
+    spilled_sums: int
+    results: float
+    room: tuple[tuple[str, int], ...]
 
 
 @lru_cache(maxsize=4096)
 def best_mapping(product: TiledProduct) -> MappedProduct:
     """The mapping with the least objective. Of equals: the least of the other measure (latency, or energy), then the
     dataflow listed first, no blocks, the first order of (m, n, k), nothing held before results, right
-    and left held, and the largest m, n and k.
+    and left held, and the largest m, n and k. Outer memories with nothing in them go unused unless that is worse.
 
     Raises ConfigError where no tile fits its memory.
     """
+    return _best(product) if product.outer is None else _best_of_two_levels(product, product.outer)
+
+
+def _best_of_two_levels(product: TiledProduct, level: OuterLevel) -> MappedProduct:
+    unused, problems = None, list[Problem]()
+    if product.outer_may_go_unused:
+        try:
+            unused = best_mapping(replace(product, outer=None))
+        except ConfigError as error:
+            problems = list(error.problems)
+    found = best_on_two_levels(product, level, _objective(product, unused) if unused else np.inf)
+    if found:
+        return mapped_as(product, _tiling(found))
+    if unused is None:
+        raise ConfigError(problems or [Problem(name, _NO_OUTER_TILE.format(bits)) for name, bits in level.room])
+    return unused
+
+
+_NO_OUTER_TILE = "no tile fits it, or tiles in it the local memories; it has room for {:,.0f} bits"
+
+
+def _objective(product: TiledProduct, mapped: MappedProduct) -> float:
+    """What of a mapping is to be small, of one of the repeats."""
+    energy, latency = mapped.energy_pj / product.repeats, mapped.latency / product.repeats
+    return {"energy": energy, "latency": latency, "edp": energy * latency}[product.objective]
+
+
+def _best(product: TiledProduct) -> MappedProduct:
+    """The best mapping of one level."""
     found = _promising(product)
     least = min((one.least for one in found), default=np.inf)
     if least == np.inf:
         raise ConfigError(_no_room(product))
-    limit, best = least * (1 + _EQUAL), np.inf
+    limit, best = least * (1 + EQUAL), np.inf
     for one in sorted(found, key=lambda one: one.place):
         if one.least <= limit:
             equals = np.flatnonzero(one.costs.objective(one.nest) <= limit)
             others = np.broadcast_to(one.costs.other(one.nest), one.costs.grid.shape).ravel()[equals]
             first = int(others.argmin())
-            if others[first] < best * (1 - _EQUAL):
+            if others[first] < best * (1 - EQUAL):
                 best, chosen = float(others[first]), (one.costs, one.nest, int(equals[first]))
     return _mapped(*chosen)
 
@@ -113,7 +170,7 @@ def _promising(product: TiledProduct) -> list[_Priced]:
     for bound, costs, members in sorted(groups, key=lambda group: group[0]):
         for number, place, nest in members if bound <= limit else ():
             found.append(_Priced((number, place), nest, costs, float(costs.objective(nest, limit).min())))
-            limit = min(limit, found[-1].least * (1 + _EQUAL))
+            limit = min(limit, found[-1].least * (1 + EQUAL))
     return found
 
 
@@ -124,13 +181,52 @@ def mapped_as(product: TiledProduct, tiling: Tiling) -> MappedProduct:
     flows = {flow.name: flow for flow in product.array.dataflows}
     if tiling.dataflow not in flows:
         raise ConfigError(Problem("dataflow", f"must be one of {', '.join(flows)} (got {tiling.dataflow!r})"))
-    if tiling.nest not in nests(product, flows[tiling.dataflow]):
+    flow = flows[tiling.dataflow]
+    if tiling.nest not in nests(product, flow) or (tiling.outer and tiling.outer.nest not in OUTER_NESTS):
         raise ConfigError(Problem("order", "must name m, n and k once each; blocks need accumulators"))
-    costs = NestCosts(all_tiles(product, flows[tiling.dataflow], tiling.tile))
+    if tiling.outer:
+        return _given_two_levels(product, flow, tiling, tiling.outer)
+    costs = NestCosts(all_tiles(product, flow, tiling.tile))
     mapped = _mapped(costs, tiling.nest, 0)
     if not costs.fits(tiling.nest).all():
-        raise ConfigError(Problem("tile", _misfit(product, mapped)))
+        raise ConfigError(Problem("tile", _misfit(product.room, mapped.room)))
     return mapped
+
+
+def _given_two_levels(product: TiledProduct, flow: Dataflow, tiling: Tiling, outer: OuterTiling) -> MappedProduct:
+    if product.outer is None:
+        raise ConfigError(Problem("outer", "must be left out: there is no memory behind the local ones"))
+    sizes = dict(zip(DIMENSIONS, zip(outer.tile, tiling.tile, strict=True), strict=True))
+    outer_costs, costs = given_costs(product, product.outer, flow, sizes, outer.nest)
+    waits = bool(costs.waits(tiling.nest).any())
+    mapped = _mapped(costs, tiling.nest, 0)
+    counts = _outer_counts(outer_costs, outer.nest, waits)
+    if not costs.fits(tiling.nest).all():
+        message = _misfit((*product.room, *product.outer.room), (*mapped.room, *counts.room))
+        raise ConfigError(Problem("tile", message))
+    return replace(mapped, tiling=tiling, outer=counts)
+
+
+def _outer_counts(costs: OuterCosts, nest: Nest, waits: bool) -> OuterCounts:
+    repeats, operands = costs.problem.repeats, (costs.operand(LEFT_OPERAND, nest), costs.operand(RIGHT_OPERAND, nest))
+    return OuterCounts(
+        fetched=(operands[0].fetched.item() * repeats, operands[1].fetched.item() * repeats),
+        spilled_sums=round(costs.sums(nest).spilled.item()) * repeats,
+        results=costs.leaving * repeats,
+        room=tuple((memory, round(bits.item())) for memory, bits in costs.room(nest, waits).items()),
+    )
+
+
+def _tiling(found: Found) -> Tiling:
+    """The mapping that was found on two levels."""
+    grid = found.costs.grid
+    assert grid.around is not None
+    inner, outer = (
+        tuple(round(float(sizes[name].size[found.place])) for name in DIMENSIONS)
+        for sizes in (grid.sizes, grid.around.sizes)
+    )
+    around = OuterTiling((outer[0], outer[1], outer[2]), found.outer_nest)
+    return Tiling(grid.flow.name, (inner[0], inner[1], inner[2]), found.nest, around)
 
 
 def all_costs(product: TiledProduct) -> Iterator[tuple[NestCosts, Nest, Values]]:
@@ -166,12 +262,12 @@ def _mapped(costs: NestCosts, nest: Nest, index: int) -> MappedProduct:
     )
 
 
-def _misfit(product: TiledProduct, mapped: MappedProduct) -> str:
+def _misfit(room: tuple[tuple[str, float], ...], taken: tuple[tuple[str, int], ...]) -> str:
     """Which memory a mapping does not fit, and by how much."""
-    limits = dict(product.room)
+    limits = dict(room)
     over = [
         f"{memory} has {limits[memory]:,.0f} bits for tiles, of which it takes {bits:,}"
-        for memory, bits in mapped.room
+        for memory, bits in taken
         if bits > limits.get(memory, np.inf)
     ]
     return "; ".join(over) or "window sums need all of K in a tile, or the results held"

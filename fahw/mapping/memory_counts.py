@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fahw.mapping.grid import Grid
-from fahw.mapping.nest import IRRELEVANT, RESULTS, Reuse
+from fahw.mapping.nest import RESULTS, Reuse
 from fahw.mapping.sizes import Places, Values
 
 
@@ -32,9 +32,7 @@ class SumCounts(NamedTuple):
 def operand_counts(grid: Grid, part: int, reuse: Reuse) -> OperandCounts:
     """An operand's counts. Tiles that change have room several times; what is there already takes none."""
     operand, price = grid.problem.operands[part], grid.problem.prices.fetch[part] * grid.flow.costs.fetches[part]
-    fetched = grid.fetched_once(part, reuse.held) * (1 - operand.resident)
-    if not reuse.holds:
-        fetched = fetched * np.where(grid.again(part, reuse), grid.sizes[IRRELEVANT[part]].trips, 1.0)
+    fetched = grid.fetched_once(part, reuse.held) * (1 - operand.resident) * grid.visits(part, reuse)
     if operand.resident >= 1:
         return OperandCounts(fetched, fetched * price, np.zeros(1))
     buffers = np.where(grid.is_whole(part, reuse.held), 1, operand.buffers)
@@ -45,10 +43,9 @@ def sum_counts(grid: Grid, reuse: Reuse, breaks: Values) -> SumCounts:
     """Counts of sums. A tile of them that is left before K is complete goes to DRAM, unless it is held; sums of windows
     need K complete, and have room whether they wait or not."""
     room = grid.tile_values(RESULTS, reuse.held) * grid.problem.result.sum_bits
-    leaves = np.logical_and(grid.several["k"] & grid.again(RESULTS, reuse), not reuse.holds)
-    spills = bool(leaves.any())
+    visits = grid.visits(RESULTS, reuse)
+    leaves = visits > 1
     if grid.problem.unfolded == "result":
         shared = grid.fetched_once(RESULTS, reuse.held) - grid.distinct(RESULTS)
         return SumCounts(bool(shared.any()), shared, room, ~leaves)
-    spilled = np.where(leaves, grid.results * (grid.sizes["k"].trips - 1), 0.0)
-    return SumCounts(spills, spilled, np.where(breaks > 0, room, 0.0), np.ones(1, bool))
+    return SumCounts(bool(leaves.any()), grid.results * (visits - 1), np.where(breaks > 0, room, 0.0), np.ones(1, bool))

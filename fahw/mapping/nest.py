@@ -54,11 +54,12 @@ class Nest:
 
 def nests(problem: TiledProduct, flow: Dataflow) -> tuple[Nest, ...]:
     """Every nest that is tried under a dataflow. A part to which the innermost loop is irrelevant holds nothing."""
-    return _nests(flow.stays is not None and problem.array.accumulators > 0)
+    return nests_of_orders(flow.stays is not None and problem.array.accumulators > 0)
 
 
 @lru_cache(maxsize=2)
-def _nests(has_accumulators: bool) -> tuple[Nest, ...]:
+def nests_of_orders(has_accumulators: bool) -> tuple[Nest, ...]:
+    """Every order with all that may be held, without blocks, and with them where there are accumulators."""
     found = []
     for blocks, order in product((False, True) if has_accumulators else (False,), ORDERS):
         choices = [(False,) if order[2] == dimension else (False, True) for dimension in IRRELEVANT]

@@ -128,6 +128,56 @@ class Prices:
 
 
 @dataclass(frozen=True)
+class OuterPlace:
+    """Where a part lies between DRAM and its local memory: the memory, the share of the part that is there already or
+    nearer (of results: that does not go on to DRAM), and the tiles that have room at once where more than one comes."""
+
+    memory: str
+    resident: float = 0.0
+    buffers: int = 2
+
+
+@dataclass(frozen=True)
+class OuterPrices:
+    """Energies in pJ, each per value, in place of those between DRAM and a local memory. `fetch`, `move`: of the left
+    and the right operand."""
+
+    fetch: tuple[float, float] = (95.0, 95.0)
+    """From DRAM into the outer memory, both accesses."""
+    move: tuple[float, float] = (10.0, 10.0)
+    """From the outer memory into the local one, both accesses."""
+    moved_sum: float = 80.0
+    """Of a sum that goes on from its memory to the outer one and comes back, all four accesses."""
+    spilled_sum: float = 760.0
+    """Of a sum that goes on from the outer memory to DRAM and comes back, all four accesses."""
+    moved_result: float = 0.0
+    """Of a finished value that leaves for the outer memory."""
+    result: float = 0.0
+    """Of one that goes on from there to DRAM."""
+
+
+@dataclass(frozen=True)
+class OuterLevel:
+    """Memories on the chip behind the local ones: what comes from DRAM to a part with such a place goes through it.
+
+    A part without one comes straight from DRAM. `room`: bits for outer tiles, by memory; `bits_per_cycle`: from there
+    into local memories and back.
+    """
+
+    left: OuterPlace | None
+    right: OuterPlace | None
+    result: OuterPlace | None
+    prices: OuterPrices = OuterPrices()
+    room: tuple[tuple[str, float], ...] = ()
+    bits_per_cycle: float = inf
+
+    @property
+    def places(self) -> tuple[OuterPlace | None, OuterPlace | None, OuterPlace | None]:
+        """Those of left, right and results."""
+        return self.left, self.right, self.result
+
+
+@dataclass(frozen=True)
 class TiledProduct:
     """An (M x K) by (K x N) product, `repeats` times, to be cut into tiles. `room`: bits for tiles by memory; one that
     is not named has no limit."""
@@ -148,8 +198,12 @@ class TiledProduct:
     objective: Objective = "energy"
     every_size: bool = False
     """Whether every tile size is tried in place of the short list."""
+    outer: OuterLevel | None = None
+    """Memories behind the local ones, which all that comes from DRAM goes through, or nothing."""
 
     def __post_init__(self) -> None:
+        if any(share < there for share, there in zip(self.shares_on_chip, self._shares_there, strict=True)):
+            raise ValueError("what is in a local memory does not come from DRAM")
         if (self.windows is None) != (self.unfolded is None):
             raise ValueError("windows and what is unfolded are given together")
         if self.windows is not None and self.unfolded is not None:
@@ -166,6 +220,22 @@ class TiledProduct:
     def macs(self) -> int:
         """Multiply-accumulates of one product."""
         return self.m * self.n * self.k
+
+    @property
+    def outer_may_go_unused(self) -> bool:
+        """Whether there is nothing in the outer memories that does not lie in local ones, too."""
+        return self.shares_on_chip == self._shares_there
+
+    @property
+    def shares_on_chip(self) -> tuple[float, float, float]:
+        """The shares of left, right and results that do not come from DRAM, or leave for it."""
+        there, outer = self._shares_there, self.outer.places if self.outer else (None, None, None)
+        left, right, result = (place.resident if place else share for place, share in zip(outer, there, strict=True))
+        return left, right, result
+
+    @property
+    def _shares_there(self) -> tuple[float, float, float]:
+        return self.left.resident, self.right.resident, self.result.resident
 
     @property
     def operands(self) -> tuple[OperandPlace, OperandPlace]:

@@ -6,7 +6,7 @@ of outputs or whole samples (or a strip of a row) along positions. The largest c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
@@ -46,6 +46,11 @@ class Sizes(NamedTuple):
     distinct: float
     length: float
 
+    def at(self, places: npt.NDArray[np.intp] | slice) -> Sizes:
+        """Those at some places alone."""
+        size, trips, last, shorter, stored, fetched = (values[places] for values in self[:6])
+        return Sizes(size, trips, last, shorter, stored, fetched, self.distinct, self.length)
+
     def pieces(self, most: int) -> Values:
         """How many pieces of at most `most` all tiles are cut into, each on its own."""
         full, last = np.ceil(self.size / most), np.ceil(self.last / most)
@@ -78,20 +83,76 @@ def granules(units: int, every: bool = False, more: Sequence[int] = ()) -> list[
     return sorted(tried, reverse=True)
 
 
+class Cut(NamedTuple):
+    """How a dimension of `length` can be cut into tiles: along a plain dimension in whole granules, or along the
+    positions, or the window, of `windows`."""
+
+    kind: int
+    length: int
+    granule: int
+    windows: Windows | None
+
+    def tried(self, every: bool, more: tuple[int, ...]) -> list[int]:
+        """The sizes that are tried, falling."""
+        if self.windows is None:
+            units = granules(ceil(self.length / self.granule), every, more)
+            return [min(self.length, unit * self.granule) for unit in units]
+        if self.kind == _OF_WINDOW:
+            return [channels * self.windows.taps for channels in granules(self.windows.channels, every)]
+        return _position_sizes(self.windows, self.granule, every)
+
+    @property
+    def of_positions(self) -> bool:
+        """Whether it runs over output positions, so that tiles end with rows and samples."""
+        return self.kind == _OF_POSITIONS
+
+    @property
+    def unit(self) -> int:
+        """What sizes are multiples of: a granule, or the taps of a channel."""
+        return self.windows.taps if self.windows is not None and self.kind == _OF_WINDOW else self.granule
+
+    def check(self, size: int) -> None:
+        """Raise ConfigError where tiles cannot have this size."""
+        if self.windows is not None and self.of_positions:
+            _check_positions(self.windows, size)
+            return
+        granule = self.windows.taps if self.windows else 1
+        if not 0 < size <= self.length or size % granule:
+            multiple = f", a multiple of {granule}" if granule > 1 else ""
+            raise ConfigError(Problem("tile", f"must be from 1 to {self.length}{multiple} (got {size})"))
+
+    def table(self, sizes: Iterable[int]) -> Sizes:
+        """What tiles of each of these sizes are."""
+        if self.windows is None:
+            return _table([_plain(self.length, size) for size in sizes], self.length, self.length)
+        if self.kind == _OF_WINDOW:
+            return _table([_window(self.windows, size) for size in sizes], self.windows.channels, self.length)
+        channel = self.windows._replace(channels=1)
+        return _table([_positions(channel, size) for size in sizes], channel.values, self.length)
+
+
+def cut_of(product: TiledProduct, flow: Dataflow, dimension: Dimension) -> Cut:
+    """How the dimension is cut under a dataflow."""
+    kind = _PLAIN
+    if product.unfolded and dimension in UNFOLDED_DIMENSIONS[product.unfolded]:
+        positions = dimension == UNFOLDED_DIMENSIONS[product.unfolded][0]
+        kind = _OF_POSITIONS if positions else _OF_WINDOW
+    granule = _granule(product, flow, dimension)
+    return Cut(kind, product.length(dimension), granule, product.windows if kind != _PLAIN else None)
+
+
+def more_sizes(product: TiledProduct, flow: Dataflow, dimension: Dimension) -> tuple[int, ...]:
+    """Granules that are tried besides: of the dimension that streams, as many as there are accumulators."""
+    return (product.array.accumulators,) if flow.stays is not None and dimension == flow.streamed else ()
+
+
 def sizes_of(product: TiledProduct, flow: Dataflow, dimension: Dimension, pinned: int | None = None) -> Sizes:
     """The sizes of the dimension that are tried under the dataflow, or the `pinned` one alone.
 
     Raises ConfigError where the pinned size is not one that tiles can have.
     """
-    length, windows, granule = product.length(dimension), product.windows, _granule(product, flow, dimension)
-    more = (product.array.accumulators,) if flow.stays is not None and dimension == flow.streamed else ()
-    kinds = (
-        dict(zip(UNFOLDED_DIMENSIONS[product.unfolded], (_OF_POSITIONS, _OF_WINDOW), strict=True))
-        if product.unfolded
-        else {}
-    )
-    kind = kinds.get(dimension, _PLAIN)
-    return _sizes(kind, length, granule, windows if kinds.get(dimension) else None, product.every_size, more, pinned)
+    more = more_sizes(product, flow, dimension)
+    return _sizes(cut_of(product, flow, dimension), product.every_size, more, pinned)
 
 
 _PLAIN, _OF_POSITIONS, _OF_WINDOW = range(3)
@@ -104,27 +165,12 @@ def _granule(product: TiledProduct, flow: Dataflow, dimension: Dimension) -> int
 
 
 @lru_cache(maxsize=4096)
-def _sizes(
-    kind: int, length: int, granule: int, windows: Windows | None, every: bool, more: tuple[int, ...],
-    pinned: int | None,
-) -> Sizes:  # fmt: skip
+def _sizes(cut: Cut, every: bool, more: tuple[int, ...], pinned: int | None) -> Sizes:
     """The sizes, kept: layers of one shape are many."""
-    if windows is None:
-        units = ceil(length / granule)
-        tried = [min(length, unit * granule) for unit in granules(units, every, more)]
-        rows = [_plain(length, size) for size in _chosen(tried, pinned, 1, length)]
-        return _table(rows, length, length)
-    if kind == _OF_WINDOW:
-        tried = [channels * windows.taps for channels in granules(windows.channels, every)]
-        rows = [_window(windows, size) for size in _chosen(tried, pinned, windows.taps, length)]
-        return _table(rows, windows.channels, length)
-    tried = _position_sizes(windows, granule, every)
-    if pinned is not None:
-        _check_positions(windows, pinned)
-        tried = [pinned]
-    channel = windows._replace(channels=1)
-    rows = [_positions(channel, size) for size in tried]
-    return _table(rows, channel.values, length)
+    if pinned is None:
+        return cut.table(cut.tried(every, more))
+    cut.check(pinned)
+    return cut.table([pinned])
 
 
 _Row = tuple[int, int, int, int, int, int]
@@ -168,16 +214,6 @@ def _positions(windows: Windows, size: int) -> _Row:
     parts, last = _plain(row, size)[1:3]
     strips = samples * windows.rows.windows
     return size, strips * parts, last, strips, stored, fetched
-
-
-def _chosen(tried: list[int], pinned: int | None, granule: int, length: int) -> list[int]:
-    """What is tried, or the pinned size, if tiles can have it."""
-    if pinned is None:
-        return tried
-    if not 0 < pinned <= length or pinned % granule:
-        multiple = f", a multiple of {granule}" if granule > 1 else ""
-        raise ConfigError(Problem("tile", f"must be from 1 to {length}{multiple} (got {pinned})"))
-    return [pinned]
 
 
 def _check_positions(windows: Windows, pinned: int) -> None:

@@ -3,7 +3,8 @@
     python -m tests.bench.bench_mapping [--batch N] [--kib N]
 
 speed      every product of resnet18_imagenet (forward, gradient, error as window sums) on 32 x 32 elements with so much
-           room in each of two memories: processor time of one mapping, by dataflow, the median and the longest
+           room in each of two memories, and with an eighth of it and 32 times as much as that behind them: processor
+           time of one mapping, by dataflow, the median and the longest
 distance   bits through DRAM of the mapping that moves least, over the lower bounds: of those products, and of random
            plain ones in equal-width words
 """
@@ -24,7 +25,17 @@ from fahw.layers.weighted import Weighted
 from fahw.layers.window_axes import layer_windows
 from fahw.mapping.bounds import lower_bound_bits
 from fahw.mapping.mapper import best_mapping
-from fahw.mapping.problem import DATAFLOWS, MappedArray, OperandPlace, Prices, ResultPlace, TiledProduct
+from fahw.mapping.problem import (
+    DATAFLOWS,
+    MappedArray,
+    OperandPlace,
+    OuterLevel,
+    OuterPlace,
+    OuterPrices,
+    Prices,
+    ResultPlace,
+    TiledProduct,
+)
 from fahw.network.load import load_model
 
 ARRAYS = {
@@ -76,6 +87,24 @@ def distances(of: Iterator[TiledProduct]) -> list[float]:
     return found
 
 
+def with_outer(product: TiledProduct) -> TiledProduct:
+    """The product with 32 times as much room behind the local memories."""
+    place, room = OuterPlace("outer"), (("outer", 32 * product.room[0][1]),)
+    prices = OuterPrices((95, 95), (6, 6), 60, 760, 3, 95)
+    return replace(product, outer=OuterLevel(place, place, place, prices, room))
+
+
+def print_times(name: str, of: Iterator[TiledProduct]) -> None:
+    """Print the median and the longest processor time of a mapping."""
+    spent = []
+    for product in of:
+        begun = time.process_time()
+        best_mapping(product)
+        spent.append((time.process_time() - begun) * 1e3)
+    median = statistics.median(spent)
+    sys.stdout.write(f"{name}: {len(spent)} products, median {median:.2f} ms, longest {max(spent):.2f} ms\n")
+
+
 def main() -> None:
     """Print times and distances."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -83,13 +112,9 @@ def main() -> None:
     parser.add_argument("--kib", type=int, default=128)
     options = parser.parse_args()
     for name, array in ARRAYS.items():
-        spent = []
-        for product in products(options.batch, options.kib, array):
-            begun = time.process_time()
-            best_mapping(product)
-            spent.append((time.process_time() - begun) * 1e3)
-        median = statistics.median(spent)
-        sys.stdout.write(f"{name}: {len(spent)} products, median {median:.2f} ms, longest {max(spent):.2f} ms\n")
+        print_times(name, products(options.batch, options.kib, array))
+    for name, array in ARRAYS.items():
+        print_times(f"{name}, two levels", map(with_outer, products(options.batch, options.kib // 8, array)))
     layers = products(options.batch, options.kib, ARRAYS["os, ws and is"])
     for name, of in (("resnet18_imagenet", layers), ("random plain products", plain_products(200))):
         found = distances(of)

@@ -6,6 +6,7 @@ Nothing here is in closed form. Inputs are sets (bits of integers), so that over
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from itertools import product as all_of
+from typing import NamedTuple
 
 IRRELEVANT = {"left": "n", "right": "m", "result": "k"}
 CONCERNED = {"left": ("m", "k"), "right": ("k", "n"), "result": ("m", "n")}
@@ -74,12 +75,15 @@ def contents(product, part, dimension, tile):
 class Memory:
     """The tiles of one part: what lies in memory, what came in, the most that lay there."""
 
-    def __init__(self, product, part, tiles, order, holds):
+    def __init__(self, product, part, loops, holds):
         first, second = CONCERNED[part]
+        tiles, order = cut(product, loops.tile), loops.order
         self.sets = [[contents(product, part, name, tile) for tile in tiles[name]] for name in (first, second)]
         self.holds, outer = holds, order.index(IRRELEVANT[part])
         self.first, self.second = first, second
         self.outside = [name for name in (first, second) if order.index(name) < outer]
+        if loops.outer_tile:
+            self.outside += [first.upper(), second.upper()]
         self.block, self.tile, self.content = None, None, {}
         self.came = self.most = 0
         self.blocks = set()
@@ -95,9 +99,9 @@ class Memory:
         self.tile, self.block = tile, block
         self.blocks.add(block)
         inputs, chunk = self.sets[0][tile[0]], self.sets[1][tile[1]]
-        there = self.content.get(chunk, 0)
-        self.came += (inputs & ~there).bit_count() * chunk.bit_count()
-        self.content[chunk] = there | inputs
+        self.there = self.content.get(chunk, 0)
+        self.came += (inputs & ~self.there).bit_count() * chunk.bit_count()
+        self.content[chunk] = self.there | inputs
         self.most = max(self.most, sum(held.bit_count() * of.bit_count() for of, held in self.content.items()))
         return True
 
@@ -105,25 +109,28 @@ class Memory:
 class Sums(Memory):
     """Tiles of results: which were begun or left incomplete and come back, which inputs other tiles added to."""
 
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.begun, self.left, self.ever = set(), set(), {}
+    def __init__(self, product, part, loops, holds):
+        super().__init__(product, part, loops, holds)
+        self.turns = len(cut(product, loops.tile)[IRRELEVANT[part]])
+        self.done, self.left, self.ever, self.in_block = {}, set(), {}, set()
         self.came_back = self.shared = self.returns = 0
 
-    def visit(self, at, incomplete):
-        """Work on a tile of results. `incomplete`: whether the tile worked on before lacks some of K."""
-        tile, before, block = (at[self.first], at[self.second]), self.tile, self.block
-        self.use(at)
-        if before is not None and before != tile and incomplete and self.block != block:
-            self.left.add(before)
+    def visit(self, at):
+        """Work on a tile of results. Those of another block, if they lack some of K, leave for it."""
+        block = self.block
+        if self.use(at) and self.block != block:
+            self.left |= {tile for tile in self.in_block if self.done[tile] < self.turns}
+            self.in_block = set()
+        tile = self.tile
+        self.in_block.add(tile)
         inputs, chunk = self.sets[0][tile[0]], self.sets[1][tile[1]]
         if tile in self.left:
             self.left.discard(tile)
             self.returns += 1
             self.came_back += inputs.bit_count() * chunk.bit_count()
-        if tile not in self.begun and not (self.holds and self.first not in self.outside):
-            self.shared += (inputs & self.ever.get(chunk, 0)).bit_count() * chunk.bit_count()
-        self.begun.add(tile)
+        if tile not in self.done:
+            self.shared += (inputs & self.ever.get(chunk, 0) & ~self.there).bit_count() * chunk.bit_count()
+        self.done[tile] = self.done.get(tile, 0) + 1
         self.ever[chunk] = self.ever.get(chunk, 0) | inputs
 
 
@@ -191,48 +198,73 @@ def tile_on_array(array, flow, sizes, declared, blocks, same_tile, started, in_p
     return reads["left"], reads["right"], sums, accumulated, streaming, loading
 
 
-def steps(tiles, order):
-    """Yield where the loops are, outermost first, at every tile."""
-    for indices in all_of(*(range(len(tiles[name])) for name in order)):
-        yield dict(zip(order, indices, strict=True))
+class Loops(NamedTuple):
+    """Loops over tiles, outermost first; or over those in each outer tile, and over outer tiles around them."""
+
+    tile: tuple
+    order: tuple
+    outer_tile: tuple = None
+    outer_order: tuple = None
+
+
+@lru_cache(maxsize=256)
+def steps(product, loops):
+    """Where the loops are at every tile, in turn: by dimension the tile, and (in capitals) the outer tile."""
+    tiles = {name: range(len(of)) for name, of in cut(product, loops.tile).items()}
+    if not loops.outer_tile:
+        return [dict(zip(loops.order, at, strict=True)) for at in all_of(*(tiles[name] for name in loops.order))]
+    inside = {
+        name: [[number for number, tile in enumerate(cut(product, loops.tile)[name]) if tile.start in outer]
+               for outer in of]
+        for name, of in cut(product, loops.outer_tile).items()
+    }  # fmt: skip
+    found = []
+    for outer in all_of(*(range(len(inside[name])) for name in loops.outer_order)):
+        around = dict(zip(loops.outer_order, outer, strict=True))
+        capitals = {name.upper(): number for name, number in around.items()}
+        for at in all_of(*(inside[name][around[name]] for name in loops.order)):
+            found.append(dict(zip(loops.order, at, strict=True)) | capitals)
+    return found
+
+
+@lru_cache(maxsize=4096)
+def cut_one(product, name, size):
+    """The tiles of a dimension."""
+    return cuts(product, name, size)
 
 
 def cut(product, tile):
     """The tiles of all dimensions."""
-    return {name: cuts(product, name, size) for name, size in zip(DIMENSIONS, tile, strict=True)}
+    return {name: cut_one(product, name, size) for name, size in zip(DIMENSIONS, tile, strict=True)}
 
 
-@lru_cache(maxsize=64)
-def walked_memory(product, part, tile, order, holds):
+@lru_cache(maxsize=4096)
+def walked_memory(product, part, loops, holds):
     """An operand's memory after all loops."""
-    tiles = cut(product, tile)
-    memory = Memory(product, part, tiles, order, holds)
-    for at in steps(tiles, order):
+    memory = Memory(product, part, loops, holds)
+    for at in steps(product, loops):
         memory.use(at)
     return memory
 
 
-@lru_cache(maxsize=64)
-def walked_sums(product, tile, order, holds):
+@lru_cache(maxsize=4096)
+def walked_sums(product, loops, holds):
     """The memory of sums after all loops."""
-    tiles, done, last = cut(product, tile), {}, None
-    sums = Sums(product, "result", tiles, order, holds)
-    for at in steps(tiles, order):
-        results = at["m"], at["n"]
-        sums.visit(at, last is not None and done[last] < len(tiles["k"]))
-        done[results] = done.get(results, 0) + 1
-        last = results
+    sums = Sums(product, "result", loops, holds)
+    for at in steps(product, loops):
+        sums.visit(at)
     return sums
 
 
-@lru_cache(maxsize=64)
-def walked_array(array, flow, tiles, tile, order, blocks):
-    """What the array has done after all loops: the sums of `tile_on_array`. `tiles`: lengths by dimension."""
-    lengths = dict(zip(DIMENSIONS, tiles, strict=True))
+@lru_cache(maxsize=4096)
+def walked_array(product, flow, loops, blocks):
+    """What the array has done after all loops: the sums of `tile_on_array`."""
+    array, tile = product.array, loops.tile
+    lengths = {name: [len(piece) for piece in pieces] for name, pieces in cut(product, tile).items()}
     staying = {None: ("m", "n"), 0: ("m", "k"), 1: ("k", "n")}[flow.stays]
     tile_sums = tile[DIMENSIONS.index(flow.streamed)] * len(chunks(tile[DIMENSIONS.index(flow.cols)], array.cols))
     started, last, counted = set(), {}, [0] * 6
-    for at in steps(lengths, order):
+    for at in steps(product, loops):
         results = at["m"], at["n"]
         in_place = bool(last) and (last["m"], last["n"]) == results and blocks and tile_sums <= array.accumulators
         same_tile = bool(last) and all(last[name] == at[name] for name in staying)
@@ -244,14 +276,12 @@ def walked_array(array, flow, tiles, tile, order, blocks):
     return counted
 
 
-def walk(product, flow, tile, nest):
+def walk(product, flow, tile, nest, outer_tile=None, outer_order=None):
     """Walk the loops over the tiles, outermost first: once for each memory, and once for the array."""
-    left, right = (
-        walked_memory(product, part, tile, nest.order, nest.holds[side]) for side, part in enumerate(("left", "right"))
-    )
-    sums = walked_sums(product, tile, nest.order, nest.holds[2])
-    lengths = tuple(tuple(map(len, pieces)) for pieces in cut(product, tile).values())
-    counted = walked_array(product.array, flow, lengths, tile, nest.order, nest.blocks)
+    loops = Loops(tile, nest.order, outer_tile, outer_order)
+    left, right = (walked_memory(product, part, loops, nest.holds[side]) for side, part in enumerate(("left", "right")))
+    sums = walked_sums(product, loops, nest.holds[2])
+    counted = walked_array(product, flow, loops, nest.blocks)
     walked = Walked(counted[:2], [left.came, right.came], counted[2], sums.came_back, *counted[3:])
     if product.unfolded == "result":
         walked.possible, walked.spilled_sums = not sums.returns, sums.shared
@@ -279,43 +309,52 @@ def array_cycles(product, flow, walked):
 
 
 def finished_values(product):
-    """Results that leave for DRAM: what all windows touch together, or each result."""
+    """Results: what all windows touch together, or each result."""
     if product.unfolded != "result":
-        return product.m * product.n * (1 - product.result.resident)
-    union = contents(product, "result", "m", range(product.m))
-    return union.bit_count() * product.windows.channels * (1 - product.result.resident)
+        return product.m * product.n
+    return contents(product, "result", "m", range(product.m)).bit_count() * product.windows.channels
+
+
+def largest_tile(product, part, tile):
+    """Values of the largest tile of a part."""
+    first, second = (
+        max(contents(product, part, name, piece).bit_count() for piece in cut(product, tile)[name])
+        for name in CONCERNED[part]
+    )  # fmt: skip
+    return first * second
 
 
 def awaited_bits(product, tile, fetched):
     """Bits of the largest tile of both operands that are not there already, or of all loads where none overlaps."""
     total = 0
     for part, operand in (("left", product.left), ("right", product.right)):
-        sizes = [
-            max(contents(product, part, name, piece).bit_count() for piece in
-                cuts(product, name, tile[DIMENSIONS.index(name)]))
-            for name in CONCERNED[part]
-        ]  # fmt: skip
-        first = sizes[0] * sizes[1] * (1 - operand.resident)
+        first = largest_tile(product, part, tile) * (1 - operand.resident)
         total += operand.bits * (first if operand.overlaps else fetched[part == "right"])
     return total
 
 
+def array_energy(product, flow, walked):
+    """pJ of the array and of what it reads, writes and sums up."""
+    prices, macs = product.prices, product.m * product.n * product.k
+    idle = max(0, array_cycles(product, flow, walked) * product.array.rows * product.array.cols - macs)
+    energy = sum(count * price for count, price in zip(walked.reads, prices.read, strict=True))
+    energy += walked.partial_sums * prices.partial_sum + walked.accumulated * prices.accumulator
+    energy += product.m * product.n * prices.window_sum if product.unfolded == "result" else 0
+    return energy + macs * flow.mac_pj + idle * flow.idle_pj
+
+
 def energy_and_latency(product, flow, tile, walked):
     """The price of what was counted: (pJ, cycles)."""
-    prices, cycles = product.prices, array_cycles(product, flow, walked)
+    prices, leaving = product.prices, finished_values(product) * (1 - product.result.resident)
     missing = [1 - operand.resident for operand in product.operands]
     fetched = [count * share for count, share in zip(walked.fetched, missing, strict=True)]
     dram_bits = sum(count * operand.bits for count, operand in zip(fetched, product.operands, strict=True))
-    dram_bits += 2 * walked.spilled_sums * product.result.sum_bits + finished_values(product) * product.result.bits
+    dram_bits += 2 * walked.spilled_sums * product.result.sum_bits + leaving * product.result.bits
     rate = product.dram_bits_per_cycle
+    cycles = array_cycles(product, flow, walked)
     latency = max(cycles + awaited_bits(product, tile, fetched) / rate, dram_bits / rate)
-    macs = product.m * product.n * product.k
-    energy = sum(count * price for count, price in zip(walked.reads, prices.read, strict=True))
+    energy = array_energy(product, flow, walked) + walked.spilled_sums * prices.spilled_sum + leaving * prices.result
     energy += sum(count * price for count, price in zip(fetched, prices.fetch, strict=True))
-    energy += walked.partial_sums * prices.partial_sum + walked.spilled_sums * prices.spilled_sum
-    energy += walked.accumulated * prices.accumulator + finished_values(product) * prices.result
-    energy += macs * flow.mac_pj + max(0, cycles * product.array.rows * product.array.cols - macs) * flow.idle_pj
-    energy += product.m * product.n * prices.window_sum if product.unfolded == "result" else 0
     return energy + latency * prices.static, latency
 
 

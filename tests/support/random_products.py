@@ -11,6 +11,9 @@ from fahw.mapping.problem import (
     UNFOLDED_DIMENSIONS,
     MappedArray,
     OperandPlace,
+    OuterLevel,
+    OuterPlace,
+    OuterPrices,
     Prices,
     ResultPlace,
     TiledProduct,
@@ -94,3 +97,30 @@ def random_product(rng, granules=8, flow=None):
         dram_bits_per_cycle=float(rng.choice([np.inf, 8, 64])),
         objective=str(rng.choice(["energy", "energy", "latency", "edp"])),
     )  # fmt: skip
+
+
+def random_outer(rng, product):
+    """Memories behind the local ones, for any of the parts."""
+    names = ["buffer", "buffer", "sums"] if rng.random() < 0.3 else ["buffer"] * 3
+    shares = [product.left.resident, product.right.resident, product.result.resident]
+    places = [
+        OuterPlace(name, max(share, float(rng.choice([0, 0, 0, 0.5, 1]))), int(rng.integers(1, 3)))
+        if rng.random() < 0.85 else None
+        for name, share in zip(names, shares, strict=True)
+    ]  # fmt: skip
+    direct = product.prices
+    fetch = tuple(price * float(0.6 + rng.random() / 2) for price in direct.fetch)
+    move = tuple(price * float(rng.random() / 3) for price in direct.fetch)
+    others = rng.random(4) * [direct.spilled_sum / 3, direct.spilled_sum, direct.result / 4, direct.result]
+    prices = OuterPrices(fetch, move, *map(float, others))
+    bits = 16 * (product.m * product.k + product.k * product.n + 2 * product.m * product.n)
+    room = tuple((name, ceil(float(bits * rng.random()))) for name in sorted(set(names)))
+    return OuterLevel(*places, prices, room, float(rng.choice([np.inf, 16, 128])))
+
+
+def random_two_level_product(rng, granules=8, flow=None):
+    """A product with local memories that are mostly too small, and others behind them."""
+    product = random_product(rng, granules, flow)
+    room = tuple((name, ceil(bits * float(rng.choice([0.3, 1, 3])))) for name, bits in product.room)
+    product = replace(product, room=room)
+    return replace(product, outer=random_outer(rng, product))
