@@ -61,3 +61,14 @@ def test_the_better_of_both_chips_is_priced_under_the_best_mappings_alone(monkey
 def test_the_baseline_of_equal_area_is_no_larger_than_the_chip():
     best = load_chip("edge_dual", {"mapping": "best"})
     assert simulate(best, "lenet5", "bp", 64, "shared").area_mm2 <= area_mm2(best, False)
+
+
+def test_a_buffer_whose_area_does_not_follow_its_size_stays_as_it_is():
+    """A memory that takes no area could grow without end."""
+    chip = load_chip("edge_dual")
+    energy = MemoryEnergy(read_pj=1, write_pj=1, leak_mw=0, area_mm2=0)
+    memories = [item.model_copy(update={"energy": energy}) for item in chip.memories if item.name == "buffer_sram"]
+    free = chip.model_copy(
+        update={"memories": tuple(memories[0] if item.name == "buffer_sram" else item for item in chip.memories)}
+    )
+    assert with_free_area_as_buffer(free, 2 * area_mm2(chip, False), False) is free
