@@ -61,7 +61,7 @@ def test_under_a_direct_rule_dram_does_not_see_the_error(tmp_path):
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ("{name: @@error conv2d9, samples: 2}", "did you mean 'error conv2d1'"),
+        ("{name: @@error conv2d9, samples: 2}", "did you mean 'error conv2d2'"),
         ("{name: @@weight conv2d1, samples: 2}", "no two tasks can share"),
         ("{name: error conv2d2, samples: @@3}", "of 8 samples (got 3)"),
         ("{name: error conv2d2, samples: @@8}", "of 8 samples (got 8)"),
