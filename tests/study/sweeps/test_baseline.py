@@ -10,7 +10,7 @@ from fahw.config.sweep import Sweep
 from fahw.hardware.load import load_chip
 from fahw.study.costs import cost_record, verdict
 from fahw.study.sweeps.sweep import sweep
-from fahw.work.training_step import form_of, training_step
+from tests.support.steps import step
 
 LENGTHS = (1, 8)
 
@@ -81,14 +81,14 @@ def test_a_timing_made_before_is_the_one_that_would_be_made(change, monkeypatch)
     network, rule = fahw.load_model("lenet5"), fahw.rules.catalogue.RULES["bp"]
     chip = load_chip("dram_bound").model_copy(update=change)
     base = load_chip("dram_bound")
-    steps = [training_step(c, network, rule, 16, form_of(c, rule, None)) for c in (base, chip)]
-    for step, made in zip(steps, (base, chip), strict=True):
-        args = (step.tasks, made.tiles_per_task, made.steps_in_flight)
+    steps = [step(c, network, rule, 16) for c in (base, chip)]
+    for work, made in zip(steps, (base, chip), strict=True):
+        args = (work.tasks, made.tiles_per_task, made.steps_in_flight)
         assert clock.time_step(*args) == clock.simulate_step(*args)
     monkeypatch.setattr(clock, "simulate_step", None)
     memory = base.memories[0].model_copy(update={"device": "hp"})
     dear = base.model_copy(update={"memories": (memory, *base.memories[1:])})
-    again = training_step(dear, network, rule, 16, form_of(dear, rule, None))
+    again = step(dear, network, rule, 16)
     assert clock.time_step(again.tasks, dear.tiles_per_task, dear.steps_in_flight).cycles
 
 
