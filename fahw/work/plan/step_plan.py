@@ -56,7 +56,8 @@ class StepPlan:
         return self.shares.get((core, task), ALL_THERE)
 
     def laid_out(
-        self, gemm: Gemm, number: int, unfolding: Unfolding | None, array: Array, psum: Memory, core: int, task: TaskId
+        self, gemm: Gemm, number: int, unfolding: Unfolding | None, array: Array, psum: Memory | None, core: int,
+        task: TaskId,
     ) -> Gemm:  # fmt: skip
         """A task's product in its best tiles, or in those that are pinned; one whose array fixes what moves stays as it
         is. `number`: its own among the task's.

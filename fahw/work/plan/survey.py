@@ -43,7 +43,8 @@ class _Noting(StepPlan):
     noted: list[tuple[ProductKey, TiledProduct | None]] = field(default_factory=list)
 
     def laid_out(
-        self, gemm: Gemm, number: int, unfolding: Unfolding | None, array: Array, psum: Memory, core: int, task: TaskId
+        self, gemm: Gemm, number: int, unfolding: Unfolding | None, array: Array, psum: Memory | None, core: int,
+        task: TaskId,
     ) -> Gemm:  # fmt: skip
         """The product as it is."""
         product = None

@@ -41,7 +41,7 @@ class Surroundings:
 
 
 def tiled_product(
-    gemm: Gemm, unfolding: Unfolding | None, array: Array, psum: Memory, chip: Chip, book: PriceBook,
+    gemm: Gemm, unfolding: Unfolding | None, array: Array, psum: Memory | None, chip: Chip, book: PriceBook,
     around: Surroundings,
 ) -> TiledProduct:  # fmt: skip
     """One of the equal products of `gemm`, to be mapped."""
@@ -55,7 +55,7 @@ def tiled_product(
         array.double_buffered,
     )  # fmt: skip
     return TiledProduct(
-        m, n, k, mapped_array, places[LEFT], places[RIGHT], ResultPlace(gemm.accumulator_bits, psum.name),
+        m, n, k, mapped_array, places[LEFT], places[RIGHT], ResultPlace(gemm.accumulator_bits, psum.name if psum else _NO_MEMORY),
         prices=book.product_prices(gemm, array, psum), room=around.room,
         windows=unfolding.windows if unfolding else None, unfolded=unfolding.part if unfolding else None,
         dram_bits_per_cycle=rate, objective=chip.mapping_objective,
@@ -67,7 +67,7 @@ def _dataflows(gemm: Gemm, array: Array) -> tuple[str, ...]:
     return tuple(dict.fromkeys([gemm.mapping.name, *array.dataflows]))
 
 
-def _flow(name: str, gemm: Gemm, array: Array, psum: Memory, book: PriceBook) -> Dataflow:
+def _flow(name: str, gemm: Gemm, array: Array, psum: Memory | None, book: PriceBook) -> Dataflow:
     kind = DATAFLOWS[name].laid_out(Product(*gemm.mapping.sizes), array)
     assert isinstance(kind, Folded), "folds fit any array"
     mac, idle = book.element_prices(gemm, array, kind)
