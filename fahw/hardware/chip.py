@@ -99,6 +99,10 @@ class Chip(Sourced):
         """Whether mappings or shares of tensors are given, and not searched."""
         return any(getattr(self, name) for name in PINNED_LISTS)
 
+    def without_pins(self) -> Chip:
+        """The same chip with everything searched."""
+        return self.model_copy(update=dict.fromkeys(PINNED_LISTS, ())) if self.pins_anything else self
+
     def array_of(self, phase: Phase) -> Array | None:
         """The array that runs `phase`, or None."""
         return next((array for array in self.arrays if getattr(array.phases, phase, None)), None)

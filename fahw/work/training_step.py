@@ -93,15 +93,15 @@ def training_step(
     step, record = contents.context(chip, sites), None
     if chip.mapping == "best":
         assert pricing is not None, "a search needs prices"
-        step = _with_plan(step, pricing(chip))
+        step = _with_plan(step, pricing)
         placements, record = [*contents.all_rom_placements, *_plan_of(step).placements], plan_record(step)
     tasks = tuple(_checked_tasks(step))
     if step.plan is not None and step.plan.waits:
         tasks = with_short_lives(tasks, step, kept_tensors(step))
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
     return Work(
-        chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), partial(_inference, step),
-        record,
+        chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks),
+        partial(_inference, step, pricing), record,
     )  # fmt: skip
 
 
@@ -215,9 +215,9 @@ def _checked_tasks(step: StepContext) -> list[Task]:
     return list(waiting_for_recomputed(step, tasks))
 
 
-def _with_plan(step: StepContext, pricing: Pricing) -> StepContext:
+def _with_plan(step: StepContext, pricing: Callable[[Chip], Pricing]) -> StepContext:
     """The step with the best plan found."""
-    counted = CountingPlan(step.chip, price_book(pricing, step.chip))
+    counted = CountingPlan(step.chip, price_book(pricing(step.chip), step.chip))
     tasks = tuple(_checked_tasks(replace(step, plan=counted)))
     return planned(step, tasks, kept_tensors(step), counted)
 
@@ -242,6 +242,8 @@ def _tasks(step: StepContext) -> Iterable[Task]:
         for layer in layers:
             for part in step.parts[layer.name]:
                 yield forward_task(step.during(task_id("forward", part.name)), part, micro)
+        if not step.trains:
+            continue
         yield loss_task(step.during(task_id("error", LOSS)), micro)
         yield from _way_back(step, micro)
     for part in filter(step.learns, ordered_parts):
@@ -303,9 +305,12 @@ def _with_padding(step: StepContext, part: Part, task: Task) -> float:
     return task.macs * part.whole.padding_share if form is None else form.border_macs
 
 
-def _inference(step: StepContext) -> tuple[Count, ...]:
-    """Counts of the samples of a step in inference, on the memories of training."""
+def _inference(step: StepContext, pricing: Callable[[Chip], Pricing] | None) -> tuple[Count, ...]:
+    """Counts of the samples of a step in inference, on the memories of training, under a plan of its own: nothing waits
+    for a way back."""
     step = step.without_training()
+    if pricing is not None and step.plan is not None:
+        step = _with_plan(replace(step, chip=step.chip.without_pins(), plan=None), pricing)
     counts: list[Count] = []
     for size, micro_batches in Counter(step.micro_batch_sizes).items():
         micro = step.micro_batch_sizes.index(size)

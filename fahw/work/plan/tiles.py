@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from fahw.hardware.array import Array
 from fahw.hardware.arrays.catalogue import DATAFLOWS
-from fahw.hardware.arrays.mapping import LEFT, RIGHT, Product
+from fahw.hardware.arrays.mapping import Product
 from fahw.hardware.arrays.systolic import Folded
 from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
@@ -55,8 +55,8 @@ def tiled_product(
         array.double_buffered,
     )  # fmt: skip
     return TiledProduct(
-        m, n, k, mapped_array, places[LEFT], places[RIGHT], ResultPlace(gemm.accumulator_bits, psum.name if psum else _NO_MEMORY),
-        prices=book.product_prices(gemm, array, psum), room=around.room,
+        m, n, k, mapped_array, places[LEFT], places[RIGHT],
+        ResultPlace(gemm.accumulator_bits, psum.name if psum else _NO_MEMORY), prices=book.product_prices(gemm, array, psum), room=around.room,
         windows=unfolding.windows if unfolding else None, unfolded=unfolding.part if unfolding else None,
         dram_bits_per_cycle=rate, objective=chip.mapping_objective,
     )  # fmt: skip
