@@ -75,9 +75,10 @@ def test_doubling_every_count_doubles_dynamic_energy(name, rule):
 @pytest.mark.parametrize("model", ["mlp_digits", "mlp_mnist", "lenet5"])
 @pytest.mark.parametrize("form", ["copy", "write_through"])
 def test_backpropagation_by_copy_is_feedback_alignment_and_transport(model, form):
-    """On separate memories the ledger of bp is that of fa, row by row, and the rows of transport, nothing else."""
-    bp = simulate("edge_dual", model, "bp", 16, form)
-    fa = simulate("edge_dual", model, "fa", 16)
+    """On separate memories, in one order of loops, the ledger of bp is that of fa, row by row, and the rows of
+    transport, nothing else."""
+    chip = load_chip("edge_dual", {"mapping": "fixed"})
+    bp, fa = simulate(chip, model, "bp", 16, form), simulate(chip, model, "fa", 16)
     extra = dynamic(bp, ("transport",))
     assert extra
     assert dynamic(bp) == dynamic(fa) | extra
@@ -227,7 +228,8 @@ def test_energy_grows_with_every_width_on_any_chip(random, name):
 @pytest.mark.parametrize("model", ["mlp_digits", "lenet5"])
 def test_inference_is_the_same_under_every_rule(model):
     """Labels, masks, noise, what derivatives read: none of it is needed to infer."""
-    costs = {rule: simulate("edge_dual", model, rule, 8) for rule in RULES}
+    chip = load_chip("edge_dual", {"mapping": "fixed"})
+    costs = {rule: simulate(chip, model, rule, 8) for rule in RULES}
     assert len({cost.inference_pj_per_sample for cost in costs.values()}) == 1
     for rule in ("drtp", "wm"):
         forward = sum(row.energy_pj for row in costs[rule].ledger if row.phase == "forward") / 8

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 
 from fahw.errors import ConfigError, Problem
 from fahw.hardware.array import Array
-from fahw.hardware.arrays.systolic import Folded
 from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
 from fahw.mapping.mapper import Tiling
@@ -18,7 +17,7 @@ from fahw.work.counts.site import Site
 from fahw.work.counts.task_accesses import TaskAccesses, TaskShares
 from fahw.work.error_forms import ErrorFormName
 from fahw.work.plan.pricing import PriceBook
-from fahw.work.plan.tiles import Surroundings, Unfolding, laid_out, tiled_product
+from fahw.work.plan.tiles import Surroundings, Unfolding, can_be_tiled, laid_out, tiled_product
 
 ALL_THERE = TaskShares()
 ProductKey = tuple[TaskId, int, tuple[int, int, int]]
@@ -64,7 +63,7 @@ class StepPlan:
 
         Raises ConfigError where no tile fits its memory, or the pinned one does not.
         """
-        if not isinstance(gemm.mapping, Folded):
+        if not can_be_tiled(gemm.mapping):
             return gemm
         tiling = self.tilings.get((task, number, gemm.mapping.sizes))
         room = self.room.get(task, ()) if tiling is None else all_room(self.chip)

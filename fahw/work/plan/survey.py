@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from fahw.hardware.array import Array
-from fahw.hardware.arrays.systolic import Folded
 from fahw.hardware.memory import Memory
 from fahw.mapping.problem import TiledProduct
 from fahw.work.context import StepContext
@@ -15,7 +14,7 @@ from fahw.work.counts.record import TaskId
 from fahw.work.error_forms import ErrorFormName
 from fahw.work.plan.measured import ProductTask
 from fahw.work.plan.step_plan import ProductKey, StepPlan, all_room
-from fahw.work.plan.tiles import Surroundings, Unfolding, tiled_product
+from fahw.work.plan.tiles import Surroundings, Unfolding, can_be_tiled, tiled_product
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class _Noting(StepPlan):
     ) -> Gemm:  # fmt: skip
         """The product as it is."""
         product = None
-        if isinstance(gemm.mapping, Folded):
+        if can_be_tiled(gemm.mapping):
             around = Surroundings(self.task_shares(core, task).operands, all_room(self.chip))
             product = tiled_product(gemm, unfolding, array, psum, self.chip, self.book, around)
         self.noted.append(((task, number, gemm.mapping.sizes), product))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from fahw.hardware.array import Array
 from fahw.hardware.arrays.catalogue import DATAFLOWS
-from fahw.hardware.arrays.mapping import Product
+from fahw.hardware.arrays.mapping import Mapping, Product
 from fahw.hardware.arrays.systolic import Folded
 from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
@@ -40,13 +40,18 @@ class Surroundings:
     room: tuple[tuple[str, float], ...]
 
 
+def can_be_tiled(mapping: Mapping) -> bool:
+    """Whether a product laid out like that is one for the mapper: of a kind of array that it knows."""
+    return isinstance(mapping, Folded) and mapping.name in problem.DATAFLOWS
+
+
 def tiled_product(
     gemm: Gemm, unfolding: Unfolding | None, array: Array, psum: Memory | None, chip: Chip, book: PriceBook,
     around: Surroundings,
 ) -> TiledProduct:  # fmt: skip
     """One of the equal products of `gemm`, to be mapped."""
     m, n, k = gemm.mapping.sizes
-    places = [_place(operand, book, around) for operand in gemm.operands]
+    left, right = (_place(operand, book, around) for operand in gemm.operands)
     flows = tuple(_flow(name, gemm, array, psum, book) for name in _dataflows(gemm, array))
     dram = chip.dram
     rate = dram.gbyte_per_s * 8e3 / chip.clock_mhz if dram is not None else float("inf")
@@ -55,8 +60,8 @@ def tiled_product(
         array.double_buffered,
     )  # fmt: skip
     return TiledProduct(
-        m, n, k, mapped_array, places[LEFT], places[RIGHT],
-        ResultPlace(gemm.accumulator_bits, psum.name if psum else _NO_MEMORY), prices=book.product_prices(gemm, array, psum), room=around.room,
+        m, n, k, mapped_array, left, right, ResultPlace(gemm.accumulator_bits, psum.name if psum else _NO_MEMORY),
+        prices=book.product_prices(gemm, array, psum), room=around.room,
         windows=unfolding.windows if unfolding else None, unfolded=unfolding.part if unfolding else None,
         dram_bits_per_cycle=rate, objective=chip.mapping_objective,
     )  # fmt: skip
