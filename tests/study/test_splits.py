@@ -33,7 +33,8 @@ layers:
   - {kind: linear, out: 10}
 recipe: {data: digits, epochs: 1, batch_size: 32, learning_rate: 0.05}
 """
-BEST = {"micro_batch": "best"}
+BEST = {"mapping": "fixed", "micro_batch": "best"}
+"""In one order of loops, where the splits of rules differ most."""
 
 
 @pytest.fixture(scope="module")

@@ -302,10 +302,11 @@ def test_the_command_line_shows_saves_and_pins(command, tmp_path):
 
 def test_nothing_is_saved_where_nothing_is_searched(command, tmp_path):
     """Under `mapping: fixed`: exit code 2, no file, no mapping in JSON; nor is a file written where it cannot be."""
-    code, _, err = command("simulate", "edge_dual", "mlp_digits", "--save-mapping", "found.yaml")
+    fixed = ("simulate", "edge_dual", "mlp_digits", "--set", "chip.mapping=fixed")
+    code, _, err = command(*fixed, "--save-mapping", "found.yaml")
     assert (code, list(tmp_path.iterdir())) == (2, [])
     assert "--save-mapping: nothing was searched for" in err
-    assert json.loads(command("simulate", "edge_dual", "mlp_digits", "--json")[1])["mapping"] is None
+    assert json.loads(command(*fixed, "--json")[1])["mapping"] is None
     (tmp_path / "folder").mkdir()
     best = ("simulate", "edge_dual", "mlp_digits", "--set", "chip.mapping=best")
     code, _, err = command(*best, "--save-mapping", "folder")
@@ -353,5 +354,5 @@ def test_the_report_has_a_table_of_mappings(tmp_path):
     rows = [[cell.text for cell in row.cells] for row in table.rows]
     assert ["conv2d2", "error", "0", "gather, os 32x3x4 mnk"] in rows
     assert len(rows) == len(line.details["mapping"]["products"])
-    fixed = line_of(found_on(tmp_path, rule="fa", more=""))
+    fixed = line_of(found_on(tmp_path, rule="fa", more="mapping: fixed\n"))
     assert mapping_table(SimpleNamespace(hosted=[fixed])) is None
