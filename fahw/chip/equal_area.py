@@ -51,7 +51,7 @@ def _enlarged(chip: Chip, buffer: Memory, banks: int) -> Chip:
 
 
 def grown_memory(before: Chip, after: Chip) -> tuple[str, float]:
-    """The memory of activations and by how many KiB it is larger on the second of two chips; no name where it is not."""
+    """The memory of activations, and by how many KiB the second chip has more of it; no name where it has not."""
     old, new = before.home("activation"), after.home("activation")
     if old is None or new is None or not old.kib or not new.kib or new.kib <= old.kib:
         return "", 0.0
