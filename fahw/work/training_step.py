@@ -35,7 +35,7 @@ from fahw.work.phases.forward import LOSS, RECOMPUTE, forward_task, input_task, 
 from fahw.work.phases.gradient import gradient_task
 from fahw.work.phases.recompute import ids_of_way_back, recompute_tasks, waiting_for_recomputed, way_back
 from fahw.work.phases.update import update_task
-from fahw.work.plan.kept_tensors import kept_tensors
+from fahw.work.plan.kept_tensors import KeptTensor, kept_tensors
 from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.others import CountingPlan
 from fahw.work.plan.pricing import Pricing, price_book
@@ -90,14 +90,15 @@ def training_step(
     contents = _CoreContents(chip, network, rule, batch_size, form, parts, activity)
     chip = contents.sized_chip
     sites, placements = _placed(contents)
-    step, record = contents.context(chip, sites), None
+    step, record, tensors = contents.context(chip, sites), None, tuple[KeptTensor, ...]()
     if chip.mapping == "best":
         assert pricing is not None, "a search needs prices"
-        step = _with_plan(step, pricing(chip))
+        tensors = kept_tensors(step)
+        step = _with_plan(step, tensors, pricing(chip))
         placements, record = [*contents.all_rom_placements, *_plan_of(step).placements], plan_record(step)
     tasks = tuple(_checked_tasks(step))
     if step.plan is not None and step.plan.waits:
-        tasks = with_short_lives(tasks, step, kept_tensors(step))
+        tasks = with_short_lives(tasks, step, tensors)
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
     return Work(
         chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), partial(_inference, step),
@@ -215,11 +216,11 @@ def _checked_tasks(step: StepContext) -> list[Task]:
     return list(waiting_for_recomputed(step, tasks))
 
 
-def _with_plan(step: StepContext, pricing: Pricing) -> StepContext:
-    """The step with the best plan found."""
+def _with_plan(step: StepContext, tensors: tuple[KeptTensor, ...], pricing: Pricing) -> StepContext:
+    """The step with the best plan found for what it keeps."""
     counted = CountingPlan(step.chip, price_book(pricing, step.chip))
     tasks = tuple(_checked_tasks(replace(step, plan=counted)))
-    return planned(step, tasks, kept_tensors(step), counted)
+    return planned(step, tasks, tensors, counted)
 
 
 def _plan_of(step: StepContext) -> StepPlan:
