@@ -33,7 +33,7 @@ from fahw.work.phases.forward import LOSS, RECOMPUTE, forward_task, input_task, 
 from fahw.work.phases.gradient import gradient_task
 from fahw.work.phases.recompute import ids_of_way_back, recompute_tasks, waiting_for_recomputed, way_back
 from fahw.work.phases.update import update_task
-from fahw.work.plan.kept_tensors import kept_tensors
+from fahw.work.plan.kept_tensors import KeptTensor, kept_tensors
 from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.others import CountingPlan
 from fahw.work.plan.pricing import Pricing, price_book
@@ -90,17 +90,18 @@ def training_step(
     contents = CoreContents(chip, network, rule, batch_size, form, parts, activity)
     chip = contents.sized_chip
     sites, placements = placed_on(contents, chip)
-    step, record = contents.context(chip, sites), None
+    step, record, tensors = contents.context(chip, sites), None, tuple[KeptTensor, ...]()
     if chip.mapping == "best":
         assert pricing is not None, "a search needs prices"
+        tensors = kept_tensors(step)
         if contents.fits_writable:
-            chip = contents.fitted_chip(_bits_of_all(step, pricing))
+            chip = contents.fitted_chip(bits_of_all(step, *_counted(step, tensors, pricing)))
             step = contents.context(chip, placed_on(contents, chip)[0])
-        step = _with_plan(step, pricing)
+        step = planned(step, *_counted(step, tensors, pricing))
         placements, record = [*contents.all_rom_placements, *_plan_of(step).placements], plan_record(step)
     tasks = tuple(_checked_tasks(step))
     if step.plan is not None and step.plan.waits:
-        tasks = with_short_lives(tasks, step, kept_tensors(step))
+        tasks = with_short_lives(tasks, step, tensors)
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
     return Work(
         chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks),
@@ -137,22 +138,12 @@ def _checked_tasks(step: StepContext) -> list[Task]:
     return list(waiting_for_recomputed(step, tasks))
 
 
-def _with_plan(step: StepContext, pricing: Callable[[Chip], Pricing]) -> StepContext:
-    """The step with the best plan found."""
-    return planned(step, *_counted(step, pricing))
-
-
-def _bits_of_all(step: StepContext, pricing: Callable[[Chip], Pricing]) -> dict[str, float]:
-    """What the step takes of each memory, by name, where all stays on the chip."""
-    return bits_of_all(step, *_counted(step, pricing))
-
-
 def _counted(
-    step: StepContext, pricing: Callable[[Chip], Pricing]
+    step: StepContext, tensors: tuple[KeptTensor, ...], pricing: Callable[[Chip], Pricing]
 ) -> tuple[tuple[Task, ...], tuple[KeptTensor, ...], CountingPlan]:
     """The tasks of the step as they are counted without a plan, what it keeps, and what they were counted under."""
     counted = CountingPlan(step.chip, price_book(pricing(step.chip), step.chip))
-    return tuple(_checked_tasks(replace(step, plan=counted))), kept_tensors(step), counted
+    return tuple(_checked_tasks(replace(step, plan=counted))), tensors, counted
 
 
 def _plan_of(step: StepContext) -> StepPlan:
@@ -238,7 +229,8 @@ def _inference(step: StepContext, pricing: Callable[[Chip], Pricing] | None) -> 
     for a way back."""
     step = step.without_training()
     if pricing is not None and step.plan is not None:
-        step = _with_plan(replace(step, chip=step.chip.without_pins(), plan=None), pricing)
+        step = replace(step, chip=step.chip.without_pins(), plan=None)
+        step = planned(step, *_counted(step, kept_tensors(step), pricing))
     counts: list[Count] = []
     for size, micro_batches in Counter(step.micro_batch_sizes).items():
         micro = step.micro_batch_sizes.index(size)

@@ -216,18 +216,30 @@ class Keeping:
 
     def where_all_stays(self, found: Measured) -> Measured:
         """The same with tiles of sums alone in the memories that have room for all that lies there: operands that are
-        there wholly need no tiles."""
-        live = self._live(self.everything)
+        there wholly need no tiles. Those of which less is given do."""
+        pairs = zip(self.everything, self._given, strict=True)
+        live = self._live([one if given is None else given for one, given in pairs])
+        least = dict(found.sums_room) | {key: bits for key, bits in found.room.items() if key in self._given_away}
         whole = {
             memory.name
             for memory in self._memories
             if all(
-                (self._tiles.taken(core, memory, found.sums_room) + live[core, memory.name] <= memory.kib * 8192).all()
+                (self._tiles.taken(core, memory, least) + live[core, memory.name] <= memory.kib * 8192).all()
                 for core in self._cores
             )
         }
-        room = {key: found.sums_room.get(key, 0.0) if key[1] in whole else bits for key, bits in found.room.items()}
+        room = {key: least.get(key, 0.0) if key[1] in whole else bits for key, bits in found.room.items()}
         return replace(found, room=room)
+
+    @cached_property
+    def _given_away(self) -> set[tuple[TaskId, str]]:
+        """Tasks, with the memory of an operand of which less than all is given at their read."""
+        return {
+            (use.task, self.homes[number].name)
+            for number, shares in self.given.items()
+            for use, share in zip(self.tensors[number].reads, shares, strict=True)
+            if use.is_operand and share < 1
+        }
 
     def _live(self, shares: Sequence[float]) -> dict[tuple[int, str], Bits]:
         """Bits that lie in each memory at every moment."""

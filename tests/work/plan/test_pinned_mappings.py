@@ -101,6 +101,19 @@ def test_inline_entries_are_pinned_as_those_of_a_file(tmp_path):
     assert weight.shares == (0.5, 0.5)
 
 
+def test_any_tensor_can_be_sent_away_where_all_would_fit(tmp_path):
+    """Its tiles have the room that they need; the step costs no less than where all stays. Also half of all at once."""
+    free = found_on(tmp_path, more=BEST + DRAM)
+    tensors = free.work.plan.tensors
+    assert all(set(tensor.shares) == {1.0} for tensor in tensors)
+    for away, share in (*(([tensor], 0.0) for tensor in tensors[::4]), (tensors, 0.5)):
+        pins = {tensor.name: (share,) * len(tensor.shares) for tensor in away}
+        kept = "".join(f"- {{name: {name}, shares: {list(shares)}}}\n" for name, shares in pins.items())
+        cost = found_on(tmp_path, more=f"{BEST}{DRAM}kept_tensors:\n{kept}")
+        assert pins.items() <= {tensor.name: tensor.shares for tensor in cost.work.plan.tensors}.items()
+        assert cost.energy_pj >= free.energy_pj * (1 - 1e-9), pins
+
+
 SCATTER = "layer: conv2d2, phase: error, dataflow: os, order: mnk, form: scatter"
 GATHER = "layer: conv2d2, phase: error, dataflow: os, order: mnk, form: gather"
 WRONG = {
