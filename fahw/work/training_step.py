@@ -41,7 +41,6 @@ from fahw.work.plan.records import plan_record
 from fahw.work.plan.search import planned
 from fahw.work.plan.sizes import bits_of_all
 from fahw.work.plan.step_plan import StepPlan
-from fahw.work.plan.tensors.lives import KeptTensor
 
 MOST_TASKS = 20_000
 """The most tasks of a step. Each is simulated, and compared with those that it may meet at a port: more take minutes
