@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
 from fahw.errors import ConfigError, Problem
-from fahw.mapping.array_counts import ArrayNest, array_nest
 from fahw.mapping.cost import NestCosts
 from fahw.mapping.grid import DIMENSIONS, all_tiles
 from fahw.mapping.levels.inner_costs import given_costs
-from fahw.mapping.levels.outer_costs import EQUAL, OUTER_NESTS, OuterCosts
+from fahw.mapping.levels.outer_costs import OUTER_NESTS, OuterCosts
 from fahw.mapping.levels.search import Found, best_on_two_levels
 from fahw.mapping.nest import LEFT_OPERAND, PARTS, RIGHT_OPERAND, Nest, nests
+from fahw.mapping.nest_table import Chosen, best_nest
 from fahw.mapping.problem import Dataflow, OuterLevel, TiledProduct
 from fahw.mapping.sizes import Values
 
@@ -128,50 +126,46 @@ def _objective(product: TiledProduct, mapped: MappedProduct) -> float:
 
 def _best(product: TiledProduct) -> MappedProduct:
     """The best mapping of one level."""
-    found = _promising(product)
-    least = min((one.least for one in found), default=np.inf)
-    if least == np.inf:
+    found = best_nest(product)
+    if found is None:
         raise ConfigError(_no_room(product))
-    limit, best = least * (1 + EQUAL), np.inf
-    for one in sorted(found, key=lambda one: one.place):
-        if one.least <= limit:
-            equals = np.flatnonzero(one.costs.objective(one.nest) <= limit)
-            others = np.broadcast_to(one.costs.other(one.nest), one.costs.grid.shape).ravel()[equals]
-            first = int(others.argmin())
-            if others[first] < best * (1 - EQUAL):
-                best, chosen = float(others[first]), (one.costs, one.nest, int(equals[first]))
-    return _mapped(*chosen)
+    return _mapped_at(found)
 
 
-_Place = tuple[int, int, Nest]
-"""A nest with its dataflow's place in the list, and its own."""
+def _mapped_at(found: Chosen) -> MappedProduct:
+    """The record of a mapping that was found."""
+    prices, product, table = found.prices, found.prices.problem, found.prices.table
+    grid, repeats, nest = table.grid, product.repeats, slice(found.nest, found.nest + 1)
+    place = np.unravel_index(found.tile, grid.shape)
 
+    def at(values: Values, number: int = 0) -> float:
+        """A value of the grid, of one of several ways."""
+        sizes = values.shape[-3:]
+        indices = [0 if size == 1 else axis for size, axis in zip(sizes, place, strict=True)]
+        return float(values[number, indices[0], indices[1], indices[2]])
 
-class _Priced(NamedTuple):
-    """A nest with the least objective of its tiles, and its place in the order of ties."""
-
-    place: tuple[int, int]
-    nest: Nest
-    costs: NestCosts
-    least: float
-
-
-def _promising(product: TiledProduct) -> list[_Priced]:
-    """Every nest that could be the best. Nests that the array sees alike share a bound on what any of them can reach;
-    those with the lowest come first, so that most others are excluded unseen."""
-    groups = []
-    for number, flow in enumerate(product.array.dataflows):
-        costs, alike = NestCosts(all_tiles(product, flow)), defaultdict[ArrayNest, list[_Place]](list)
-        for place, nest in enumerate(nests(product, flow)):
-            alike[array_nest(costs.grid, nest)].append((number, place, nest))
-        groups += [(costs.bound(seen), costs, members) for seen, members in alike.items()]
-    found: list[_Priced] = []
-    limit = np.inf
-    for bound, costs, members in sorted(groups, key=lambda group: group[0]):
-        for number, place, nest in members if bound <= limit else ():
-            found.append(_Priced((number, place), nest, costs, float(costs.objective(nest, limit).min())))
-            limit = min(limit, found[-1].least * (1 + EQUAL))
-    return found
+    array, sums = table.of_nest[found.nest], table.sums.of_nest[found.nest]
+    tile = [round(float(sizes.size.ravel()[axis])) for sizes, axis in zip(grid.sizes.values(), place, strict=True)]
+    left, right = (
+        at(values, uses.of_nest[found.nest]) * repeats
+        for values, uses in zip(prices.fetched, (table.left, table.right), strict=True)
+    )
+    counts = table.array
+    return MappedProduct(
+        tiling=Tiling(grid.flow.name, (tile[0], tile[1], tile[2]), table.nests[found.nest]),
+        reads=(round(at(counts.reads[0], array)) * repeats, round(at(counts.reads[1], array)) * repeats),
+        fetched=(left, right),
+        partial_sums=round(at(counts.breaks, array) * grid.results) * repeats,
+        spilled_sums=round(at(prices.spilled, sums)) * repeats,
+        accumulated=round(at(counts.accumulated, array)) * repeats,
+        results=prices.leaving * repeats,
+        dram_bits=at(prices.dram_bits(nest)) * repeats,
+        array_cycles=round(at(counts.cycles, array)) * repeats,
+        latency=found.latency * repeats,
+        energy_pj=found.energy * repeats,
+        room=tuple((memory, round(at(bits))) for memory, bits in prices.room(nest).items()),
+        sums_room=round(at(prices.sums_room(nest))),
+    )
 
 
 @lru_cache(maxsize=4096)
