@@ -15,7 +15,7 @@ from fahw.mapping.levels.inner_costs import given_costs
 from fahw.mapping.levels.outer_costs import OUTER_NESTS, OuterCosts
 from fahw.mapping.levels.search import Found, best_on_two_levels
 from fahw.mapping.nest import LEFT_OPERAND, PARTS, RIGHT_OPERAND, Nest, nests
-from fahw.mapping.nest_table import Chosen, best_nest
+from fahw.mapping.nest_table import Chosen, NestPrices, best_nest
 from fahw.mapping.problem import Dataflow, OuterLevel, TiledProduct
 from fahw.mapping.sizes import Values
 
@@ -89,7 +89,6 @@ class OuterCounts:
     room: tuple[tuple[str, int], ...]
 
 
-@lru_cache(maxsize=4096)
 def best_mapping(product: TiledProduct) -> MappedProduct:
     """The mapping with the least objective. Of equals: the least of the other measure (latency, or energy), then the
     dataflow listed first, no blocks, the first order of (m, n, k), nothing held before results, right
@@ -97,7 +96,19 @@ def best_mapping(product: TiledProduct) -> MappedProduct:
 
     Raises ConfigError where no tile fits its memory.
     """
-    return _best(product) if product.outer is None else _best_of_two_levels(product, product.outer)
+    found = _best_or_problems(product)
+    if not isinstance(found, MappedProduct):
+        raise ConfigError(found)
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _best_or_problems(product: TiledProduct) -> MappedProduct | tuple[Problem, ...]:
+    """The best mapping, or why there is none."""
+    try:
+        return _best(product) if product.outer is None else _best_of_two_levels(product, product.outer)
+    except ConfigError as error:
+        return tuple(error.problems)
 
 
 def _best_of_two_levels(product: TiledProduct, level: OuterLevel) -> MappedProduct:
@@ -270,9 +281,10 @@ def _misfit(room: tuple[tuple[str, float], ...], taken: tuple[tuple[str, int], .
 def _no_room(product: TiledProduct) -> list[Problem]:
     """For each memory that is too small on its own: the least that any mapping takes of it, and of what."""
     least: dict[str, float] = {}
-    for costs, nest, _ in all_costs(product):
-        for memory, bits in costs.room(nest).items():
-            least[memory] = min(least.get(memory, np.inf), float(bits.min()))
+    for prices in (NestPrices(product, flow) for flow in product.array.dataflows):
+        for some in prices.chunks():
+            for memory, bits in prices.room(some).items():
+                least[memory] = min(least.get(memory, np.inf), float(bits.min()))
     places = (product.left.memory, product.right.memory, product.result.memory)
     problems = []
     for memory, limit in product.room:
