@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Mapping as Table
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from fahw.mapping.levels.inner_costs import given_costs
 from fahw.mapping.levels.outer_costs import OUTER_NESTS, OuterCosts
 from fahw.mapping.levels.search import Found, best_on_two_levels
 from fahw.mapping.nest import LEFT_OPERAND, PARTS, RIGHT_OPERAND, Nest, nests
-from fahw.mapping.nest_table import Chosen, NestPrices, best_nest
+from fahw.mapping.nest_table import Chosen, NestPrices, Search
 from fahw.mapping.problem import Dataflow, OuterLevel, TiledProduct
 from fahw.mapping.sizes import Values
 
@@ -136,25 +138,52 @@ def _objective(product: TiledProduct, mapped: MappedProduct) -> float:
 
 
 def _best(product: TiledProduct) -> MappedProduct:
-    """The best mapping of one level."""
-    found = best_nest(product)
-    if found is None:
+    """The best mapping of one level; one that was found in more room, and fits, is the best in less."""
+    known, limits = _known(replace(product, room=())), dict(product.room)
+    for item in known:
+        if item.is_best_in(limits):
+            return item.mapped
+    search = Search(product)
+    if not known and (roomy := search.best()):
+        known.append(_Known({}, roomy.room, _mapped_at(roomy)))
+        if known[0].is_best_in(limits):
+            return known[0].mapped
+    fitting = search.best_that_fits()
+    if fitting is None:
         raise ConfigError(_no_room(product))
-    return _mapped_at(found)
+    mapped = _mapped_at(fitting)
+    known[1:] = [*known[1:], _Known(limits, fitting.room, mapped)][-_MOST_KNOWN:]
+    return mapped
+
+
+class _Known(NamedTuple):
+    """The best mapping in so much room (no limit of a memory that is not named), and what it takes of it."""
+
+    room: Table[str, float]
+    taken: Table[str, float]
+    mapped: MappedProduct
+
+    def is_best_in(self, limits: Table[str, float]) -> bool:
+        """Whether it is the best in this room, too: that is no larger, and it fits."""
+        fits = all(self.taken.get(memory, 0.0) <= limit for memory, limit in limits.items())
+        return fits and all(limits.get(memory, np.inf) <= limit for memory, limit in self.room.items())
+
+
+_MOST_KNOWN = 16
+"""Mappings of a product in limited room that are remembered."""
+
+
+@lru_cache(maxsize=4096)
+def _known(product: TiledProduct) -> list[_Known]:
+    """The best mappings that were found of a product; none at first. The first is the one in any room."""
+    return []
 
 
 def _mapped_at(found: Chosen) -> MappedProduct:
     """The record of a mapping that was found."""
     prices, product, table = found.prices, found.prices.problem, found.prices.table
-    grid, repeats, nest = table.grid, product.repeats, slice(found.nest, found.nest + 1)
+    grid, repeats, at, nest = table.grid, product.repeats, found.at, slice(found.nest, found.nest + 1)
     place = np.unravel_index(found.tile, grid.shape)
-
-    def at(values: Values, number: int = 0) -> float:
-        """A value of the grid, of one of several ways."""
-        sizes = values.shape[-3:]
-        indices = [0 if size == 1 else axis for size, axis in zip(sizes, place, strict=True)]
-        return float(values[number, indices[0], indices[1], indices[2]])
-
     array, sums = table.of_nest[found.nest], table.sums.of_nest[found.nest]
     tile = [round(float(sizes.size.ravel()[axis])) for sizes, axis in zip(grid.sizes.values(), place, strict=True)]
     left, right = (
@@ -174,7 +203,7 @@ def _mapped_at(found: Chosen) -> MappedProduct:
         array_cycles=round(at(counts.cycles, array)) * repeats,
         latency=found.latency * repeats,
         energy_pj=found.energy * repeats,
-        room=tuple((memory, round(at(bits))) for memory, bits in prices.room(nest).items()),
+        room=tuple((memory, round(bits)) for memory, bits in found.room.items()),
         sums_room=round(at(prices.sums_room(nest))),
     )
 

@@ -6,7 +6,7 @@ depend on prices, on shares that are there or on room is computed once for all p
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -233,12 +233,16 @@ class NestPrices:
             return room
         return np.where((table.array.breaks > 0)[table.of_nest[nests]], room, 0.0)
 
-    def fits(self, nests: slice) -> Places:
-        """Where nests can be: all tiles have room, and sums of windows need not be left before K is complete."""
-        room, sums = self.room(nests), self.table.sums
-        fits = np.ones((1,) * 4, bool)
+    def possible(self, nests: slice) -> Places:
+        """Where nests can be if room is no matter: sums of windows need not be left before K is complete."""
+        sums = self.table.sums
         if self.problem.unfolded == "result":
-            fits = (~sums.again | (sums.trips <= 1))[sums.of_nest[nests]]
+            return np.asarray((~sums.again | (sums.trips <= 1))[sums.of_nest[nests]])
+        return np.ones((1,) * 4, bool)
+
+    def fits(self, nests: slice) -> Places:
+        """Where they can be, and all tiles have room."""
+        room, fits = self.room(nests), self.possible(nests)
         for memory, limit in self.problem.room:
             if memory in room:
                 fits = fits & (room[memory] <= limit)
@@ -259,6 +263,17 @@ class Chosen(NamedTuple):
     energy: float
     latency: float
 
+    def at(self, values: Values, number: int = 0) -> float:
+        """Of values over the grid in several ways, that of one way."""
+        place = np.unravel_index(self.tile, self.prices.table.grid.shape)
+        m, n, k = (0 if size == 1 else axis for size, axis in zip(values.shape[-3:], place, strict=True))
+        return float(values[number, m, n, k])
+
+    @property
+    def room(self) -> dict[str, float]:
+        """Bits that its tiles take, by memory, not rounded."""
+        return {memory: self.at(bits) for memory, bits in self.prices.room(slice(self.nest, self.nest + 1)).items()}
+
 
 class _Rivals(NamedTuple):
     """Mappings of some nests in the order of ties, with their objective, energy and cycles."""
@@ -270,41 +285,68 @@ class _Rivals(NamedTuple):
     energy: Values
     latency: Values
 
-
-def best_nest(product: TiledProduct) -> Chosen | None:
-    """The mapping with the least objective, and of equals the least of the other measure, then the first; None where
-    none fits."""
-    limit, rivals = np.inf, list[_Rivals]()
-    for flow in product.array.dataflows:
-        prices = NestPrices(product, flow)
-        for nests_priced in prices.chunks():
-            found = _rivals(prices, nests_priced, limit)
-            limit = min(limit, float(found.cost.min(initial=np.inf)) * (1 + EQUAL))
-            rivals.append(found)
-    best, chosen = np.inf, None
-    for found in rivals:
-        others = found.latency if product.objective == "energy" else found.energy
-        for nest in np.unique(found.nest[found.cost <= limit]):
-            equals = np.flatnonzero((found.nest == nest) & (found.cost <= limit))
-            first = int(equals[others[equals].argmin()])
-            if others[first] < best * (1 - EQUAL):
-                best, chosen = float(others[first]), (found, first)
-    if chosen is None:
-        return None
-    found, first = chosen
-    measures = float(found.energy[first]), float(found.latency[first])
-    return Chosen(found.prices, int(found.nest[first]), int(found.tile[first]), *measures)
+    def at(self, place: int) -> Chosen:
+        """One of them."""
+        measures = float(self.energy[place]), float(self.latency[place])
+        return Chosen(self.prices, int(self.nest[place]), int(self.tile[place]), *measures)
 
 
-def _rivals(prices: NestPrices, some: slice, limit: float) -> _Rivals:
-    """The mappings of some nests that cost the least of them, and no more than a limit."""
-    energy, latency = prices.priced(some)
-    shape = (len(range(*some.indices(len(prices.table.nests)))), *prices.table.grid.shape)
-    objective = prices.problem.objective
-    cost = energy if objective == "energy" else latency if objective == "latency" else latency * energy
-    cost = np.where(prices.fits(some), np.broadcast_to(cost, shape), np.inf).ravel()
-    limit = min(limit, float(cost.min()) * (1 + EQUAL))
-    places = np.flatnonzero(cost <= limit) if limit < np.inf else np.zeros(0, np.intp)
-    nest, tile = np.divmod(places, prices.cells)
-    energy, latency = (np.broadcast_to(values, shape).ravel()[places] for values in (energy, latency))
-    return _Rivals(prices, nest + some.start, tile, cost[places], energy, latency)
+_Priced = tuple[NestPrices, slice, Values, Values]
+"""Nests of a dataflow, with their energies and cycles."""
+
+
+class Search:
+    """The mappings of a product: of the least objective, and of equals the least of the other measure, then the
+    first."""
+
+    def __init__(self, product: TiledProduct) -> None:
+        self._objective = product.objective
+        prices = [NestPrices(product, flow) for flow in product.array.dataflows]
+        self._priced: list[_Priced] = [(each, some, *each.priced(some)) for each in prices for some in each.chunks()]
+
+    def best(self) -> Chosen | None:
+        """The best, whatever room it takes; None where none can be."""
+        return self._chosen([prices.possible(some) for prices, some, _, _ in self._priced])
+
+    def best_that_fits(self) -> Chosen | None:
+        """The best for which there is room; None where there is none."""
+        return self._chosen([prices.fits(some) for prices, some, _, _ in self._priced])
+
+    def _chosen(self, may_be: Sequence[Places]) -> Chosen | None:
+        """The best where it may be."""
+        limit, rivals = np.inf, list[_Rivals]()
+        for priced, where in zip(self._priced, may_be, strict=True):
+            found = self._rivals(priced, where, limit)
+            if found is not None:
+                limit = min(limit, float(found.cost.min()) * (1 + EQUAL))
+                rivals.append(found)
+        best, chosen = np.inf, None
+        for found in rivals:
+            others = found.latency if self._objective == "energy" else found.energy
+            for first in _first_of_nests(found, others, limit):
+                if others[first] < best * (1 - EQUAL):
+                    best, chosen = float(others[first]), found.at(first)
+        return chosen
+
+    def _rivals(self, priced: _Priced, may_be: Places, limit: float) -> _Rivals | None:
+        """The mappings that cost the least of some nests, where that is within a limit."""
+        prices, some, energy, latency = priced
+        shape = (len(prices.table.nests[some]), *prices.table.grid.shape)
+        cost = {"energy": energy, "latency": latency}.get(self._objective)
+        cost = np.where(may_be, latency * energy if cost is None else cost, np.inf)
+        least = float(cost.min())
+        if least > limit or least == np.inf:
+            return None
+        places = np.flatnonzero(np.broadcast_to(cost, shape) <= min(limit, least * (1 + EQUAL)))
+        nest, tile = np.divmod(places, prices.cells)
+        cost, energy, latency = (np.broadcast_to(each, shape).ravel()[places] for each in (cost, energy, latency))
+        return _Rivals(prices, nest + some.start, tile, cost, energy, latency)
+
+
+def _first_of_nests(found: _Rivals, others: Values, limit: float) -> Iterator[int]:
+    """By nest, the first mapping within the limit that has the least of the other measure."""
+    equals = np.flatnonzero(found.cost <= limit)
+    begins = np.flatnonzero(np.diff(found.nest[equals], prepend=-1))
+    for members in np.split(equals, begins[1:]) if len(equals) > 1 else [equals]:
+        if len(members):
+            yield int(members[others[members].argmin()])
