@@ -17,7 +17,8 @@ from fahw.mapping.levels.inner_costs import given_costs
 from fahw.mapping.levels.outer_costs import OUTER_NESTS, OuterCosts
 from fahw.mapping.levels.search import Found, best_on_two_levels
 from fahw.mapping.nest import LEFT_OPERAND, PARTS, RIGHT_OPERAND, Nest, nests
-from fahw.mapping.nest_table import Chosen, NestPrices, Search
+from fahw.mapping.one_level.nest_prices import NestPrices
+from fahw.mapping.one_level.search import Chosen, Search
 from fahw.mapping.problem import Dataflow, OuterLevel, TiledProduct
 from fahw.mapping.sizes import Values
 
