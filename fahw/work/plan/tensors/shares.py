@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fahw.work.counts.record import TaskId
@@ -16,6 +16,21 @@ class Kept:
 
     reads: tuple[float, ...]
     written: float
+
+
+def kept_by_ways(
+    tensors: Sequence[KeptTensor], ways: Iterable[tuple[int, int]], shares: Iterable[float]
+) -> tuple[Kept, ...]:  # fmt: skip
+    """What is kept of each tensor, from the share of each way: the number of a tensor, and how many of its reads find
+    it there."""
+    reads = [[0.0] * len(tensor.reads) for tensor in tensors]
+    written = [0.0] * len(tensors)
+    for (number, until), share in zip(ways, shares, strict=True):
+        for read in range(until if share else 0):
+            reads[number][read] += share
+        if until == len(reads[number]):
+            written[number] = share
+    return tuple(Kept(tuple(there), whole) for there, whole in zip(reads, written, strict=True))
 
 
 def task_shares(tensors: Sequence[KeptTensor], kept: Sequence[Kept]) -> dict[tuple[int, TaskId], TaskShares]:
