@@ -221,9 +221,10 @@ def mapped_as(product: TiledProduct, tiling: Tiling) -> MappedProduct:
         raise ConfigError(Problem("order", "must name m, n and k once each; blocks need accumulators"))
     if tiling.outer:
         return _given_two_levels(product, flow, tiling, tiling.outer)
-    costs = NestCosts(all_tiles(product, flow, tiling.tile))
-    mapped = _mapped(costs, tiling.nest, 0)
-    if not costs.fits(tiling.nest).all():
+    prices, only = NestPrices(product, flow, (tiling.tile, tiling.nest)), slice(0, 1)
+    energy, latency = prices.priced(only)
+    mapped = _mapped_at(Chosen(prices, 0, 0, energy.item(), latency.item()))
+    if not prices.fits(only).all():
         raise ConfigError(Problem("tile", _misfit(product.room, mapped.room)))
     return mapped
 

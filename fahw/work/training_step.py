@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import partial
 
 from fahw.activity import Activity
@@ -218,7 +217,7 @@ def _checked_tasks(step: StepContext) -> list[Task]:
 def _with_plan(step: StepContext, pricing: Pricing) -> StepContext:
     """The step with the best plan found."""
     counted = CountingPlan(step.chip, price_book(pricing, step.chip))
-    tasks = tuple(_checked_tasks(replace(step, plan=counted)))
+    tasks = tuple(_checked_tasks(step.under(counted)))
     return planned(step, tasks, kept_tensors(step), counted)
 
 

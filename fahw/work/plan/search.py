@@ -48,7 +48,7 @@ def planned(
     waits = pinned_waits(step)
     all_kept = _all_kept(step, with_pins(at_will)) if waits is None else None
     if all_kept is not None:
-        return replace(step, plan=all_kept)
+        return step.under(all_kept)
     in_order = replace(at_will, moments=open_moments(with_short_lives(tasks, step, tensors), step))
     waits = _gains(step, in_order, at_will) if waits is None else waits
     keeping = with_pins(in_order if waits else at_will)
@@ -58,7 +58,7 @@ def planned(
     found = min((found, *_sharing(step, keeping, found)), key=lambda found: found.cost)
     plan = with_records(found.plan, found.keeping, found.shares, found.products)
     _check_dram(step, plan)
-    return replace(step, plan=replace(plan, waits=waits))
+    return step.under(replace(plan, waits=waits))
 
 
 def _check_dram(step: StepContext, plan: StepPlan) -> None:
