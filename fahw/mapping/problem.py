@@ -213,7 +213,9 @@ class TiledProduct:
     """Memories behind the local ones, which all that comes from DRAM goes through, or nothing."""
 
     def __post_init__(self) -> None:
-        if any(share < there for share, there in zip(self.shares_on_chip, self._shares_there, strict=True)):
+        if self.outer and any(
+            share < there for share, there in zip(self.shares_on_chip, self._shares_there, strict=True)
+        ):
             raise ValueError("what is in a local memory does not come from DRAM")
         if (self.windows is None) != (self.unfolded is None):
             raise ValueError("windows and what is unfolded are given together")

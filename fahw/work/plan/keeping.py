@@ -78,14 +78,14 @@ class Keeping:
             homes.append(memory)
         return tuple(homes)
 
-    @cached_property
-    def _times(self) -> dict[TaskId, int]:
-        return {task.task: task.times for task in self.tasks}
-
     def _runs(self, task: TaskId) -> int:
         """How often a task runs in a step."""
         one = len(self.step.micro_batch_sizes) if task[0] in _REPEATED else 1
         return self._times.get(task, one)
+
+    @cached_property
+    def _times(self) -> dict[TaskId, int]:
+        return {task.task: task.times for task in self.tasks}
 
     @cached_property
     def _operand_bits(self) -> dict[tuple[TaskId, str], int]:
@@ -198,12 +198,14 @@ class Keeping:
 
     def choices(self, found: Measured) -> list[Choice]:
         """The ways to keep tensors that are searched, with what each saves per step."""
-        choices = []
+        choices, reads_pj = [], dict[int, list[float]]()
         for (number, reads), moments, given in zip(self._ways, self._open, self._given, strict=True):
+            tensor = self.tensors[number]
             if given is not None:
                 continue
-            tensor = self.tensors[number]
-            gain = sum(self._read_pj(number, use, found) for use in tensor.reads[:reads])
+            if number not in reads_pj:
+                reads_pj[number] = [self._read_pj(number, use, found) for use in tensor.reads]
+            gain = sum(reads_pj[number][:reads])
             if reads == len(tensor.reads):
                 gain += self.writes_pj(number)
             memory = f"{tensor.core}:{self.homes[number].name}"
@@ -242,8 +244,7 @@ class Keeping:
         return tuple(memory for memory in self.step.chip.memories if memory.writable)
 
     def where_all_stays(self, found: Measured) -> Measured:
-        """The same with tiles of sums alone in the memories that have room for all that lies there: operands that are
-        there wholly need no tiles."""
+        """The same with tiles of sums alone in memories with room for all: operands that are there need no tiles."""
         live = self._live(self.everything)
         whole = {
             memory.name
