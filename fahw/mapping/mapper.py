@@ -184,9 +184,10 @@ def _mapped_at(found: Chosen) -> MappedProduct:
     """The record of a mapping that was found."""
     prices, product, table = found.prices, found.prices.problem, found.prices.table
     grid, repeats, at, nest = table.grid, product.repeats, found.at, slice(found.nest, found.nest + 1)
-    place = np.unravel_index(found.tile, grid.shape)
     array, sums = table.of_nest[found.nest], table.sums.of_nest[found.nest]
-    tile = [round(float(sizes.size.ravel()[axis])) for sizes, axis in zip(grid.sizes.values(), place, strict=True)]
+    tile = [
+        round(float(sizes.size.ravel()[axis])) for sizes, axis in zip(grid.sizes.values(), found.place, strict=True)
+    ]
     left, right = (
         at(values, uses.of_nest[found.nest]) * repeats
         for values, uses in zip(prices.fetched, (table.left, table.right), strict=True)
@@ -221,9 +222,10 @@ def mapped_as(product: TiledProduct, tiling: Tiling) -> MappedProduct:
         raise ConfigError(Problem("order", "must name m, n and k once each; blocks need accumulators"))
     if tiling.outer:
         return _given_two_levels(product, flow, tiling, tiling.outer)
-    costs = NestCosts(all_tiles(product, flow, tiling.tile))
-    mapped = _mapped(costs, tiling.nest, 0)
-    if not costs.fits(tiling.nest).all():
+    prices, only = NestPrices(product, flow, (tiling.tile, tiling.nest)), slice(0, 1)
+    energy, latency = prices.priced(only)
+    mapped = _mapped_at(Chosen(prices, 0, (0, 0, 0), energy.item(), latency.item()))
+    if not prices.fits(only).all():
         raise ConfigError(Problem("tile", _misfit(product.room, mapped.room)))
     return mapped
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import partial
 
 from fahw.activity import Activity
@@ -142,7 +141,7 @@ def _counted(
 ) -> tuple[tuple[Task, ...], tuple[KeptTensor, ...], CountingPlan]:
     """The tasks of the step as they are counted without a plan, what it keeps, and what they were counted under."""
     counted = CountingPlan(step.chip, price_book(pricing(step.chip), step.chip))
-    return tuple(_checked_tasks(replace(step, plan=counted))), tensors, counted
+    return tuple(_checked_tasks(step.under(counted))), tensors, counted
 
 
 def _plan_of(step: StepContext) -> StepPlan:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fahw.mapping.cost import array_energy
-from fahw.mapping.nest import RESULTS
+from fahw.mapping.nest import RESULTS, Nest
 from fahw.mapping.one_level.tables import Uses, table_of
 from fahw.mapping.problem import Dataflow, OperandPlace, TiledProduct
 from fahw.mapping.sizes import Places, Values
@@ -17,10 +17,13 @@ _MOST_CELLS = 1 << 17
 
 
 class NestPrices:
-    """The prices of a product's nests under a dataflow."""
+    """The prices of a product's nests under a dataflow, or of a given tile and nest."""
 
-    def __init__(self, product: TiledProduct, flow: Dataflow) -> None:
-        self.problem, self.flow, self.table = product, flow, table_of(product, flow)
+    def __init__(
+        self, product: TiledProduct, flow: Dataflow, given: tuple[tuple[int, int, int], Nest] | None = None
+    ) -> None:  # fmt: skip
+        """Raises ConfigError where what is given cannot be a tile."""
+        self.problem, self.flow, self.table = product, flow, table_of(product, flow, given)
         table, grid, result = self.table, self.table.grid, product.result
         self.leaving = grid.distinct(RESULTS) * (1 - result.resident)
         self.array_pj = array_energy(product, flow, grid.results, self.leaving, table.array)

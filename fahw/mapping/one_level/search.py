@@ -15,19 +15,19 @@ from fahw.mapping.sizes import Places, Values
 
 
 class Chosen(NamedTuple):
-    """A mapping: the prices of its dataflow, its nest and its tile size by number, its energy in pJ and cycles."""
+    """A mapping: the prices of its dataflow, its nest by number, the place of its tile in the grid; its energy in pJ,
+    and cycles."""
 
     prices: NestPrices
     nest: int
-    tile: int
+    place: tuple[int, int, int]
     energy: float
     latency: float
 
     def at(self, values: Values, number: int = 0) -> float:
         """Of values over the grid in several ways, that of one way."""
-        place = np.unravel_index(self.tile, self.prices.table.grid.shape)
-        m, n, k = (0 if size == 1 else axis for size, axis in zip(values.shape[-3:], place, strict=True))
-        return float(values[number, m, n, k])
+        (m, n, k), (rows, columns, depth) = self.place, values.shape[-3:]
+        return float(values[number, m if rows > 1 else 0, n if columns > 1 else 0, k if depth > 1 else 0])
 
     @property
     def room(self) -> dict[str, float]:
@@ -47,8 +47,10 @@ class _Rivals(NamedTuple):
 
     def at(self, place: int) -> Chosen:
         """One of them."""
+        _, columns, depth = self.prices.table.grid.shape
+        first, k = divmod(int(self.tile[place]), depth)
         measures = float(self.energy[place]), float(self.latency[place])
-        return Chosen(self.prices, int(self.nest[place]), int(self.tile[place]), *measures)
+        return Chosen(self.prices, int(self.nest[place]), (*divmod(first, columns), k), *measures)
 
 
 _Priced = tuple[NestPrices, slice, Values, Values]

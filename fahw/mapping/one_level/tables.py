@@ -73,16 +73,19 @@ class _Shape(NamedTuple):
     buffers: tuple[int, int]
     array: tuple[int, int, int, int, bool, bool]
     flow: tuple[str, Dimension, Dimension, Dimension, int | None, bool]
+    given: tuple[tuple[int, int, int], Nest] | None
+    """A tile and a nest that the table is of alone."""
 
 
-def table_of(product: TiledProduct, flow: Dataflow) -> Table:
-    """The table of a product's nests under a dataflow."""
+def table_of(product: TiledProduct, flow: Dataflow, given: tuple[tuple[int, int, int], Nest] | None = None) -> Table:
+    """The table of a product's nests under a dataflow, or of a given tile and nest. Raises ConfigError where that
+    cannot be a tile."""
     array, (left, right) = product.array, product.operands
     shape = _Shape(
         (product.m, product.n, product.k), product.windows, product.unfolded, product.every_size,
         (left.resident >= 1, right.resident >= 1), (left.buffers, right.buffers),
         (array.rows, array.cols, array.accumulators, array.held_folds, array.trimmed, array.double_buffered),
-        (flow.name, flow.rows, flow.cols, flow.streamed, flow.stays, flow.skewed),
+        (flow.name, flow.rows, flow.cols, flow.streamed, flow.stays, flow.skewed), given,
     )  # fmt: skip
     return _table(shape)
 
@@ -102,7 +105,8 @@ def _table(shape: _Shape) -> Table:
         *shape.sizes, array, left, right, ResultPlace(1, ""), windows=shape.windows, unfolded=shape.unfolded,
         every_size=shape.every_size,
     )  # fmt: skip
-    grid, found = all_tiles(product, flow), nests(product, flow)
+    tile, found = (shape.given[0], (shape.given[1],)) if shape.given else (None, nests(product, flow))
+    grid = all_tiles(product, flow, tile)
     seen, of_nest = _numbered(array_nest(grid, nest) for nest in found)
     counts = [array_counts(grid, nest) for nest in seen]
     array_table = ArrayCounts(

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from fahw.hardware.memory import Memory
-from fahw.mapping.lifetimes import Choice
+from fahw.mapping.lifetimes import Choice, best_shares
 from fahw.mapping.mapper import Tiling
 from fahw.work.context import StepContext
 from fahw.work.counts.record import TaskId
@@ -22,7 +22,8 @@ from fahw.work.plan.others import OtherKey
 from fahw.work.plan.pricing import PriceBook
 from fahw.work.plan.step_plan import ProductKey, StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor, Use
-from fahw.work.plan.tensors.shares import Kept, task_shares
+from fahw.work.plan.tensors.room import Kind, TensorRoom
+from fahw.work.plan.tensors.shares import Kept, kept_by_ways, task_shares
 from fahw.work.plan.tile_room import TileRoom
 
 _REPEATED = ("forward", "recompute", "error", "gradient")
@@ -77,14 +78,14 @@ class Keeping:
             homes.append(memory)
         return tuple(homes)
 
-    @cached_property
-    def _times(self) -> dict[TaskId, int]:
-        return {task.task: task.times for task in self.tasks}
-
     def _runs(self, task: TaskId) -> int:
         """How often a task runs in a step."""
         one = len(self.step.micro_batch_sizes) if task[0] in _REPEATED else 1
         return self._times.get(task, one)
+
+    @cached_property
+    def _times(self) -> dict[TaskId, int]:
+        return {task.task: task.times for task in self.tasks}
 
     @cached_property
     def _operand_bits(self) -> dict[tuple[TaskId, str], int]:
@@ -165,6 +166,18 @@ class Keeping:
         return tiles_room(self.errors, self.moments)
 
     @cached_property
+    def _room(self) -> TensorRoom:
+        """The room of what is kept. Errors that are made in tiles have none of their own."""
+        in_tiles = {error.number for error in self.errors if error.is_made}
+        kinds, room = list[Kind](), list[Sequence[tuple[int, float]]]()
+        for (number, _), moments in zip(self._ways, self._open, strict=True):
+            tensor = self.tensors[number]
+            kinds.append((tensor.core, self.homes[number].name, tensor.tensor))
+            taken = () if number in in_tiles else moments
+            room.append([(moment, float(copies * tensor.bits)) for moment, copies in taken])
+        return TensorRoom(kinds, room, len(self.moments.tasks))
+
+    @cached_property
     def _given(self) -> tuple[float | None, ...]:
         """The share of each way that is given; None where it is searched."""
         shares = []
@@ -185,17 +198,33 @@ class Keeping:
 
     def choices(self, found: Measured) -> list[Choice]:
         """The ways to keep tensors that are searched, with what each saves per step."""
-        choices = []
+        choices, reads_pj = [], dict[int, list[float]]()
         for (number, reads), moments, given in zip(self._ways, self._open, self._given, strict=True):
+            tensor = self.tensors[number]
             if given is not None:
                 continue
-            tensor = self.tensors[number]
-            gain = sum(self._read_pj(number, use, found) for use in tensor.reads[:reads])
+            if number not in reads_pj:
+                reads_pj[number] = [self._read_pj(number, use, found) for use in tensor.reads]
+            gain = sum(reads_pj[number][:reads])
             if reads == len(tensor.reads):
                 gain += self.writes_pj(number)
             memory = f"{tensor.core}:{self.homes[number].name}"
             choices.append(Choice(number, memory, float(tensor.bits), gain, moments))
         return choices
+
+    @cached_property
+    def _shares_found(self) -> dict[object, tuple[float, ...]]:
+        """The best shares by gains and room: rounds of a search ask again for the same."""
+        return {}
+
+    def best_shares(self, found: Measured, room: Measured) -> tuple[float, ...]:
+        """The shares of the choices that gain most by what products cost where they were `found`, in what tiles of
+        `room` leave free."""
+        choices, capacity = self.choices(found), self.capacity(room)
+        key = tuple(choice.gain for choice in choices), tuple(map(tuple, capacity.values()))
+        if key not in self._shares_found:
+            self._shares_found[key] = best_shares(choices, capacity)
+        return self._shares_found[key]
 
     @cached_property
     def _tiles(self) -> TileRoom:
@@ -273,14 +302,7 @@ class Keeping:
 
     def kept(self, shares: Sequence[float]) -> tuple[Kept, ...]:
         """What is on the chip at each read, from the share of each way."""
-        reads = [[0.0] * len(tensor.reads) for tensor in self.tensors]
-        written = [0.0] * len(self.tensors)
-        for (number, until), share in zip(self._ways, shares, strict=True):
-            for read in range(until):
-                reads[number][read] += share
-            if until == len(reads[number]):
-                written[number] = share
-        return tuple(Kept(tuple(there), whole) for there, whole in zip(reads, written, strict=True))
+        return kept_by_ways(self.tensors, self._ways, shares)
 
     def plan(self, shares: Sequence[float], found: Measured, grown: bool) -> StepPlan:
         """The plan that keeps these shares. Room for tiles is what they took, and where `grown` what is left free."""
@@ -294,14 +316,9 @@ class Keeping:
 
     def by_kind(self, shares: Sequence[float]) -> dict[tuple[int, str, str], Bits]:
         """Bits that lie in each memory at every moment, by kind of tensor."""
-        live = {key: bits.copy() for key, bits in self._in_tiles.items()}
-        in_tiles = {error.number for error in self.errors if error.is_made}
-        for (number, _), moments, share in zip(self._ways, self._open, shares, strict=True):
-            tensor, at = self.tensors[number], np.array(moments)
-            key = tensor.core, self.homes[number].name, tensor.tensor
-            bits = live.setdefault(key, np.zeros(len(self.moments.tasks)))
-            if share and number not in in_tiles:
-                bits[at[:, 0]] += at[:, 1] * (tensor.bits * share)
+        live = dict(self._in_tiles)
+        for kind, bits in self._room.of(shares):
+            live[kind] = live[kind] + bits if kind in live else bits
         return live
 
     @property

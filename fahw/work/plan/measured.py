@@ -58,7 +58,7 @@ class ProductTask:
         if key not in self._untiled:
             forms = {self.part.name: form} if form is not None else plan.forms
             noting = NotingPlan(plan.chip, plan.book, forms=forms, fused=plan.fused)
-            self.products(replace(step, plan=noting).during(self.task), self.part, samples)
+            self.products(step.under(noting).during(self.task), self.part, samples)
             self._untiled[key] = tuple(noting.noted)
         return self._untiled[key]
 

@@ -123,7 +123,7 @@ def _away_pj(keeping: Keeping, errors: Iterable[FusedError]) -> dict[OtherKey, f
     names = {task for error in errors for task in error.tasks}
     fused = {task: error.samples for error in keeping.errors for task in error.tasks}
     counting = CountingPlan(step.chip, keeping.book, fused=fused)
-    under = replace(step, plan=counting)
+    under = step.under(counting)
     counted = [
         (gradient_task if task[0] == "gradient" else error_task)(under.during(task), parts[task[1]], micro)
         for task in names
