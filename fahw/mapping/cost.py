@@ -150,6 +150,8 @@ class NestCosts:
         reads = counts.reads[0] * left + counts.reads[1] * right
         sums = counts.breaks * (self.grid.results * prices.partial_sum * costs.sums)
         sums = sums + counts.accumulated * prices.accumulator
+        if flow.stays is not None and any(prices.held):
+            sums = sums + (counts.reads[flow.stays] * prices.held[0] + counts.begun * prices.held[1])
         fixed = macs * flow.mac_pj + self.leaving * prices.result
         if problem.unfolded == "result":
             fixed += self.grid.results * prices.window_sum
