@@ -161,6 +161,8 @@ def array_energy(
     reads = counts.reads[0] * left + counts.reads[1] * right
     sums = counts.breaks * (results * prices.partial_sum * costs.sums)
     sums = sums + counts.accumulated * prices.accumulator
+    if flow.stays is not None and any(prices.held):
+        sums = sums + (counts.reads[flow.stays] * prices.held[0] + counts.begun * prices.held[1])
     fixed = macs * flow.mac_pj + leaving * prices.result
     if problem.unfolded == "result":
         fixed += results * prices.window_sum

@@ -59,9 +59,10 @@ class MappedProduct:
 
     `reads`: of the left and right operand by the array; `fetched`: from DRAM, or an outer memory. `partial_sums`: left
     incomplete, each written to its memory and read back; `spilled_sums`: those that go on to DRAM, or an outer memory,
-    and come back. `accumulated`: sums at the array's edge, each written and read. `results`: finished values that leave
-    for DRAM, or an outer memory. `array_cycles`: of the array alone; `latency`: with the loads that it waits for, or of
-    DRAM where that takes longer. `outer`: what passes between DRAM and outer memories, where there are outer tiles.
+    and come back. `accumulated`: sums at the array's edge, each written and read. `begun`: values of the operand that
+    stays which folds begin to run with. `results`: finished values that leave for DRAM, or an outer memory.
+    `array_cycles`: of the array alone; `latency`: with the loads that it waits for, or of DRAM where that takes longer.
+    `outer`: what passes between DRAM and outer memories, where there are outer tiles.
     """
 
     tiling: Tiling
@@ -78,6 +79,7 @@ class MappedProduct:
     room: tuple[tuple[str, int], ...]
     sums_room: int = 0
     """Of the room, what sums take."""
+    begun: int = 0
     outer: OuterCounts | None = None
 
 
@@ -296,6 +298,7 @@ def _mapped(costs: NestCosts, nest: Nest, index: int) -> MappedProduct:
         energy_pj=at(costs.energy(nest)) * repeats,
         room=tuple((memory, round(at(bits))) for memory, bits in costs.room(nest).items()),
         sums_room=round(at(counts.sums.room)),
+        begun=round(at(counts.array.begun)) * repeats,
     )
 
 

@@ -136,6 +136,8 @@ class Prices:
     """Of a finished value that leaves for DRAM."""
     static: float = 0.0
     """Per cycle, of everything that is powered."""
+    held: tuple[float, float] = (0.0, 0.0)
+    """Of the operand that stays, where elements hold several folds: written to an element, and read as a fold runs."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from fahw.hardware.part import Tensor
 from fahw.mapping.problem import FlowCosts, Prices
 from fahw.work.counts import lanes
 from fahw.work.counts.accesses import Accesses, Traffic
-from fahw.work.counts.gemm import Gemm, Operand, Stream, accumulators_name, generated_traffic, operand_reads
+from fahw.work.counts.gemm import Gemm, Operand, Stream, accumulators_name, generated_traffic, held_name, operand_reads
 from fahw.work.counts.record import Count
 from fahw.work.counts.task_accesses import TaskAccesses, TaskShares
 
@@ -120,7 +120,7 @@ class PriceBook:
         return Prices(
             read=(self.read_pj(gemm.left), self.read_pj(gemm.right)), fetch=(left, right),
             partial_sum=waiting, spilled_sum=spilled, accumulator=self._accumulator(array), window_sum=added,
-            static=self.pricing.static_pj_per_cycle,
+            static=self.pricing.static_pj_per_cycle, held=self._held(array),
         )  # fmt: skip
 
     def _sum_prices(self, psum: Memory, bits: int, array: Array) -> tuple[float, float, float]:
@@ -181,6 +181,14 @@ class PriceBook:
         name = accumulators_name(array)
         counts = [Count(name, action, "psum", 1) for action in ("write", "read")]
         return self.pricing.energy_pj(counts)
+
+    def _held(self, array: Array) -> tuple[float, float]:
+        """What a value costs that is written to an element's further weights, and read there."""
+        if array.weights_per_element == 1:
+            return 0.0, 0.0
+        counts = (Count(held_name(array), action, "weight", 1) for action in ("write", "read"))
+        written, read = (self.pricing.energy_pj([count]) for count in counts)
+        return written, read
 
     def element_prices(self, gemm: Gemm, array: Array, kind: Mapping) -> tuple[float, float]:
         """What an element costs per multiply-accumulate, and per cycle without one, laid out as `kind`."""
