@@ -112,7 +112,7 @@ def _table(shape: _Shape) -> Table:
     array_table = ArrayCounts(
         (_stacked(each.reads[0] for each in counts), _stacked(each.reads[1] for each in counts)),
         _stacked(each.breaks for each in counts), _stacked(each.accumulated for each in counts),
-        _stacked(each.cycles for each in counts),
+        _stacked(each.cycles for each in counts), _stacked(each.begun for each in counts),
     )  # fmt: skip
     parts = [_uses(grid, found, part) for part in (LEFT_OPERAND, RIGHT_OPERAND, RESULTS)]
     first = grid.tile_values(LEFT_OPERAND), grid.tile_values(RIGHT_OPERAND)
