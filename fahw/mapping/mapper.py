@@ -209,6 +209,7 @@ def _mapped_at(found: Chosen) -> MappedProduct:
         energy_pj=found.energy * repeats,
         room=tuple((memory, round(bits)) for memory, bits in found.room.items()),
         sums_room=round(at(prices.sums_room(nest))),
+        begun=round(at(counts.begun, array)) * repeats,
     )
 
 

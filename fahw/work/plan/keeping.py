@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,7 +20,7 @@ from fahw.work.plan.moments import Moments
 from fahw.work.plan.others import OtherKey
 from fahw.work.plan.pricing import PriceBook
 from fahw.work.plan.step_plan import ProductKey, StepPlan
-from fahw.work.plan.tensors.lives import KeptTensor, Use
+from fahw.work.plan.tensors.lives import KeptTensor, Use, operand_bits, other_bits
 from fahw.work.plan.tensors.room import Kind, TensorRoom
 from fahw.work.plan.tensors.shares import Kept, kept_by_ways, task_shares
 from fahw.work.plan.tile_room import TileRoom
@@ -88,26 +87,12 @@ class Keeping:
         return {task.task: task.times for task in self.tasks}
 
     @cached_property
-    def _operand_bits(self) -> dict[tuple[TaskId, str], int]:
-        """Bits of all operands of one kind that a task reads."""
-        bits = defaultdict[tuple[TaskId, str], int](int)
-        for tensor in self.tensors:
-            for use in tensor.reads:
-                if use.is_operand:
-                    bits[use.task, tensor.tensor] += tensor.bits
-        return bits
+    def _operand_bits(self) -> Mapping[tuple[TaskId, str], int]:
+        return operand_bits(self.tensors)
 
     @cached_property
-    def _other_bits(self) -> dict[OtherKey, int]:
-        """Bits of all tensors of one kind on a core that a task reads beside operands, or writes."""
-        bits = defaultdict[OtherKey, int](int)
-        for tensor in self.tensors:
-            for use in tensor.reads:
-                if not use.is_operand:
-                    bits[tensor.core, use.task, "read", tensor.tensor] += tensor.bits
-            for task in tensor.writes:
-                bits[tensor.core, task, "write", tensor.tensor] += tensor.bits
-        return bits
+    def _other_bits(self) -> Mapping[OtherKey, int]:
+        return other_bits(self.tensors)
 
     def _read_pj(self, number: int, use: Use, found: Measured) -> float:
         """What a read of a whole tensor costs more per step if it is not there."""
