@@ -318,10 +318,6 @@ class Keeping:
             return None
         return self.plan(self.everything, found, grown=True)
 
-    def without_limits(self) -> StepPlan:
-        """The plan that keeps all, if no memory had an end."""
-        return self._planned(task_shares(self.tensors, self.kept(self.everything)), {})
-
     def keeps_all(self, shares: Sequence[float]) -> bool:
         """Whether all tensors stay to the end."""
         return all(there.written == 1 for there, tensor in zip(self.kept(shares), self.tensors, strict=True))

@@ -12,7 +12,9 @@ from fahw.work.plan.measured import measured, product_tasks
 from fahw.work.plan.moments import open_moments
 from fahw.work.plan.others import CountingPlan
 from fahw.work.plan.pins import with_pins
+from fahw.work.plan.step_plan import StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor
+from fahw.work.plan.tensors.shares import task_shares
 
 
 def bits_of_all(
@@ -22,7 +24,9 @@ def bits_of_all(
     and nothing waits for room. `tasks`: of the same step, `counted` without a plan."""
     products, away_pj = product_tasks(step), counted.away_pj(tasks)
     keeping = with_pins(Keeping(step, tensors, open_moments(tasks, step), counted.book, products, away_pj))
-    found = measured(step, keeping.without_limits(), keeping.tasks)
+    all_there = task_shares(tensors, keeping.kept(keeping.everything))
+    endless = StepPlan(step.chip, counted.book, all_there, {}, tilings=keeping.tilings)
+    found = measured(step, endless, keeping.tasks)
     most: dict[str, float] = {}
     for _, memory, tiles, live in keeping.taken(keeping.everything, replace(found, room=found.sums_room)):
         most[memory.name] = max(most.get(memory.name, 0.0), float((tiles + live).max()))
