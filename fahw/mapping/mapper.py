@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping as Table
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -207,8 +208,8 @@ def _mapped_at(found: Chosen) -> MappedProduct:
         array_cycles=round(at(counts.cycles, array)) * repeats,
         latency=found.latency * repeats,
         energy_pj=found.energy * repeats,
-        room=tuple((memory, round(bits)) for memory, bits in found.room.items()),
-        sums_room=round(at(prices.sums_room(nest))),
+        room=tuple((memory, ceil(bits)) for memory, bits in found.room.items()),
+        sums_room=ceil(at(prices.sums_room(nest))),
         begun=round(at(counts.begun, array)) * repeats,
     )
 
@@ -253,7 +254,7 @@ def _outer_counts(costs: OuterCosts, nest: Nest, waits: bool) -> OuterCounts:
         fetched=(operands[0].fetched.item() * repeats, operands[1].fetched.item() * repeats),
         spilled_sums=round(costs.sums(nest).spilled.item()) * repeats,
         results=costs.leaving * repeats,
-        room=tuple((memory, round(bits.item())) for memory, bits in costs.room(nest, waits).items()),
+        room=tuple((memory, ceil(bits.item())) for memory, bits in costs.room(nest, waits).items()),
     )
 
 
@@ -297,8 +298,8 @@ def _mapped(costs: NestCosts, nest: Nest, index: int) -> MappedProduct:
         array_cycles=round(at(counts.array.cycles)) * repeats,
         latency=at(costs.latency(nest)) * repeats,
         energy_pj=at(costs.energy(nest)) * repeats,
-        room=tuple((memory, round(at(bits))) for memory, bits in costs.room(nest).items()),
-        sums_room=round(at(counts.sums.room)),
+        room=tuple((memory, ceil(at(bits))) for memory, bits in costs.room(nest).items()),
+        sums_room=ceil(at(counts.sums.room)),
         begun=round(at(counts.array.begun)) * repeats,
     )
 

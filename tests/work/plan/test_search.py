@@ -91,3 +91,8 @@ def test_a_memory_that_is_built_to_fit_holds_all_and_is_no_larger(rule, micro_ba
         held[item.memory] += item.bits
     most = max(bits for name, bits in held.items() if name.endswith(":buffer"))
     assert (buffer.kib - buffer.bank) * 8192 < most <= buffer.kib * 8192
+
+
+def test_values_of_a_fraction_of_a_bit_have_room_in_full():
+    """Packed without their zeros, activations of `spoon` take fractions of bits: a tile's room is rounded up."""
+    assert fahw.simulate("spoon", "resnet20", "bp", 8).energy_pj > 0
