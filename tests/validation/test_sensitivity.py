@@ -26,7 +26,7 @@ def test_the_page_has_the_verdicts_that_are_computed(case):
     assert rows_of(PAGE.read_text(encoding="utf-8"), case) == expected
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_page_is_what_is_computed():
     """Every number of it, those from simulating again included."""
     assert PAGE.read_text(encoding="utf-8") == sensitivity_page.render()
