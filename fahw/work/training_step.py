@@ -39,7 +39,7 @@ from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.others import CountingPlan
 from fahw.work.plan.pricing import Pricing, price_book
 from fahw.work.plan.records import plan_record
-from fahw.work.plan.search import planned
+from fahw.work.plan.search import known_plan, planned, remember
 from fahw.work.plan.step_plan import StepPlan
 
 MOST_TASKS = 20_000
@@ -92,7 +92,7 @@ def training_step(
     step, record = contents.context(chip, sites), None
     if chip.mapping == "best":
         assert pricing is not None, "a search needs prices"
-        step = _with_plan(step, pricing(chip))
+        step = _with_plan(step, pricing)
         placements, record = [*contents.all_rom_placements, *_plan_of(step).placements], plan_record(step)
     tasks = tuple(_checked_tasks(step))
     if step.plan is not None and step.plan.waits:
@@ -214,11 +214,15 @@ def _checked_tasks(step: StepContext) -> list[Task]:
     return list(waiting_for_recomputed(step, tasks))
 
 
-def _with_plan(step: StepContext, pricing: Pricing) -> StepContext:
-    """The step with the best plan found."""
-    counted = CountingPlan(step.chip, price_book(pricing, step.chip))
+def _with_plan(step: StepContext, pricing: Callable[[Chip], Pricing]) -> StepContext:
+    """The step with the best plan found, now or before."""
+    if (plan := known_plan(step)) is not None:
+        return step.under(plan)
+    counted = CountingPlan(step.chip, price_book(pricing(step.chip), step.chip))
     tasks = tuple(_checked_tasks(step.under(counted)))
-    return planned(step, tasks, kept_tensors(step), counted)
+    step = planned(step, tasks, kept_tensors(step), counted)
+    remember(step)
+    return step
 
 
 def _plan_of(step: StepContext) -> StepPlan:
