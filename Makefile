@@ -31,6 +31,7 @@ check: lint types test
 bench: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/bench_step.py
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python tests/bench/bench_simulate.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_best
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/bench_sweep.py
 
 validation: $(VENV)/.installed-dev

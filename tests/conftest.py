@@ -9,10 +9,17 @@ import torch
 from hypothesis import settings
 
 from fahw.cli.main import main
+from fahw.work.plan.search import known_plans
 
 torch.set_num_threads(1)
 settings.register_profile("fahw", deadline=None, derandomize=True)
 settings.load_profile("fahw")
+
+
+@pytest.fixture(autouse=True)
+def no_plans_of_other_tests():
+    """Every test searches by itself: another one may have changed how."""
+    known_plans.cache_clear()
 
 
 @pytest.fixture

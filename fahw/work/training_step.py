@@ -38,7 +38,7 @@ from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.others import CountingPlan
 from fahw.work.plan.pricing import Pricing, price_book
 from fahw.work.plan.records import plan_record
-from fahw.work.plan.search import planned
+from fahw.work.plan.search import known_plan, planned, remember
 from fahw.work.plan.sizes import bits_of_all
 from fahw.work.plan.step_plan import StepPlan
 
@@ -96,7 +96,7 @@ def training_step(
         if contents.fits_writable:
             chip = contents.fitted_chip(bits_of_all(step, *_counted(step, tensors, pricing)))
             step = contents.context(chip, placed_on(contents, chip)[0])
-        step = planned(step, *_counted(step, tensors, pricing))
+        step = _with_plan(step, tensors, pricing)
         placements, record = [*contents.all_rom_placements, *_plan_of(step).placements], plan_record(step)
     tasks = tuple(_checked_tasks(step))
     if step.plan is not None and step.plan.waits:
@@ -143,6 +143,17 @@ def _counted(
     """The tasks of the step as they are counted without a plan, what it keeps, and what they were counted under."""
     counted = CountingPlan(step.chip, price_book(pricing(step.chip), step.chip))
     return tuple(_checked_tasks(step.under(counted))), tensors, counted
+
+
+def _with_plan(
+    step: StepContext, tensors: tuple[KeptTensor, ...], pricing: Callable[[Chip], Pricing]
+) -> StepContext:  # fmt: skip
+    """The step with the best plan found for what it keeps, now or before."""
+    if (plan := known_plan(step)) is not None:
+        return step.under(plan)
+    step = planned(step, *_counted(step, tensors, pricing))
+    remember(step)
+    return step
 
 
 def _plan_of(step: StepContext) -> StepPlan:

@@ -46,6 +46,7 @@ def _noted(costed: list[Any], searched: list[Searched]) -> Iterator[None]:
                 break
         return step
 
+    search.known_plans.cache_clear()  # a plan that is known is not searched
     with patch.object(search, "_costed", note_costed), patch.object(training_step, "planned", note_planned):
         yield
 

@@ -9,9 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
+from fahw.activity import Activity
 from fahw.errors import ConfigError, Problem
+from fahw.hardware.chip import Chip
+from fahw.hardware.part import Form
+from fahw.network.graph import Network
+from fahw.rules.rule import Rule
 from fahw.work.context import StepContext
 from fahw.work.counts.record import Task
 from fahw.work.plan.fused.choice import worth_sharing
@@ -34,6 +40,36 @@ _ROUNDS = 2
 """Rounds at a reserve, in which tiles take what is free."""
 _STARTS, _NEAR = 2, 1.1
 """Reserves at which there are more rounds, and how much dearer than the best they may be."""
+_MOST_PLANS = 64
+"""Chips with a rule and a batch of which plans are remembered."""
+
+
+@lru_cache(maxsize=_MOST_PLANS)
+def known_plans(
+    chip: Chip, rule: Rule, micro_batch_sizes: tuple[int, ...], form: Form | None
+) -> list[tuple[Network, Activity | None, StepPlan]]:  # fmt: skip
+    """The plans that were found of networks with what was measured of them; none at first. A study asks for the same
+    step again and again: trained otherwise, as a rival, for a report."""
+    return []
+
+
+def known_plan(step: StepContext) -> StepPlan | None:
+    """The plan that was found of an equal step, None where there is none."""
+    for network, activity, plan in known_plans(step.chip, step.rule, step.micro_batch_sizes, step.form):
+        if (network is step.network or network == step.network) and activity == step.activity:
+            return plan
+    return None
+
+
+def remember(step: StepContext) -> None:
+    """Remember the plan of a step, and of others on its chip the latest."""
+    plans = known_plans(step.chip, step.rule, step.micro_batch_sizes, step.form)
+    if step.plan is not None:
+        plans[:] = [*plans[-_MOST_NETWORKS + 1 :], (step.network, step.activity, step.plan)]
+
+
+_MOST_NETWORKS = 4
+"""Networks with a measured activity whose plans are remembered of each of these."""
 
 
 def planned(
