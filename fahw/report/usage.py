@@ -39,8 +39,8 @@ def _placement_table(run: Run) -> Table | None:
         "KiB that a rule keeps in a memory. Spilled: the part that does not fit and lies in DRAM. A memory as built "
         "may be larger than what is stored; its unused banks leak all the same.",
     )
-    notes += tuple(_other_sizes(run))
-    return pivot("placements", "What fits in which memory [KiB]", ("memory (size)", "tensor"), columns, keys, notes)
+    heads = "memory (size)", "tensor"
+    return pivot("placements", "What fits in which memory [KiB]", heads, columns, keys, (*notes, *_other_sizes(run)))
 
 
 def _other_sizes(run: Run) -> Iterator[str]:
