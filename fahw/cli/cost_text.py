@@ -13,7 +13,7 @@ from fahw.chip.cost import SHARED, Cost
 from fahw.chip.ledger import LEDGER_COLUMNS
 from fahw.chip.transport_forms import TransportCost, cheapest
 from fahw.chip.usage import uses
-from fahw.report.cost_files import part_rows
+from fahw.report.cost_files import memory_sizes, part_rows
 from fahw.units import percent, si
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def cost_json(cost: Cost, transport_costs: Sequence[TransportCost]) -> str:
     value["parts"] = part_rows(cost)
     value["forms"] = [_form_values(transport_cost, cheapest(transport_costs)) for transport_cost in transport_costs]
     value["placements"] = [asdict(placement) for placement in cost.placements]
+    value["memory_kib"] = memory_sizes(cost)
     value["mapping"] = asdict(cost.work.plan) if cost.work.plan else None
     value["constants"] = [asdict(used) for used in constants_used(cost.ledger)]
     value["ledger"] = [{name: getattr(row, name) for name in LEDGER_COLUMNS} for row in cost.ledger]

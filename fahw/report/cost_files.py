@@ -37,8 +37,13 @@ def details_of(cost: Cost) -> dict[str, Any]:
         "sources": [dict(zip(("kind", "source", "factor", "given"), row, strict=True)) for row in sorted(sources)],
         "parts": part_rows(cost), "areas": areas_mm2(chip, cost.form == "transposable"),
         "mesh": [chip.mesh.rows, chip.mesh.cols] if chip.mesh else None,
-        "mapping": asdict(cost.work.plan) if cost.work.plan else None,
+        "memory_kib": memory_sizes(cost), "mapping": asdict(cost.work.plan) if cost.work.plan else None,
     }  # fmt: skip
+
+
+def memory_sizes(cost: Cost) -> dict[str, float]:
+    """KiB of every memory as it was priced: rivals of equal area have more buffer than the chip file says."""
+    return {memory.name: memory.kib for memory in cost.work.chip.memories}
 
 
 def part_rows(cost: Cost) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import fsum
 
 from fahw.report.run_folder import Line, Run
@@ -38,7 +39,22 @@ def _placement_table(run: Run) -> Table | None:
         "KiB that a rule keeps in a memory. Spilled: the part that does not fit and lies in DRAM. A memory as built "
         "may be larger than what is stored; its unused banks leak all the same.",
     )
-    return pivot("placements", "What fits in which memory [KiB]", ("memory (size)", "tensor"), columns, keys, notes)
+    heads = "memory (size)", "tensor"
+    return pivot("placements", "What fits in which memory [KiB]", heads, columns, keys, (*notes, *_other_sizes(run)))
+
+
+def _other_sizes(run: Run) -> Iterator[str]:
+    """Yield a sentence for every line whose memories have other sizes than the chip file says."""
+    given = {memory["name"]: memory.get("size_kib") for memory in run.inputs["chip"].get("memories", ())}
+    for line in run.hosted:
+        sizes = line.details.get("memory_kib", {}).items()
+        texts = ", ".join(f"{name} {_size_text(kib)}" for name, kib in sizes if _differs(kib, given.get(name)))
+        if texts:
+            yield f"{line.label}, at equal area: {texts}, as area that it has no feedback weights for is buffer."
+
+
+def _differs(kib: float, given: float | str | None) -> bool:
+    return isinstance(given, int | float) and kib != given
 
 
 def _size_text(kib: float | str | None) -> str:

@@ -503,3 +503,13 @@ def test_means_far_apart_differ_beyond_noise_and_single_seeds_say_nothing() -> N
     assert beyond_noise(Spread(90, 0.5, 3), Spread(95, 0.5, 3))
     assert not beyond_noise(Spread(95, 0.5, 2), Spread(96, 0.5, 2))  # t is 2 with two degrees of freedom
     assert beyond_noise(Spread(90, 0, 1), Spread(95, 0.5, 3)) is None
+
+
+def test_a_line_with_more_buffer_than_the_chip_file_says_so(folder: Path) -> None:
+    """A rival of equal area, under the table of what memories hold; others say nothing."""
+    stored = details()
+    for line, kib in zip(stored["lines"], (2.0, 3.0, None, 2.0), strict=True):  # type: ignore[call-overload]
+        line |= {"memory_kib": {"sram": kib}} if kib else {}
+    (folder / "details.json").write_text(json.dumps(stored))
+    page = plain(write_report(folder).read_text())
+    assert re.findall(r"(\S+ \S+) ?, at equal area: ([^,]+),", page) == [("bp shared", "sram 3 KiB")]

@@ -1,10 +1,15 @@
 """What is computed again on the way back (`recompute`): which layers, when, and what it costs, by hand."""
 
+from itertools import pairwise
+
 import pytest
 
 from fahw.chip.cost import simulate
+from fahw.datasets.dataset import load_dataset
 from fahw.errors import ConfigError
 from fahw.hardware.load import load_chip
+from fahw.network.load import load_model
+from fahw.study.training import make_jobs
 from fahw.work import training_step
 from fahw.work.plan.kept_tensors import kept_tensors
 from fahw.work.plan.order.precedence import sorted_tasks
@@ -39,6 +44,31 @@ def test_every_second_of_three_layers_by_hand(rule):
     assert half.work.macs - whole.work.macs == 16 * 6 * 5
     assert room(half, "activation") < room(whole, "activation")
     assert room(whole, "mask") - room(half, "mask") == 16 * 4
+
+
+@pytest.mark.parametrize("every", [2, 3, 4, 99])
+@pytest.mark.parametrize("rule", ["bp", "dfa"])
+def test_of_a_chain_one_layer_in_so_many_is_kept(rule, every):
+    """A walk from the first layer: every k-th, and the last, stays; the others run once more."""
+    sizes, samples = (9, 8, 7, 6, 5, 4, 3, 2), 4
+    whole, some = (simulate(chip(each), mlp(*sizes), rule, samples).work for each in (1, every))
+    dropped, more, since = [], 0, 0
+    for number, (inputs, outputs) in enumerate(pairwise(sizes)):
+        since += 1
+        if since == every or number == len(sizes) - 2:
+            since = 0
+        else:
+            dropped.append(f"linear{2 * number}")  # relus between
+            more += samples * inputs * outputs
+    assert set(again(some)) == set(dropped)
+    assert some.macs - whole.macs == more
+
+
+def test_it_is_in_no_key_of_a_training():
+    """What is learned is the same, whatever is computed twice."""
+    network, data = load_model("mlp_digits"), load_dataset("digits")
+    jobs = [make_jobs(network, network.recipe, ["bp"], chip(every), [0], data)[0] for every in (1, 2, 99)]
+    assert len({job.key for job in jobs}) == 1
 
 
 @pytest.mark.parametrize("name", NETWORKS)
