@@ -10,13 +10,15 @@ from fahw.work.counts.record import task_id
 
 @dataclass(frozen=True)
 class Ran:
-    """A task that ran, from start to end, in cycles. `name`: its id in the first micro-batch, or of the step."""
+    """A task that ran, from start to end, in cycles; it held its part until `released`. `name`: its id in the first
+    micro-batch, or of the step."""
 
     name: tuple
     part: str
     instance: tuple
     start: int
     end: int
+    released: int
 
 
 def without_rare(tasks):
@@ -42,14 +44,20 @@ def run(tasks, step, random, steps=5, longest=30):
         )
         for task in tasks
     ]  # fmt: skip
-    simulation = Simulation(timed, {task.id: bursts_of(task, 1) for task in timed}, step.chip.steps_in_flight)
+    return run_timed(timed, step, steps, 1)
+
+
+def run_timed(tasks, step, steps=5, tiles_per_task=None):
+    """What ran in consecutive steps, in the times that the engine gives them."""
+    pieces = tiles_per_task or step.chip.tiles_per_task
+    simulation = Simulation(tasks, {task.id: bursts_of(task, pieces) for task in tasks}, step.chip.steps_in_flight)
     simulation.run(steps)
     batches = len(step.micro_batch_sizes)
     found = []
     for span in simulation.recording.spans:
         micro = span.micro if span.micro < batches else 0
         name = task_id(span.phase, span.layer, span.micro - micro)
-        found.append(Ran(name, span.part, (span.step, micro), span.start, span.end))
+        found.append(Ran(name, span.part, (span.step, micro), span.start, span.end, span.released))
     assert len(found) == steps * len(tasks)
     return found
 

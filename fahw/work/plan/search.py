@@ -34,10 +34,14 @@ from fahw.work.plan.tensors.lives import KeptTensor
 
 _LEAST_RESERVE = 8 * 8192
 """Bits of the smallest reserve for tiles in a memory; each other one is four times as large."""
+_SMALL_KIB, _LEAST_OF_SMALL = 64, 512
+"""KiB of the largest memory of a chip up to which smaller reserves are tried, too, and bits of the smallest then."""
 _EQUAL = 1e-6
 """Share by which gains may differ and count as equal."""
 _ROUNDS = 2
 """Rounds at a reserve, in which tiles take what is free."""
+_MOST_SETTLING, _WORTH = 4, 1e-3
+"""Rounds at most in which the best plan is bettered, and by what share it must get cheaper for another."""
 _STARTS, _NEAR = 2, 1.1
 """Reserves at which there are more rounds, and how much dearer than the best they may be."""
 _MOST_PLANS = 64
@@ -90,7 +94,7 @@ def planned(
     keeping = with_pins(in_order if waits else at_will)
     reserved = sorted(_reserved(step, keeping), key=lambda found: found.cost)
     rounds = [found for best in _starts(reserved) for found in (best, *_refined(step, keeping, best))]
-    found = min(rounds, key=lambda found: found.cost)
+    found = _settled(step, keeping, min(rounds, key=lambda found: found.cost))
     found = min((found, *_sharing(step, keeping, found)), key=lambda found: found.cost)
     plan = with_records(found.plan, found.keeping, found.shares, found.products)
     _check_dram(step, plan)
@@ -156,11 +160,17 @@ class _Found(NamedTuple):
     """Bits that tiles could take of a memory at first."""
 
 
+def _is_small(step: StepContext) -> bool:
+    """Whether no memory of the chip is large, so that tiles are often as large as tensors."""
+    return max(memory.kib for memory in step.chip.memories) <= _SMALL_KIB
+
+
 def _reserves(step: StepContext) -> Iterator[int]:
     """Bits that tiles may take of a memory: absolute numbers, so that a larger memory has all choices of a smaller; and
     half of that of activations where two arrays at once may fill it."""
     largest = max(int(memory.kib * 8192) for memory in step.chip.memories)
-    reserves, reserve, shared = {largest}, _LEAST_RESERVE, step.chip.home("activation")
+    least = _LEAST_OF_SMALL if _is_small(step) else _LEAST_RESERVE
+    reserves, reserve, shared = {largest}, least, step.chip.home("activation")
     while reserve < largest:
         reserves.add(reserve)
         reserve *= 4
@@ -218,6 +228,23 @@ def _refined(step: StepContext, keeping: Keeping, best: _Found) -> Iterator[_Fou
             return
         products, before = found.products, shares
         yield found._replace(reserve=best.reserve)
+
+
+def _settled(step: StepContext, keeping: Keeping, best: _Found) -> _Found:
+    """The plan, bettered as long as that is worth something: what is kept in what its tiles leave, then its tiles in
+    what that leaves. Neither costs more, as what is there already is one of the choices."""
+    is_done = keeping.is_complete or keeping.keeps_all(best.shares) or not _is_small(step)
+    for _ in range(0 if is_done else _MOST_SETTLING):
+        shares = keeping.with_given(best_shares(keeping.choices(best.products), keeping.capacity(best.products)))
+        plan = keeping.plan(shares, best.products, grown=True)
+        try:
+            found = _costed(step, keeping, plan, shares, best.first, best.products)
+        except ConfigError:
+            break
+        if found.cost[0] >= best.cost[0] * (1 - _WORTH):
+            break
+        best = found._replace(reserve=best.reserve)
+    return best
 
 
 def _sharing(step: StepContext, keeping: Keeping, found: _Found) -> Iterator[_Found]:

@@ -1,0 +1,43 @@
+"""More room, more bits per cycle, more choices, at equal prices and static power: plans get dearer by at most .5 %.
+
+Cycles may rise where energy is made small, but never by more than pays: static power in the cycles that products take
+more is at most what actions take less, with that .5 %.
+"""
+
+from random import Random
+
+import pytest
+
+from tests.support.more_choices import pairs, planned, rises, setup_of
+
+MOST = 0.005
+
+
+def check(seeds, chosen=None):
+    compared = 0
+    for seed in seeds:
+        for pair, less, more in rises(seed, chosen):
+            where = seed, pair.name, less, more
+            assert more.energy_pj <= less.energy_pj * (1 + MOST), where
+            paid = less.dynamic_pj - more.dynamic_pj + MOST * less.energy_pj
+            assert more.cycles <= less.cycles + paid / less.static_pj, where
+            compared += 1
+    return compared
+
+
+def test_more_of_anything_costs_no_more():
+    """A sample of the next test."""
+    assert check(range(5), Random(7)) >= 9
+
+
+def test_a_quarter_more_room_for_weights_costs_no_more():
+    """From 3 to 4 KiB: the smallest reserve of tiles was as large as the memory, and tiles took what weights need."""
+    setup = setup_of(3)
+    pair = next(pair for pair in pairs(setup) if pair.name == "weights x 1.3")
+    less = planned(setup)
+    assert planned(pair.more, less.static_pj).energy_pj <= less.energy_pj * (1 + MOST)
+
+
+@pytest.mark.long
+def test_more_of_anything_costs_no_more_on_hundreds_of_setups():
+    assert check(range(300)) >= 3000
