@@ -111,7 +111,7 @@ class Gemm:
 def gemm_traffic(product: Gemm, array: Array, accesses: Accesses, psum: Memory | None) -> Traffic:
     """Action counts and flows of the product, without those that hand on its results; `psum` is the memory that partial
     sums spill to."""
-    fetched, traffic = _fetched_values(product, accesses), Traffic()
+    fetched, traffic = fetched_values(product, accesses), Traffic()
     skipped = [operand.zeros if operand.skipping == "skip" else 0.0 for operand in product.operands]
     for side, bursts in product.mapping.unskipped_bursts((skipped[LEFT], skipped[RIGHT])):
         operand, operand_bursts = product.operands[side], _repeat(bursts, product.repeats)
@@ -142,7 +142,7 @@ def _repeat(bursts: Sequence[Burst], times: int) -> list[Burst]:
     return [(count * times, values) for count, values in bursts]
 
 
-def _fetched_values(product: Gemm, accesses: Accesses) -> tuple[int, int]:
+def fetched_values(product: Gemm, accesses: Accesses) -> tuple[int, int]:
     """Values of either operand that come from further out if none fits its memory, under the better order of loops."""
     mapping, repeats, (m, n, k) = product.mapping, product.repeats, product.mapping.sizes
     if mapping.fetched is not None:

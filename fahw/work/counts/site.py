@@ -39,6 +39,11 @@ class Site:
             self._homes[key] = required_memory(self.chip, tensor, self.chip.array_of(phase), phase)
         return self._homes[key]
 
+    def sums_home(self, phase: Phase) -> Memory | None:
+        """Where partial sums of `phase` can wait; None where its array reaches no such memory."""
+        memory = self.chip.home("psum")
+        return memory if memory is not None and memory.name in self.array(phase).memories else None
+
     def fixed_home(self, phase: Phase) -> Memory:
         """The memory that a rule's own, fixed feedback weights come from. Raises ConfigError with advice."""
         memory = self.chip.fixed_home

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,13 +20,12 @@ from fahw.work.plan.moments import Moments
 from fahw.work.plan.others import OtherKey
 from fahw.work.plan.pricing import PriceBook
 from fahw.work.plan.step_plan import ProductKey, StepPlan
-from fahw.work.plan.tensors.lives import KeptTensor, Use
+from fahw.work.plan.tensors.access_prices import AccessPrices
+from fahw.work.plan.tensors.lives import KeptTensor
 from fahw.work.plan.tensors.room import Kind, TensorRoom
 from fahw.work.plan.tensors.shares import Kept, kept_by_ways, task_shares
 from fahw.work.plan.tile_room import TileRoom
 
-_REPEATED = ("forward", "recompute", "error", "gradient")
-"""Phases that run for every micro-batch."""
 _ROUNDED = 1.0
 """Bits by which sums of shares may be off."""
 
@@ -78,49 +76,13 @@ class Keeping:
             homes.append(memory)
         return tuple(homes)
 
-    def _runs(self, task: TaskId) -> int:
-        """How often a task runs in a step."""
-        one = len(self.step.micro_batch_sizes) if task[0] in _REPEATED else 1
-        return self._times.get(task, one)
-
     @cached_property
-    def _times(self) -> dict[TaskId, int]:
-        return {task.task: task.times for task in self.tasks}
-
-    @cached_property
-    def _operand_bits(self) -> dict[tuple[TaskId, str], int]:
-        """Bits of all operands of one kind that a task reads."""
-        bits = defaultdict[tuple[TaskId, str], int](int)
-        for tensor in self.tensors:
-            for use in tensor.reads:
-                if use.is_operand:
-                    bits[use.task, tensor.tensor] += tensor.bits
-        return bits
-
-    @cached_property
-    def _other_bits(self) -> dict[OtherKey, int]:
-        """Bits of all tensors of one kind on a core that a task reads beside operands, or writes."""
-        bits = defaultdict[OtherKey, int](int)
-        for tensor in self.tensors:
-            for use in tensor.reads:
-                if not use.is_operand:
-                    bits[tensor.core, use.task, "read", tensor.tensor] += tensor.bits
-            for task in tensor.writes:
-                bits[tensor.core, task, "write", tensor.tensor] += tensor.bits
-        return bits
-
-    def _read_pj(self, number: int, use: Use, found: Measured) -> float:
-        """What a read of a whole tensor costs more per step if it is not there."""
-        tensor = self.tensors[number]
-        if use.is_operand:
-            share = tensor.bits / max(1, self._operand_bits[use.task, tensor.tensor])
-            return found.absent_pj.get((use.task, tensor.tensor), 0.0) * share * self._runs(use.task)
-        return self._other_pj(tensor, use.task, "read")
+    def _prices(self) -> AccessPrices:
+        return AccessPrices(self.tensors, self.tasks, self.away_pj, len(self.step.micro_batch_sizes))
 
     def writes_pj(self, number: int) -> float:
         """What the writes of a whole tensor cost more per step if it goes to DRAM."""
-        tensor = self.tensors[number]
-        return 0.0 if tensor.from_dram else sum(self._other_pj(tensor, task, "write") for task in tensor.writes)
+        return self._prices.writes_pj(self.tensors[number])
 
     def dram_cycles(self, bits: float) -> float:
         """Cycles that bits take from DRAM or to it; none where there is no DRAM."""
@@ -131,15 +93,10 @@ class Keeping:
         """Cycles per step that errors take which come in tiles for two tasks."""
         kept = self.kept(shares)
         bits = sum(
-            (1 - kept[error.number].reads[-1]) * self.tensors[error.number].bits * self._runs(error.tasks[0])
+            (1 - kept[error.number].reads[-1]) * self.tensors[error.number].bits * self._prices.runs(error.tasks[0])
             for error in self.errors
         )
         return self.dram_cycles(bits)
-
-    def _other_pj(self, tensor: KeptTensor, task: TaskId, action: str) -> float:
-        """A tensor's part of what a task's accesses to its kind cost more."""
-        key = tensor.core, task, action, tensor.tensor
-        return self.away_pj.get(key, 0.0) * tensor.bits / max(1, self._other_bits[key])
 
     @cached_property
     def _ways(self) -> tuple[tuple[int, int], ...]:
@@ -204,7 +161,7 @@ class Keeping:
             if given is not None:
                 continue
             if number not in reads_pj:
-                reads_pj[number] = [self._read_pj(number, use, found) for use in tensor.reads]
+                reads_pj[number] = [self._prices.read_pj(tensor, use, found) for use in tensor.reads]
             gain = sum(reads_pj[number][:reads])
             if reads == len(tensor.reads):
                 gain += self.writes_pj(number)
@@ -244,18 +201,31 @@ class Keeping:
         return tuple(memory for memory in self.step.chip.memories if memory.writable)
 
     def where_all_stays(self, found: Measured) -> Measured:
-        """The same with tiles of sums alone in memories with room for all: operands that are there need no tiles."""
-        live = self._live(self.everything)
+        """The same with tiles of sums alone in the memories that have room for all that lies there: operands that are
+        there wholly need no tiles. Those of which less is given do."""
+        pairs = zip(self.everything, self._given, strict=True)
+        live = self._live([one if given is None else given for one, given in pairs])
+        least = dict(found.sums_room) | {key: bits for key, bits in found.room.items() if key in self._given_away}
         whole = {
             memory.name
             for memory in self._memories
             if all(
-                (self._tiles.taken(core, memory, found.sums_room) + live[core, memory.name] <= memory.kib * 8192).all()
+                (self._tiles.taken(core, memory, least) + live[core, memory.name] <= memory.kib * 8192).all()
                 for core in self._cores
             )
         }
-        room = {key: found.sums_room.get(key, 0.0) if key[1] in whole else bits for key, bits in found.room.items()}
+        room = {key: least.get(key, 0.0) if key[1] in whole else bits for key, bits in found.room.items()}
         return replace(found, room=room)
+
+    @cached_property
+    def _given_away(self) -> set[tuple[TaskId, str]]:
+        """Tasks, with the memory of an operand of which less than all is given at their read."""
+        return {
+            (use.task, self.homes[number].name)
+            for number, shares in self.given.items()
+            for use, share in zip(self.tensors[number].reads, shares, strict=True)
+            if use.is_operand and share < 1
+        }
 
     def _live(self, shares: Sequence[float]) -> dict[tuple[int, str], Bits]:
         """Bits that lie in each memory at every moment."""
@@ -320,6 +290,10 @@ class Keeping:
             return None
         return self.plan(self.everything, found, grown=True)
 
+    def without_limits(self) -> StepPlan:
+        """The plan that keeps all, if no memory had an end."""
+        return self._planned(task_shares(self.tensors, self.kept(self.everything)), {})
+
     def keeps_all(self, shares: Sequence[float]) -> bool:
         """Whether all tensors stay to the end."""
         return all(there.written == 1 for there, tensor in zip(self.kept(shares), self.tensors, strict=True))
@@ -344,7 +318,7 @@ class Keeping:
         for number, (tensor, there) in enumerate(zip(self.tensors, self.kept(shares), strict=True)):
             for use, share in zip(tensor.reads, there.reads, strict=True):
                 if not use.is_operand and share < 1:
-                    total += (1 - share) * self._read_pj(number, use, found)
+                    total += (1 - share) * self._prices.read_pj(tensor, use, found)
             if there.written < 1:
                 total += (1 - there.written) * self.writes_pj(number)
         return total

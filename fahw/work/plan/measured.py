@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 
 from fahw.mapping.tiled import TiledMapping
 from fahw.work.context import StepContext
-from fahw.work.counts.gemm import Gemm
+from fahw.work.counts.gemm import Gemm, fetched_values
 from fahw.work.counts.record import TaskId, task_id
+from fahw.work.counts.task_accesses import TaskAccesses, TaskShares
 from fahw.work.error_forms import ErrorFormName
 from fahw.work.layer_gemms import (
     error_gemms,
@@ -24,6 +25,7 @@ from fahw.work.layer_gemms import (
 )
 from fahw.work.mesh import Part
 from fahw.work.phases.forward import RECOMPUTE
+from fahw.work.plan.pricing import NOWHERE
 from fahw.work.plan.step_plan import NotingPlan, StepPlan
 from fahw.work.plan.tiles import UntiledProduct
 
@@ -198,10 +200,10 @@ def _add_absent(
     plan: StepPlan, task: ProductTask, product: UntiledProduct, gemm: Gemm, absent: dict[tuple[TaskId, str], float]
 ) -> None:
     """Add what each operand of a product costs if it is not there. One that is there wholly says nothing."""
-    shares, fetched = plan.task_shares(task.core, task.task).operands, gemm.mapping.fetched
-    assert fetched is not None, "under a plan every mapping says what it fetches"
+    shares = plan.task_shares(task.core, task.task).operands
+    fetched = fetched_values(gemm, TaskAccesses(plan.chip, "", TaskShares(NOWHERE)))
     factors = gemm.mapping.fetch_factors if isinstance(gemm.mapping, TiledMapping) else (1.0, 1.0)
     for streams, values, factor in zip(product.streams, fetched, factors, strict=True):
         for stream in streams:
             if shares.get(stream.stored, 1.0) < 1:
-                absent[task.task, stream.stored] += values * gemm.repeats * stream.fetch_pj * factor
+                absent[task.task, stream.stored] += values * stream.fetch_pj * factor

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fahw.hardware.arrays.systolic import Folded
 from fahw.mapping.problem import TiledProduct
 from fahw.work.context import StepContext
 from fahw.work.error_forms import ErrorFormName
 from fahw.work.plan.measured import ProductTask
 from fahw.work.plan.step_plan import ProductKey, StepPlan, all_room
+from fahw.work.plan.tiles import can_be_tiled
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def survey(step: StepContext, plan: StepPlan, tasks: Sequence[ProductTask]) -> I
                 for untiled in task.untiled(step, plan, form, samples):
                     gemm = untiled.gemm
                     product = None
-                    if isinstance(gemm.mapping, Folded):
+                    if can_be_tiled(gemm.mapping):
                         shares = plan.task_shares(untiled.core, task.task).operands
                         product = untiled.around(shares, all_room(plan.chip))
                     key = task.task, untiled.number, gemm.mapping.sizes

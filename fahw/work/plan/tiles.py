@@ -9,7 +9,7 @@ from functools import cached_property
 
 from fahw.hardware.array import Array
 from fahw.hardware.arrays.catalogue import DATAFLOWS
-from fahw.hardware.arrays.mapping import Product
+from fahw.hardware.arrays.mapping import Mapping, Product
 from fahw.hardware.arrays.systolic import Folded
 from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
@@ -34,16 +34,21 @@ class Unfolding:
     windows: Windows
 
 
+def can_be_tiled(mapping: Mapping) -> bool:
+    """Whether a product laid out like that is one for the mapper: of a kind of array that it knows."""
+    return isinstance(mapping, Folded) and mapping.name in problem.DATAFLOWS
+
+
 @dataclass(frozen=True)
 class UntiledProduct:
     """A product of a task, its first or that of another `number`, on the core and array that run it, with the memory
-    that its sums wait in."""
+    that its sums wait in, if any."""
 
     gemm: Gemm
     number: int
     unfolding: Unfolding | None
     array: Array
-    psum: Memory
+    psum: Memory | None
     core: int
     chip: Chip
     book: PriceBook
@@ -67,7 +72,7 @@ class UntiledProduct:
         )  # fmt: skip
         unfolded, windows = (self.unfolding.part, self.unfolding.windows) if self.unfolding else (None, None)
         return TiledProduct(
-            m, n, k, mapped_array, left, right, ResultPlace(gemm.accumulator_bits, psum.name),
+            m, n, k, mapped_array, left, right, ResultPlace(gemm.accumulator_bits, psum.name if psum else _NO_MEMORY),
             prices=self.book.product_prices(gemm, array, psum), windows=windows, unfolded=unfolded,
             dram_bits_per_cycle=rate, objective=self.chip.mapping_objective,
         )  # fmt: skip
@@ -84,7 +89,7 @@ def _dataflows(gemm: Gemm, array: Array) -> tuple[str, ...]:
     return tuple(dict.fromkeys([gemm.mapping.name, *array.dataflows]))
 
 
-def _flow(name: str, gemm: Gemm, array: Array, psum: Memory, book: PriceBook) -> Dataflow:
+def _flow(name: str, gemm: Gemm, array: Array, psum: Memory | None, book: PriceBook) -> Dataflow:
     kind = DATAFLOWS[name].laid_out(Product(*gemm.mapping.sizes), array)
     assert isinstance(kind, Folded), "folds fit any array"
     mac, idle = book.element_prices(gemm, array, kind)

@@ -62,8 +62,15 @@ def shareable(keeping: Keeping) -> Iterator[Shareable]:
             reading = [use.task for use in tensor.reads if use.is_operand]
             alone = all(operands[task, "error"] == 1 for task in found.tasks if task in reading)
             parts = [found.error.part, found.gradient.part]
+            sums = step.site(found.gradient.part, "gradient").sums_home("gradient")
             is_near = {found.error.core, found.gradient.core} == {tensor.core}
-            if alone and is_near and all(part.count == 1 for part in parts) and not _mixes(keeping, found):
+            if (
+                alone
+                and is_near
+                and sums is not None
+                and all(part.count == 1 for part in parts)
+                and not _mixes(keeping, found)
+            ):
                 yield found
 
 
