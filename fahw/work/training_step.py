@@ -240,7 +240,7 @@ def _inference(step: StepContext, pricing: Callable[[Chip], Pricing] | None) -> 
     step = step.without_training()
     if pricing is not None and step.plan is not None:
         step = replace(step, chip=step.chip.without_pins(), plan=None)
-        step = planned(step, *_counted(step, kept_tensors(step), pricing))
+        step = _with_plan(step, kept_tensors(step), pricing)
     counts: list[Count] = []
     for size, micro_batches in Counter(step.micro_batch_sizes).items():
         micro = step.micro_batch_sizes.index(size)

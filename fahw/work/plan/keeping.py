@@ -20,13 +20,12 @@ from fahw.work.plan.moments import Moments
 from fahw.work.plan.others import OtherKey
 from fahw.work.plan.pricing import PriceBook
 from fahw.work.plan.step_plan import ProductKey, StepPlan
-from fahw.work.plan.tensors.lives import KeptTensor, Use, operand_bits, other_bits
+from fahw.work.plan.tensors.access_prices import AccessPrices
+from fahw.work.plan.tensors.lives import KeptTensor
 from fahw.work.plan.tensors.room import Kind, TensorRoom
 from fahw.work.plan.tensors.shares import Kept, kept_by_ways, task_shares
 from fahw.work.plan.tile_room import TileRoom
 
-_REPEATED = ("forward", "recompute", "error", "gradient")
-"""Phases that run for every micro-batch."""
 _ROUNDED = 1.0
 """Bits by which sums of shares may be off."""
 
@@ -77,35 +76,13 @@ class Keeping:
             homes.append(memory)
         return tuple(homes)
 
-    def _runs(self, task: TaskId) -> int:
-        """How often a task runs in a step."""
-        one = len(self.step.micro_batch_sizes) if task[0] in _REPEATED else 1
-        return self._times.get(task, one)
-
     @cached_property
-    def _times(self) -> dict[TaskId, int]:
-        return {task.task: task.times for task in self.tasks}
-
-    @cached_property
-    def _operand_bits(self) -> Mapping[tuple[TaskId, str], int]:
-        return operand_bits(self.tensors)
-
-    @cached_property
-    def _other_bits(self) -> Mapping[OtherKey, int]:
-        return other_bits(self.tensors)
-
-    def _read_pj(self, number: int, use: Use, found: Measured) -> float:
-        """What a read of a whole tensor costs more per step if it is not there."""
-        tensor = self.tensors[number]
-        if use.is_operand:
-            share = tensor.bits / max(1, self._operand_bits[use.task, tensor.tensor])
-            return found.absent_pj.get((use.task, tensor.tensor), 0.0) * share * self._runs(use.task)
-        return self._other_pj(tensor, use.task, "read")
+    def _prices(self) -> AccessPrices:
+        return AccessPrices(self.tensors, self.tasks, self.away_pj, len(self.step.micro_batch_sizes))
 
     def writes_pj(self, number: int) -> float:
         """What the writes of a whole tensor cost more per step if it goes to DRAM."""
-        tensor = self.tensors[number]
-        return 0.0 if tensor.from_dram else sum(self._other_pj(tensor, task, "write") for task in tensor.writes)
+        return self._prices.writes_pj(self.tensors[number])
 
     def dram_cycles(self, bits: float) -> float:
         """Cycles that bits take from DRAM or to it; none where there is no DRAM."""
@@ -116,15 +93,10 @@ class Keeping:
         """Cycles per step that errors take which come in tiles for two tasks."""
         kept = self.kept(shares)
         bits = sum(
-            (1 - kept[error.number].reads[-1]) * self.tensors[error.number].bits * self._runs(error.tasks[0])
+            (1 - kept[error.number].reads[-1]) * self.tensors[error.number].bits * self._prices.runs(error.tasks[0])
             for error in self.errors
         )
         return self.dram_cycles(bits)
-
-    def _other_pj(self, tensor: KeptTensor, task: TaskId, action: str) -> float:
-        """A tensor's part of what a task's accesses to its kind cost more."""
-        key = tensor.core, task, action, tensor.tensor
-        return self.away_pj.get(key, 0.0) * tensor.bits / max(1, self._other_bits[key])
 
     @cached_property
     def _ways(self) -> tuple[tuple[int, int], ...]:
@@ -189,7 +161,7 @@ class Keeping:
             if given is not None:
                 continue
             if number not in reads_pj:
-                reads_pj[number] = [self._read_pj(number, use, found) for use in tensor.reads]
+                reads_pj[number] = [self._prices.read_pj(tensor, use, found) for use in tensor.reads]
             gain = sum(reads_pj[number][:reads])
             if reads == len(tensor.reads):
                 gain += self.writes_pj(number)
@@ -342,7 +314,7 @@ class Keeping:
         for number, (tensor, there) in enumerate(zip(self.tensors, self.kept(shares), strict=True)):
             for use, share in zip(tensor.reads, there.reads, strict=True):
                 if not use.is_operand and share < 1:
-                    total += (1 - share) * self._read_pj(number, use, found)
+                    total += (1 - share) * self._prices.read_pj(tensor, use, found)
             if there.written < 1:
                 total += (1 - there.written) * self.writes_pj(number)
         return total

@@ -50,7 +50,7 @@ _MOST_PLANS = 64
 
 @lru_cache(maxsize=_MOST_PLANS)
 def known_plans(
-    chip: Chip, rule: Rule, micro_batch_sizes: tuple[int, ...], form: Form | None
+    chip: Chip, rule: Rule, micro_batch_sizes: tuple[int, ...], form: Form | None, trains: bool
 ) -> list[tuple[Network, Activity | None, StepPlan]]:  # fmt: skip
     """The plans that were found of networks with what was measured of them; none at first. A study asks for the same
     step again and again: trained otherwise, as a rival, for a report."""
@@ -59,7 +59,7 @@ def known_plans(
 
 def known_plan(step: StepContext) -> StepPlan | None:
     """The plan that was found of an equal step, None where there is none."""
-    for network, activity, plan in known_plans(step.chip, step.rule, step.micro_batch_sizes, step.form):
+    for network, activity, plan in known_plans(step.chip, step.rule, step.micro_batch_sizes, step.form, step.trains):
         if (network is step.network or network == step.network) and activity == step.activity:
             return plan
     return None
@@ -67,7 +67,7 @@ def known_plan(step: StepContext) -> StepPlan | None:
 
 def remember(step: StepContext) -> None:
     """Remember the plan of a step, and of others on its chip the latest."""
-    plans = known_plans(step.chip, step.rule, step.micro_batch_sizes, step.form)
+    plans = known_plans(step.chip, step.rule, step.micro_batch_sizes, step.form, step.trains)
     if step.plan is not None:
         plans[:] = [*plans[-_MOST_NETWORKS + 1 :], (step.network, step.activity, step.plan)]
 
@@ -235,7 +235,7 @@ def _settled(step: StepContext, keeping: Keeping, best: _Found) -> _Found:
     what that leaves. Neither costs more, as what is there already is one of the choices."""
     is_done = keeping.is_complete or keeping.keeps_all(best.shares) or not _is_small(step)
     for _ in range(0 if is_done else _MOST_SETTLING):
-        shares = keeping.with_given(best_shares(keeping.choices(best.products), keeping.capacity(best.products)))
+        shares = keeping.best_shares(best.products, best.products)
         plan = keeping.plan(shares, best.products, grown=True)
         try:
             found = _costed(step, keeping, plan, shares, best.first, best.products)

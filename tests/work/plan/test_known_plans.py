@@ -53,5 +53,5 @@ def test_few_plans_are_remembered_of_a_chip(searches):
     for number in range(9):
         fahw.simulate(chip, replace(model, name=str(number)), "bp", 32)
     step = searches[-1]
-    plans = known_plans(step.chip, step.rule, step.micro_batch_sizes, step.form)
+    plans = known_plans(step.chip, step.rule, step.micro_batch_sizes, step.form, step.trains)
     assert [network.name for network, _, _ in plans] == ["5", "6", "7", "8"]
