@@ -19,7 +19,7 @@ from fahw.mapping.cost import NestCosts
 from fahw.mapping.grid import DIMENSIONS, all_tiles
 from fahw.mapping.nest import PARTS, Nest, nests
 from fahw.work.plan.step_plan import StepPlan, all_room
-from fahw.work.plan.tiles import Surroundings, tiled_product
+from fahw.work.plan.tiles import UntiledProduct
 
 THERE = ((False, False), (True, False), (False, True), (True, True))
 """Whether the left and the right operand lie wholly on the chip, so that they need no tiles."""
@@ -47,8 +47,8 @@ class _Noting(StepPlan):
     def laid_out(
         self, gemm: Any, number: int, unfolding: Any, array: Any, psum: Any, core: int, task: Any
     ) -> Any:  # fmt: skip
-        around = Surroundings(self.task_shares(core, task).operands, all_room(self.chip))
-        product = tiled_product(gemm, unfolding, array, psum, self.chip, self.book, around)
+        untiled = UntiledProduct(gemm, number, unfolding, array, psum, core, self.chip, self.book)
+        product = untiled.around(self.task_shares(core, task).operands, all_room(self.chip))
         assert gemm.repeats == 1
         kinds = [operand.streams[0].stored or operand.streams[0].tensor for operand in gemm.operands]
         self.noted.append((number, kinds, product))
@@ -229,7 +229,7 @@ class _Joint:
             self.programme.row([(column, 1.0) for column in own], most=1.0)
             for read, use in enumerate(tensor.reads):
                 if not use.is_operand:
-                    self._costs(keeping._read_pj(number, use, found), self._there(number, read))
+                    self._costs(keeping._prices.read_pj(keeping.tensors[number], use, found), self._there(number, read))
             written = self._there(number, len(tensor.reads) - 1)
             self._costs(keeping.writes_pj(number), written)
         for (number, _), moments, column in zip(keeping._ways, keeping._open, self.ways, strict=True):

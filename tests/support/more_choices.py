@@ -96,6 +96,7 @@ def _noting(noted: list[Any], static_pj: float | None, shares_errors: bool) -> I
         own = prices(chip, transposable)
         return own if static_pj is None else StepPricing(own.prices, static_pj)
 
+    search.known_plans.cache_clear()  # a plan that is known is not searched
     with ExitStack() as patches:
         patches.enter_context(patch.object(training_step, "planned", note))
         patches.enter_context(patch.object(cost, "step_pricing", priced))

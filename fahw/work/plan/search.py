@@ -235,7 +235,7 @@ def _settled(step: StepContext, keeping: Keeping, best: _Found) -> _Found:
     what that leaves. Neither costs more, as what is there already is one of the choices."""
     is_done = keeping.is_complete or keeping.keeps_all(best.shares) or not _is_small(step)
     for _ in range(0 if is_done else _MOST_SETTLING):
-        shares = keeping.best_shares(best.products, best.products)
+        shares = keeping.with_given(keeping.best_shares(best.products, best.products))
         plan = keeping.plan(shares, best.products, grown=True)
         try:
             found = _costed(step, keeping, plan, shares, best.first, best.products)
