@@ -11,6 +11,7 @@ from fahw.hardware.array import Array
 from fahw.hardware.arrays.catalogue import DATAFLOWS
 from fahw.hardware.arrays.systolic import Folded
 from fahw.hardware.chip import Chip
+from fahw.hardware.memory import Memory
 from fahw.hardware.pinned_mapping import PINNED_LISTS, pinned_twice
 
 CheckMessages = Iterator[tuple[Key, str]]
@@ -43,6 +44,23 @@ def _idle_objective(chip: Chip) -> CheckMessages:
     """A message about an objective where micro-batches are not searched either."""
     if chip.micro_batch != "best":
         yield from _idle_keys(chip, OBJECTIVE, (), "`mapping: best` and `micro_batch: best`")
+
+
+def two_homes(chip: Chip) -> CheckMessages:
+    """A tensor with a second home is for `mapping: fixed`: a search would leave that one empty."""
+    for mapping in known_part(chip, "mapping"):
+        for memories in known_part(chip, "memories"):
+            if mapping == "best":
+                yield from until_unknown(_second_homes(memories))
+
+
+def _second_homes(memories: tuple[Memory, ...]) -> CheckMessages:
+    first: dict[str, str] = {}
+    for index, memory in enumerate(memories):
+        for tensor in memory.holds if memory.writable else ():
+            if first.setdefault(tensor, memory.name) != memory.name:
+                message = f"{tensor} has a home in {first[tensor]} too, and a search uses one alone (`mapping: best`)"
+                yield ("memories", index, "holds"), f"{message}: leave it out of one, or say `mapping: fixed`"
 
 
 def recomputing(chip: Chip) -> CheckMessages:

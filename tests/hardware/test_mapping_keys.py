@@ -130,3 +130,15 @@ def test_no_training_depends_on_how_products_are_mapped():
 
     given = {"mapping": "best"} | OTHER_VALUES | OF_WEIGHTS | {"arrays.array.dataflows": "[os, is]"}
     assert key(given) == key({"mapping": "best"}) == key({})
+
+
+def test_a_tensor_with_two_homes_is_for_fixed_mappings(tmp_path):
+    """A search would use the inner one alone, and make the chip too dear."""
+    keys = "level: global, size_kib: 64, bank_kib: 16, width_bits: 32, read_bits_per_cycle: 64"
+    second = f"memories:\n  - {{name: behind, holds: [weight], {keys}, write_bits_per_cycle: 64, assumed: a test}}\n"
+    text = swap(CHIP, "memories:\n  - ", f"{second}  - ")
+    assert len(chip_of(tmp_path, text).homes("weight")) == 2
+    with pytest.raises(ConfigError, match="weight has a home in behind too") as caught:
+        chip_of(tmp_path, BEST + text)
+    (problem,) = caught.value.problems
+    assert problem.key == "memories.1.holds"
