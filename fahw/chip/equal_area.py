@@ -50,6 +50,14 @@ def _enlarged(chip: Chip, buffer: Memory, banks: int) -> Chip:
     return chip.model_copy(update={"memories": memories})
 
 
+def grown_memory(before: Chip, after: Chip) -> tuple[str, float]:
+    """The memory of activations, and by how many KiB the second chip has more of it; no name where it has not."""
+    old, new = before.home("activation"), after.home("activation")
+    if old is None or new is None or not old.kib or not new.kib or new.kib <= old.kib:
+        return "", 0.0
+    return old.name, new.kib - old.kib
+
+
 def with_feedback_fitted(chip: Chip, feedback_bits: int, transposable: bool) -> Chip:
     """The chip with no more banks of its feedback memory than hold `feedback_bits`, and the rest of its area as buffer;
     itself where that memory holds other things, or has no bank to spare."""

@@ -57,7 +57,7 @@ class Chip(Sourced):
     """An Accelergy energy reference table (YAML), relative to this file; its energies replace fahw's estimates."""
     energies: tuple[UnitEnergy, ...] = ()
     """Energies given outright, by component and action; they win over `energy_table`."""
-    mapping: Literal["fixed", "best"] = "fixed"
+    mapping: Literal["fixed", "best"] = "best"
     """How products are cut into tiles, and what stays on chip. `fixed`: one order of loops for each dataflow, one share
     for each kind of tensor. `best`: what makes `mapping_objective` least, for each product and tensor."""
     mapping_objective: Objective = "energy"
@@ -98,6 +98,10 @@ class Chip(Sourced):
     def pins_anything(self) -> bool:
         """Whether mappings or shares of tensors are given, and not searched."""
         return any(getattr(self, name) for name in PINNED_LISTS)
+
+    def without_pins(self) -> Chip:
+        """The same chip with everything searched."""
+        return self.model_copy(update=dict.fromkeys(PINNED_LISTS, ())) if self.pins_anything else self
 
     def array_of(self, phase: Phase) -> Array | None:
         """The array that runs `phase`, or None."""

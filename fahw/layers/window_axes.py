@@ -7,6 +7,7 @@ that residue see the outputs as a convolution of stride 1 with the mirrored taps
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import gcd
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ class WindowAxis(NamedTuple):
     @property
     def pairs(self) -> int:
         """Pairs of a window and a tap that meet a value."""
-        return sum(len(self._meeting(tap)) for tap in range(self.taps))
+        return sum(len(self.meeting(tap)) for tap in range(self.taps))
 
     @property
     def touched(self) -> int:
@@ -48,38 +49,48 @@ class WindowAxis(NamedTuple):
 
     def held(self, windows: int) -> int:
         """Places that the largest tile of so many windows touches: what there must be room for."""
-        between, links = self._links
-        anywhere = min(self.pixels, windows * self.taps - max(0, windows - between) * links)
-        most = 0
-        for first in range(0, self.windows, windows):
-            start, number = self.start + first * self.stride, min(windows, self.windows - first)
-            most = max(most, self._replace(windows=number, start=start).touched)
-            if most == anywhere:  # as many as one that no edge cuts, mostly the second tile
-                break
-        return most
+        return _held(self, windows)
 
     def fetched(self, windows: int) -> int:
         """Places that tiles of so many windows touch, summed over all tiles. A border of copies counts by place, up to
         all pixels in every tile."""
-        between, links = self._links
-        again = sum(_behind(self._meeting(tap), between, windows) for tap in range(links))
-        return min(self.pixels * -(-self.windows // windows), self.pairs - again)
+        return _fetched(self, windows)
 
     def halo(self, windows: int) -> int:
         """Places that tiles of so many windows touch again after another tile."""
         return self.fetched(windows) - self.touched
 
     @property
-    def _links(self) -> tuple[int, int]:
+    def links(self) -> tuple[int, int]:
         """How many windows behind another one meets its places, and with how many taps. A place that several windows
         touch is a chain of pairs so far apart, which has one link less than pairs."""
         step = gcd(self.stride, self.dilation)
         return self.dilation // step, max(0, self.taps - self.stride // step)
 
-    def _meeting(self, tap: int) -> range:
+    def meeting(self, tap: int) -> range:
         """The windows whose tap meets a value."""
         place = self.start + tap * self.dilation
         return range(max(0, -(place // self.stride)), min(self.windows, -((place - self.places) // self.stride)))
+
+
+@lru_cache(maxsize=4096)
+def _held(axis: WindowAxis, windows: int) -> int:
+    between, links = axis.links
+    anywhere = min(axis.pixels, windows * axis.taps - max(0, windows - between) * links)
+    most = 0
+    for first in range(0, axis.windows, windows):
+        start, number = axis.start + first * axis.stride, min(windows, axis.windows - first)
+        most = max(most, axis._replace(windows=number, start=start).touched)
+        if most == anywhere:  # as many as one that no edge cuts, mostly the second tile
+            break
+    return most
+
+
+@lru_cache(maxsize=4096)
+def _fetched(axis: WindowAxis, windows: int) -> int:
+    between, links = axis.links
+    again = sum(_behind(axis.meeting(tap), between, windows) for tap in range(links))
+    return min(axis.pixels * -(-axis.windows // windows), axis.pairs - again)
 
 
 def _behind(numbers: range, between: int, tile: int) -> int:

@@ -17,12 +17,13 @@ from fahw.mapping.sizes import Values
 
 class ArrayCounts(NamedTuple):
     """What the array does: values of both operands that it reads, how often each sum is left incomplete, values that
-    pass the accumulators at its edge, cycles."""
+    pass the accumulators at its edge, cycles; values of the operand that stays which folds begin to run with."""
 
     reads: tuple[Values, Values]
     breaks: Values
     accumulated: Values
     cycles: Values
+    begun: Values
 
 
 class ArrayNest(NamedTuple):
@@ -65,7 +66,7 @@ def _results_stay(grid: Grid, nest: ArrayNest) -> ArrayCounts:
     breaks = np.where(one_fold, grid.visits(RESULTS, nest.sums), grid.sizes["k"].trips) - 1
     cycles = grid.row_folds * grid.col_folds * grid.sizes["k"].length + (breaks + 1) * grid.fills
     reads = _operand_reads(grid, LEFT_OPERAND), _operand_reads(grid, RIGHT_OPERAND)
-    return ArrayCounts(reads, breaks, np.zeros(1), cycles)
+    return ArrayCounts(reads, breaks, np.zeros(1), cycles, np.zeros(1))
 
 
 def _operand_stays(grid: Grid, nest: ArrayNest, stays: int) -> ArrayCounts:
@@ -79,7 +80,8 @@ def _operand_stays(grid: Grid, nest: ArrayNest, stays: int) -> ArrayCounts:
         cycles = np.maximum(cycles, loads * grid.loads) + grid.problem.array.rows
     else:
         cycles = cycles + loads * grid.loads
-    return ArrayCounts((reads[0], reads[1]), breaks, accumulated, cycles)
+    begun = _values(grid, CONCERNED[stays]) * runs
+    return ArrayCounts((reads[0], reads[1]), breaks, accumulated, cycles, begun)
 
 
 def _runs_and_loads(grid: Grid, nest: ArrayNest, stays: int) -> tuple[Values, Values]:

@@ -9,13 +9,15 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from fahw.mapping.array_counts import ArrayCounts, ArrayNest, array_counts, array_nest
-from fahw.mapping.bounds import compulsory_bits
 from fahw.mapping.grid import Grid
 from fahw.mapping.memory_counts import OperandCounts, SumCounts, operand_counts, sum_counts
 from fahw.mapping.nest import LEFT_OPERAND, RESULTS, RIGHT_OPERAND, Nest, Reuse
+from fahw.mapping.problem import Dataflow, TiledProduct
 from fahw.mapping.sizes import Places, Values
 
 T = TypeVar("T")
+EQUAL = 1e-12
+"""Share by which costs may differ and count as equal, as sums of the same energies in another order do."""
 
 
 class NestCounts(NamedTuple):
@@ -58,19 +60,6 @@ class NestCosts:
         if most < np.inf and not ((cost <= most) & self._may_fit).any():
             return np.full(1, np.inf)
         return np.where(self.fits(nest), np.broadcast_to(cost, self.grid.shape), np.inf)
-
-    def bound(self, nest: ArrayNest) -> float:
-        """What the objective is at least, whatever the memories do, if the array notices this of the nest; infinite if
-        both operands together never fit."""
-        problem, array = self.problem, self._array(nest)
-        cycles = array.cycles * self.grid.flow.costs.paced
-        latency = np.maximum(cycles, compulsory_bits(problem) / problem.repeats / problem.dram_bits_per_cycle)
-        once = (self.grid.distinct(part) * (1 - operand.resident) for part, operand in enumerate(problem.operands))
-        prices = zip(problem.prices.fetch, self.grid.flow.costs.fetches, strict=True)
-        fetches = sum(values * price * factor for values, (price, factor) in zip(once, prices, strict=True))
-        energy = self._once(("pJ", nest), lambda: self.array_energy(array)) + fetches + latency * problem.prices.static
-        bound = {"energy": energy, "latency": latency, "edp": energy * latency}[problem.objective]
-        return float(np.where(self._may_fit, bound, np.inf).min())
 
     @cached_property
     def _may_fit(self) -> Places:
@@ -143,17 +132,7 @@ class NestCosts:
 
     def array_energy(self, counts: ArrayCounts) -> Values:
         """pJ of reads, sums left incomplete, elements and results: all but what tiles take from DRAM."""
-        problem, prices, flow = self.problem, self.problem.prices, self.grid.flow
-        costs, macs = flow.costs, problem.macs * flow.costs.useful
-        idle = np.maximum(counts.cycles * (costs.paced * problem.array.rows * problem.array.cols) - macs, 0)
-        left, right = (price * factor for price, factor in zip(prices.read, costs.reads, strict=True))
-        reads = counts.reads[0] * left + counts.reads[1] * right
-        sums = counts.breaks * (self.grid.results * prices.partial_sum * costs.sums)
-        sums = sums + counts.accumulated * prices.accumulator
-        fixed = macs * flow.mac_pj + self.leaving * prices.result
-        if problem.unfolded == "result":
-            fixed += self.grid.results * prices.window_sum
-        return np.asarray(reads + sums + idle * flow.idle_pj + fixed)
+        return array_energy(self.problem, self.grid.flow, self.grid.results, self.leaving, counts)
 
     def _array(self, nest: ArrayNest) -> ArrayCounts:
         return self._once(("array", nest), lambda: array_counts(self.grid, nest))
@@ -169,3 +148,22 @@ class NestCosts:
             self._kept[key] = make()
         value: T = self._kept[key]
         return value
+
+
+def array_energy(
+    problem: TiledProduct, flow: Dataflow, results: float, leaving: float, counts: ArrayCounts
+) -> Values:  # fmt: skip
+    """pJ of reads, sums left incomplete, elements and `results` of which some are `leaving` for DRAM: all but what
+    tiles take from there."""
+    prices, costs, macs = problem.prices, flow.costs, problem.macs * flow.costs.useful
+    idle = np.maximum(counts.cycles * (costs.paced * problem.array.rows * problem.array.cols) - macs, 0)
+    left, right = (price * factor for price, factor in zip(prices.read, costs.reads, strict=True))
+    reads = counts.reads[0] * left + counts.reads[1] * right
+    sums = counts.breaks * (results * prices.partial_sum * costs.sums)
+    sums = sums + counts.accumulated * prices.accumulator
+    if flow.stays is not None and any(prices.held):
+        sums = sums + (counts.reads[flow.stays] * prices.held[0] + counts.begun * prices.held[1])
+    fixed = macs * flow.mac_pj + leaving * prices.result
+    if problem.unfolded == "result":
+        fixed += results * prices.window_sum
+    return np.asarray(reads + sums + idle * flow.idle_pj + fixed)

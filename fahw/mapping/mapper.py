@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
+from collections.abc import Mapping as Table
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -11,13 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from fahw.errors import ConfigError, Problem
-from fahw.mapping.array_counts import ArrayNest, array_nest
 from fahw.mapping.cost import NestCosts
 from fahw.mapping.grid import DIMENSIONS, all_tiles
 from fahw.mapping.levels.inner_costs import given_costs
-from fahw.mapping.levels.outer_costs import EQUAL, OUTER_NESTS, OuterCosts
+from fahw.mapping.levels.outer_costs import OUTER_NESTS, OuterCosts
 from fahw.mapping.levels.search import Found, best_on_two_levels
 from fahw.mapping.nest import LEFT_OPERAND, PARTS, RIGHT_OPERAND, Nest, nests
+from fahw.mapping.one_level.nest_prices import NestPrices
+from fahw.mapping.one_level.search import Chosen, Search
 from fahw.mapping.problem import Dataflow, OuterLevel, TiledProduct
 from fahw.mapping.sizes import Values
 
@@ -58,9 +59,10 @@ class MappedProduct:
 
     `reads`: of the left and right operand by the array; `fetched`: from DRAM, or an outer memory. `partial_sums`: left
     incomplete, each written to its memory and read back; `spilled_sums`: those that go on to DRAM, or an outer memory,
-    and come back. `accumulated`: sums at the array's edge, each written and read. `results`: finished values that leave
-    for DRAM, or an outer memory. `array_cycles`: of the array alone; `latency`: with the loads that it waits for, or of
-    DRAM where that takes longer. `outer`: what passes between DRAM and outer memories, where there are outer tiles.
+    and come back. `accumulated`: sums at the array's edge, each written and read. `begun`: values of the operand that
+    stays which folds begin to run with. `results`: finished values that leave for DRAM, or an outer memory.
+    `array_cycles`: of the array alone; `latency`: with the loads that it waits for, or of DRAM where that takes longer.
+    `outer`: what passes between DRAM and outer memories, where there are outer tiles.
     """
 
     tiling: Tiling
@@ -77,6 +79,7 @@ class MappedProduct:
     room: tuple[tuple[str, int], ...]
     sums_room: int = 0
     """Of the room, what sums take."""
+    begun: int = 0
     outer: OuterCounts | None = None
 
 
@@ -91,7 +94,6 @@ class OuterCounts:
     room: tuple[tuple[str, int], ...]
 
 
-@lru_cache(maxsize=4096)
 def best_mapping(product: TiledProduct) -> MappedProduct:
     """The mapping with the least objective. Of equals: the least of the other measure (latency, or energy), then the
     dataflow listed first, no blocks, the first order of (m, n, k), nothing held before results, right
@@ -99,7 +101,19 @@ def best_mapping(product: TiledProduct) -> MappedProduct:
 
     Raises ConfigError where no tile fits its memory.
     """
-    return _best(product) if product.outer is None else _best_of_two_levels(product, product.outer)
+    found = _best_or_problems(product)
+    if not isinstance(found, MappedProduct):
+        raise ConfigError(found)
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _best_or_problems(product: TiledProduct) -> MappedProduct | tuple[Problem, ...]:
+    """The best mapping, or why there is none."""
+    try:
+        return _best(product) if product.outer is None else _best_of_two_levels(product, product.outer)
+    except ConfigError as error:
+        return tuple(error.problems)
 
 
 def _best_of_two_levels(product: TiledProduct, level: OuterLevel) -> MappedProduct:
@@ -127,51 +141,76 @@ def _objective(product: TiledProduct, mapped: MappedProduct) -> float:
 
 
 def _best(product: TiledProduct) -> MappedProduct:
-    """The best mapping of one level."""
-    found = _promising(product)
-    least = min((one.least for one in found), default=np.inf)
-    if least == np.inf:
+    """The best mapping of one level; one that was found in more room, and fits, is the best in less."""
+    known, limits = _known(replace(product, room=())), dict(product.room)
+    for item in known:
+        if item.is_best_in(limits):
+            return item.mapped
+    search = Search(product)
+    if not known and (roomy := search.best()):
+        known.append(_Known({}, roomy.room, _mapped_at(roomy)))
+        if known[0].is_best_in(limits):
+            return known[0].mapped
+    fitting = search.best_that_fits()
+    if fitting is None:
         raise ConfigError(_no_room(product))
-    limit, best = least * (1 + EQUAL), np.inf
-    for one in sorted(found, key=lambda one: one.place):
-        if one.least <= limit:
-            equals = np.flatnonzero(one.costs.objective(one.nest) <= limit)
-            others = np.broadcast_to(one.costs.other(one.nest), one.costs.grid.shape).ravel()[equals]
-            first = int(others.argmin())
-            if others[first] < best * (1 - EQUAL):
-                best, chosen = float(others[first]), (one.costs, one.nest, int(equals[first]))
-    return _mapped(*chosen)
+    mapped = _mapped_at(fitting)
+    known[1:] = [*known[1:], _Known(limits, fitting.room, mapped)][-_MOST_KNOWN:]
+    return mapped
 
 
-_Place = tuple[int, int, Nest]
-"""A nest with its dataflow's place in the list, and its own."""
+class _Known(NamedTuple):
+    """The best mapping in so much room (no limit of a memory that is not named), and what it takes of it."""
+
+    room: Table[str, float]
+    taken: Table[str, float]
+    mapped: MappedProduct
+
+    def is_best_in(self, limits: Table[str, float]) -> bool:
+        """Whether it is the best in this room, too: that is no larger, and it fits."""
+        fits = all(self.taken.get(memory, 0.0) <= limit for memory, limit in limits.items())
+        return fits and all(limits.get(memory, np.inf) <= limit for memory, limit in self.room.items())
 
 
-class _Priced(NamedTuple):
-    """A nest with the least objective of its tiles, and its place in the order of ties."""
-
-    place: tuple[int, int]
-    nest: Nest
-    costs: NestCosts
-    least: float
+_MOST_KNOWN = 16
+"""Mappings of a product in limited room that are remembered."""
 
 
-def _promising(product: TiledProduct) -> list[_Priced]:
-    """Every nest that could be the best. Nests that the array sees alike share a bound on what any of them can reach;
-    those with the lowest come first, so that most others are excluded unseen."""
-    groups = []
-    for number, flow in enumerate(product.array.dataflows):
-        costs, alike = NestCosts(all_tiles(product, flow)), defaultdict[ArrayNest, list[_Place]](list)
-        for place, nest in enumerate(nests(product, flow)):
-            alike[array_nest(costs.grid, nest)].append((number, place, nest))
-        groups += [(costs.bound(seen), costs, members) for seen, members in alike.items()]
-    found: list[_Priced] = []
-    limit = np.inf
-    for bound, costs, members in sorted(groups, key=lambda group: group[0]):
-        for number, place, nest in members if bound <= limit else ():
-            found.append(_Priced((number, place), nest, costs, float(costs.objective(nest, limit).min())))
-            limit = min(limit, found[-1].least * (1 + EQUAL))
-    return found
+@lru_cache(maxsize=4096)
+def _known(product: TiledProduct) -> list[_Known]:
+    """The best mappings that were found of a product; none at first. The first is the one in any room."""
+    return []
+
+
+def _mapped_at(found: Chosen) -> MappedProduct:
+    """The record of a mapping that was found."""
+    prices, product, table = found.prices, found.prices.problem, found.prices.table
+    grid, repeats, at, nest = table.grid, product.repeats, found.at, slice(found.nest, found.nest + 1)
+    array, sums = table.of_nest[found.nest], table.sums.of_nest[found.nest]
+    tile = [
+        round(float(sizes.size.ravel()[axis])) for sizes, axis in zip(grid.sizes.values(), found.place, strict=True)
+    ]
+    left, right = (
+        at(values, uses.of_nest[found.nest]) * repeats
+        for values, uses in zip(prices.fetched, (table.left, table.right), strict=True)
+    )
+    counts = table.array
+    return MappedProduct(
+        tiling=Tiling(grid.flow.name, (tile[0], tile[1], tile[2]), table.nests[found.nest]),
+        reads=(round(at(counts.reads[0], array)) * repeats, round(at(counts.reads[1], array)) * repeats),
+        fetched=(left, right),
+        partial_sums=round(at(counts.breaks, array) * grid.results) * repeats,
+        spilled_sums=round(at(prices.spilled, sums)) * repeats,
+        accumulated=round(at(counts.accumulated, array)) * repeats,
+        results=prices.leaving * repeats,
+        dram_bits=at(prices.dram_bits(nest)) * repeats,
+        array_cycles=round(at(counts.cycles, array)) * repeats,
+        latency=found.latency * repeats,
+        energy_pj=found.energy * repeats,
+        room=tuple((memory, round(bits)) for memory, bits in found.room.items()),
+        sums_room=round(at(prices.sums_room(nest))),
+        begun=round(at(counts.begun, array)) * repeats,
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -186,9 +225,10 @@ def mapped_as(product: TiledProduct, tiling: Tiling) -> MappedProduct:
         raise ConfigError(Problem("order", "must name m, n and k once each; blocks need accumulators"))
     if tiling.outer:
         return _given_two_levels(product, flow, tiling, tiling.outer)
-    costs = NestCosts(all_tiles(product, flow, tiling.tile))
-    mapped = _mapped(costs, tiling.nest, 0)
-    if not costs.fits(tiling.nest).all():
+    prices, only = NestPrices(product, flow, (tiling.tile, tiling.nest)), slice(0, 1)
+    energy, latency = prices.priced(only)
+    mapped = _mapped_at(Chosen(prices, 0, (0, 0, 0), energy.item(), latency.item()))
+    if not prices.fits(only).all():
         raise ConfigError(Problem("tile", _misfit(product.room, mapped.room)))
     return mapped
 
@@ -259,6 +299,7 @@ def _mapped(costs: NestCosts, nest: Nest, index: int) -> MappedProduct:
         energy_pj=at(costs.energy(nest)) * repeats,
         room=tuple((memory, round(at(bits))) for memory, bits in costs.room(nest).items()),
         sums_room=round(at(counts.sums.room)),
+        begun=round(at(counts.array.begun)) * repeats,
     )
 
 
@@ -276,9 +317,10 @@ def _misfit(room: tuple[tuple[str, float], ...], taken: tuple[tuple[str, int], .
 def _no_room(product: TiledProduct) -> list[Problem]:
     """For each memory that is too small on its own: the least that any mapping takes of it, and of what."""
     least: dict[str, float] = {}
-    for costs, nest, _ in all_costs(product):
-        for memory, bits in costs.room(nest).items():
-            least[memory] = min(least.get(memory, np.inf), float(bits.min()))
+    for prices in (NestPrices(product, flow) for flow in product.array.dataflows):
+        for some in prices.chunks():
+            for memory, bits in prices.room(some).items():
+                least[memory] = min(least.get(memory, np.inf), float(bits.min()))
     places = (product.left.memory, product.right.memory, product.result.memory)
     problems = []
     for memory, limit in product.room:

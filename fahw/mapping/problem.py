@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf
 from typing import Literal
 
@@ -78,6 +79,16 @@ class MappedArray:
     trimmed: bool = False
     double_buffered: bool = False
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Of numbers alone, which is the same in every process; computed once, as thousands of products have few
+        arrays."""
+        flows = tuple((flow.mac_pj, flow.idle_pj, flow.costs) for flow in self.dataflows)
+        return hash((self.rows, self.cols, self.accumulators, self.held_folds, flows))
+
 
 @dataclass(frozen=True)
 class OperandPlace:
@@ -125,6 +136,8 @@ class Prices:
     """Of a finished value that leaves for DRAM."""
     static: float = 0.0
     """Per cycle, of everything that is powered."""
+    held: tuple[float, float] = (0.0, 0.0)
+    """Of the operand that stays, where elements hold several folds: written to an element, and read as a fold runs."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +215,9 @@ class TiledProduct:
     """Memories behind the local ones, which all that comes from DRAM goes through, or nothing."""
 
     def __post_init__(self) -> None:
-        if any(share < there for share, there in zip(self.shares_on_chip, self._shares_there, strict=True)):
+        if self.outer and any(
+            share < there for share, there in zip(self.shares_on_chip, self._shares_there, strict=True)
+        ):
             raise ValueError("what is in a local memory does not come from DRAM")
         if (self.windows is None) != (self.unfolded is None):
             raise ValueError("windows and what is unfolded are given together")

@@ -117,6 +117,12 @@ class TiledMapping(Mapping):
         """Sums at the array's edge, each written and read."""
         return self.mapped.accumulated
 
+    @property
+    def held(self) -> tuple[int, int, int] | None:
+        """The operand that stays, as its tiles come."""
+        stays = DATAFLOWS[self.folded.name].stays
+        return None if stays is None else (stays, self.mapped.reads[stays], self.mapped.begun)
+
     def waiting_sums(self, repeats: int) -> int:
         """None: tiles have their room."""
         return 0

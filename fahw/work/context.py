@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
@@ -37,6 +38,8 @@ _ASSUMED = {
     "sign_flips": "sign_flip",
 }
 """Names of the chip file's assumed shares, which hold for every layer."""
+_OF_ALL_TASKS = ("_widths", "element_bits", "_skipping_arrays", "feedback_width", "trains", "segments")
+"""What is computed of a step at the latest when its first task is counted, so that it is not for every one."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,19 @@ class StepContext:
         plan = self.plan
         if plan is None:
             return self
-        return replace(self, sites={core: plan.site(site, task) for core, site in self.sites.items()}, task=task)
+        return self._with(sites={core: plan.site(site, task) for core, site in self.sites.items()}, task=task)
+
+    def under(self, plan: StepPlan) -> StepContext:
+        """The same step under a plan."""
+        return self._with(plan=plan)
+
+    def _with(self, **changed: object) -> StepContext:
+        """The same step with other sites, plan or task. What was computed of it holds all the same, and is kept."""
+        for name in _OF_ALL_TASKS:
+            getattr(self, name)
+        other = copy(self)
+        other.__dict__.update(changed)
+        return other
 
     def sub_batches(self, samples: int) -> tuple[int, int]:
         """Samples of a product of the task that is being counted, and how many products make up `samples`: several

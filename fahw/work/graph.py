@@ -26,6 +26,9 @@ class Graph:
     """Weighted layers that read a weighted layer's output with none between them."""
     below: dict[str, tuple[str, ...]]
     """Weighted layers that a weighted layer reads; none for those that read samples alone."""
+    joined: dict[str, tuple[str, ...]]
+    """Weighted layers of other branches whose results a weighted layer's tail reads, or what their tails made of
+    them."""
     derivative_layers: dict[str, tuple[Layer, ...]]
     """Layers without weights whose derivative is a weighted layer's work."""
     completed_errors: dict[str, tuple[Layer, ...]]
@@ -85,6 +88,7 @@ def _graph(input_shape: Shape, layers: tuple[Layer, ...], rule: Rule) -> Graph:
         {name: tuple(tail) for name, tail in tails.items()},
         {name: tuple(readers) for name, readers in users.items()},
         below,
+        {name: _joined(name, tail, owner) for name, tail in tails.items()},
         {name: tuple(local) for name, local in derivative_layers.items()},
         {name: tuple(completed) for name, completed in completed_errors.items()},
         summed_values,
@@ -93,6 +97,11 @@ def _graph(input_shape: Shape, layers: tuple[Layer, ...], rule: Rule) -> Graph:
         owner,
         _read_again(network, roles, tails),
     )
+
+
+def _joined(name: str, tail: list[Layer], owner: dict[str, str]) -> tuple[str, ...]:
+    sources = [owner[source] for item in tail for source in item.sources]
+    return tuple(other for other in dict.fromkeys(sources) if other not in (name, "input"))
 
 
 def _read_again(network: Network, roles: Roles, tails: dict[str, list[Layer]]) -> frozenset[str]:

@@ -104,7 +104,7 @@ def _gemm(
     if step.plan is None:
         return gemm
     assert step.task is not None, "under a plan products are of a task"
-    return step.plan.laid_out(gemm, number, unfolding, array, site.home("psum", phase), site.core, step.task)
+    return step.plan.laid_out(gemm, number, unfolding, array, site.sums_home(phase), site.core, step.task)
 
 
 def _operand(

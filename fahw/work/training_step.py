@@ -17,30 +17,29 @@ from functools import partial
 from fahw.activity import Activity
 from fahw.errors import ConfigError, Problem, suggestion
 from fahw.hardware.chip import Chip
-from fahw.hardware.part import Form, Tensor
+from fahw.hardware.part import Form
 from fahw.layers.layer import INPUT
 from fahw.network.error_path import check_learning, roles_of
 from fahw.network.graph import Network
 from fahw.rules.rule import Rule
 from fahw.work import learned_feedback, tensor_sizes, transport
 from fahw.work.context import StepContext
-from fahw.work.counts.accesses import Accesses, place_tensors, required_memory, with_sized_memories
-from fahw.work.counts.record import Count, Placement, Task, Work, task_id
-from fahw.work.counts.site import Site
-from fahw.work.graph import graph_of
-from fahw.work.layer_gemms import error_form, psum_bits
-from fahw.work.mesh import Part, core_prefix, parts_of
+from fahw.work.core_contents import CoreContents, placed_on
+from fahw.work.counts.record import Count, Task, Work, task_id
+from fahw.work.layer_gemms import error_form
+from fahw.work.mesh import Part, parts_of
 from fahw.work.phases.error import error_task
 from fahw.work.phases.forward import LOSS, RECOMPUTE, forward_task, input_task, loss_task
 from fahw.work.phases.gradient import gradient_task
 from fahw.work.phases.recompute import ids_of_way_back, recompute_tasks, waiting_for_recomputed, way_back
 from fahw.work.phases.update import update_task
-from fahw.work.plan.kept_tensors import kept_tensors
+from fahw.work.plan.kept_tensors import KeptTensor, kept_tensors
 from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.others import CountingPlan
 from fahw.work.plan.pricing import Pricing, price_book
 from fahw.work.plan.records import plan_record
 from fahw.work.plan.search import planned
+from fahw.work.plan.sizes import bits_of_all
 from fahw.work.plan.step_plan import StepPlan
 
 MOST_TASKS = 20_000
@@ -87,103 +86,26 @@ def training_step(
     check_learning(network, rule)
     parts = parts_of(chip, network, rule.path == "direct")
     _check_tasks(chip, sum(map(len, parts.values())), batch_size)
-    contents = _CoreContents(chip, network, rule, batch_size, form, parts, activity)
+    contents = CoreContents(chip, network, rule, batch_size, form, parts, activity)
     chip = contents.sized_chip
-    sites, placements = _placed(contents)
-    step, record = contents.context(chip, sites), None
+    sites, placements = placed_on(contents, chip)
+    step, record, tensors = contents.context(chip, sites), None, tuple[KeptTensor, ...]()
     if chip.mapping == "best":
         assert pricing is not None, "a search needs prices"
-        step = _with_plan(step, pricing(chip))
+        tensors = kept_tensors(step)
+        if contents.fits_writable:
+            chip = contents.fitted_chip(bits_of_all(step, *_counted(step, tensors, pricing)))
+            step = contents.context(chip, placed_on(contents, chip)[0])
+        step = planned(step, *_counted(step, tensors, pricing))
         placements, record = [*contents.all_rom_placements, *_plan_of(step).placements], plan_record(step)
     tasks = tuple(_checked_tasks(step))
     if step.plan is not None and step.plan.waits:
-        tasks = with_short_lives(tasks, step, kept_tensors(step))
+        tasks = with_short_lives(tasks, step, tensors)
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
     return Work(
-        chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks), partial(_inference, step),
-        record,
+        chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks),
+        partial(_inference, step, pricing), record,
     )  # fmt: skip
-
-
-def _placed(contents: _CoreContents) -> tuple[dict[int, Site], list[Placement]]:
-    """The cores with what their memories hold, one share for each kind of tensor."""
-    chip, sites, placements = contents.sized_chip, dict[int, Site](), list[Placement]()
-    for core, bits in contents.bits.items():
-        prefix = core_prefix(chip, core)
-        own = place_tensors(chip, bits, prefix)
-        placements += [*contents.rom_placements(core), *own]
-        sites[core] = Site(chip, core, prefix, Accesses(chip, own, prefix))
-    return sites, placements
-
-
-class _CoreContents:
-    """Bits of every tensor on each core, the chip with memories sized for them, and the bits of its ROMs."""
-
-    def __init__(
-        self, chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None,
-        parts: dict[str, tuple[Part, ...]], activity: Activity | None,
-    ) -> None:  # fmt: skip
-        self._inputs = (network, rule, batch_size, form, parts, activity)
-        self._graph = graph_of(network, rule)
-        all_parts = [part for shares in parts.values() for part in shares]
-        cores = dict.fromkeys([*(part.core for part in all_parts), *(part.error_core for part in all_parts)])
-        unplaced = self.context(
-            chip, {core: Site(chip, core, core_prefix(chip, core), Accesses(chip, ())) for core in cores}
-        )
-        psum = psum_bits(unplaced)
-        self.bits: dict[int, dict[Tensor, int]] = {}
-        for core in cores:
-            held, packed = (batch_size, all_parts, core), unplaced.packed_bits
-            bits = tensor_sizes.tensor_bits(chip, network, self._graph, rule, *held, packed)
-            bits["psum"] = psum.get(core, 0)
-            for tensor, amount in bits.items():
-                if amount:
-                    required_memory(chip, tensor, None, f"{rule.name} on {network.name}")
-            self.bits[core] = bits
-        largest = {
-            tensor: max(bits[tensor] for bits in self.bits.values()) for tensor in next(iter(self.bits.values()))
-        }
-        self.rom_bits = self._rom_bits(chip, all_parts, cores)
-        self.sized_chip = with_sized_memories(chip, largest, max(self.rom_bits.values(), default=0))
-
-    def context(self, chip: Chip, sites: dict[int, Site]) -> StepContext:
-        """The context of the step's tasks on these cores."""
-        network, rule, batch_size, form, parts, activity = self._inputs
-        sizes = _micro_batches(batch_size, chip.together(batch_size))
-        return StepContext(chip, network, rule, sizes, form, parts, sites, self._graph, activity)
-
-    def rom_placements(self, core: int) -> Iterable[Placement]:
-        """What the core's read-only memory holds, if anything."""
-        memory = self.sized_chip.fixed_home
-        if memory is not None and self.rom_bits.get(core):
-            yield Placement(f"{core_prefix(self.sized_chip, core)}{memory.name}", "feedback", self.rom_bits[core], 0)
-
-    @property
-    def all_rom_placements(self) -> list[Placement]:
-        """What the read-only memories of all cores hold."""
-        return [placement for core in self.bits for placement in self.rom_placements(core)]
-
-    def _rom_bits(self, chip: Chip, all_parts: list[Part], cores: Iterable[int]) -> dict[int, int]:
-        """Bits of fixed feedback weights in each core's read-only memory; none without one. Raises ConfigError where
-        they do not fit."""
-        network, rule = self._inputs[:2]
-        fixed_memory, width = chip.fixed_home, chip.precision.bits("feedback")
-        if fixed_memory is None or not fixed_memory.is_read_only:
-            return {}
-        by_core: dict[int, int] = {}
-        for core in cores:
-            sending = [part for part in all_parts if part.error_core == core]
-            bits = sum(
-                tensor_sizes.fixed_bits(network, rule, part.whole, width)
-                * tensor_sizes.feedback_values(network, self._graph, rule, part)
-                for part in sending
-            )
-            if fixed_memory.size_kib != "fit" and bits > fixed_memory.kib * 8192:
-                sizes = f"feedback ({bits / 8192:.1f} KiB) does not fit {fixed_memory.name} ({fixed_memory.kib:g} KiB)"
-                message = f"{sizes}, a {fixed_memory.kind}: enlarge it, or lower the feedback's bits"
-                raise ConfigError(Problem(chip.name, message, "memories"))
-            by_core[core] = bits
-        return by_core
 
 
 def _check_tasks(chip: Chip, parts: int, batch_size: int) -> None:
@@ -215,21 +137,17 @@ def _checked_tasks(step: StepContext) -> list[Task]:
     return list(waiting_for_recomputed(step, tasks))
 
 
-def _with_plan(step: StepContext, pricing: Pricing) -> StepContext:
-    """The step with the best plan found."""
-    counted = CountingPlan(step.chip, price_book(pricing, step.chip))
-    tasks = tuple(_checked_tasks(replace(step, plan=counted)))
-    return planned(step, tasks, kept_tensors(step), counted)
+def _counted(
+    step: StepContext, tensors: tuple[KeptTensor, ...], pricing: Callable[[Chip], Pricing]
+) -> tuple[tuple[Task, ...], tuple[KeptTensor, ...], CountingPlan]:
+    """The tasks of the step as they are counted without a plan, what it keeps, and what they were counted under."""
+    counted = CountingPlan(step.chip, price_book(pricing(step.chip), step.chip))
+    return tuple(_checked_tasks(step.under(counted))), tensors, counted
 
 
 def _plan_of(step: StepContext) -> StepPlan:
     assert step.plan is not None, "a search found it"
     return step.plan
-
-
-def _micro_batches(batch_size: int, size: int) -> tuple[int, ...]:
-    full, remainder = divmod(batch_size, size)
-    return (size,) * full + ((remainder,) if remainder else ())
 
 
 def _tasks(step: StepContext) -> Iterable[Task]:
@@ -242,6 +160,8 @@ def _tasks(step: StepContext) -> Iterable[Task]:
         for layer in layers:
             for part in step.parts[layer.name]:
                 yield forward_task(step.during(task_id("forward", part.name)), part, micro)
+        if not step.trains:
+            continue
         yield loss_task(step.during(task_id("error", LOSS)), micro)
         yield from _way_back(step, micro)
     for part in filter(step.learns, ordered_parts):
@@ -303,9 +223,13 @@ def _with_padding(step: StepContext, part: Part, task: Task) -> float:
     return task.macs * part.whole.padding_share if form is None else form.border_macs
 
 
-def _inference(step: StepContext) -> tuple[Count, ...]:
-    """Counts of the samples of a step in inference, on the memories of training."""
+def _inference(step: StepContext, pricing: Callable[[Chip], Pricing] | None) -> tuple[Count, ...]:
+    """Counts of the samples of a step in inference, on the memories of training, under a plan of its own: nothing waits
+    for a way back."""
     step = step.without_training()
+    if pricing is not None and step.plan is not None:
+        step = replace(step, chip=step.chip.without_pins(), plan=None)
+        step = planned(step, *_counted(step, kept_tensors(step), pricing))
     counts: list[Count] = []
     for size, micro_batches in Counter(step.micro_batch_sizes).items():
         micro = step.micro_batch_sizes.index(size)

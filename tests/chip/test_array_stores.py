@@ -86,6 +86,21 @@ def test_more_weights_of_an_element_are_registers_of_the_operand_that_stays(tmp_
     assert access(right_stays, WEIGHTS).value == pytest.approx(8 * REGISTER_PJ)
 
 
+@pytest.mark.parametrize(("held", "written"), [(4, 20), (2, 40)])
+def test_more_weights_are_written_as_they_come_and_read_as_folds_run(held, written, tmp_path):
+    """linear2 forward, 8 x 4 x 5 under `ws` on 4 x 3 elements: 4 folds of its 20 weights run for 4 samples each, twice.
+    Elements that hold all 4 have them once, those that hold 2 twice; at 8 bits a weight .072 pJ an access."""
+    pinned = "{layer: linear2, phase: forward, dataflow: ws, tile: [4, 4, 5], order: knm}"
+    text = swap(CHIP, "    lanes: 2", f"    dataflows: [ws]\n    weights_per_element: {held}\n    lanes: 2")
+    chip = chip_of(tmp_path, f"mapping: best\nlayer_mappings: [{pinned}]\n{text}")
+    cost = fahw.simulate(chip, network_of(tmp_path), "bp", 8)
+    rows = [row for row in cost.ledger if (row.component, row.layer, row.phase) == (WEIGHTS, "linear2", "forward")]
+    assert {(row.action, row.tensor, row.count) for row in rows} == {
+        ("write", "weight", written), ("read", "weight", 40),
+    }  # fmt: skip
+    assert sum(row.energy_pj for row in rows) == pytest.approx((written + 40) * 8 * REGISTER_PJ)
+
+
 def test_an_array_without_them_has_no_such_parts(tmp_path):
     """Nothing of either at their defaults, 0 and 1."""
     chip = chip_with(tmp_path, "accumulators: 0\n    weights_per_element: 1")

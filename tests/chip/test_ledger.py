@@ -15,8 +15,8 @@ from fahw.errors import ConfigError
 from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
-from fahw.work.training_step import form_of, training_step
 from tests.support.models import graph
+from tests.support.steps import step
 from tests.support.strategies import CHIP, GENERATOR, HOSTED, RULE_NAMES, chip_of, network_of, swap
 from tests.validation.chips import perceptron
 from tests.validation.engine import random_chip, random_step
@@ -66,7 +66,7 @@ def test_derived_figures(rule):
 def test_doubling_every_count_doubles_dynamic_energy(name, rule):
     """Energy is linear in the counts."""
     chip, value = load_chip(name), RULES[rule]
-    tasks = training_step(chip, load_model("mlp_digits"), value, 8, form_of(chip, value, None)).tasks
+    tasks = step(chip, load_model("mlp_digits"), value, 8).tasks
     twice = [replace(t, counts=tuple(replace(c, count=2 * c.count) for c in t.counts)) for t in tasks]
     prices = Prices(chip)
     assert total_pj(dynamic_rows(twice, prices)) == pytest.approx(2 * total_pj(dynamic_rows(tasks, prices)), rel=1e-12)
@@ -75,9 +75,10 @@ def test_doubling_every_count_doubles_dynamic_energy(name, rule):
 @pytest.mark.parametrize("model", ["mlp_digits", "mlp_mnist", "lenet5"])
 @pytest.mark.parametrize("form", ["copy", "write_through"])
 def test_backpropagation_by_copy_is_feedback_alignment_and_transport(model, form):
-    """On separate memories the ledger of bp is that of fa, row by row, and the rows of transport, nothing else."""
-    bp = simulate("edge_dual", model, "bp", 16, form)
-    fa = simulate("edge_dual", model, "fa", 16)
+    """On separate memories, in one order of loops, the ledger of bp is that of fa, row by row, and the rows of
+    transport, nothing else."""
+    chip = load_chip("edge_dual", {"mapping": "fixed"})
+    bp, fa = simulate(chip, model, "bp", 16, form), simulate(chip, model, "fa", 16)
     extra = dynamic(bp, ("transport",))
     assert extra
     assert dynamic(bp) == dynamic(fa) | extra
@@ -112,7 +113,7 @@ def test_energy_grows_with_every_width(name, rule, tmp_path):
     for bits in widths:
         others = {"precision.weight": "1"} if name == "master" else {"precision.master": "16"}
         chip, value = chip_of(tmp_path, text, others | {f"precision.{name}": str(bits)}), RULES[rule]
-        work = training_step(chip, network, value, 8, form_of(chip, value, None))
+        work = step(chip, network, value, 8)
         energy = total_pj(dynamic_rows(work.tasks, Prices(chip)))
         assert energy >= before, (bits, energy, before)
         assert bits == widths[0] or energy > 0
@@ -219,7 +220,7 @@ def test_energy_grows_with_every_width_on_any_chip(random, name):
     for bits in (narrow, narrow + 1):
         widths = chip.precision.model_copy(update={name: bits} | ({"weight": 1} if name == "master" else {}))
         wide = chip.model_copy(update={"precision": widths})
-        tasks = training_step(wide, network, rule, batch, form_of(wide, rule, None)).tasks
+        tasks = step(wide, network, rule, batch).tasks
         energies.append(costs_of(wide, tasks)[1])
     assert energies[0] <= energies[1] * (1 + 1e-12)
 
@@ -227,7 +228,8 @@ def test_energy_grows_with_every_width_on_any_chip(random, name):
 @pytest.mark.parametrize("model", ["mlp_digits", "lenet5"])
 def test_inference_is_the_same_under_every_rule(model):
     """Labels, masks, noise, what derivatives read: none of it is needed to infer."""
-    costs = {rule: simulate("edge_dual", model, rule, 8) for rule in RULES}
+    chip = load_chip("edge_dual", {"mapping": "fixed"})
+    costs = {rule: simulate(chip, model, rule, 8) for rule in RULES}
     assert len({cost.inference_pj_per_sample for cost in costs.values()}) == 1
     for rule in ("drtp", "wm"):
         forward = sum(row.energy_pj for row in costs[rule].ledger if row.phase == "forward") / 8

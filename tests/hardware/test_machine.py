@@ -21,7 +21,6 @@ from fahw.study.compare import compare
 from fahw.work.counts.accesses import Accesses
 from fahw.work.counts.gemm import Gemm, Operand, Stream, gemm_traffic
 from fahw.work.counts.record import Placement
-from fahw.work.training_step import form_of, training_step
 from tests.support.arrays import mapping_of
 from tests.support.steps import counts, step
 from tests.support.strategies import CHIP, chip_of, dataflows, network_of, small, swap
@@ -317,7 +316,7 @@ def test_gated_zeros_save_energy_and_no_cycles(activation, error, tmp_path):
 
 
 def measured_step(chip, network, rule, batch, activity):
-    return training_step(chip, network, RULES[rule], batch, form_of(chip, RULES[rule], None), activity)
+    return step(chip, network, RULES[rule], batch, activity=activity)
 
 
 @pytest.mark.parametrize(("activation", "error"), [(0.5, 0.25), (0.9, 0.9)])

@@ -10,7 +10,7 @@ from fahw.hardware.load import load_chip
 from fahw.study.training import make_jobs
 from tests.support.strategies import CHIP, SHIPPED_CHIPS, chip_of, marked, setups_of, swap
 
-BEST = "mapping: best\n"
+BEST, FIXED = "mapping: best\n", "mapping: fixed\n"
 OTHER_VALUES = {"mapping_objective": "latency", "error_form": "gather", "recompute": "2"}
 OTHER_ARRAY_VALUES = {"accumulators": "16", "weights_per_element": "2", "dataflows": "[ws]"}
 KEYS = {f"{name}: @@{value}\narrays:" for name, value in OTHER_VALUES.items()}
@@ -30,8 +30,8 @@ def found_in(folder, text):
 
 @pytest.mark.parametrize(("old", "new"), IDLE)
 def test_a_key_that_says_something_to_no_one_is_refused(old, new, tmp_path):
-    """Each of them under `mapping: fixed`, the default, at its value's place and with advice."""
-    problem, place = found_in(tmp_path, swap(CHIP, old, new))
+    """Each of them under `mapping: fixed`, at its value's place and with advice."""
+    problem, place = found_in(tmp_path, FIXED + swap(CHIP, old, new))
     assert problem.place == place
     assert "`mapping: best`" in problem.message
 
@@ -41,7 +41,7 @@ def test_every_key_in_vain_is_said_at_once(tmp_path):
     text = swap(CHIP, "    lanes: 2", "".join(f"    {name}: {value}\n" for name, value in OTHER_ARRAY_VALUES.items()))
     text = swap(text, "phases: {forward", "lanes: -1\n    phases: {forward")
     with pytest.raises(ConfigError) as caught:
-        chip_of(tmp_path, f"error_form: scatter\n{text}")
+        chip_of(tmp_path, f"{FIXED}error_form: scatter\n{text}")
     keys = {problem.key for problem in caught.value.problems}
     assert keys == {"error_form", "arrays.0.lanes", *(f"arrays.0.{name}" for name in OTHER_ARRAY_VALUES)}
 
@@ -93,20 +93,22 @@ def test_a_further_dataflow_skips_the_zeros_that_its_array_skips(tmp_path):
 def test_an_objective_is_for_the_search_of_micro_batches_too(tmp_path):
     """Each search has it alone; a wrong micro-batch beside it is the one thing that is said."""
     text = f"mapping_objective: latency\n{CHIP}"
-    assert chip_of(tmp_path, f"micro_batch: best\n{text}").micro_batch == "best"
+    fixed = FIXED + text
+    assert chip_of(tmp_path, f"micro_batch: best\n{fixed}").micro_batch == "best"
     assert chip_of(tmp_path, f"{BEST}micro_batch: 4\n{text}").mapping_objective == "latency"
-    problem, place = found_in(tmp_path, f"micro_batch: 4\nmapping_objective: @@latency\n{CHIP}")
+    problem, place = found_in(tmp_path, f"{FIXED}micro_batch: 4\nmapping_objective: @@latency\n{CHIP}")
     assert problem.place == place
     assert "`micro_batch: best`" in problem.message
-    problem, place = found_in(tmp_path, f"micro_batch: @@bets\n{text}")
+    problem, place = found_in(tmp_path, f"micro_batch: @@bets\n{fixed}")
     assert problem.place == place
     assert "did you mean 'best'" in problem.message
 
 
 @pytest.mark.parametrize("chip", SHIPPED_CHIPS)
-def test_shipped_chips_say_nothing_of_mappings_yet(chip):
-    """They keep the counts that they had."""
-    assert load_chip(chip).mapping == "fixed"
+def test_a_chip_that_says_nothing_of_mappings_has_the_best(chip):
+    """None of those that ship has to say it."""
+    assert "mapping" not in load_chip(chip).model_fields_set
+    assert load_chip(chip).mapping == "best"
 
 
 def test_all_of_them_can_be_swept():

@@ -4,7 +4,7 @@ import pytest
 
 from fahw.chip.cost import simulate
 from fahw.layers.catalogue import KINDS, examples
-from tests.support.hand_counts import chip_of_bits, differences, moving_kinds, network_of, rows
+from tests.support.hand_counts import again_by_hand, chip_of_bits, differences, moving_kinds, network_of, rows
 
 ROWS = rows()
 KINDS_WITHOUT_WEIGHTS = [name for name, kind in KINDS.items() if not kind.weighted]
@@ -16,6 +16,17 @@ def test_a_step_counts_what_the_table_says(row, batch, micro_batch):
     """Lane operations, mask bits, values that are kept and read again, random bits, parameters; in one batch of 3, and
     in micro-batches of 2, 2 and 1."""
     assert differences(row, batch, micro_batch) == {}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_computed_again_a_layer_does_what_it_did_but_for_statistics_that_are_known(row):
+    """Per sample and per batch; a batch norm has the mean and the inverse deviation of each channel left."""
+    (layer,) = (layer for layer in network_of(row).layers if layer.kind == row.kind)
+    again = [
+        {(each.action, each.widths): each.times for each in operations}
+        for operations in (layer.repeated_operations(), layer.repeated_constants())
+    ]
+    assert again == again_by_hand(row)
 
 
 @pytest.mark.parametrize("kind", KINDS_WITHOUT_WEIGHTS)

@@ -14,7 +14,7 @@ from fahw.hardware.load import load_chip
 from fahw.network import topology
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
-from fahw.work.training_step import form_of, training_step
+from tests.support.steps import step
 from tests.support.strategies import REFERENCE, SHIPPED_MODELS
 
 CONV = """\
@@ -58,8 +58,8 @@ def test_products_are_those_of_a_step(phase, batch, model):
     """Read back, each layer and phase multiplies as often as the training step of backpropagation on a chip."""
     network, chip, rule = load_model(model), load_chip("edge_dual"), RULES["bp"]
     sizes = read(topology.export(network, phase, batch), "gemm")
-    step = training_step(chip, network, rule, batch, form_of(chip, rule, None))
-    macs = {task.layer: task.macs for task in step.tasks if task.phase == phase and task.macs}
+    work = step(chip, network, rule, batch)
+    macs = {task.layer: task.macs for task in work.tasks if task.phase == phase and task.macs}
     assert {name: m * n * k for name, (m, n, k) in sizes.items()} == macs
 
 

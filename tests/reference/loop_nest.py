@@ -24,6 +24,7 @@ class Walked:
     accumulated: int
     streaming: int
     loading: int
+    begun: int
     room: dict = field(default_factory=dict)
     possible: bool = True
 
@@ -142,14 +143,14 @@ def chunks(length, most):
 @cache
 def tile_on_array(array, flow, sizes, declared, blocks, same_tile, started, in_place):
     """The folds of one tile (m, n, k), one by one: (left reads, right reads, partial sums, accumulated, cycles of
-    streaming, of loading). `declared`: the sizes of a full tile, which the schedule goes by. `same_tile`: whether the
-    array worked last on the same tile of what stays in it. `started`: whether the results have sums already;
-    `in_place`: whether these are still at the array."""
+    streaming, of loading, values of what stays that folds begin to run with). `declared`: the sizes of a full tile,
+    which the schedule goes by. `same_tile`: whether the array worked last on the same tile of what stays in it.
+    `started`: whether the results have sums already; `in_place`: whether these are still at the array."""
     own = dict(zip(DIMENSIONS, sizes, strict=True))
     full = dict(zip(DIMENSIONS, declared, strict=True))
     row_folds, col_folds = (len(chunks(full[name], side)) for name, side in
                             ((flow.rows, array.rows), (flow.cols, array.cols)))  # fmt: skip
-    reads, sums, accumulated, streaming, loading = {"left": 0, "right": 0}, 0, 0, 0, 0
+    reads, sums, accumulated, streaming, loading, begun = {"left": 0, "right": 0}, 0, 0, 0, 0, 0
 
     def fill(rows, cols):
         if not flow.skewed:
@@ -164,7 +165,7 @@ def tile_on_array(array, flow, sizes, declared, blocks, same_tile, started, in_p
                 reads["right"] += own["k"] * cols
                 streaming += own["k"] + (0 if goes_on else fill(rows, cols))
                 sums += rows * cols if started and not goes_on else 0
-        return reads["left"], reads["right"], sums, 0, streaming, 0
+        return reads["left"], reads["right"], sums, 0, streaming, 0, 0
     stays, moves = ("right", "left") if flow.stays == 1 else ("left", "right")
     whole_tile_held = row_folds * col_folds <= array.held_folds
     column_held = row_folds <= array.held_folds
@@ -186,6 +187,7 @@ def tile_on_array(array, flow, sizes, declared, blocks, same_tile, started, in_p
                     loading += rows if array.trimmed else array.rows
                 if running != (row, col) or row_folds > 1:
                     streaming += fill(rows, cols)
+                    begun += rows * cols
                 running = row, col
                 reads[moves] += block * rows
                 streaming += block
@@ -195,7 +197,7 @@ def tile_on_array(array, flow, sizes, declared, blocks, same_tile, started, in_p
                     sums += block * cols
             if blocks and started and not in_place:
                 sums += block * cols
-    return reads["left"], reads["right"], sums, accumulated, streaming, loading
+    return reads["left"], reads["right"], sums, accumulated, streaming, loading, begun
 
 
 class Loops(NamedTuple):
@@ -263,7 +265,7 @@ def walked_array(product, flow, loops, blocks):
     lengths = {name: [len(piece) for piece in pieces] for name, pieces in cut(product, tile).items()}
     staying = {None: ("m", "n"), 0: ("m", "k"), 1: ("k", "n")}[flow.stays]
     tile_sums = tile[DIMENSIONS.index(flow.streamed)] * len(chunks(tile[DIMENSIONS.index(flow.cols)], array.cols))
-    started, last, counted = set(), {}, [0] * 6
+    started, last, counted = set(), {}, [0] * 7
     for at in steps(product, loops):
         results = at["m"], at["n"]
         in_place = bool(last) and (last["m"], last["n"]) == results and blocks and tile_sums <= array.accumulators
@@ -339,6 +341,8 @@ def array_energy(product, flow, walked):
     idle = max(0, array_cycles(product, flow, walked) * product.array.rows * product.array.cols - macs)
     energy = sum(count * price for count, price in zip(walked.reads, prices.read, strict=True))
     energy += walked.partial_sums * prices.partial_sum + walked.accumulated * prices.accumulator
+    if flow.stays is not None:
+        energy += walked.reads[flow.stays] * prices.held[0] + walked.begun * prices.held[1]
     energy += product.m * product.n * prices.window_sum if product.unfolded == "result" else 0
     return energy + macs * flow.mac_pj + idle * flow.idle_pj
 

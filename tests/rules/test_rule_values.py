@@ -16,12 +16,11 @@ from fahw.learn.step import errors, forward, gradients, step
 from fahw.learn.torch_modules.apply_rule import apply_rule
 from fahw.rules.catalogue import RULES
 from fahw.rules.rule import Rule
-from fahw.work.training_step import form_of, training_step
 from tests.reference.compare import assert_same_training
+from tests.support import steps
 from tests.support.emulation import emulated_model
 from tests.support.models import batch_of, everything, float_model, integer_model, modes, precisions
 from tests.support.rules import NETWORKS, RULE_VALUES, all_choices, chip_of_width, described, entries, made, module_of
-from tests.support.steps import counts
 
 SAMPLE = RULE_VALUES[:: len(RULE_VALUES) // 24]
 """Some rules of every kind."""
@@ -204,7 +203,7 @@ def charged_as_done(rule, network, feedback=4):
     """Stored, moved and generated bits and multiplications of a step's cost, against the words of the integer step (of
     the float one, where integers do not learn)."""
     chip = chip_of_width(feedback)
-    work = training_step(chip, network, rule, BATCH, form_of(chip, rule, None))
+    work = steps.step(chip, network, rule, BATCH)
     bits = {"precision": chip.precision, "rounding": chip.rounding, "batch": BATCH}
     model = float_model(network, rule) if rule.learned else integer_model(network, rule, **bits)[0]
     stored = moved = multiplied = 0
@@ -229,7 +228,7 @@ def charged_as_done(rule, network, feedback=4):
     assert {task.layer for task in error_tasks} == model.path.roles.sends
     assert sum(task.macs for task in error_tasks) == multiplied
     assert work.transported_bits == moved
-    assert bool(counts(work, component="feedback_generator", action="generate")) == redraws
+    assert bool(steps.counts(work, component="feedback_generator", action="generate")) == redraws
     if rule.learned != "gradient":  # whose velocity lies beside the feedback weights
         assert work.feedback_bits == stored
 
@@ -238,8 +237,8 @@ def pruned_as_charged(rule, network):
     """A chip draws a byte for every error that training prunes, and for no other."""
     chip = chip_of_width(4)
     drawn = [
-        counts(
-            training_step(chip, network, each, BATCH, form_of(chip, each, None)),
+        steps.counts(
+            steps.step(chip, network, each, BATCH),
             phase="error", component="rounding_generator", action="generate",
         )
         for each in (rule, replace(rule, pruned=0.0))

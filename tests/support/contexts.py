@@ -5,6 +5,7 @@ from fahw.hardware.memory import Memory
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
 from fahw.work import training_step
+from fahw.work.core_contents import CoreContents
 from fahw.work.counts.accesses import Accesses
 from fahw.work.counts.site import Site
 from fahw.work.mesh import core_prefix, parts_of
@@ -26,7 +27,7 @@ def context(chip, network, rule, batch=16):
     network = load_model(network) if isinstance(network, str) else network
     rule = RULES[rule] if isinstance(rule, str) else rule
     parts = parts_of(chip, network, rule.path == "direct")
-    contents = training_step._CoreContents(chip, network, rule, batch, form_of(chip, rule, None, network), parts, None)
+    contents = CoreContents(chip, network, rule, batch, form_of(chip, rule, None, network), parts, None)
     sites = {
         core: Site(chip, core, core_prefix(chip, core), Accesses(chip, (), core_prefix(chip, core)))
         for core in contents.bits

@@ -153,6 +153,23 @@ def wanted(row, batch, passes):
     }
 
 
+def again_by_hand(row):
+    """Operations per sample and per batch by (action, widths), where the row's layer is computed again: all of them; of
+    a batch norm, a product and a sum per value, and of each channel two products and a sum for its two constants."""
+    per_sample, per_batch = row.forward
+    if row.constants[0]:
+        channels, fp32 = row.shapes[0][0], 32
+        per_sample = {("float_multiply", fp32): row.outputs, ("float_add", fp32): row.outputs}
+        per_batch = {("float_multiply", fp32): 2 * channels, ("float_add", fp32): channels}
+    return [
+        {
+            (action, (width or "value",) * (2 if action == "multiply" else 1)): times
+            for (action, width), times in each.items()
+        }
+        for each in (per_sample, per_batch)
+    ]
+
+
 def lane_counts(operations, batch, passes, bits):
     """Operations of a step by (action, widths): products have two operands of the values' width."""
     per_sample, per_batch = operations

@@ -61,7 +61,7 @@ def searched(chip: Any, network: Any, rule: str, batch: int) -> Searched | None:
 def product_counts(step: Any, work: Any) -> list[tuple[Any, list[Any]]]:
     """The products of a task of the first micro-batch, each with its counts."""
     under, samples = step.during(work.task), step.micro_batch_sizes[0]
-    phase = "error" if work.task[0] == "transport" else work.task[0]
+    phase = {"transport": "error", "recompute": "forward"}.get(work.task[0], work.task[0])
     site, products = under.site(work.part, phase), []
     form = error_form(under, work.part, samples) if phase == "error" else None
     for gemm in work.products(under, work.part, samples):

@@ -64,6 +64,7 @@ def random_prices(rng):
     return Prices(
         (float(read[0]), float(read[1])), (float(fetch[0]), float(fetch[1])), float(partial), float(spilled),
         float(accumulator), float(window), float(result), float(static * (rng.random() < 0.5)),
+        (float(read[1]), float(read[0] / 2)),
     )  # fmt: skip
 
 

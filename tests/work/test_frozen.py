@@ -123,7 +123,7 @@ def test_only_what_the_way_back_reads_waits_for_it():
     """
     network = chain((6,), ("linear", {"out": 5}), ("relu", {}), ("linear", {"out": 4}), ("relu", {}),
                     ("linear", {"out": 3}))  # fmt: skip
-    chip = load_chip("edge_dual", {"steps_in_flight": "2"})
+    chip = load_chip("edge_dual", {"mapping": "fixed", "steps_in_flight": "2"})
 
     def bits(network, rule="bp"):
         placements = simulate(chip, network, rule, 10).placements
@@ -188,6 +188,6 @@ def test_a_frozen_norms_input_waits_for_its_own_layer_alone():
         (2, 6, 6), ("conv2d", {"out": 3, "kernel": 3}), ("batchnorm2d", {}), ("relu", {}),
         ("conv2d", {"out": 4, "kernel": 3}), ("batchnorm2d", {}), ("relu", {}), ("flatten", {}), ("linear", {"out": 3}),
     )  # fmt: skip
-    cost = simulate(load_chip("edge_dual", {"steps_in_flight": 2}), network, "last", 5)
+    cost = simulate(load_chip("edge_dual", {"mapping": "fixed", "steps_in_flight": 2}), network, "last", 5)
     held = next(placement.bits for placement in cost.placements if placement.tensor == "activation")
     assert held == 5 * 8 * (72 + 48 + 48) + 2 * 5 * 8 * (16 + 3)

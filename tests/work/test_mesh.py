@@ -14,7 +14,6 @@ from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
 from fahw.work.mesh import message_traffic, parts_of, route
-from fahw.work.training_step import form_of, training_step
 from tests.support.steps import counts, step
 from tests.support.strategies import MODEL, network_of, swap
 
@@ -249,7 +248,7 @@ def test_micro_batches_share_the_update_and_reread_the_weights(rule):
     found = {}
     for size in (16, 4):
         chip = load_chip("edge_dual", {"micro_batch": str(size)})
-        found[size] = training_step(chip, network, value, 16, form_of(chip, value, None))
+        found[size] = step(chip, network, value, 16)
     whole, micro = found[16], found[4]
     assert micro.macs == whole.macs
     for phase in ("update", "transport"):
@@ -269,7 +268,7 @@ def test_micro_batches_share_the_update_and_reread_the_weights(rule):
 def test_a_rest_is_a_smaller_micro_batch():
     """Ten samples by four: four, four and two."""
     chip = load_chip("edge_dual", {"micro_batch": "4"})
-    work = training_step(chip, load_model("mlp_digits"), RULES["fa"], 10, None)
+    work = step(chip, "mlp_digits", "fa", 10)
     forward = [task for task in work.tasks if task.phase == "forward" and task.layer == "linear1"]
     assert [task.macs for task in forward] == [4 * 8192, 4 * 8192, 2 * 8192]
 

@@ -10,9 +10,8 @@ from fahw.errors import ConfigError
 from fahw.hardware.load import load_chip
 from fahw.rules.catalogue import RULES
 from fahw.work.counts.packing import Packing, packed_bursts
-from fahw.work.training_step import form_of, training_step
 from tests.support.models import chain, mlp
-from tests.support.steps import counts
+from tests.support.steps import counts, step
 
 FORMS = ("coordinates", "run_length", "bitmap")
 
@@ -71,7 +70,7 @@ def sparse_chip(form="coordinates", **overrides):
 def work_of(chip, network, zeros, rule="bp", batch=8):
     found = LayerActivity(zeros, zeros, 1, 1)
     activity = Activity({layer.name: found for layer in network.weighted}, 1)
-    return training_step(chip, network, RULES[rule], batch, form_of(chip, RULES[rule], None), activity)
+    return step(chip, network, RULES[rule], batch, activity=activity)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -8,7 +8,6 @@ import pytest
 from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
-from fahw.work.training_step import form_of, training_step
 from tests.support.models import CROSSING, everything, graph
 from tests.support.steps import step
 
@@ -16,7 +15,7 @@ from tests.support.steps import step
 def errors_of(residual, model="resnet20"):
     """Error tasks by layer, and the lanes' additions of errors in them."""
     chip, network = load_chip("edge_dual"), replace(load_model(model), dfa_residual=residual)
-    work = training_step(chip, network, RULES["dfa"], 4, form_of(chip, RULES["dfa"], None))
+    work = step(chip, network, RULES["dfa"], 4)
     tasks = {task.layer: task for task in work.tasks if task.phase == "error" and task.layer != "loss"}
     bits = chip.precision.bits("error")
     added = {

@@ -22,10 +22,9 @@ from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
 from fahw.study.training import make_job
 from fahw.work.counts.record import Task
-from fahw.work.training_step import form_of, training_step
 from fahw.work.transport import touched_words
 from tests.support.models import built, chain
-from tests.support.steps import counts
+from tests.support.steps import counts, step
 
 WEIGHTS = {"linear2": 128 * 64, "linear3": 64 * 10}
 """Weights of mlp_digits that the error path reads."""
@@ -36,7 +35,7 @@ def work_of(rule, options, share=None, form=None):
     network, value = load_model("mlp_digits"), RULES[rule]
     layer = share and LayerActivity(0.0, 0.0, share, share)
     activity = share and Activity({name.name: layer for name in network.weighted}, 1)
-    return training_step(chip, network, value, 16, form_of(chip, value, form), activity)
+    return step(chip, network, value, 16, form, activity)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.2, 1.0])
@@ -91,7 +90,7 @@ def test_odd_widths_write_no_more_than_a_whole_copy():
     """Feedback and weights of 6 bits in words of 64: ten whole ones to a word would take more words than all."""
     options = {"precision.weight": "6", "precision.feedback": "6"}
     plain, changed = (
-        training_step(chip, network, RULES["bp"], 16, form_of(chip, RULES["bp"], None), activity)
+        step(chip, network, RULES["bp"], 16, activity=activity)
         for chip, network, activity in (
             (load_chip("edge_dual", options), load_model("mlp_digits"), None),
             (load_chip("edge_dual", options | {"transport_options.changed_words_only": "true"}),
@@ -110,16 +109,16 @@ def test_a_copy_has_the_smaller_of_both_widths(weight, feedback, moved):
     """What is moved, stored, read and multiplied of a forward weight has no more bits than it, nor than the copy."""
     chip = load_chip("edge_dual", {"precision.weight": str(weight), "precision.feedback": str(feedback)})
     network = load_model("mlp_digits")
-    work = training_step(chip, network, RULES["bp"], 16, form_of(chip, RULES["bp"], None))
+    work = step(chip, network, RULES["bp"], 16)
     copied = sum(WEIGHTS.values())
     assert work.transported_bits == work.feedback_bits == moved * copied
     assert counts(work, phase="transport", action="write") == sum(ceil(n * moved / 64) for n in WEIGHTS.values())
     macs = 16 * copied
     assert counts(work, phase="error", action="mac", widths=(8, moved, 32)) == macs
     shared = load_chip("edge_shared", {"precision.weight": str(weight), "precision.feedback": str(feedback)})
-    work = training_step(shared, network, RULES["bp"], 16, form_of(shared, RULES["bp"], None))
+    work = step(shared, network, RULES["bp"], 16)
     assert counts(work, phase="error", action="mac", widths=(8, moved, 32)) == macs
-    own = training_step(chip, network, RULES["fa"], 16, None)
+    own = step(chip, network, "fa", 16)
     assert own.feedback_bits == feedback * copied
     assert counts(own, phase="error", action="mac", widths=(8, feedback, 32)) == macs
 
@@ -185,7 +184,7 @@ def test_layout_same_needs_no_transposer_but_a_row_dataflow():
     assert counts(turned, action="transpose") > 0
     assert counts(same, action="transpose") == 0
     shared = load_chip("edge_dual").without_feedback_memory()
-    rows = training_step(shared, load_model("mlp_digits"), RULES["bp"], 16, "accumulate")
+    rows = step(shared, "mlp_digits", "bp", 16, "accumulate")
     errors = [{t.layer: t.cycles for t in w.tasks if t.phase == "error"} for w in (same, rows)]
     assert errors[0] == errors[1]
 
@@ -202,8 +201,8 @@ def test_moved_bits_of_a_period_are_the_mean_of_its_steps():
 def test_energy_of_a_period_is_shared_by_its_steps():
     """Transport once in k steps costs a k-th per step; everything else is dynamic energy as before."""
     for k in (2, 5):
-        chip = load_chip("edge_dual", {"transport_options.period": str(k)})
-        often, seldom = simulate("edge_dual", "mlp_digits", "bp", 16), simulate(chip, "mlp_digits", "bp", 16)
+        chips = [load_chip("edge_dual", {"mapping": "fixed", "transport_options.period": p}) for p in ("1", str(k))]
+        often, seldom = (simulate(chip, "mlp_digits", "bp", 16) for chip in chips)
         phases = [
             {
                 "transport" if row.phase == "transport" else "other": 0.0

@@ -14,7 +14,7 @@ from fahw.optimizers import OPTIMIZERS
 from fahw.rules.catalogue import RULES
 from fahw.study.costs.cost_record import network_key
 from fahw.technology import operations as ops
-from fahw.work.training_step import form_of, training_step
+from tests.support.steps import step
 
 WEIGHTS, BIASES = 64 * 128 + 128 * 64 + 64 * 10, 128 + 64 + 10
 """Of mlp_digits: 64-128-64-10."""
@@ -45,7 +45,7 @@ def network(**recipe):
 def update_of(net, overrides=None, rule="dfa"):
     """Lane operations of the update by (action, widths), words by (action, tensor), and the work."""
     chip = load_chip("edge_dual", overrides or {})
-    work = training_step(chip, net, RULES[rule], 16, form_of(chip, RULES[rule], None))
+    work = step(chip, net, RULES[rule], 16)
     lanes, words = {}, {}
     for count in (count for task in work.tasks if task.phase == "update" for count in task.counts):
         if count.action in ("read", "write"):

@@ -13,7 +13,7 @@ from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
 from fahw.study.training import make_jobs
-from fahw.work.training_step import form_of, training_step
+from tests.support.steps import step
 
 SGD = {"update_options.momentum": "false"}
 IN_PLACE = {"precision.master": "8", "update_options.in_place": "true"}
@@ -25,7 +25,7 @@ def counts(overrides, batch=16, rule="dfa", activity=(0.0, 0.0)):
     """Words by (action, tensor) of all memory accesses of `update` and `gradient`, on edge_dual and mlp_digits."""
     zeros = f"{{zero_activation: {activity[0]}, zero_error: {activity[1]}, assumed: a test}}"
     chip = load_chip("edge_dual", {"activity": zeros} | overrides)
-    work = training_step(chip, load_model("mlp_digits"), RULES[rule], batch, form_of(chip, RULES[rule], None))
+    work = step(chip, load_model("mlp_digits"), RULES[rule], batch)
     found = {}
     for task in work.tasks:
         if task.phase in ("gradient", "update"):

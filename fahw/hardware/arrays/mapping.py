@@ -215,6 +215,12 @@ class Mapping(ABC):
         """Partial sums that are kept at the array's edge, each written and read."""
         return 0
 
+    @property
+    def held(self) -> tuple[int, int, int] | None:
+        """The operand that stays in the elements, `LEFT` or `RIGHT`; its values that are brought to them, and those
+        that folds begin to run with. None where none stays."""
+        return None
+
     def gated_share(self, zeros: Sequence[float]) -> float:
         """Share of the multiply-accumulates that are left out, from the shares of zeros of the operands that the array
         gates or skips."""

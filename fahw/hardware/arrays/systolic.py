@@ -246,6 +246,11 @@ class WeightStationary(Folded):
         """The right operand once; of the left one a block can be kept."""
         return (Fetches(self.col_folds, self.m * self.rows), ONCE), (Fetches(self.col_folds), ONCE)
 
+    @property
+    def held(self) -> tuple[int, int, int]:
+        """The right operand: each value comes once, and its fold runs once."""
+        return RIGHT, self.k * self.n, self.k * self.n
+
     def _operand_values(self, shape: FoldShape) -> tuple[int, int]:
         return self.m * shape.rows, shape.rows * shape.cols
 
@@ -269,6 +274,11 @@ class InputStationary(Folded):
     def fetches(self) -> tuple[tuple[Fetches, Fetches], ...]:
         """The left operand once; of the right one a block can be kept."""
         return (ONCE, Fetches(self.col_folds, self.n * self.rows)), (ONCE, Fetches(self.col_folds))
+
+    @property
+    def held(self) -> tuple[int, int, int]:
+        """The left operand: each value comes once, and its fold runs once."""
+        return LEFT, self.k * self.m, self.k * self.m
 
     def _operand_values(self, shape: FoldShape) -> tuple[int, int]:
         return shape.rows * shape.cols, shape.rows * self.n

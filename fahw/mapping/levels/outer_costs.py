@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fahw.mapping.cost import EQUAL
 from fahw.mapping.grid import DIMENSIONS, Around, Grid
 from fahw.mapping.levels.pairs import Pairs
 from fahw.mapping.memory_counts import OperandCounts, SumCounts, operand_counts, sum_counts
@@ -25,8 +26,6 @@ from fahw.mapping.problem import (
 )
 from fahw.mapping.sizes import Places, Values
 
-EQUAL = 1e-12
-"""Share by which costs may differ and count as equal, as sums of the same energies in another order do."""
 OUTER_NESTS: tuple[Nest, ...] = nests_of_orders(False)
 """Every nest of loops over outer tiles."""
 

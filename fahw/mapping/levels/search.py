@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fahw.mapping.array_counts import ArrayNest, array_counts
-from fahw.mapping.cost import NestCosts
+from fahw.mapping.cost import EQUAL, NestCosts
 from fahw.mapping.grid import DIMENSIONS, Grid
 from fahw.mapping.levels.inner_costs import InnerCosts
-from fahw.mapping.levels.outer_costs import EQUAL, OUTER_NESTS, OuterCosts, around, inner_problem
+from fahw.mapping.levels.outer_costs import OUTER_NESTS, OuterCosts, around, inner_problem
 from fahw.mapping.levels.pairs import inner_sizes, pairs_of
 from fahw.mapping.nest import IRRELEVANT, RESULTS, Nest, Reuse, nests
 from fahw.mapping.problem import Dataflow, Dimension, OuterLevel, TiledProduct

@@ -159,9 +159,8 @@ def _equal_area_table(rows: Sequence[Record]) -> Table | None:
         ends = [percent(value).removesuffix(" %") for value in (savings[0], savings[-1])]
         body.append(text_row(rule, str(len(rows_of_rule)), *ends, wins, fixed(grown, 0)))
     names = {row["grown_memory"] for row in rows} - {""}
-    note = (
-        "Backpropagation without the feedback memory, whose area goes to the memory that overflows into DRAM most"
-        + (f": {', '.join(sorted(names))}." if names else "; here nothing overflows, and the area stays empty.")
+    note = "Backpropagation without the feedback memory, whose area goes to the memory that has most use for it" + (
+        f": {', '.join(sorted(names))}." if names else "; here none has any, and the area stays empty."
     )
     return Table("equal_area", "At equal area, energy per step", heads, tuple(body), 1, (note,))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fahw.activity import Activity
 from fahw.chip.area import area_mm2
 from fahw.chip.cost import SHARED, Cost, simulate
+from fahw.chip.equal_area import grown_memory
 from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
 from fahw.network.graph import Network
@@ -24,7 +25,10 @@ class EqualAreaCost:
 
 def at_equal_area(chip: Chip, network: Network, shared: Cost, activity: Activity | None) -> EqualAreaCost:
     """Backpropagation on one weight memory, whose cost is `shared`, with the area of the feedback memory as more of the
-    memory that overflows most, in whole banks; the better of that and of leaving the area empty."""
+    memory that overflows most, in whole banks; the better of that and of leaving the area empty. Under the best
+    mappings that cost has chosen already."""
+    if chip.mapping == "best":
+        return EqualAreaCost(shared, *grown_memory(chip.without_feedback_memory(), shared.work.chip))
     unchanged = EqualAreaCost(shared)
     spilled: dict[str, int] = {}
     for placement in unchanged.cost.placements:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from fahw.errors import ConfigError, Problem
 from fahw.hardware.array import Array
@@ -274,12 +275,22 @@ def _opened_by_runs(kind: DramType, bits: int, runs: Sequence[Burst]) -> tuple[i
 
 def with_sized_memories(chip: Chip, tensor_bits: Mapping[Tensor, int], rom_bits: int = 0) -> Chip:
     """The chip with memories of size `fit` at as many whole banks as `tensor_bits` take, read-only ones `rom_bits`."""
+    return with_fitted_memories(
+        chip,
+        {
+            memory.name: rom_bits if memory.is_read_only else sum(tensor_bits.get(each, 0) for each in memory.holds)
+            for memory in chip.memories
+        },
+    )
+
+
+def with_fitted_memories(chip: Chip, bits: Mapping[str, float]) -> Chip:
+    """The chip with memories of size `fit` at as many whole banks as these bits take, by name of the memory."""
     memories = []
     for memory in chip.memories:
         if memory.size_kib == "fit":
-            written = sum(tensor_bits.get(tensor, 0) for tensor in memory.holds)
-            bits = rom_bits if memory.is_read_only else written
-            size = max(1, -(-bits // int(memory.bank * 8192))) * memory.bank if memory.bank else 1.0
+            banks = ceil(bits.get(memory.name, 0) / int(memory.bank * 8192)) if memory.bank else 0
+            size = max(1, banks) * memory.bank if memory.bank else 1.0
             memory = memory.model_copy(update={"size_kib": float(size)})
         memories.append(memory)
     return chip if tuple(memories) == chip.memories else chip.model_copy(update={"memories": tuple(memories)})

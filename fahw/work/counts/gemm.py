@@ -15,7 +15,7 @@ from fractions import Fraction
 from functools import cached_property
 from math import ceil, prod
 
-from fahw.hardware.array import Array, Skipping
+from fahw.hardware.array import WEIGHTS, Array, Skipping
 from fahw.hardware.arrays.mapping import LEFT, RIGHT, Burst, Fetches, Mapping
 from fahw.hardware.memory import Memory
 from fahw.hardware.part import Tensor
@@ -111,7 +111,7 @@ class Gemm:
 def gemm_traffic(product: Gemm, array: Array, accesses: Accesses, psum: Memory | None) -> Traffic:
     """Action counts and flows of the product, without those that hand on its results; `psum` is the memory that partial
     sums spill to."""
-    fetched, traffic = _fetched_values(product, accesses), Traffic()
+    fetched, traffic = fetched_values(product, accesses), Traffic()
     skipped = [operand.zeros if operand.skipping == "skip" else 0.0 for operand in product.operands]
     for side, bursts in product.mapping.unskipped_bursts((skipped[LEFT], skipped[RIGHT])):
         operand, operand_bursts = product.operands[side], _repeat(bursts, product.repeats)
@@ -124,13 +124,31 @@ def gemm_traffic(product: Gemm, array: Array, accesses: Accesses, psum: Memory |
         psum_bursts = _repeat(product.mapping.partial_sum_bursts, product.repeats)
         traffic += spilling.write(psum, "psum", psum_bursts, product.accumulator_bits)
         traffic += spilling.read(psum, "psum", psum_bursts, product.accumulator_bits)
-    return traffic + Traffic((*_accumulators(product, array), *_processing_elements(product, array)))
+    stored = (*_accumulators(product, array), *_held(product, array))
+    return traffic + Traffic((*stored, *_processing_elements(product, array)))
 
 
 def _accumulators(product: Gemm, array: Array) -> tuple[Count, ...]:
     """Accesses of the sums that are kept at the array's edge."""
     number, name = product.mapping.accumulated * product.repeats, accumulators_name(array)
     return (Count(name, "write", "psum", number), Count(name, "read", "psum", number)) if number else ()
+
+
+def _held(product: Gemm, array: Array) -> tuple[Count, ...]:
+    """Accesses of what elements hold of several folds: written as it comes, read as a fold begins to run."""
+    if array.weights_per_element == 1 or product.mapping.held is None:
+        return ()
+    (side, *numbers), name = product.mapping.held, held_name(array)
+    tensor = next((stream.tensor for stream in product.operands[side].streams), "feedback")
+    return tuple(
+        Count(name, action, tensor, number * product.repeats)
+        for action, number in zip(("write", "read"), numbers, strict=True)
+    )
+
+
+def held_name(array: Array) -> str:
+    """The name that the further weights in the elements of `array` have in counts."""
+    return f"{array.name}.{WEIGHTS}"
 
 
 def accumulators_name(array: Array) -> str:
@@ -142,7 +160,7 @@ def _repeat(bursts: Sequence[Burst], times: int) -> list[Burst]:
     return [(count * times, values) for count, values in bursts]
 
 
-def _fetched_values(product: Gemm, accesses: Accesses) -> tuple[int, int]:
+def fetched_values(product: Gemm, accesses: Accesses) -> tuple[int, int]:
     """Values of either operand that come from further out if none fits its memory, under the better order of loops."""
     mapping, repeats, (m, n, k) = product.mapping, product.repeats, product.mapping.sizes
     if mapping.fetched is not None:

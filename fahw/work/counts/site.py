@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 from fahw.hardware.array import Array
 from fahw.hardware.chip import Chip
@@ -20,14 +19,9 @@ class Site:
     core: int
     prefix: str
     accesses: Accesses
-
-    @cached_property
-    def _arrays(self) -> dict[str, Array]:
-        return {}
-
-    @cached_property
-    def _homes(self) -> dict[tuple[Tensor, Phase], Memory]:
-        return {}
+    _arrays: dict[str, Array] = field(default_factory=dict, compare=False, repr=False)
+    _homes: dict[tuple[Tensor, Phase], Memory] = field(default_factory=dict, compare=False, repr=False)
+    """Looked up once, for the core as every task finds it."""
 
     def array(self, phase: Phase) -> Array:
         """The array that runs `phase`, under its name on this core."""
@@ -44,6 +38,11 @@ class Site:
         if key not in self._homes:
             self._homes[key] = required_memory(self.chip, tensor, self.chip.array_of(phase), phase)
         return self._homes[key]
+
+    def sums_home(self, phase: Phase) -> Memory | None:
+        """Where partial sums of `phase` can wait; None where its array reaches no such memory."""
+        memory = self.chip.home("psum")
+        return memory if memory is not None and memory.name in self.array(phase).memories else None
 
     def fixed_home(self, phase: Phase) -> Memory:
         """The memory that a rule's own, fixed feedback weights come from. Raises ConfigError with advice."""

@@ -65,8 +65,8 @@ def forward_task(step: StepContext, part: Part, micro: int) -> Task:
     stored = tensor_sizes.stored_outputs(step.network, step.graph.tails[name], part.whole)
     traffic += multicast(step, "activation", _stored_bits(step, part, stored, samples), 1, site.core, reader_cores)
     traffic += Traffic() if drops else _masks(step, site, part, samples)
-    below = step.graph.below[name]
-    after = step.task_ids("forward", below, micro) if below else [task_id("forward", INPUT, micro)]
+    awaited = dict.fromkeys([*step.graph.below[name], *step.graph.joined[name]])
+    after = step.task_ids("forward", awaited, micro) if awaited else [task_id("forward", INPUT, micro)]
     before = [task_id("update", part.name)] if step.learns(part) and not step.chip.update_delay else []
     array, shape = site.array("forward"), fold_timing(product)
     return gemm_task("forward", part.name, array.name, shape, traffic, after, before, product.macs, micro)

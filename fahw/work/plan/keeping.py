@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from fahw.hardware.memory import Memory
-from fahw.mapping.lifetimes import Choice
+from fahw.mapping.lifetimes import Choice, best_shares
 from fahw.mapping.mapper import Tiling
 from fahw.work.context import StepContext
 from fahw.work.counts.record import TaskId
@@ -21,8 +20,9 @@ from fahw.work.plan.moments import Moments
 from fahw.work.plan.others import OtherKey
 from fahw.work.plan.pricing import PriceBook
 from fahw.work.plan.step_plan import ProductKey, StepPlan
-from fahw.work.plan.tensors.lives import KeptTensor, Use
-from fahw.work.plan.tensors.shares import Kept, task_shares
+from fahw.work.plan.tensors.lives import KeptTensor, Use, operand_bits, other_bits
+from fahw.work.plan.tensors.room import Kind, TensorRoom
+from fahw.work.plan.tensors.shares import Kept, kept_by_ways, task_shares
 from fahw.work.plan.tile_room import TileRoom
 
 _REPEATED = ("forward", "recompute", "error", "gradient")
@@ -77,36 +77,22 @@ class Keeping:
             homes.append(memory)
         return tuple(homes)
 
-    @cached_property
-    def _times(self) -> dict[TaskId, int]:
-        return {task.task: task.times for task in self.tasks}
-
     def _runs(self, task: TaskId) -> int:
         """How often a task runs in a step."""
         one = len(self.step.micro_batch_sizes) if task[0] in _REPEATED else 1
         return self._times.get(task, one)
 
     @cached_property
-    def _operand_bits(self) -> dict[tuple[TaskId, str], int]:
-        """Bits of all operands of one kind that a task reads."""
-        bits = defaultdict[tuple[TaskId, str], int](int)
-        for tensor in self.tensors:
-            for use in tensor.reads:
-                if use.is_operand:
-                    bits[use.task, tensor.tensor] += tensor.bits
-        return bits
+    def _times(self) -> dict[TaskId, int]:
+        return {task.task: task.times for task in self.tasks}
 
     @cached_property
-    def _other_bits(self) -> dict[OtherKey, int]:
-        """Bits of all tensors of one kind on a core that a task reads beside operands, or writes."""
-        bits = defaultdict[OtherKey, int](int)
-        for tensor in self.tensors:
-            for use in tensor.reads:
-                if not use.is_operand:
-                    bits[tensor.core, use.task, "read", tensor.tensor] += tensor.bits
-            for task in tensor.writes:
-                bits[tensor.core, task, "write", tensor.tensor] += tensor.bits
-        return bits
+    def _operand_bits(self) -> Mapping[tuple[TaskId, str], int]:
+        return operand_bits(self.tensors)
+
+    @cached_property
+    def _other_bits(self) -> Mapping[OtherKey, int]:
+        return other_bits(self.tensors)
 
     def _read_pj(self, number: int, use: Use, found: Measured) -> float:
         """What a read of a whole tensor costs more per step if it is not there."""
@@ -165,6 +151,18 @@ class Keeping:
         return tiles_room(self.errors, self.moments)
 
     @cached_property
+    def _room(self) -> TensorRoom:
+        """The room of what is kept. Errors that are made in tiles have none of their own."""
+        in_tiles = {error.number for error in self.errors if error.is_made}
+        kinds, room = list[Kind](), list[Sequence[tuple[int, float]]]()
+        for (number, _), moments in zip(self._ways, self._open, strict=True):
+            tensor = self.tensors[number]
+            kinds.append((tensor.core, self.homes[number].name, tensor.tensor))
+            taken = () if number in in_tiles else moments
+            room.append([(moment, float(copies * tensor.bits)) for moment, copies in taken])
+        return TensorRoom(kinds, room, len(self.moments.tasks))
+
+    @cached_property
     def _given(self) -> tuple[float | None, ...]:
         """The share of each way that is given; None where it is searched."""
         shares = []
@@ -185,17 +183,33 @@ class Keeping:
 
     def choices(self, found: Measured) -> list[Choice]:
         """The ways to keep tensors that are searched, with what each saves per step."""
-        choices = []
+        choices, reads_pj = [], dict[int, list[float]]()
         for (number, reads), moments, given in zip(self._ways, self._open, self._given, strict=True):
+            tensor = self.tensors[number]
             if given is not None:
                 continue
-            tensor = self.tensors[number]
-            gain = sum(self._read_pj(number, use, found) for use in tensor.reads[:reads])
+            if number not in reads_pj:
+                reads_pj[number] = [self._read_pj(number, use, found) for use in tensor.reads]
+            gain = sum(reads_pj[number][:reads])
             if reads == len(tensor.reads):
                 gain += self.writes_pj(number)
             memory = f"{tensor.core}:{self.homes[number].name}"
             choices.append(Choice(number, memory, float(tensor.bits), gain, moments))
         return choices
+
+    @cached_property
+    def _shares_found(self) -> dict[object, tuple[float, ...]]:
+        """The best shares by gains and room: rounds of a search ask again for the same."""
+        return {}
+
+    def best_shares(self, found: Measured, room: Measured) -> tuple[float, ...]:
+        """The shares of the choices that gain most by what products cost where they were `found`, in what tiles of
+        `room` leave free."""
+        choices, capacity = self.choices(found), self.capacity(room)
+        key = tuple(choice.gain for choice in choices), tuple(map(tuple, capacity.values()))
+        if key not in self._shares_found:
+            self._shares_found[key] = best_shares(choices, capacity)
+        return self._shares_found[key]
 
     @cached_property
     def _tiles(self) -> TileRoom:
@@ -216,18 +230,30 @@ class Keeping:
 
     def where_all_stays(self, found: Measured) -> Measured:
         """The same with tiles of sums alone in the memories that have room for all that lies there: operands that are
-        there wholly need no tiles."""
-        live = self._live(self.everything)
+        there wholly need no tiles. Those of which less is given do."""
+        pairs = zip(self.everything, self._given, strict=True)
+        live = self._live([one if given is None else given for one, given in pairs])
+        least = dict(found.sums_room) | {key: bits for key, bits in found.room.items() if key in self._given_away}
         whole = {
             memory.name
             for memory in self._memories
             if all(
-                (self._tiles.taken(core, memory, found.sums_room) + live[core, memory.name] <= memory.kib * 8192).all()
+                (self._tiles.taken(core, memory, least) + live[core, memory.name] <= memory.kib * 8192).all()
                 for core in self._cores
             )
         }
-        room = {key: found.sums_room.get(key, 0.0) if key[1] in whole else bits for key, bits in found.room.items()}
+        room = {key: least.get(key, 0.0) if key[1] in whole else bits for key, bits in found.room.items()}
         return replace(found, room=room)
+
+    @cached_property
+    def _given_away(self) -> set[tuple[TaskId, str]]:
+        """Tasks, with the memory of an operand of which less than all is given at their read."""
+        return {
+            (use.task, self.homes[number].name)
+            for number, shares in self.given.items()
+            for use, share in zip(self.tensors[number].reads, shares, strict=True)
+            if use.is_operand and share < 1
+        }
 
     def _live(self, shares: Sequence[float]) -> dict[tuple[int, str], Bits]:
         """Bits that lie in each memory at every moment."""
@@ -261,14 +287,7 @@ class Keeping:
 
     def kept(self, shares: Sequence[float]) -> tuple[Kept, ...]:
         """What is on the chip at each read, from the share of each way."""
-        reads = [[0.0] * len(tensor.reads) for tensor in self.tensors]
-        written = [0.0] * len(self.tensors)
-        for (number, until), share in zip(self._ways, shares, strict=True):
-            for read in range(until):
-                reads[number][read] += share
-            if until == len(reads[number]):
-                written[number] = share
-        return tuple(Kept(tuple(there), whole) for there, whole in zip(reads, written, strict=True))
+        return kept_by_ways(self.tensors, self._ways, shares)
 
     def plan(self, shares: Sequence[float], found: Measured, grown: bool) -> StepPlan:
         """The plan that keeps these shares. Room for tiles is what they took, and where `grown` what is left free."""
@@ -282,14 +301,9 @@ class Keeping:
 
     def by_kind(self, shares: Sequence[float]) -> dict[tuple[int, str, str], Bits]:
         """Bits that lie in each memory at every moment, by kind of tensor."""
-        live = {key: bits.copy() for key, bits in self._in_tiles.items()}
-        in_tiles = {error.number for error in self.errors if error.is_made}
-        for (number, _), moments, share in zip(self._ways, self._open, shares, strict=True):
-            tensor, at = self.tensors[number], np.array(moments)
-            key = tensor.core, self.homes[number].name, tensor.tensor
-            bits = live.setdefault(key, np.zeros(len(self.moments.tasks)))
-            if share and number not in in_tiles:
-                bits[at[:, 0]] += at[:, 1] * (tensor.bits * share)
+        live = dict(self._in_tiles)
+        for kind, bits in self._room.of(shares):
+            live[kind] = live[kind] + bits if kind in live else bits
         return live
 
     @property

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 
 from fahw.mapping.tiled import TiledMapping
 from fahw.work.context import StepContext
-from fahw.work.counts.gemm import Gemm
+from fahw.work.counts.gemm import Gemm, fetched_values
 from fahw.work.counts.record import TaskId, task_id
+from fahw.work.counts.task_accesses import TaskAccesses, TaskShares
 from fahw.work.error_forms import ErrorFormName
 from fahw.work.layer_gemms import (
     error_gemms,
@@ -24,7 +25,9 @@ from fahw.work.layer_gemms import (
 )
 from fahw.work.mesh import Part
 from fahw.work.phases.forward import RECOMPUTE
-from fahw.work.plan.step_plan import StepPlan
+from fahw.work.plan.pricing import NOWHERE
+from fahw.work.plan.step_plan import NotingPlan, StepPlan
+from fahw.work.plan.tiles import UntiledProduct
 
 FORMS: tuple[ErrorFormName, ErrorFormName] = ("scatter", "gather")
 _Products = Callable[[StepContext, Part, int], Sequence[Gemm]]
@@ -42,6 +45,22 @@ class ProductTask:
     times: int
     products: _Products
     forms: tuple[ErrorFormName, ...] = ()
+    _untiled: dict[object, tuple[UntiledProduct, ...]] = field(default_factory=dict, compare=False, repr=False)
+    known: dict[object, Measured] = field(default_factory=dict, compare=False, repr=False)
+    """What was measured of it in this search, by what it finds around it."""
+
+    def untiled(
+        self, step: StepContext, plan: StepPlan, form: ErrorFormName | None, samples: int
+    ) -> tuple[UntiledProduct, ...]:
+        """Its products of so many samples, to be mapped, with the error in this form. They depend on nothing of the
+        plan but whether the task shares the tiles of an error."""
+        key = form, samples, plan.fused.get(self.task)
+        if key not in self._untiled:
+            forms = {self.part.name: form} if form is not None else plan.forms
+            noting = NotingPlan(plan.chip, plan.book, forms=forms, fused=plan.fused)
+            self.products(step.under(noting).during(self.task), self.part, samples)
+            self._untiled[key] = tuple(noting.noted)
+        return self._untiled[key]
 
 
 @dataclass(frozen=True)
@@ -126,34 +145,41 @@ def measured(
 
 
 def _best_form(step: StepContext, plan: StepPlan, task: ProductTask) -> Measured:
-    objective = step.chip.mapping_objective
-    found = []
     decided = plan.forms.get(task.part.name)
-    for form in ((decided,) if decided in task.forms else task.forms) or (None,):
-        chosen = replace(plan, forms={task.part.name: form}) if form is not None else plan
-        under = replace(step, plan=chosen).during(task.task)
-        products = task.products(under, task.part, step.micro_batch_sizes[0])
-        one = _measured_products(plan, task, products)
+    forms = ((decided,) if decided in task.forms else task.forms) or (None,)
+    found = [_in_form(step, plan, task, form) for form in forms]
+    is_latency = step.chip.mapping_objective == "latency"
+    return found[0] if len(found) == 1 else min(found, key=lambda one: one.cycles if is_latency else one.energy_pj)
+
+
+def _in_form(step: StepContext, plan: StepPlan, task: ProductTask, form: ErrorFormName | None) -> Measured:
+    """What a task costs with its error in a form, measured once for what it finds around it."""
+    operands, room = plan.task_shares(task.core, task.task).operands, plan.room.get(task.task, ())
+    pinned = tuple(item for item in plan.tilings.items() if item[0][0] == task.task)
+    key = form, plan.fused.get(task.task), tuple(operands.items()), room, pinned
+    if key not in task.known:
+        untiled = task.untiled(step, plan, form, step.micro_batch_sizes[0])
+        one = _measured_products(plan, task, untiled)
         if task.task in plan.fused and task.task[0] == "gradient":
-            one = replace(one, energy_pj=one.energy_pj + _handed_on_pj(under, task, products[0]))
-        found.append(one if form is None else replace(one, forms={task.part.name: form}))
-    return min(found, key=lambda one: one.cycles if objective == "latency" else one.energy_pj)
+            one = replace(one, energy_pj=one.energy_pj + _handed_on_pj(step, plan, task, untiled[0]))
+        task.known[key] = one if form is None else replace(one, forms={task.part.name: form})
+    return task.known[key]
 
 
-def _handed_on_pj(step: StepContext, task: ProductTask, product: Gemm) -> float:
+def _handed_on_pj(step: StepContext, plan: StepPlan, task: ProductTask, product: UntiledProduct) -> float:
     """What the sums cost that one sub-batch leaves for the next."""
-    assert step.plan is not None, "tasks share tiles under a plan"
-    site = step.site(task.part, "gradient")
-    prices = step.plan.book.product_prices(product, site.array("gradient"), site.home("psum", "gradient"))
-    return handed_on_sums(step, task.part, step.micro_batch_sizes[0]) * prices.partial_sum
+    under = replace(step, plan=plan, task=task.task)
+    prices = plan.book.product_prices(product.gemm, product.array, product.psum)
+    return handed_on_sums(under, task.part, step.micro_batch_sizes[0]) * prices.partial_sum
 
 
-def _measured_products(plan: StepPlan, task: ProductTask, products: Sequence[Gemm]) -> Measured:
+def _measured_products(plan: StepPlan, task: ProductTask, products: Sequence[UntiledProduct]) -> Measured:
     absent = defaultdict[tuple[TaskId, str], float](float)
     room, sums_room = defaultdict[tuple[TaskId, str], float](float), defaultdict[tuple[TaskId, str], float](float)
     energy, cycles, spills = 0.0, 0.0, False
-    for gemm in products:
-        _add_absent(plan, task, gemm, absent)
+    for product in products:
+        gemm = plan.tiled(product, task.task)
+        _add_absent(plan, task, product, gemm, absent)
         mapping = gemm.mapping
         if isinstance(mapping, TiledMapping):
             energy += mapping.mapped.energy_pj * gemm.repeats
@@ -170,12 +196,14 @@ def _measured_products(plan: StepPlan, task: ProductTask, products: Sequence[Gem
     return Measured(energy, cycles, dict(absent), dict(room), dict(sums_room), spills=spills)
 
 
-def _add_absent(plan: StepPlan, task: ProductTask, gemm: Gemm, absent: dict[tuple[TaskId, str], float]) -> None:
+def _add_absent(
+    plan: StepPlan, task: ProductTask, product: UntiledProduct, gemm: Gemm, absent: dict[tuple[TaskId, str], float]
+) -> None:
     """Add what each operand of a product costs if it is not there. One that is there wholly says nothing."""
-    shares, fetched = plan.task_shares(task.core, task.task).operands, gemm.mapping.fetched
-    assert fetched is not None, "under a plan every mapping says what it fetches"
+    shares = plan.task_shares(task.core, task.task).operands
+    fetched = fetched_values(gemm, TaskAccesses(plan.chip, "", TaskShares(NOWHERE)))
     factors = gemm.mapping.fetch_factors if isinstance(gemm.mapping, TiledMapping) else (1.0, 1.0)
-    for operand, values, factor in zip(gemm.operands, fetched, factors, strict=True):
-        for stream in plan.book.streams(operand):
+    for streams, values, factor in zip(product.streams, fetched, factors, strict=True):
+        for stream in streams:
             if shares.get(stream.stored, 1.0) < 1:
-                absent[task.task, stream.stored] += values * gemm.repeats * stream.fetch_pj * factor
+                absent[task.task, stream.stored] += values * stream.fetch_pj * factor

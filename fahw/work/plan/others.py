@@ -46,7 +46,8 @@ class CountingPlan(StepPlan):
         return replace(site, accesses=_Noted(self.chip, site.prefix, self.book.pricing, note, self.prices))
 
     def laid_out(
-        self, gemm: Gemm, number: int, unfolding: Unfolding | None, array: Array, psum: Memory, core: int, task: TaskId
+        self, gemm: Gemm, number: int, unfolding: Unfolding | None, array: Array, psum: Memory | None, core: int,
+        task: TaskId,
     ) -> Gemm:  # fmt: skip
         """The product as it is."""
         return gemm

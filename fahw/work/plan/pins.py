@@ -282,7 +282,7 @@ def _blamed(keeping: Keeping, memory: Memory, task: TaskId, of_tensors: bool) ->
     here = [
         (tensor.bits * keeping.given[number][0], entries[tensor.core, tensor.name])
         for number, tensor in enumerate(keeping.tensors)
-        if number in keeping.given and chip.home(tensor.tensor) == memory
+        if number in keeping.given and chip.home(tensor.tensor) == memory and (tensor.core, tensor.name) in entries
     ]
     if here and of_tensors:
         return max(here, key=lambda pair: pair[0])[1]

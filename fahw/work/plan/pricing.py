@@ -16,14 +16,14 @@ from fahw.hardware.part import Tensor
 from fahw.mapping.problem import FlowCosts, Prices
 from fahw.work.counts import lanes
 from fahw.work.counts.accesses import Accesses, Traffic
-from fahw.work.counts.gemm import Gemm, Operand, Stream, accumulators_name, generated_traffic, operand_reads
+from fahw.work.counts.gemm import Gemm, Operand, Stream, accumulators_name, generated_traffic, held_name, operand_reads
 from fahw.work.counts.record import Count
 from fahw.work.counts.task_accesses import TaskAccesses, TaskShares
 
 _MANY = 1 << 16
 """Values whose price is taken, so that words and bursts are nearly full."""
 NEVER_PJ = 1e9
-"""What a value costs that would have to go to a DRAM that a chip lacks."""
+"""What a value costs that would have to go to a DRAM, or a sum to a memory, that a chip lacks."""
 NOWHERE = dict.fromkeys(
     ("weight", "feedback", "activation", "error", "mask", "master", "optimizer", "gradient", "param", "psum"), 0.0
 )
@@ -107,31 +107,35 @@ class PriceBook:
     def _per_value(self, traffic: Traffic) -> float:
         return self.pricing.energy_pj(traffic.counts) / _MANY
 
-    def product_prices(self, gemm: Gemm, array: Array, psum: Memory) -> Prices:
-        """The mapper's prices of a product whose sums wait in `psum`."""
-        key = array.name, psum.name, gemm.accumulator_bits, _signature(gemm.left), _signature(gemm.right)
+    def product_prices(self, gemm: Gemm, array: Array, psum: Memory | None) -> Prices:
+        """The mapper's prices of a product whose sums wait in `psum`, or nowhere."""
+        key = array.name, psum and psum.name, gemm.accumulator_bits, _signature(gemm.left), _signature(gemm.right)
         if key not in self._kept:
             self._kept[key] = self._product_prices(gemm, array, psum)
         return self._kept[key]  # type: ignore[return-value]
 
-    def _product_prices(self, gemm: Gemm, array: Array, psum: Memory) -> Prices:
-        sums = self.here.write(psum, "psum", [(1, _MANY)], gemm.accumulator_bits)
-        sums += self.here.read(psum, "psum", [(1, _MANY)], gemm.accumulator_bits)
-        spilled = sum(self._more(psum, "psum", action, gemm.accumulator_bits) for action in ("write", "read"))
-        addition = lanes.operations(array, "psum", [("add", _MANY, (gemm.accumulator_bits,))])
+    def _product_prices(self, gemm: Gemm, array: Array, psum: Memory | None) -> Prices:
+        waiting, spilled, added = self._sum_prices(psum, gemm.accumulator_bits, array) if psum else (NEVER_PJ,) * 3
         left, right = (sum(stream.fetch_pj for stream in self.streams(operand)) for operand in gemm.operands)
         return Prices(
             read=(self.read_pj(gemm.left), self.read_pj(gemm.right)), fetch=(left, right),
-            partial_sum=self._per_value(sums), spilled_sum=spilled, accumulator=self._accumulator(array),
-            window_sum=self._per_value(sums + addition), static=self.pricing.static_pj_per_cycle,
+            partial_sum=waiting, spilled_sum=spilled, accumulator=self._accumulator(array), window_sum=added,
+            static=self.pricing.static_pj_per_cycle, held=self._held(array),
         )  # fmt: skip
 
-    def flow_costs(self, gemm: Gemm, array: Array, psum: Memory, kind: Folded) -> FlowCosts:
+    def _sum_prices(self, psum: Memory, bits: int, array: Array) -> tuple[float, float, float]:
+        """A sum of so many bits in `psum`: written and read back; more, where it goes on to DRAM; with an addition."""
+        sums = self.here.write(psum, "psum", [(1, _MANY)], bits) + self.here.read(psum, "psum", [(1, _MANY)], bits)
+        spilled = sum(self._more(psum, "psum", action, bits) for action in ("write", "read"))
+        addition = lanes.operations(array, "psum", [("add", _MANY, (bits,))])
+        return self._per_value(sums), spilled, self._per_value(sums + addition)
+
+    def flow_costs(self, gemm: Gemm, array: Array, psum: Memory | None, kind: Folded) -> FlowCosts:
         """What the product costs in a dataflow, untiled, relative to its prices."""
         key = (
             "flow",
             array.name,
-            psum.name,
+            psum and psum.name,
             kind,
             gemm.accumulator_bits,
             gemm.imbalance,
@@ -141,13 +145,13 @@ class PriceBook:
             self._kept[key] = self._flow_costs(gemm, psum, kind)
         return self._kept[key]  # type: ignore[return-value]
 
-    def _flow_costs(self, gemm: Gemm, psum: Memory, kind: Folded) -> FlowCosts:
+    def _flow_costs(self, gemm: Gemm, psum: Memory | None, kind: Folded) -> FlowCosts:
         skipped = [operand.zeros if operand.skipping == "skip" else 0.0 for operand in gemm.operands]
         whole, moved = dict(kind.operand_bursts), dict(kind.unskipped_bursts((skipped[LEFT], skipped[RIGHT])))
         found = [self._relative(operand, whole[side], moved[side]) for side, operand in enumerate(gemm.operands)]
         bits, bursts = gemm.accumulator_bits, kind.result_bursts
         sums = [
-            self.pricing.energy_pj(self.here.write(psum, "psum", some, bits).counts) / _values(some)
+            self.pricing.energy_pj(self.here.write(psum, "psum", some, bits).counts) / _values(some) if psum else 0.0
             for some in (bursts, [(1, _MANY)])
         ]
         zeros = [operand.zeros for operand in gemm.operands if operand.skipping != "none"]
@@ -177,6 +181,14 @@ class PriceBook:
         name = accumulators_name(array)
         counts = [Count(name, action, "psum", 1) for action in ("write", "read")]
         return self.pricing.energy_pj(counts)
+
+    def _held(self, array: Array) -> tuple[float, float]:
+        """What a value costs that is written to an element's further weights, and read there."""
+        if array.weights_per_element == 1:
+            return 0.0, 0.0
+        counts = (Count(held_name(array), action, "weight", 1) for action in ("write", "read"))
+        written, read = (self.pricing.energy_pj([count]) for count in counts)
+        return written, read
 
     def element_prices(self, gemm: Gemm, array: Array, kind: Mapping) -> tuple[float, float]:
         """What an element costs per multiply-accumulate, and per cycle without one, laid out as `kind`."""

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from fahw.errors import ConfigError, Problem
-from fahw.mapping.lifetimes import best_shares
 from fahw.work.context import StepContext
 from fahw.work.counts.record import Task
 from fahw.work.plan.fused.choice import worth_sharing
@@ -49,7 +48,7 @@ def planned(
     waits = pinned_waits(step)
     all_kept = _all_kept(step, with_pins(at_will)) if waits is None else None
     if all_kept is not None:
-        return replace(step, plan=all_kept)
+        return step.under(all_kept)
     in_order = replace(at_will, moments=open_moments(with_short_lives(tasks, step, tensors), step))
     waits = _gains(step, in_order, at_will) if waits is None else waits
     keeping = with_pins(in_order if waits else at_will)
@@ -57,13 +56,14 @@ def planned(
     rounds = [found for best in _starts(reserved) for found in (best, *_refined(step, keeping, best))]
     found = min(rounds, key=lambda found: found.cost)
     found = min((found, *_sharing(step, keeping, found)), key=lambda found: found.cost)
-    _check_dram(step, found)
-    return replace(step, plan=replace(found.plan, waits=waits))
+    plan = with_records(found.plan, found.keeping, found.shares, found.products)
+    _check_dram(step, plan)
+    return step.under(replace(plan, waits=waits))
 
 
-def _check_dram(step: StepContext, found: _Found) -> None:
+def _check_dram(step: StepContext, plan: StepPlan) -> None:
     """Raise ConfigError where something must lie in DRAM, and the chip has none."""
-    away = [item for item in found.plan.placements if item.spilled_bits] if step.chip.dram is None else []
+    away = [item for item in plan.placements if item.spilled_bits] if step.chip.dram is None else []
     problems = [
         Problem(
             step.chip.name,
@@ -86,8 +86,7 @@ def _gains(step: StepContext, more: Keeping, less: Keeping) -> bool:
     gains = []
     for keeping in (more, less):
         first = keeping.where_all_stays(found)
-        choices = keeping.choices(first)
-        shares = best_shares(choices, keeping.capacity(first))
+        choices, shares = keeping.choices(first), keeping.best_shares(first, first)
         gains.append(sum(choice.gain * share for choice, share in zip(choices, shares, strict=True)))
     return gains[0] > gains[1] * (1 + _EQUAL)
 
@@ -108,11 +107,12 @@ def _all_kept(step: StepContext, keeping: Keeping) -> StepPlan | None:
 
 
 class _Found(NamedTuple):
-    """A plan and what it costs, by the objective, and in pJ to tell equals apart; its shares of tensors; the products
-    while nothing is kept, which say what room tiles take, and under it."""
+    """A plan and what it costs, by the objective, and in pJ to tell equals apart; the step that it is of, and its
+    shares of tensors; the products while nothing is kept, which say what room tiles take, and under it."""
 
     cost: tuple[float, float]
     plan: StepPlan
+    keeping: Keeping
     shares: Sequence[float]
     first: Measured
     products: Measured
@@ -134,15 +134,19 @@ def _reserves(step: StepContext) -> Iterator[int]:
 
 
 def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
-    """A plan for each reserve under which tiles fit, up to the first that keeps all."""
+    """A plan for each reserve under which tiles fit and are others than in the reserve before, up to the first that
+    keeps all."""
     found: list[_Found] = []
     problems: tuple[Problem, ...] = ()
+    before: Measured | None = None
     for reserve in _reserves(step):
         try:
             given = measured(step, keeping.nothing_kept(reserve), keeping.tasks)
-            first = keeping.where_all_stays(given)
+            if given == before:
+                continue
+            before, first = given, keeping.where_all_stays(given)
             check_room(keeping, given if keeping.is_complete else first)
-            shares = keeping.with_given(best_shares(keeping.choices(first), keeping.capacity(first)))
+            shares = keeping.with_given(keeping.best_shares(first, first))
             plan = replace(keeping.plan(shares, first, grown=False), forms=first.forms)
             found.append(_costed(step, keeping, plan, shares, first, first)._replace(reserve=reserve))
         except ConfigError as error:
@@ -166,15 +170,17 @@ def _starts(reserved: Sequence[_Found]) -> Iterator[_Found]:
 
 def _refined(step: StepContext, keeping: Keeping, best: _Found) -> Iterator[_Found]:
     """More rounds at one reserve: what is kept by what the last mappings fetch, tiles in all that this leaves free."""
-    products = best.products
+    products, before = best.products, tuple[float, ...]()
     for _ in range(0 if keeping.is_complete else _ROUNDS):
-        shares = keeping.with_given(best_shares(keeping.choices(products), keeping.capacity(best.first)))
+        shares = keeping.with_given(keeping.best_shares(products, best.first))
+        if shares == before:
+            return  # the plan is that of the round before
         plan = keeping.plan(shares, best.first, grown=True)
         try:
             found = _costed(step, keeping, plan, shares, best.first, products)
         except ConfigError:
             return
-        products = found.products
+        products, before = found.products, shares
         yield found._replace(reserve=best.reserve)
 
 
@@ -216,4 +222,4 @@ def _costed(
     cycles = products.cycles + keeping.staged_cycles(shares)
     measures = {"energy": energy, "latency": cycles, "edp": energy * cycles}
     cost = measures[objective], energy
-    return _Found(cost, with_records(plan, keeping, shares, products), shares, first, products)
+    return _Found(cost, replace(plan, forms=products.forms), keeping, shares, first, products)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 
 from fahw.errors import ConfigError, Problem
 from fahw.hardware.array import Array
-from fahw.hardware.arrays.systolic import Folded
 from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
 from fahw.mapping.mapper import Tiling
@@ -18,7 +17,7 @@ from fahw.work.counts.site import Site
 from fahw.work.counts.task_accesses import TaskAccesses, TaskShares
 from fahw.work.error_forms import ErrorFormName
 from fahw.work.plan.pricing import PriceBook
-from fahw.work.plan.tiles import Surroundings, Unfolding, laid_out, tiled_product
+from fahw.work.plan.tiles import Unfolding, UntiledProduct, can_be_tiled, laid_out
 
 ALL_THERE = TaskShares()
 ProductKey = tuple[TaskId, int, tuple[int, int, int]]
@@ -56,21 +55,26 @@ class StepPlan:
         return self.shares.get((core, task), ALL_THERE)
 
     def laid_out(
-        self, gemm: Gemm, number: int, unfolding: Unfolding | None, array: Array, psum: Memory, core: int, task: TaskId
+        self, gemm: Gemm, number: int, unfolding: Unfolding | None, array: Array, psum: Memory | None, core: int,
+        task: TaskId,
     ) -> Gemm:  # fmt: skip
         """A task's product in its best tiles, or in those that are pinned; one whose array fixes what moves stays as it
         is. `number`: its own among the task's.
 
         Raises ConfigError where no tile fits its memory, or the pinned one does not.
         """
-        if not isinstance(gemm.mapping, Folded):
+        return self.tiled(UntiledProduct(gemm, number, unfolding, array, psum, core, self.chip, self.book), task)
+
+    def tiled(self, untiled: UntiledProduct, task: TaskId) -> Gemm:
+        """The same of a product that is known."""
+        gemm = untiled.gemm
+        if not can_be_tiled(gemm.mapping):
             return gemm
-        tiling = self.tilings.get((task, number, gemm.mapping.sizes))
+        tiling = self.tilings.get((task, untiled.number, gemm.mapping.sizes))
         room = self.room.get(task, ()) if tiling is None else all_room(self.chip)
-        around = Surroundings(self.task_shares(core, task).operands, room)
-        product = tiled_product(gemm, unfolding, array, psum, self.chip, self.book, around)
+        product = untiled.around(self.task_shares(untiled.core, task).operands, room)
         try:
-            return laid_out(gemm, product, array, tiling)
+            return laid_out(gemm, product, untiled.array, tiling)
         except ConfigError as error:
             raise ConfigError(self._without_room(gemm, task, problem) for problem in error.problems) from None
 
@@ -83,6 +87,21 @@ class StepPlan:
         parts = f"left: {left}, right: {right}, results: partial sums of {gemm.result}"
         message = f"{problem.place}: {task[0]} of {task[1]}: {problem.message} ({parts})"
         return Problem(self.chip.name, message, "memories")
+
+
+@dataclass(frozen=True)
+class NotingPlan(StepPlan):
+    """A plan that maps nothing, and notes what it is asked to map."""
+
+    noted: list[UntiledProduct] = field(default_factory=list)
+
+    def laid_out(
+        self, gemm: Gemm, number: int, unfolding: Unfolding | None, array: Array, psum: Memory | None, core: int,
+        task: TaskId,
+    ) -> Gemm:  # fmt: skip
+        """The product as it is."""
+        self.noted.append(UntiledProduct(gemm, number, unfolding, array, psum, core, self.chip, self.book))
+        return gemm
 
 
 def all_room(chip: Chip) -> tuple[tuple[str, float], ...]:

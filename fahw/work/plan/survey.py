@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
-from fahw.hardware.array import Array
-from fahw.hardware.arrays.systolic import Folded
-from fahw.hardware.memory import Memory
 from fahw.mapping.problem import TiledProduct
 from fahw.work.context import StepContext
-from fahw.work.counts.gemm import Gemm
-from fahw.work.counts.record import TaskId
 from fahw.work.error_forms import ErrorFormName
 from fahw.work.plan.measured import ProductTask
 from fahw.work.plan.step_plan import ProductKey, StepPlan, all_room
-from fahw.work.plan.tiles import Surroundings, Unfolding, tiled_product
+from fahw.work.plan.tiles import can_be_tiled
 
 
 @dataclass(frozen=True)
@@ -36,24 +31,6 @@ class SeenProduct:
         return self.key[2]
 
 
-@dataclass(frozen=True)
-class _Noting(StepPlan):
-    """A plan that maps nothing, and notes what it is asked to map."""
-
-    noted: list[tuple[ProductKey, TiledProduct | None]] = field(default_factory=list)
-
-    def laid_out(
-        self, gemm: Gemm, number: int, unfolding: Unfolding | None, array: Array, psum: Memory, core: int, task: TaskId
-    ) -> Gemm:  # fmt: skip
-        """The product as it is."""
-        product = None
-        if isinstance(gemm.mapping, Folded):
-            around = Surroundings(self.task_shares(core, task).operands, all_room(self.chip))
-            product = tiled_product(gemm, unfolding, array, psum, self.chip, self.book, around)
-        self.noted.append(((task, number, gemm.mapping.sizes), product))
-        return gemm
-
-
 def survey(step: StepContext, plan: StepPlan, tasks: Sequence[ProductTask]) -> Iterator[SeenProduct]:
     """The products of a step, in the order of tasks; of every size of micro-batches, the first one first. `plan`: what
     is on the chip."""
@@ -63,9 +40,12 @@ def survey(step: StepContext, plan: StepPlan, tasks: Sequence[ProductTask]) -> I
         before = first.get((layer, phase), 0)
         for form in task.forms or (None,):
             for samples in dict.fromkeys(step.micro_batch_sizes):
-                forms = {layer: form} if form else {}
-                noting = _Noting(plan.chip, plan.book, plan.shares, forms=forms, fused=plan.fused)
-                task.products(replace(step, plan=noting).during(task.task), task.part, samples)
-                for key, product in noting.noted:
+                for untiled in task.untiled(step, plan, form, samples):
+                    gemm = untiled.gemm
+                    product = None
+                    if can_be_tiled(gemm.mapping):
+                        shares = plan.task_shares(untiled.core, task.task).operands
+                        product = untiled.around(shares, all_room(plan.chip))
+                    key = task.task, untiled.number, gemm.mapping.sizes
                     first[layer, phase] = max(first.get((layer, phase), 0), before + key[1] + 1)
                     yield SeenProduct(layer, phase, before + key[1], form, key, product)

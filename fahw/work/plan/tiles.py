@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as Table
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from fahw.hardware.array import Array
 from fahw.hardware.arrays.catalogue import DATAFLOWS
-from fahw.hardware.arrays.mapping import LEFT, RIGHT, Product
+from fahw.hardware.arrays.mapping import Mapping, Product
 from fahw.hardware.arrays.systolic import Folded
 from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
@@ -17,8 +19,8 @@ from fahw.mapping.mapper import MappedProduct, Tiling, mapped_as
 from fahw.mapping.problem import Dataflow, MappedArray, OperandPlace, ResultPlace, TiledProduct, Unfolded
 from fahw.mapping.tiled import TiledMapping
 from fahw.mapping.untiled import best_of
-from fahw.work.counts.gemm import Gemm, Operand
-from fahw.work.plan.pricing import PriceBook
+from fahw.work.counts.gemm import Gemm
+from fahw.work.plan.pricing import PriceBook, StreamPrice
 
 _NO_MEMORY = "-"
 """Where an operand lies that takes no room: it is generated, or read from a memory that holds nothing else."""
@@ -32,34 +34,54 @@ class Unfolding:
     windows: Windows
 
 
+def can_be_tiled(mapping: Mapping) -> bool:
+    """Whether a product laid out like that is one for the mapper: of a kind of array that it knows."""
+    return isinstance(mapping, Folded) and mapping.name in problem.DATAFLOWS
+
+
 @dataclass(frozen=True)
-class Surroundings:
-    """What a task finds: shares of its operands, by kind, that are on the chip; bits for tiles, by memory."""
+class UntiledProduct:
+    """A product of a task, its first or that of another `number`, on the core and array that run it, with the memory
+    that its sums wait in, if any."""
 
-    shares: Table[str, float]
-    room: tuple[tuple[str, float], ...]
+    gemm: Gemm
+    number: int
+    unfolding: Unfolding | None
+    array: Array
+    psum: Memory | None
+    core: int
+    chip: Chip
+    book: PriceBook
 
+    @cached_property
+    def streams(self) -> tuple[tuple[StreamPrice, ...], tuple[StreamPrice, ...]]:
+        """What of either operand can lie in DRAM."""
+        return self.book.streams(self.gemm.left), self.book.streams(self.gemm.right)
 
-def tiled_product(
-    gemm: Gemm, unfolding: Unfolding | None, array: Array, psum: Memory, chip: Chip, book: PriceBook,
-    around: Surroundings,
-) -> TiledProduct:  # fmt: skip
-    """One of the equal products of `gemm`, to be mapped."""
-    m, n, k = gemm.mapping.sizes
-    places = [_place(operand, book, around) for operand in gemm.operands]
-    flows = tuple(_flow(name, gemm, array, psum, book) for name in _dataflows(gemm, array))
-    dram = chip.dram
-    rate = dram.gbyte_per_s * 8e3 / chip.clock_mhz if dram is not None else float("inf")
-    mapped_array = MappedArray(
-        array.rows, array.cols, flows, array.accumulators, array.weights_per_element, array.edge_tiles == "trimmed",
-        array.double_buffered,
-    )  # fmt: skip
-    return TiledProduct(
-        m, n, k, mapped_array, places[LEFT], places[RIGHT], ResultPlace(gemm.accumulator_bits, psum.name),
-        prices=book.product_prices(gemm, array, psum), room=around.room,
-        windows=unfolding.windows if unfolding else None, unfolded=unfolding.part if unfolding else None,
-        dram_bits_per_cycle=rate, objective=chip.mapping_objective,
-    )  # fmt: skip
+    @cached_property
+    def _alone(self) -> TiledProduct:
+        """One of the equal products, of whose operands nothing is there, without room."""
+        gemm, array, psum, dram = self.gemm, self.array, self.psum, self.chip.dram
+        m, n, k = gemm.mapping.sizes
+        left, right = (_place(streams, {}) for streams in self.streams)
+        flows = tuple(_flow(name, gemm, array, psum, self.book) for name in _dataflows(gemm, array))
+        rate = dram.gbyte_per_s * 8e3 / self.chip.clock_mhz if dram is not None else float("inf")
+        mapped_array = MappedArray(
+            array.rows, array.cols, flows, array.accumulators, array.weights_per_element,
+            array.edge_tiles == "trimmed", array.double_buffered,
+        )  # fmt: skip
+        unfolded, windows = (self.unfolding.part, self.unfolding.windows) if self.unfolding else (None, None)
+        return TiledProduct(
+            m, n, k, mapped_array, left, right, ResultPlace(gemm.accumulator_bits, psum.name if psum else _NO_MEMORY),
+            prices=self.book.product_prices(gemm, array, psum), windows=windows, unfolded=unfolded,
+            dram_bits_per_cycle=rate, objective=self.chip.mapping_objective,
+        )  # fmt: skip
+
+    def around(self, shares: Table[str, float], room: tuple[tuple[str, float], ...]) -> TiledProduct:
+        """One of the equal products, to be mapped. `shares`: of operands, by kind, that are on the chip; `room`: bits
+        for tiles, by memory."""
+        left, right = (_place(streams, shares) for streams in self.streams)
+        return replace(self._alone, left=left, right=right, room=room)
 
 
 def _dataflows(gemm: Gemm, array: Array) -> tuple[str, ...]:
@@ -67,7 +89,7 @@ def _dataflows(gemm: Gemm, array: Array) -> tuple[str, ...]:
     return tuple(dict.fromkeys([gemm.mapping.name, *array.dataflows]))
 
 
-def _flow(name: str, gemm: Gemm, array: Array, psum: Memory, book: PriceBook) -> Dataflow:
+def _flow(name: str, gemm: Gemm, array: Array, psum: Memory | None, book: PriceBook) -> Dataflow:
     kind = DATAFLOWS[name].laid_out(Product(*gemm.mapping.sizes), array)
     assert isinstance(kind, Folded), "folds fit any array"
     mac, idle = book.element_prices(gemm, array, kind)
@@ -75,13 +97,12 @@ def _flow(name: str, gemm: Gemm, array: Array, psum: Memory, book: PriceBook) ->
     return replace(problem.DATAFLOWS[name], mac_pj=mac, idle_pj=idle, costs=costs)
 
 
-def _place(operand: Operand, book: PriceBook, around: Surroundings) -> OperandPlace:
+def _place(streams: Sequence[StreamPrice], shares: Table[str, float]) -> OperandPlace:
     """Bits of a value that can lie in DRAM, and the share of them that does not."""
-    streams = book.streams(operand)
     bits = sum(stream.bits for stream in streams)
     if not bits:
         return OperandPlace(1, _NO_MEMORY, 1.0)
-    fetched = sum(stream.bits * (1 - around.shares.get(stream.stored, 1.0)) for stream in streams)
+    fetched = sum(stream.bits * (1 - shares.get(stream.stored, 1.0)) for stream in streams)
     return OperandPlace(bits, streams[0].memory, 1 - fetched / bits)
 
 

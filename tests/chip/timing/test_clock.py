@@ -15,9 +15,8 @@ from fahw.chip.timing.clock import simulate_step, time_step
 from fahw.chip.timing.engine import Simulation
 from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
-from fahw.rules.catalogue import RULES
 from fahw.work.counts.record import Flow, Task, task_id
-from fahw.work.training_step import form_of, training_step
+from tests.support.steps import mapped_step
 from tests.support.strategies import HOSTED
 from tests.validation.engine import LIMIT, LIMITS
 
@@ -326,8 +325,7 @@ def test_a_part_that_also_drains_is_shared_burst_by_burst():
 
 
 def step_tasks(chip, model, rule, batch=16):
-    value = RULES[rule]
-    return training_step(chip, model, value, batch, form_of(chip, value, None)).tasks
+    return mapped_step(chip, model, rule, batch).tasks
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def row(cost, action):
 def test_energies_leakage_and_area(tmp_path):
     """Words of 32 bits: a read is 1.64 of the SRAM's, a write as much and 32 cells at the mean of 0.6 and 4.5 pJ; wires
     to four banks."""
-    chip, network = chip_with(tmp_path), network_of(tmp_path)
+    chip, network = chip_with(tmp_path).model_copy(update={"mapping": "fixed"}), network_of(tmp_path)
     cost = simulate(chip, network, "bp", 3)
     read = BANK.read_pj * sqrt(7.19 * 7.91) / 4.606 + chip.memory("copies").wires(chip.technology).value
     assert row(cost, "read").unit_pj == pytest.approx(read)

@@ -10,7 +10,7 @@ from fahw.config.sweep import Sweep
 from fahw.hardware.load import load_chip
 from fahw.study.costs import cost_record, verdict
 from fahw.study.sweeps.sweep import sweep
-from fahw.work.training_step import form_of, training_step
+from tests.support.steps import step
 
 LENGTHS = (1, 8)
 
@@ -81,28 +81,32 @@ def test_a_timing_made_before_is_the_one_that_would_be_made(change, monkeypatch)
     network, rule = fahw.load_model("lenet5"), fahw.rules.catalogue.RULES["bp"]
     chip = load_chip("dram_bound").model_copy(update=change)
     base = load_chip("dram_bound")
-    steps = [training_step(c, network, rule, 16, form_of(c, rule, None)) for c in (base, chip)]
-    for step, made in zip(steps, (base, chip), strict=True):
-        args = (step.tasks, made.tiles_per_task, made.steps_in_flight)
+    steps = [step(c, network, rule, 16) for c in (base, chip)]
+    for work, made in zip(steps, (base, chip), strict=True):
+        args = (work.tasks, made.tiles_per_task, made.steps_in_flight)
         assert clock.time_step(*args) == clock.simulate_step(*args)
     monkeypatch.setattr(clock, "simulate_step", None)
     memory = base.memories[0].model_copy(update={"device": "hp"})
     dear = base.model_copy(update={"memories": (memory, *base.memories[1:])})
-    again = training_step(dear, network, rule, 16, form_of(dear, rule, None))
+    again = step(dear, network, rule, 16)
     assert clock.time_step(again.tasks, dear.tiles_per_task, dear.steps_in_flight).cycles
 
 
-def area_rows(tmp_path, chip):
-    grid = {"rule": ("bp", "fa"), "batch_size": (8, 1024)}
-    sweep(Sweep(name="s", chip=chip, model="mlp_mnist", train=False, grid=grid), out=tmp_path, workers=1)
+def area_rows(tmp_path, mapping, *batches):
+    spec = Sweep(
+        name="s", chip="edge_dual", model="mlp_mnist", train=False, set={"chip.mapping": mapping},
+        grid={"rule": ("bp", "fa"), "batch_size": batches},
+    )  # fmt: skip
+    sweep(spec, out=tmp_path, workers=1)
     return rows_of(tmp_path, "equal_area")
 
 
 def test_at_equal_area_backpropagation_gets_the_second_memory_as_more_of_what_overflows(tmp_path):
-    """Where activations spill, by hand: as many banks as fit into the area of the chip with two memories."""
-    chip = load_chip("edge_dual")
+    """Where activations spill, in one order of loops, by hand: as many banks as fit into the area of the chip with two
+    memories."""
+    chip = load_chip("edge_dual", {"mapping": "fixed"})
     bank = {m.name: m.area(chip.technology, m.bank) for m in chip.memories}
-    rows = {row["axis.batch_size"]: row for row in area_rows(tmp_path, "edge_dual")}
+    rows = {row["axis.batch_size"]: row for row in area_rows(tmp_path, "fixed", 8, 1024)}
     assert rows["8"]["added_kib"] == "0.0"
     assert rows["8"]["grown_memory"] == ""
     row = rows["1024"]
@@ -117,6 +121,15 @@ def test_at_equal_area_backpropagation_gets_the_second_memory_as_more_of_what_ov
     assert float(row["saving_per_step"]) == pytest.approx(
         1 - mine.energy_pj / float(row["baseline_energy_pj_per_step"]), rel=1e-9
     )
+
+
+def test_under_the_best_mappings_the_shared_baseline_has_the_area_where_it_pays(tmp_path):
+    """Its own cost says so: four more banks of buffer at batch 4,096, and none at 8."""
+    rows = {row["axis.batch_size"]: row for row in area_rows(tmp_path, "best", 8, 4096)}
+    grown = {batch: (row["grown_memory"], float(row["added_kib"])) for batch, row in rows.items()}
+    assert grown == {"8": ("", 0.0), "4096": ("buffer_sram", 256.0)}
+    shared = fahw.simulate("edge_dual", "mlp_mnist", "bp", 4096, "shared")
+    assert float(rows["4096"]["baseline_energy_pj_per_step"]) == shared.energy_pj
 
 
 def test_what_a_training_showed_prices_its_point_where_the_chip_uses_it(tmp_path):

@@ -151,10 +151,16 @@ layer_mappings:
     tile: [8, 12, 5]
     order: nmk
     rule: bp
-  - {layer: linear2, phase: gradient, product: 0, sizes: [4, 5, 8], dataflow: os, tile: [4, 5, 8], order: mnk}
+  - {layer: linear2, phase: gradient, product: 0, sizes: [4, 5, 4], dataflow: os, tile: [4, 5, 4], order: mnk, rule: bp}
 kept_tensors:
-  - {name: weight linear1, shares: [1, 1]}
+  - {name: weight linear1, shares: [1, 1], rule: bp}
   - {name: activation input, core: 0, shares: [0.5, 0.25], rule: fa, transport: none}
+shared_errors:
+  - {name: error linear2, core: 0, samples: 4, transport: copy}
+  - name: error linear1
+    samples: 2
+    rule: dfa
+    transport: none
 waiting_tasks:
   - {waits: true, rule: bp}
 """
@@ -167,8 +173,9 @@ def _pins(random: Random, folder: Path, good: Path) -> Iterator[Stage]:
     chip.write_text(f"mapping: best\npinned_mappings: pins.yaml\n{CHIP}", encoding="utf-8")
     model.write_text(MODEL, encoding="utf-8")
     (folder / "pins.yaml").write_bytes(mutated_text(random, PINS))
+    rule = random.choice(("bp", "bp", "dfa"))
     yield lambda: fahw.load_chip(chip)
-    yield lambda: fahw.simulate(chip, model, "bp", 8)
+    yield lambda: fahw.simulate(chip, model, rule, 8)
 
 
 def _with_mutated_file(random: Random, source: Path, folder: Path) -> None:

@@ -101,6 +101,19 @@ def test_inline_entries_are_pinned_as_those_of_a_file(tmp_path):
     assert weight.shares == (0.5, 0.5)
 
 
+def test_any_tensor_can_be_sent_away_where_all_would_fit(tmp_path):
+    """Its tiles have the room that they need; the step costs no less than where all stays. Also half of all at once."""
+    free = found_on(tmp_path, more=BEST + DRAM)
+    tensors = free.work.plan.tensors
+    assert all(set(tensor.shares) == {1.0} for tensor in tensors)
+    for away, share in (*(([tensor], 0.0) for tensor in tensors[::4]), (tensors, 0.5)):
+        pins = {tensor.name: (share,) * len(tensor.shares) for tensor in away}
+        kept = "".join(f"- {{name: {name}, shares: {list(shares)}}}\n" for name, shares in pins.items())
+        cost = found_on(tmp_path, more=f"{BEST}{DRAM}kept_tensors:\n{kept}")
+        assert pins.items() <= {tensor.name: tensor.shares for tensor in cost.work.plan.tensors}.items()
+        assert cost.energy_pj >= free.energy_pj * (1 - 1e-9), pins
+
+
 SCATTER = "layer: conv2d2, phase: error, dataflow: os, order: mnk, form: scatter"
 GATHER = "layer: conv2d2, phase: error, dataflow: os, order: mnk, form: gather"
 WRONG = {
@@ -302,10 +315,11 @@ def test_the_command_line_shows_saves_and_pins(command, tmp_path):
 
 def test_nothing_is_saved_where_nothing_is_searched(command, tmp_path):
     """Under `mapping: fixed`: exit code 2, no file, no mapping in JSON; nor is a file written where it cannot be."""
-    code, _, err = command("simulate", "edge_dual", "mlp_digits", "--save-mapping", "found.yaml")
+    fixed = ("simulate", "edge_dual", "mlp_digits", "--set", "chip.mapping=fixed")
+    code, _, err = command(*fixed, "--save-mapping", "found.yaml")
     assert (code, list(tmp_path.iterdir())) == (2, [])
     assert "--save-mapping: nothing was searched for" in err
-    assert json.loads(command("simulate", "edge_dual", "mlp_digits", "--json")[1])["mapping"] is None
+    assert json.loads(command(*fixed, "--json")[1])["mapping"] is None
     (tmp_path / "folder").mkdir()
     best = ("simulate", "edge_dual", "mlp_digits", "--set", "chip.mapping=best")
     code, _, err = command(*best, "--save-mapping", "folder")
@@ -353,5 +367,5 @@ def test_the_report_has_a_table_of_mappings(tmp_path):
     rows = [[cell.text for cell in row.cells] for row in table.rows]
     assert ["conv2d2", "error", "0", "gather, os 32x3x4 mnk"] in rows
     assert len(rows) == len(line.details["mapping"]["products"])
-    fixed = line_of(found_on(tmp_path, rule="fa", more=""))
+    fixed = line_of(found_on(tmp_path, rule="fa", more="mapping: fixed\n"))
     assert mapping_table(SimpleNamespace(hosted=[fixed])) is None

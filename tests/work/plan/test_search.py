@@ -1,5 +1,6 @@
 """The plan of a step: its costs are those of the ledger, and it is no worse than what needs no search."""
 
+from collections import Counter
 from random import Random
 
 import pytest
@@ -65,6 +66,28 @@ def test_the_ledger_has_what_the_search_decided_by_on_hundreds_of_chips():
 def test_layers_that_do_not_learn_keep_no_step_waiting_in_memory(chip, rule):
     """A step whose first layers do not learn does not begin while the one before holds values."""
     best = fahw.simulate(load_chip(chip, {"mapping": "best"}), "resnet20", rule, 16)
-    fixed = fahw.simulate(load_chip(chip), "resnet20", rule, 16)
+    fixed = fahw.simulate(load_chip(chip, {"mapping": "fixed"}), "resnet20", rule, 16)
     assert best.energy_pj < fixed.energy_pj * 0.92
     assert best.interval_cycles < fixed.interval_cycles * 1.02
+
+
+@pytest.mark.parametrize("delay", [0, 1, 3])
+@pytest.mark.parametrize(("rule", "micro_batch"), [("bp", None), ("dfa", None), ("dfa", 5)])
+def test_a_memory_that_is_built_to_fit_holds_all_and_is_no_larger(rule, micro_batch, delay):
+    """A layer on each core, late updates: nothing lies in DRAM but samples, no step is slower than with memories
+    without end, and the largest core's takes more than all banks but one."""
+    settings = {"update_delay": delay, "steps_in_flight": delay + 1, "micro_batch": micro_batch}
+    chip = load_chip("wolters_crossbar").model_copy(update=settings)
+    endless = tuple(
+        memory.model_copy(update={"size_kib": 1e9}) if memory.size_kib == "fit" else memory for memory in chip.memories
+    )
+    cost = fahw.simulate(chip, "mlp_mnist", rule, 16)
+    free = fahw.simulate(chip.model_copy(update={"memories": endless}), "mlp_mnist", rule, 16)
+    assert cost.spilled_bits == 0
+    assert cost.interval_cycles == free.interval_cycles
+    buffer = cost.work.chip.memory("buffer")
+    held = Counter()
+    for item in cost.placements:
+        held[item.memory] += item.bits
+    most = max(bits for name, bits in held.items() if name.endswith(":buffer"))
+    assert (buffer.kib - buffer.bank) * 8192 < most <= buffer.kib * 8192

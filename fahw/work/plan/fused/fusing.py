@@ -62,8 +62,15 @@ def shareable(keeping: Keeping) -> Iterator[Shareable]:
             reading = [use.task for use in tensor.reads if use.is_operand]
             alone = all(operands[task, "error"] == 1 for task in found.tasks if task in reading)
             parts = [found.error.part, found.gradient.part]
+            sums = step.site(found.gradient.part, "gradient").sums_home("gradient")
             is_near = {found.error.core, found.gradient.core} == {tensor.core}
-            if alone and is_near and all(part.count == 1 for part in parts) and not _mixes(keeping, found):
+            if (
+                alone
+                and is_near
+                and sums is not None
+                and all(part.count == 1 for part in parts)
+                and not _mixes(keeping, found)
+            ):
                 yield found
 
 
@@ -116,7 +123,7 @@ def _away_pj(keeping: Keeping, errors: Iterable[FusedError]) -> dict[OtherKey, f
     names = {task for error in errors for task in error.tasks}
     fused = {task: error.samples for error in keeping.errors for task in error.tasks}
     counting = CountingPlan(step.chip, keeping.book, fused=fused)
-    under = replace(step, plan=counting)
+    under = step.under(counting)
     counted = [
         (gradient_task if task[0] == "gradient" else error_task)(under.during(task), parts[task[1]], micro)
         for task in names

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fahw.work.counts.record import TaskId
@@ -18,32 +18,54 @@ class Kept:
     written: float
 
 
+def kept_by_ways(
+    tensors: Sequence[KeptTensor], ways: Iterable[tuple[int, int]], shares: Iterable[float]
+) -> tuple[Kept, ...]:  # fmt: skip
+    """What is kept of each tensor, from the share of each way: the number of a tensor, and how many of its reads find
+    it there."""
+    reads = [[0.0] * len(tensor.reads) for tensor in tensors]
+    written = [0.0] * len(tensors)
+    for (number, until), share in zip(ways, shares, strict=True):
+        for read in range(until if share else 0):
+            reads[number][read] += share
+        if until == len(reads[number]):
+            written[number] = share
+    return tuple(Kept(tuple(there), whole) for there, whole in zip(reads, written, strict=True))
+
+
 def task_shares(tensors: Sequence[KeptTensor], kept: Sequence[Kept]) -> dict[tuple[int, TaskId], TaskShares]:
     """Means over the tensors of a kind that a task uses alike."""
-    sums: dict[tuple[int, TaskId], tuple[_Means, _Means, _Means]] = {}
+    sums: dict[tuple[int, TaskId], tuple[_Sums, _Sums, _Sums]] = {}
     for tensor, there in zip(tensors, kept, strict=True):
         for use, share in zip(tensor.reads, there.reads, strict=True):
-            operands, reads, _ = sums.setdefault((tensor.core, use.task), (_Means(), _Means(), _Means()))
-            (operands if use.is_operand else reads).add(tensor.tensor, tensor.bits, share)
+            place = _OPERANDS if use.is_operand else _READS
+            _add(_of_task(sums, tensor, use.task)[place], tensor, share)
+        written = 1.0 if tensor.from_dram else there.written
         for task in tensor.writes:
-            written = 1.0 if tensor.from_dram else there.written
-            sums.setdefault((tensor.core, task), (_Means(), _Means(), _Means()))[2].add(
-                tensor.tensor, tensor.bits, written
-            )
-    return {key: TaskShares(*(means.found() for means in three)) for key, three in sums.items()}
+            _add(_of_task(sums, tensor, task)[_WRITES], tensor, written)
+    return {key: TaskShares(*map(_means, three)) for key, three in sums.items()}
 
 
-class _Means:
-    """Means of shares by kind, weighted by bits."""
+_Sums = dict[str, tuple[float, float]]
+"""Bits of all tensors of a kind, and of what is kept of them."""
+_OPERANDS, _READS, _WRITES = range(3)
 
-    def __init__(self) -> None:
-        self._sums: dict[str, tuple[float, float]] = {}
 
-    def add(self, kind: str, bits: int, share: float) -> None:
-        """Add a tensor."""
-        total, kept = self._sums.get(kind, (0.0, 0.0))
-        self._sums[kind] = total + bits, kept + bits * share
+def _of_task(
+    sums: dict[tuple[int, TaskId], tuple[_Sums, _Sums, _Sums]], tensor: KeptTensor, task: TaskId
+) -> tuple[_Sums, _Sums, _Sums]:  # fmt: skip
+    """The sums of what a task uses on a tensor's core."""
+    key = tensor.core, task
+    if key not in sums:
+        sums[key] = {}, {}, {}
+    return sums[key]
 
-    def found(self) -> Mapping[str, float]:
-        """The means; 1 exactly where all is there."""
-        return {kind: kept / total if kept < total else 1.0 for kind, (total, kept) in self._sums.items() if total}
+
+def _add(sums: _Sums, tensor: KeptTensor, share: float) -> None:
+    total, kept = sums.get(tensor.tensor, (0.0, 0.0))
+    sums[tensor.tensor] = total + tensor.bits, kept + tensor.bits * share
+
+
+def _means(sums: _Sums) -> Mapping[str, float]:
+    """The means, weighted by bits; 1 exactly where all is there."""
+    return {kind: kept / total if kept < total else 1.0 for kind, (total, kept) in sums.items() if total}

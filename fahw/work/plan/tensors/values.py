@@ -56,7 +56,7 @@ def _add_inputs(lives: Lives, part: Part) -> None:
         bits = lives.samples * part.layer.outputs * step.bits("activation")
         logits = lives.at(part.core, f"activation {part.name}", "activation", bits)
         _written(step, logits, forward)
-        logits.read([task_id("error", LOSS)])
+        logits.read([task_id("error", LOSS)] if step.trains else forward)
 
 
 def _key(kind: str, name: str, again: object) -> str:

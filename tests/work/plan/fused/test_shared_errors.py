@@ -18,10 +18,10 @@ DRAM = "mapping: best\npinned_mappings: pins.yaml\ndram: {kind: lpddr4, gbyte_pe
 SHARED = "shared_errors:\n- {name: error conv2d2, samples: 2}\n"
 
 
-def pinned_on(folder, rule, entries):
+def pinned_on(folder, rule, entries, text=CHIP, batch=8):
     """The cost of eight samples on the tiny chip, with these entries."""
     (folder / "pins.yaml").write_text(entries, encoding="utf-8")
-    return fahw.simulate(chip_of(folder, DRAM + CHIP), network_of(folder, NETWORK), rule, 8)
+    return fahw.simulate(chip_of(folder, DRAM + text), network_of(folder, NETWORK), rule, batch)
 
 
 def bits_of(cost, layer, component, action, tensor):
@@ -56,6 +56,15 @@ def test_under_a_direct_rule_dram_does_not_see_the_error(tmp_path):
     assert products_of(cost, "conv2d2", "gradient") == [((4, 27, 2 * 4), 4)]
     (record,) = cost.work.plan.fused
     assert (record.tasks, record.samples) == (("error linear1", "gradient conv2d2"), 2)
+
+
+@pytest.mark.parametrize(("kib", "batch"), [(1, 8), (2, 64)])
+def test_a_shared_error_leaves_room_for_smaller_tiles(kib, batch, tmp_path):
+    """Where the largest tiles do not fit beside it, others are taken."""
+    buffer = "holds: [psum, mask, error, activation]\n    size_kib: "
+    small = swap(CHIP, f"{buffer}64\n    bank_kib: 16", f"{buffer}{kib}\n    bank_kib: 1")
+    (record,) = pinned_on(tmp_path, "dfa", SHARED, small, batch).work.plan.fused
+    assert (record.name, record.samples) == ("error conv2d2", 2)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,34 @@
+"""Room that tensors take of memories at every moment, by the shares of them that are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from fahw.work.plan.fused.error import Bits
+
+Kind = tuple[int, str, str]
+"""A core, a memory, and a kind of tensor that lies there."""
+
+
+class TensorRoom:
+    """The ways to keep tensors, each of a kind and with the bits that it takes at its moments."""
+
+    def __init__(self, kinds: Sequence[Kind], room: Sequence[Sequence[tuple[int, float]]], moments: int) -> None:
+        numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
+        self._kinds, self._moments = tuple(numbers), moments
+        entries = [
+            (way, numbers[kind] * moments + moment, bits)
+            for way, (kind, taken) in enumerate(zip(kinds, room, strict=True))
+            for moment, bits in taken
+        ]
+        self._way = np.array([way for way, _, _ in entries], np.intp)
+        self._place = np.array([place for _, place, _ in entries], np.intp)
+        self._bits = np.array([bits for _, _, bits in entries], np.float64)
+
+    def of(self, shares: Sequence[float]) -> Iterator[tuple[Kind, Bits]]:
+        """The bits of every kind at every moment, where these shares of the ways are kept."""
+        kept, number = self._bits * np.array(shares, np.float64)[self._way], len(self._kinds)
+        total = np.bincount(self._place, kept, number * self._moments).astype(np.float64)
+        return zip(self._kinds, total.reshape(number, self._moments), strict=True)
