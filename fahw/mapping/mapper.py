@@ -83,12 +83,13 @@ class MappedProduct:
 @dataclass(frozen=True)
 class OuterCounts:
     """What passes between DRAM and outer memories: values of both operands that come, sums that go on to DRAM and come
-    back, finished values that leave; the room that outer tiles take in bits."""
+    back, finished values that leave; the room that outer tiles take in bits, and of it what sums take."""
 
     fetched: tuple[float, float]
     spilled_sums: int
     results: float
     room: tuple[tuple[str, int], ...]
+    sums_room: int = 0
 
 
 @lru_cache(maxsize=4096)
@@ -106,7 +107,7 @@ def _best_of_two_levels(product: TiledProduct, level: OuterLevel) -> MappedProdu
     unused, problems = None, list[Problem]()
     if product.outer_may_go_unused:
         try:
-            unused = best_mapping(replace(product, outer=None))
+            unused = best_mapping(product.on_one_level)
         except ConfigError as error:
             problems = list(error.problems)
     found = best_on_two_levels(product, level, _objective(product, unused) if unused else np.inf)
@@ -186,6 +187,10 @@ def mapped_as(product: TiledProduct, tiling: Tiling) -> MappedProduct:
         raise ConfigError(Problem("order", "must name m, n and k once each; blocks need accumulators"))
     if tiling.outer:
         return _given_two_levels(product, flow, tiling, tiling.outer)
+    if product.outer is not None:
+        if not product.outer_may_go_unused:
+            raise ConfigError(Problem("outer", "must be given: a memory behind the local ones holds something"))
+        return mapped_as(product.on_one_level, tiling)
     costs = NestCosts(all_tiles(product, flow, tiling.tile))
     mapped = _mapped(costs, tiling.nest, 0)
     if not costs.fits(tiling.nest).all():
@@ -214,6 +219,7 @@ def _outer_counts(costs: OuterCosts, nest: Nest, waits: bool) -> OuterCounts:
         spilled_sums=round(costs.sums(nest).spilled.item()) * repeats,
         results=costs.leaving * repeats,
         room=tuple((memory, round(bits.item())) for memory, bits in costs.room(nest, waits).items()),
+        sums_room=round(costs.sums(nest).room.item()) if waits else 0,
     )
 
 

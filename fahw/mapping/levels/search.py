@@ -13,7 +13,7 @@ from fahw.mapping.array_counts import ArrayNest, array_counts
 from fahw.mapping.cost import NestCosts
 from fahw.mapping.grid import DIMENSIONS, Grid
 from fahw.mapping.levels.inner_costs import InnerCosts
-from fahw.mapping.levels.outer_costs import EQUAL, OUTER_NESTS, OuterCosts, around, inner_problem
+from fahw.mapping.levels.outer_costs import EQUAL, OUTER_NESTS, OuterCosts, around, inner_flow, inner_problem
 from fahw.mapping.levels.pairs import inner_sizes, pairs_of
 from fahw.mapping.nest import IRRELEVANT, RESULTS, Nest, Reuse, nests
 from fahw.mapping.problem import Dataflow, Dimension, OuterLevel, TiledProduct
@@ -90,10 +90,10 @@ class _Search:
     """The search under one dataflow, the `number`-th. `low`: what no mapping is below."""
 
     def __init__(self, product: TiledProduct, level: OuterLevel, flow: Dataflow, number: int) -> None:
-        self.product, self.level, self.flow, self.number = product, level, flow, number
+        self.product, self.level, self.number = product, level, number
         self.problem, self.limit = inner_problem(product, level), np.inf
         self.pairs = {name: pairs_of(product, flow, name) for name in DIMENSIONS}
-        self.outer = OuterCosts(product, level, flow, self.pairs)
+        self.outer, self.flow = OuterCosts(product, level, flow, self.pairs), inner_flow(flow, level)
         self.shape = self.outer.grid.shape
         energy_alone = product.objective == "energy" and (not product.prices.static or np.isinf(self._slowest))
         self.choices = {name: self.outer.best(name, energy_alone) for name in DIMENSIONS}

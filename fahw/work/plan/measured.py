@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from fahw.mapping.problem import FlowCosts
 from fahw.mapping.tiled import TiledMapping
 from fahw.work.context import StepContext
 from fahw.work.counts.gemm import Gemm
@@ -47,12 +48,13 @@ class ProductTask:
 @dataclass(frozen=True)
 class Measured:
     """`energy_pj` and `cycles` of all products of a step. By task and kind of tensor, `absent_pj`: what an operand
-    costs if it is not there at all. By task and memory, `room`: bits of its tiles; `sums_room`: of those of sums alone.
+    costs if it is not there at all, and `outer_pj`: if it lies in its outer home. By task and memory, `room`: bits of its tiles; `sums_room`: of those of sums alone.
     `forms`: the better ones, by part. `spills`: whether any sums go to DRAM."""
 
     energy_pj: float = 0.0
     cycles: float = 0.0
     absent_pj: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
+    outer_pj: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
     room: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
     sums_room: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
     forms: Mapping[str, ErrorFormName] = field(default_factory=dict)
@@ -110,6 +112,7 @@ def measured(
     Raises ConfigError where no tile fits its memory.
     """
     absent: dict[tuple[TaskId, str], float] = dict(before.absent_pj) if before is not None else {}
+    outer: dict[tuple[TaskId, str], float] = dict(before.outer_pj) if before is not None else {}
     room: dict[tuple[TaskId, str], float] = {}
     sums_room: dict[tuple[TaskId, str], float] = {}
     forms: dict[str, ErrorFormName] = {}
@@ -118,11 +121,12 @@ def measured(
         found = _best_form(step, plan, task)
         energy, cycles = energy + found.energy_pj * task.times, cycles + found.cycles * task.times
         absent |= found.absent_pj
+        outer |= found.outer_pj
         room |= found.room
         sums_room |= found.sums_room
         forms |= found.forms
         spills = spills or found.spills
-    return Measured(energy, cycles, absent, room, sums_room, forms, spills)
+    return Measured(energy, cycles, absent, outer, room, sums_room, forms, spills)
 
 
 def _best_form(step: StepContext, plan: StepPlan, task: ProductTask) -> Measured:
@@ -149,33 +153,54 @@ def _handed_on_pj(step: StepContext, task: ProductTask, product: Gemm) -> float:
 
 
 def _measured_products(plan: StepPlan, task: ProductTask, products: Sequence[Gemm]) -> Measured:
-    absent = defaultdict[tuple[TaskId, str], float](float)
+    absent, outer = defaultdict[tuple[TaskId, str], float](float), defaultdict[tuple[TaskId, str], float](float)
     room, sums_room = defaultdict[tuple[TaskId, str], float](float), defaultdict[tuple[TaskId, str], float](float)
     energy, cycles, spills = 0.0, 0.0, False
     for gemm in products:
-        _add_absent(plan, task, gemm, absent)
+        _add_absent(plan, task, gemm, absent, outer)
         mapping = gemm.mapping
         if isinstance(mapping, TiledMapping):
             energy += mapping.mapped.energy_pj * gemm.repeats
             cycles += mapping.mapped.latency * gemm.repeats
             spills = spills or mapping.mapped.spilled_sums > 0
-            for memory, bits in mapping.mapped.room:
+            for memory, bits in mapping.room.items():
                 room[task.task, memory] = max(room[task.task, memory], bits)
-            key = task.task, mapping.sums_memory
-            sums_room[key] = max(sums_room[key], mapping.mapped.sums_room)
+            for memory, bits in mapping.sums_room.items():
+                sums_room[task.task, memory] = max(sums_room[task.task, memory], bits)
         else:
             cycles += gemm.cycles
-            shares = plan.task_shares(task.core, task.task).operands
-            energy += sum(pj * (1 - shares.get(kind, 1.0)) for (_, kind), pj in absent.items())
-    return Measured(energy, cycles, dict(absent), dict(room), dict(sums_room), spills=spills)
+            energy += _missing_pj(plan, task, absent, outer)
+    return Measured(energy, cycles, dict(absent), dict(outer), dict(room), dict(sums_room), spills=spills)
 
 
-def _add_absent(plan: StepPlan, task: ProductTask, gemm: Gemm, absent: dict[tuple[TaskId, str], float]) -> None:
-    """Add what each operand of a product costs if it is not there. One that is there wholly says nothing."""
+_Costs = dict[tuple[TaskId, str], float]
+"""pJ by task and kind of tensor."""
+
+
+def _missing_pj(plan: StepPlan, task: ProductTask, absent: _Costs, outer: _Costs) -> float:
+    """What the operands of a task cost that are not in their innermost homes."""
+    shares = plan.task_shares(task.core, task.task)
+    inner, on_chip = shares.operands, (shares.anywhere or shares).operands
+    energy = 0.0
+    for (_, kind), from_dram in absent.items():
+        away = 1 - on_chip.get(kind, 1.0)
+        energy += from_dram * away + outer.get((task.task, kind), 0.0) * (1 - inner.get(kind, 1.0) - away)
+    return energy
+
+
+def _add_absent(plan: StepPlan, task: ProductTask, gemm: Gemm, absent: _Costs, outer: _Costs) -> None:
+    """Add what each operand of a product costs if it is not there, and if it is in its outer home alone. One that is
+    there wholly says nothing."""
     shares, fetched = plan.task_shares(task.core, task.task).operands, gemm.mapping.fetched
     assert fetched is not None, "under a plan every mapping says what it fetches"
-    factors = gemm.mapping.fetch_factors if isinstance(gemm.mapping, TiledMapping) else (1.0, 1.0)
-    for operand, values, factor in zip(gemm.operands, fetched, factors, strict=True):
+    costs = gemm.mapping.costs if isinstance(gemm.mapping, TiledMapping) else FlowCosts()
+    for side, operand in enumerate(gemm.operands):
+        values, through = fetched[side] * gemm.repeats, gemm.mapping.through_outer[side]
         for stream in plan.book.streams(operand):
             if shares.get(stream.stored, 1.0) < 1:
-                absent[task.task, stream.stored] += values * gemm.repeats * stream.fetch_pj * factor
+                move = values * stream.move_pj * costs.moves[side]
+                from_dram = values * stream.fetch_pj * costs.fetches[side]
+                if through is not None:
+                    from_dram = move + through * gemm.repeats * stream.to_outer_pj * costs.to_outer[side]
+                absent[task.task, stream.stored] += from_dram
+                outer[task.task, stream.stored] += move if stream.outer else from_dram

@@ -15,7 +15,7 @@ from fahw.work.counts.record import TaskId
 from fahw.work.error_forms import ErrorFormName
 from fahw.work.plan.measured import ProductTask
 from fahw.work.plan.step_plan import ProductKey, StepPlan, all_room
-from fahw.work.plan.tiles import Surroundings, Unfolding, tiled_product
+from fahw.work.plan.tiles import Unfolding, tiled_product
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class _Noting(StepPlan):
         """The product as it is."""
         product = None
         if isinstance(gemm.mapping, Folded):
-            around = Surroundings(self.task_shares(core, task).operands, all_room(self.chip))
+            around = self.around(core, task, all_room(self.chip))
             product = tiled_product(gemm, unfolding, array, psum, self.chip, self.book, around)
         self.noted.append(((task, number, gemm.mapping.sizes), product))
         return gemm
@@ -64,7 +64,9 @@ def survey(step: StepContext, plan: StepPlan, tasks: Sequence[ProductTask]) -> I
         for form in task.forms or (None,):
             for samples in dict.fromkeys(step.micro_batch_sizes):
                 forms = {layer: form} if form else {}
-                noting = _Noting(plan.chip, plan.book, plan.shares, forms=forms, fused=plan.fused)
+                noting = _Noting(
+                    plan.chip, plan.book, plan.shares, forms=forms, fused=plan.fused, one_level=plan.one_level
+                )
                 task.products(replace(step, plan=noting).during(task.task), task.part, samples)
                 for key, product in noting.noted:
                     first[layer, phase] = max(first.get((layer, phase), 0), before + key[1] + 1)

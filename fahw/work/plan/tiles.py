@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping as Table
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fahw.hardware.array import Array
@@ -17,8 +17,9 @@ from fahw.mapping.mapper import MappedProduct, Tiling, mapped_as
 from fahw.mapping.problem import Dataflow, MappedArray, OperandPlace, ResultPlace, TiledProduct, Unfolded
 from fahw.mapping.tiled import TiledMapping
 from fahw.mapping.untiled import best_of
-from fahw.work.counts.gemm import Gemm, Operand
-from fahw.work.plan.pricing import PriceBook
+from fahw.work.counts.gemm import Gemm
+from fahw.work.plan.outer_tiles import Surroundings, in_outer
+from fahw.work.plan.pricing import PriceBook, StreamPrice
 
 _NO_MEMORY = "-"
 """Where an operand lies that takes no room: it is generated, or read from a memory that holds nothing else."""
@@ -32,21 +33,14 @@ class Unfolding:
     windows: Windows
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What a task finds: shares of its operands, by kind, that are on the chip; bits for tiles, by memory."""
-
-    shares: Table[str, float]
-    room: tuple[tuple[str, float], ...]
-
-
 def tiled_product(
     gemm: Gemm, unfolding: Unfolding | None, array: Array, psum: Memory, chip: Chip, book: PriceBook,
     around: Surroundings,
 ) -> TiledProduct:  # fmt: skip
     """One of the equal products of `gemm`, to be mapped."""
     m, n, k = gemm.mapping.sizes
-    places = [_place(operand, book, around) for operand in gemm.operands]
+    streams = [book.streams(operand) for operand in gemm.operands]
+    places = [_place(of, around) for of in streams]
     flows = tuple(_flow(name, gemm, array, psum, book) for name in _dataflows(gemm, array))
     dram = chip.dram
     rate = dram.gbyte_per_s * 8e3 / chip.clock_mhz if dram is not None else float("inf")
@@ -54,12 +48,15 @@ def tiled_product(
         array.rows, array.cols, flows, array.accumulators, array.weights_per_element, array.edge_tiles == "trimmed",
         array.double_buffered,
     )  # fmt: skip
-    return TiledProduct(
+    product = TiledProduct(
         m, n, k, mapped_array, places[LEFT], places[RIGHT], ResultPlace(gemm.accumulator_bits, psum.name),
         prices=book.product_prices(gemm, array, psum), room=around.room,
         windows=unfolding.windows if unfolding else None, unfolded=unfolding.part if unfolding else None,
         dram_bits_per_cycle=rate, objective=chip.mapping_objective,
     )  # fmt: skip
+    if not chip.has_outer_homes:
+        return product
+    return in_outer(product, streams, gemm, psum, chip, book, around)
 
 
 def _dataflows(gemm: Gemm, array: Array) -> tuple[str, ...]:
@@ -75,9 +72,8 @@ def _flow(name: str, gemm: Gemm, array: Array, psum: Memory, book: PriceBook) ->
     return replace(problem.DATAFLOWS[name], mac_pj=mac, idle_pj=idle, costs=costs)
 
 
-def _place(operand: Operand, book: PriceBook, around: Surroundings) -> OperandPlace:
-    """Bits of a value that can lie in DRAM, and the share of them that does not."""
-    streams = book.streams(operand)
+def _place(streams: Sequence[StreamPrice], around: Surroundings) -> OperandPlace:
+    """Bits of a value that can lie in DRAM, and the share of them that is in their innermost homes."""
     bits = sum(stream.bits for stream in streams)
     if not bits:
         return OperandPlace(1, _NO_MEMORY, 1.0)
@@ -91,14 +87,24 @@ def laid_out(gemm: Gemm, product: TiledProduct, array: Array, tiling: Tiling | N
     return _in_tiles(gemm, product, array, mapped_as(product, tiling) if tiling else best_of(product))
 
 
+def _all(values: float, there: float) -> int:
+    """Values that would come if none were there, from those that come while a share is."""
+    return round(values / (1 - there)) if there < 1 else 0
+
+
 def _in_tiles(gemm: Gemm, product: TiledProduct, array: Array, mapped: MappedProduct) -> Gemm:
     m, n, k = gemm.mapping.sizes
     folded = DATAFLOWS[mapped.tiling.dataflow].laid_out(Product(m, n, k), array)
     assert isinstance(folded, Folded)
-    left, right = (
-        round(values / (1 - place.resident)) if place.resident < 1 else 0
-        for values, place in zip(mapped.fetched, product.operands, strict=True)
-    )
-    factors = next(flow.costs.fetches for flow in product.array.dataflows if flow.name == folded.name)
-    tiled = TiledMapping(folded, mapped, (left, right), product.result.memory, factors, product.unfolded == "result")
-    return replace(gemm, mapping=tiled)
+    left, right = (_all(values, place.resident) for values, place in zip(mapped.fetched, product.operands, strict=True))
+    costs = next(flow.costs for flow in product.array.dataflows if flow.name == folded.name)
+    tiled = TiledMapping(folded, mapped, (left, right), product.result.memory, costs, product.unfolded == "result")
+    if mapped.outer is None or product.outer is None:
+        return replace(gemm, mapping=tiled)
+    places, sums = product.outer.places[:2], product.outer.result
+    through = [
+        _all(values, place.resident) if place else None
+        for values, place in zip(mapped.outer.fetched, places, strict=True)
+    ]
+    memory = sums.memory if sums else ""
+    return replace(gemm, mapping=replace(tiled, through=(through[0], through[1]), outer_sums_memory=memory))

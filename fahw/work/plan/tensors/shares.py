@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fahw.work.counts.record import TaskId
 from fahw.work.counts.task_accesses import TaskShares
@@ -12,24 +12,50 @@ from fahw.work.plan.tensors.lives import KeptTensor
 
 @dataclass(frozen=True)
 class Kept:
-    """The share of a tensor, 0 to 1, that is on the chip at each of its reads, and that is never written to DRAM."""
+    """The share of a tensor, 0 to 1, that is in its innermost home at each of its reads, and that stays there to the
+    end; likewise in its outer home, to which it is written at first. The rest is written to DRAM."""
 
     reads: tuple[float, ...]
     written: float
+    outer_reads: tuple[float, ...] = ()
+    outer_written: float = 0.0
+
+    @property
+    def anywhere(self) -> Kept:
+        """The shares that are in either home."""
+        if not self.outer_reads:
+            return self
+        reads = tuple(map(sum, zip(self.reads, self.outer_reads, strict=True)))
+        return Kept(reads, self.written + self.outer_written)
+
+    def not_sent(self, from_dram: bool) -> tuple[Kept, Kept]:
+        """What reads find in the innermost home, and anywhere on the chip; with the share that is not sent on when the
+        tensor is written, and that is not sent to DRAM. The first is below 0 where some is sent to both other places."""
+        anywhere = self.anywhere
+        whole = 1.0 if from_dram else anywhere.written
+        first = self.outer_reads[0] if self.outer_reads else 0.0
+        return Kept(self.reads, whole - first), Kept(anywhere.reads, whole)
 
 
 def task_shares(tensors: Sequence[KeptTensor], kept: Sequence[Kept]) -> dict[tuple[int, TaskId], TaskShares]:
     """Means over the tensors of a kind that a task uses alike."""
+    both = [there.not_sent(tensor.from_dram) for tensor, there in zip(tensors, kept, strict=True)]
+    found = _means(tensors, [inner for inner, _ in both])
+    if not any(there.outer_reads for there in kept):
+        return found
+    anywhere = _means(tensors, [on_chip for _, on_chip in both])
+    return {key: replace(shares, anywhere=anywhere[key]) for key, shares in found.items()}
+
+
+def _means(tensors: Sequence[KeptTensor], kept: Sequence[Kept]) -> dict[tuple[int, TaskId], TaskShares]:
     sums: dict[tuple[int, TaskId], tuple[_Means, _Means, _Means]] = {}
     for tensor, there in zip(tensors, kept, strict=True):
         for use, share in zip(tensor.reads, there.reads, strict=True):
             operands, reads, _ = sums.setdefault((tensor.core, use.task), (_Means(), _Means(), _Means()))
             (operands if use.is_operand else reads).add(tensor.tensor, tensor.bits, share)
         for task in tensor.writes:
-            written = 1.0 if tensor.from_dram else there.written
-            sums.setdefault((tensor.core, task), (_Means(), _Means(), _Means()))[2].add(
-                tensor.tensor, tensor.bits, written
-            )
+            _, _, writes = sums.setdefault((tensor.core, task), (_Means(), _Means(), _Means()))
+            writes.add(tensor.tensor, tensor.bits, there.written)
     return {key: TaskShares(*(means.found() for means in three)) for key, three in sums.items()}
 
 
