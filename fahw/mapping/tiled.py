@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil
 from typing import ClassVar
@@ -26,7 +26,7 @@ class TiledMapping(Mapping):
     brought: tuple[int, int]
     sums_memory: str = ""
     """Where sums wait."""
-    costs: FlowCosts = FlowCosts()
+    costs: FlowCosts = field(default_factory=FlowCosts)
     """What values cost in the dataflow relative to their prices."""
     adds_windows: bool = False
     """Whether results are sums of overlapping windows, which are added up in memory."""

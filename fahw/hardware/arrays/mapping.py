@@ -218,8 +218,8 @@ class Mapping(ABC):
 
     @property
     def spilled_share(self) -> float | None:
-        """The share of partial sums that goes on from their memory, to DRAM or their outer home, where the mapping itself
-        fixes it."""
+        """The share of partial sums that goes on from their memory, to DRAM or their outer home, where the mapping
+        itself fixes it."""
         return 0.0 if self.keeps_sums else None
 
     @property

@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 
 from fahw.hardware.memory import Memory
-from fahw.hardware.part import Tensor
 from fahw.mapping.lifetimes import Choice
 from fahw.mapping.mapper import Tiling
 from fahw.work.context import StepContext
@@ -77,9 +76,9 @@ class Keeping:
         kinds = {tensor.tensor: self.step.chip.homes(tensor.tensor) for tensor in self.tensors}
         return tuple(kinds[tensor.tensor][: 1 if self.one_level else 2] for tensor in self.tensors)
 
-    def outer_home(self, tensor: Tensor) -> Memory | None:
+    def outer_home(self, tensor: str) -> Memory | None:
         """The home of a kind of tensors behind the innermost, where it is used."""
-        return None if self.one_level else self.step.chip.outer_home(tensor)
+        return None if self.one_level else self.book.outer_homes.get(tensor)
 
     @cached_property
     def worth(self) -> Worth:

@@ -48,8 +48,9 @@ class ProductTask:
 @dataclass(frozen=True)
 class Measured:
     """`energy_pj` and `cycles` of all products of a step. By task and kind of tensor, `absent_pj`: what an operand
-    costs if it is not there at all, and `outer_pj`: if it lies in its outer home. By task and memory, `room`: bits of its tiles; `sums_room`: of those of sums alone.
-    `forms`: the better ones, by part. `spills`: whether any sums go to DRAM."""
+    costs if it is not there at all, and `outer_pj`: if it lies in its outer home. By task and memory, `room`: bits of
+    its tiles; `sums_room`: of those of sums alone. `forms`: the better ones, by part. `spills`: whether any sums go to
+    DRAM, or an outer home."""
 
     energy_pj: float = 0.0
     cycles: float = 0.0

@@ -32,8 +32,8 @@ _Note = Callable[[str, str, "Away"], None]
 
 
 class Away(NamedTuple):
-    """What accesses cost more, in pJ, if nothing of what they are to is on the chip, `dram`; and if all of it is, but in
-    its outer home, `outer`."""
+    """What accesses cost more, in pJ, if nothing of what they are to is on the chip, `dram`; and if all of it is, but
+    in its outer home, `outer`."""
 
     dram: float = 0.0
     outer: float = 0.0

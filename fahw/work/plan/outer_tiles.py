@@ -1,4 +1,4 @@
-"""Memories behind the local ones as a product of a step meets them: what of it lies there, and its tiles' room there."""
+"""Memories behind the local ones as a product of a step meets them: what of it is there, and room for its tiles."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _outer_place(streams: Sequence[StreamPrice], around: Surroundings) -> OuterP
     if len(memories) != 1 or "" in memories or around.one_level or _missing(streams, around.shares) <= 0:
         return None
     bits = sum(stream.bits for stream in streams)
-    return OuterPlace(*memories, resident=1 - _missing(streams, around.on_chip) / bits)
+    return OuterPlace(streams[0].outer, 1 - _missing(streams, around.on_chip) / bits)
 
 
 def _missing(streams: Iterable[StreamPrice], shares: Mapping[str, float]) -> float:

@@ -285,6 +285,6 @@ def price_book(pricing: Pricing, chip: Chip) -> PriceBook:
     """The prices of a chip's parts, which are the same on every core."""
     away = TaskAccesses(chip, "", AWAY)
     homes = ((tensor, chip.outer_home(tensor)) for memory in chip.memories for tensor in memory.holds)
-    outer = {tensor: memory for tensor, memory in homes if memory is not None}
+    outer: dict[str, Memory] = {tensor: memory for tensor, memory in homes if memory is not None}
     in_outer = TaskAccesses(chip, "", IN_OUTER)
     return PriceBook(pricing, Accesses(chip, ()), away, in_outer, chip.dram is not None, outer)

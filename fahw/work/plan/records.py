@@ -104,7 +104,11 @@ def _placements(keeping: Keeping, shares: Sequence[float], found: Measured) -> I
     behind: dict[tuple[int, str], list[tuple[str, float, float]]] = {}
     for core, memory in sorted(keeping.places, key=lambda place: LEVELS.index(levels[place[1].name])):
         name = f"{core_prefix(keeping.step.chip, core)}{memory.name}"
-        kinds = {kind: bits for (own, place, kind), bits in asked.items() if (own, place) == (core, memory.name)}
+        kinds = {
+            kind: bits
+            for (own, place, kind), bits in asked.items()
+            if (own, place) == (core, memory.name) and keeping.outer_home(kind) != memory
+        }
         handed_on = float(kinds.pop("psum", nothing).max())
         moment = int(sum(kinds.values(), start=nothing).argmax())
         for kind, bits in kinds.items():

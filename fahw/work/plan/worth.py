@@ -1,4 +1,4 @@
-"""What it costs a step if tensors are not in the innermost homes where tasks use them, and what it saves to keep them."""
+"""What it costs if tensors are not in their innermost homes where tasks use them, and what it saves to keep them."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ class Kept:
         return Kept(reads, self.written + self.outer_written)
 
     def not_sent(self, from_dram: bool) -> tuple[Kept, Kept]:
-        """What reads find in the innermost home, and anywhere on the chip; with the share that is not sent on when the
-        tensor is written, and that is not sent to DRAM. The first is below 0 where some is sent to both other places."""
+        """What reads find in the innermost home, and anywhere on the chip; with the share that is not sent on when it
+        is written, and that is not sent to DRAM. The first is below 0 where some is sent to both other places."""
         anywhere = self.anywhere
         whole = 1.0 if from_dram else anywhere.written
         first = self.outer_reads[0] if self.outer_reads else 0.0
@@ -56,7 +56,10 @@ def _means(tensors: Sequence[KeptTensor], kept: Sequence[Kept]) -> dict[tuple[in
         for task in tensor.writes:
             _, _, writes = sums.setdefault((tensor.core, task), (_Means(), _Means(), _Means()))
             writes.add(tensor.tensor, tensor.bits, there.written)
-    return {key: TaskShares(*(means.found() for means in three)) for key, three in sums.items()}
+    return {
+        key: TaskShares(operands.found(), reads.found(), writes.found())
+        for key, (operands, reads, writes) in sums.items()
+    }
 
 
 class _Means:
