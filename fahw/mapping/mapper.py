@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -218,8 +219,8 @@ def _outer_counts(costs: OuterCosts, nest: Nest, waits: bool) -> OuterCounts:
         fetched=(operands[0].fetched.item() * repeats, operands[1].fetched.item() * repeats),
         spilled_sums=round(costs.sums(nest).spilled.item()) * repeats,
         results=costs.leaving * repeats,
-        room=tuple((memory, round(bits.item())) for memory, bits in costs.room(nest, waits).items()),
-        sums_room=round(costs.sums(nest).room.item()) if waits else 0,
+        room=tuple((memory, ceil(bits.item())) for memory, bits in costs.room(nest, waits).items()),
+        sums_room=ceil(costs.sums(nest).room.item()) if waits else 0,
     )
 
 
@@ -263,8 +264,8 @@ def _mapped(costs: NestCosts, nest: Nest, index: int) -> MappedProduct:
         array_cycles=round(at(counts.array.cycles)) * repeats,
         latency=at(costs.latency(nest)) * repeats,
         energy_pj=at(costs.energy(nest)) * repeats,
-        room=tuple((memory, round(at(bits))) for memory, bits in costs.room(nest).items()),
-        sums_room=round(at(counts.sums.room)),
+        room=tuple((memory, ceil(at(bits))) for memory, bits in costs.room(nest).items()),
+        sums_room=ceil(at(counts.sums.room)),
     )
 
 

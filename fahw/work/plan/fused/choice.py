@@ -13,6 +13,7 @@ from fahw.work.plan.fused.fusing import Shareable, shareable, sub_batch_sizes
 from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import Measured, measured
 from fahw.work.plan.step_plan import StepPlan
+from fahw.work.plan.tensors.shares import Kept
 
 
 class _Saving(NamedTuple):
@@ -29,7 +30,7 @@ def worth_sharing(keeping: Keeping, shares: Sequence[float], products: Measured)
     for found in shareable(keeping):
         there = kept[found.number]
         if found.number not in keeping.given and min(*there.reads, there.written) < 1 and _is_open(keeping, found):
-            savings += _savings(keeping, roomy, found, there.anywhere.reads, there.anywhere.written)
+            savings += _savings(keeping, roomy, found, there)
     taken, chosen = set[object](), list[FusedError]()
     for saving in sorted(savings, key=lambda saving: -saving.amount):
         if taken.isdisjoint(saving.error.tasks):
@@ -44,11 +45,10 @@ def _is_open(keeping: Keeping, found: Shareable) -> bool:
     return pinned.isdisjoint(found.tasks)
 
 
-def _savings(
-    keeping: Keeping, plan: StepPlan, found: Shareable, reads: Sequence[float], written: float
-) -> Iterator[_Saving]:
-    """What sharing an error saves at its best number of samples, if anything. `reads`, `written`: shares of it."""
+def _savings(keeping: Keeping, plan: StepPlan, found: Shareable, there: Kept) -> Iterator[_Saving]:
+    """What sharing an error saves at its best number of samples, if anything. `there`: shares of it."""
     tasks, tensor = (found.error, found.gradient), keeping.tensors[found.number]
+    reads, written = there.anywhere.reads, there.anywhere.written
     try:
         apart = measured(keeping.step, plan, tasks)
     except ConfigError:
@@ -58,7 +58,7 @@ def _savings(
     for samples in sub_batch_sizes(keeping.step.micro_batch_sizes):
         error = found.in_sub_batches(keeping, samples)
         try:
-            shared = measured(keeping.step, _sharing(plan, found, error, tensor.bits * written), tasks)
+            shared = measured(keeping.step, _sharing(plan, found, error, tensor.bits * there.written), tasks)
         except ConfigError:
             continue
         after = _cost(keeping, shared)
