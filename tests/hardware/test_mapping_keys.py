@@ -142,5 +142,4 @@ def test_a_tensor_with_three_homes_is_for_fixed_mappings(tmp_path):
     assert chip_of(tmp_path, text).outer_home("weight").name == "behind"
     with pytest.raises(ConfigError, match="weight has homes in before and behind too") as caught:
         chip_of(tmp_path, swap(text, "memories:\n  - ", f"memories:\n{before}  - "))
-    (problem,) = caught.value.problems
-    assert problem.key == "memories.2.holds"
+    assert "memories.2.holds" in {problem.key for problem in caught.value.problems}

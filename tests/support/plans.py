@@ -51,16 +51,16 @@ def _noted(costed: list[Any], searched: list[Searched]) -> Iterator[None]:
         yield
 
 
-def with_outer_home(chip: Any, kib: float, local_kib: float, holds: tuple[str, ...] = ()) -> Any:
-    """A chip under `mapping: best` with local memories of this size, and one behind them that holds the same tensors,
-    or these; none where it has no room. Accesses cost the same whatever the size, and nothing leaks."""
-    kinds = holds or tuple(dict.fromkeys(kind for memory in chip.memories if memory.writable for kind in memory.holds))
+def with_outer_home(chip: Any, kib: float, local_kib: float | None) -> Any:
+    """A chip under `mapping: best` with local memories of this size, or its own, and one behind them that holds the
+    same tensors; none where it has no room. Accesses cost the same whatever the size, and nothing leaks."""
+    writable = [memory for memory in chip.memories if memory.writable]
     near, far = (MemoryEnergy(read_pj=pj, write_pj=pj, leak_mw=0.0, area_mm2=0.0) for pj in (5.0, 20.0))
-    local = [
-        memory.model_copy(update={"size_kib": local_kib, "bank_kib": None, "energy": near}) for memory in chip.memories
-    ]
+    sizes = {"size_kib": local_kib, "bank_kib": None} if local_kib else {}
+    local = [memory.model_copy(update={"energy": near, **sizes}) for memory in chip.memories]
+    kinds = tuple(dict.fromkeys(kind for memory in writable for kind in memory.holds))
     more = {"name": "behind", "level": "global", "holds": kinds, "size_kib": kib, "bank_kib": None, "energy": far}
-    behind = [local[0].model_copy(update=more)] if kib else []
+    behind = [writable[0].model_copy(update=more)] if kib else []
     return chip.model_copy(update={"mapping": "best", "memories": (*local, *behind)})
 
 

@@ -22,8 +22,8 @@ from fahw.work.plan.pricing import PriceBook
 from fahw.work.plan.step_plan import ProductKey, StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor
 from fahw.work.plan.tensors.shares import Kept, task_shares
+from fahw.work.plan.tensors.worth import Way, Worth
 from fahw.work.plan.tile_room import TileRoom
-from fahw.work.plan.worth import Way, Worth
 
 _ROUNDED = 1.0
 """Bits by which sums of shares may be off."""
