@@ -42,7 +42,7 @@ class NestCosts:
     def _counts(self, nest: Nest) -> NestCounts:
         array, (left, right, sums) = array_nest(self.grid, nest), nest.reuses
         return NestCounts(
-            self._array(array),
+            self.array(array),
             self._operand(LEFT_OPERAND, left),
             self._operand(RIGHT_OPERAND, right),
             self._sums(sums, array),
@@ -62,13 +62,13 @@ class NestCosts:
     def bound(self, nest: ArrayNest) -> float:
         """What the objective is at least, whatever the memories do, if the array notices this of the nest; infinite if
         both operands together never fit."""
-        problem, array = self.problem, self._array(nest)
+        problem, array = self.problem, self.array(nest)
         cycles = array.cycles * self.grid.flow.costs.paced
         latency = np.maximum(cycles, compulsory_bits(problem) / problem.repeats / problem.dram_bits_per_cycle)
         once = (self.grid.distinct(part) * (1 - operand.resident) for part, operand in enumerate(problem.operands))
         prices = zip(problem.prices.fetch, self.grid.flow.costs.fetches, strict=True)
         fetches = sum(values * price * factor for values, (price, factor) in zip(once, prices, strict=True))
-        energy = self._once(("pJ", nest), lambda: self.array_energy(array)) + fetches + latency * problem.prices.static
+        energy = self.array_pj(nest) + fetches + latency * problem.prices.static
         bound = {"energy": energy, "latency": latency, "edp": energy * latency}[problem.objective]
         return float(np.where(self._may_fit, bound, np.inf).min())
 
@@ -115,7 +115,7 @@ class NestCosts:
     def energy(self, nest: Nest) -> Values:
         """Energy in pJ."""
         prices, grid, (_, left, right, sums) = self.problem.prices, self.grid, self.counts(nest)
-        array = self._once(("pJ", array_nest(grid, nest)), lambda: self.array_energy(self.counts(nest).array))
+        array = self.array_pj(array_nest(grid, nest))
         energy = array + (left.energy + right.energy)
         if sums.spills:
             energy = energy + sums.spilled * prices.spilled_sum
@@ -155,14 +155,19 @@ class NestCosts:
             fixed += self.grid.results * prices.window_sum
         return np.asarray(reads + sums + idle * flow.idle_pj + fixed)
 
-    def _array(self, nest: ArrayNest) -> ArrayCounts:
+    def array(self, nest: ArrayNest) -> ArrayCounts:
+        """What the array does if it notices this of the nest."""
         return self._once(("array", nest), lambda: array_counts(self.grid, nest))
+
+    def array_pj(self, nest: ArrayNest) -> Values:
+        """pJ of what the array does then."""
+        return self._once(("pJ", nest), lambda: self.array_energy(self.array(nest)))
 
     def _operand(self, part: int, reuse: Reuse) -> OperandCounts:
         return self._once((part, reuse), lambda: operand_counts(self.grid, part, reuse))
 
     def _sums(self, reuse: Reuse, array: ArrayNest) -> SumCounts:
-        return self._once(("sums", reuse, array), lambda: sum_counts(self.grid, reuse, self._array(array).breaks))
+        return self._once(("sums", reuse, array), lambda: sum_counts(self.grid, reuse, self.array(array).breaks))
 
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
         if key not in self._kept:
