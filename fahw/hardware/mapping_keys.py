@@ -46,20 +46,22 @@ def _idle_objective(chip: Chip) -> CheckMessages:
         yield from _idle_keys(chip, OBJECTIVE, (), "`mapping: best` and `micro_batch: best`")
 
 
-def two_homes(chip: Chip) -> CheckMessages:
-    """A tensor with a second home is for `mapping: fixed`: a search would leave that one empty."""
+def two_levels(chip: Chip) -> CheckMessages:
+    """A tensor with three homes is for `mapping: fixed`: a search knows tiles in tiles, no further ones in these."""
     for mapping in known_part(chip, "mapping"):
         for memories in known_part(chip, "memories"):
             if mapping == "best":
-                yield from until_unknown(_second_homes(memories))
+                yield from until_unknown(_third_homes(memories))
 
 
-def _second_homes(memories: tuple[Memory, ...]) -> CheckMessages:
-    first: dict[str, str] = {}
+def _third_homes(memories: tuple[Memory, ...]) -> CheckMessages:
+    homes: dict[str, list[str]] = {}
     for index, memory in enumerate(memories):
         for tensor in memory.holds if memory.writable else ():
-            if first.setdefault(tensor, memory.name) != memory.name:
-                message = f"{tensor} has a home in {first[tensor]} too, and a search uses one alone (`mapping: best`)"
+            first = homes.setdefault(tensor, [])
+            first.append(memory.name)
+            if len(first) == 3:
+                message = f"{tensor} has homes in {' and '.join(first[:2])} too, and `mapping: best` knows two"
                 yield ("memories", index, "holds"), f"{message}: leave it out of one, or say `mapping: fixed`"
 
 
