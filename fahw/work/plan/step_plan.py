@@ -16,8 +16,8 @@ from fahw.work.counts.record import Placement, TaskId
 from fahw.work.counts.site import Site
 from fahw.work.counts.task_accesses import TaskAccesses, TaskShares
 from fahw.work.error_forms import ErrorFormName
-from fahw.work.plan.outer_tiles import Surroundings
 from fahw.work.plan.pricing import PriceBook
+from fahw.work.plan.tensors.outer_tiles import Surroundings
 from fahw.work.plan.tiles import Unfolding, UntiledProduct, can_be_tiled, laid_out
 
 ALL_THERE = TaskShares()

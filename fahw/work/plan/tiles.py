@@ -20,8 +20,8 @@ from fahw.mapping.problem import Dataflow, MappedArray, OperandPlace, ResultPlac
 from fahw.mapping.tiled import TiledMapping
 from fahw.mapping.untiled import best_of
 from fahw.work.counts.gemm import Gemm
-from fahw.work.plan.outer_tiles import Surroundings, in_outer
 from fahw.work.plan.pricing import PriceBook, StreamPrice
+from fahw.work.plan.tensors.outer_tiles import Surroundings, in_outer
 
 _NO_MEMORY = "-"
 """Where an operand lies that takes no room: it is generated, or read from a memory that holds nothing else."""
