@@ -119,6 +119,15 @@ class Chip(Sourced):
             return memories[0] if memories else None
         return min(memories, key=lambda memory: LEVELS.index(memory.level))
 
+    def outer_home(self, tensor: Tensor) -> Memory | None:
+        """The memory behind the innermost home of `tensor` that holds it too, or None."""
+        return (*self.homes(tensor), None, None)[1]
+
+    @property
+    def has_outer_homes(self) -> bool:
+        """Whether any tensor has a home behind its innermost one."""
+        return any(self.outer_home(tensor) is not None for memory in self.memories for tensor in memory.holds)
+
     @property
     def fixed_home(self) -> Memory | None:
         """The memory that a rule's own, fixed feedback weights come from: a rom or a generator if the chip has one."""

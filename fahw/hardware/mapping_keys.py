@@ -11,6 +11,7 @@ from fahw.hardware.array import Array
 from fahw.hardware.arrays.catalogue import DATAFLOWS
 from fahw.hardware.arrays.systolic import Folded
 from fahw.hardware.chip import Chip
+from fahw.hardware.memory import Memory
 from fahw.hardware.pinned_mapping import PINNED_LISTS, pinned_twice
 
 CheckMessages = Iterator[tuple[Key, str]]
@@ -43,6 +44,25 @@ def _idle_objective(chip: Chip) -> CheckMessages:
     """A message about an objective where micro-batches are not searched either."""
     if chip.micro_batch != "best":
         yield from _idle_keys(chip, OBJECTIVE, (), "`mapping: best` and `micro_batch: best`")
+
+
+def two_levels(chip: Chip) -> CheckMessages:
+    """A tensor with three homes is for `mapping: fixed`: a search knows tiles in tiles, no further ones in these."""
+    for mapping in known_part(chip, "mapping"):
+        for memories in known_part(chip, "memories"):
+            if mapping == "best":
+                yield from until_unknown(_third_homes(memories))
+
+
+def _third_homes(memories: tuple[Memory, ...]) -> CheckMessages:
+    homes: dict[str, list[str]] = {}
+    for index, memory in enumerate(memories):
+        for tensor in memory.holds if memory.writable else ():
+            first = homes.setdefault(tensor, [])
+            first.append(memory.name)
+            if len(first) == 3:
+                message = f"{tensor} has homes in {' and '.join(first[:2])} too, and `mapping: best` knows two"
+                yield ("memories", index, "holds"), f"{message}: leave it out of one, or say `mapping: fixed`"
 
 
 def recomputing(chip: Chip) -> CheckMessages:

@@ -27,6 +27,7 @@ else:
     MappedDataflow = Literal[FOLDED]
 _Size = Annotated[int, Field(ge=1, le=1 << 53)]
 _Text = Annotated[str, Field(min_length=1, max_length=2 * MOST_NAME_CHARACTERS)]
+Order = Literal["mnk", "mkn", "nmk", "nkm", "kmn", "knm"]
 _MOST_PRODUCTS = 9999
 PINNED_LISTS = ("layer_mappings", "kept_tensors", "shared_errors", "waiting_tasks")
 """The lists of pinned decisions, by their keys."""
@@ -46,8 +47,8 @@ class Pinned(Frozen):
         for name in self.model_fields_set:
             value = getattr(self, name)
             self._places[name] = document.place((*key, name))
-            for index in range(len(value) if isinstance(value, tuple) else 0):
-                self._places[f"{name}.{index}"] = document.place((*key, name, index))
+            for within in _within(value):
+                self._places[dotted((name, *within))] = document.place((*key, name, *within))
         self._places[""] = document.place(key)
         self._places["key"] = dotted(key)
 
@@ -56,6 +57,17 @@ class Pinned(Frozen):
         key = self._places.get("key", "")
         place = self._places.get(name) or self._places.get("") or "pinned mapping"
         return Problem(place, message, f"{key}.{name}" if key and name else key or name)
+
+
+class PinnedOuter(Frozen):
+    """The tile of one product in the memories behind the local ones, and the loops over these."""
+
+    tile: tuple[_Size, _Size, _Size]
+    """Tile sizes along M, N and K, each filled by whole tiles."""
+    order: Order
+    """The loops over tiles, outermost first."""
+    hold: tuple[Literal["left", "right", "results"], ...] = ()
+    """Of what all tiles over which the inner loops run stay there, in place of the tile in use alone."""
 
 
 class PinnedMapping(Pinned):
@@ -74,22 +86,27 @@ class PinnedMapping(Pinned):
     dataflow: MappedDataflow
     tile: tuple[_Size, _Size, _Size]
     """Tile sizes along M, N and K."""
-    order: Literal["mnk", "mkn", "nmk", "nkm", "kmn", "knm"]
+    order: Order
     """The loops over tiles, outermost first."""
     hold: tuple[Literal["left", "right", "results"], ...] = ()
     """Of what all tiles over which the inner loops run stay in memory, in place of the tile in use alone."""
+    outer: PinnedOuter | None = None
+    """Where operands or sums have a second home, the tiles there that these tiles are parts of; without it what comes
+    from DRAM passes by."""
     blocks: bool = False
     """Whether what streams is cut into blocks whose sums the accumulators at the array's edge keep."""
 
 
 class PinnedTensor(Pinned):
-    """Which share of a tensor stays in its memory."""
+    """Which share of a tensor stays in its memory, and in the one behind it."""
 
     name: _Text
     """Name of the tensor, as `fahw simulate --json` lists it."""
     core: CoreIndex = 0
     shares: tuple[Fraction, ...] = Field(min_length=1)
     """The share that is there at each of its reads, which does not rise; one share where nothing reads it."""
+    outer_shares: tuple[Fraction, ...] = ()
+    """Likewise in its home behind that memory; none where absent."""
 
 
 class PinnedSharing(Pinned):
@@ -106,6 +123,15 @@ class PinnedWaiting(Pinned):
     """Whether tasks wait until there is room, so that tensors live shorter."""
 
     waits: bool
+
+
+def _within(value: object) -> Iterator[Key]:
+    """The keys of what is in a value: places of a list, and keys of a part with theirs."""
+    for index in range(len(value) if isinstance(value, tuple) else 0):
+        yield (index,)
+    for name in value.model_fields_set if isinstance(value, PinnedOuter) else ():
+        yield (name,)
+        yield from ((name, *within) for within in _within(getattr(value, name)))
 
 
 class PinnedFile(Frozen):
@@ -176,8 +202,9 @@ def _mappings_twice(pinned: PinnedParts) -> Iterator[tuple[Key, str]]:
         if first.setdefault(key, index) != index:
             what = f"{entry.phase} of {entry.layer}, product {entry.product}"
             yield ("layer_mappings", index), f"{what}, is pinned twice (first: layer_mappings.{first[key]})"
-        if len(set(entry.hold)) < len(entry.hold):
-            yield ("layer_mappings", index, "hold"), f"a part stands twice (got {', '.join(entry.hold)})"
+        for where, held in ((("hold",), entry.hold), (("outer", "hold"), entry.outer.hold if entry.outer else ())):
+            if len(set(held)) < len(held):
+                yield ("layer_mappings", index, *where), f"a part stands twice (got {', '.join(held)})"
 
 
 def _tensors_twice(pinned: PinnedParts) -> Iterator[tuple[Key, str]]:
@@ -186,9 +213,11 @@ def _tensors_twice(pinned: PinnedParts) -> Iterator[tuple[Key, str]]:
         key = entry.name, entry.core, entry.rule, entry.transport
         if first.setdefault(key, index) != index:
             yield ("kept_tensors", index), f"'{entry.name}' is pinned twice (first: kept_tensors.{first[key]})"
-        if any(later > earlier for earlier, later in pairwise(entry.shares)):
-            message = f"what is there does not become more from read to read (got {', '.join(map(str, entry.shares))})"
-            yield ("kept_tensors", index, "shares"), message
+        for name in ("shares", "outer_shares"):
+            shares = getattr(entry, name)
+            if any(later > earlier for earlier, later in pairwise(shares)):
+                message = f"what is there does not become more from read to read (got {', '.join(map(str, shares))})"
+                yield ("kept_tensors", index, name), message
 
 
 def _sharing_twice(pinned: PinnedParts) -> Iterator[tuple[Key, str]]:

@@ -18,7 +18,7 @@ from fahw.hardware.chip import Chip
 from fahw.hardware.energy_table import given_energies
 from fahw.hardware.generator import GENERATORS
 from fahw.hardware.interconnect import Link
-from fahw.hardware.mapping_keys import mapping_keys, pinned_once, recomputing
+from fahw.hardware.mapping_keys import mapping_keys, pinned_once, recomputing, two_levels
 from fahw.hardware.memory import Memory
 from fahw.hardware.part import PHASES, Phase, Tensor
 
@@ -317,7 +317,7 @@ def copy_layout(chip: Chip) -> CheckMessages:
 CHECKS: tuple[Callable[[Chip], CheckMessages], ...] = (
     unique_names, unknown_memories, homes, repeated_names, phases, wires, banks, rounding_bits, transport_forms,
     zero_skipping, update_options, dataflow_keys, late_updates, mesh_cores, copy_layout, given_energies,
-    mapping_keys, pinned_once, recomputing,
+    mapping_keys, pinned_once, recomputing, two_levels,
 )  # fmt: skip
 STRICT: tuple[Callable[[Chip], CheckMessages], ...] = (feedback_wires, transport_links)
 """Checks of what only rules that move weights, or read feedback weights, would meet: others can be priced on such a

@@ -44,7 +44,7 @@ class NestCosts:
     def _counts(self, nest: Nest) -> NestCounts:
         array, (left, right, sums) = array_nest(self.grid, nest), nest.reuses
         return NestCounts(
-            self._array(array),
+            self.array(array),
             self._operand(LEFT_OPERAND, left),
             self._operand(RIGHT_OPERAND, right),
             self._sums(sums, array),
@@ -104,7 +104,7 @@ class NestCosts:
     def energy(self, nest: Nest) -> Values:
         """Energy in pJ."""
         prices, grid, (_, left, right, sums) = self.problem.prices, self.grid, self.counts(nest)
-        array = self._once(("pJ", array_nest(grid, nest)), lambda: self.array_energy(self.counts(nest).array))
+        array = self.array_pj(array_nest(grid, nest))
         energy = array + (left.energy + right.energy)
         if sums.spills:
             energy = energy + sums.spilled * prices.spilled_sum
@@ -134,14 +134,19 @@ class NestCosts:
         """pJ of reads, sums left incomplete, elements and results: all but what tiles take from DRAM."""
         return array_energy(self.problem, self.grid.flow, self.grid.results, self.leaving, counts)
 
-    def _array(self, nest: ArrayNest) -> ArrayCounts:
+    def array(self, nest: ArrayNest) -> ArrayCounts:
+        """What the array does if it notices this of the nest."""
         return self._once(("array", nest), lambda: array_counts(self.grid, nest))
+
+    def array_pj(self, nest: ArrayNest) -> Values:
+        """pJ of what the array does then."""
+        return self._once(("pJ", nest), lambda: self.array_energy(self.array(nest)))
 
     def _operand(self, part: int, reuse: Reuse) -> OperandCounts:
         return self._once((part, reuse), lambda: operand_counts(self.grid, part, reuse))
 
     def _sums(self, reuse: Reuse, array: ArrayNest) -> SumCounts:
-        return self._once(("sums", reuse, array), lambda: sum_counts(self.grid, reuse, self._array(array).breaks))
+        return self._once(("sums", reuse, array), lambda: sum_counts(self.grid, reuse, self.array(array).breaks))
 
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
         if key not in self._kept:

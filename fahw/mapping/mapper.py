@@ -87,12 +87,13 @@ class MappedProduct:
 @dataclass(frozen=True)
 class OuterCounts:
     """What passes between DRAM and outer memories: values of both operands that come, sums that go on to DRAM and come
-    back, finished values that leave; the room that outer tiles take in bits."""
+    back, finished values that leave; the room that outer tiles take in bits, and of it what sums take."""
 
     fetched: tuple[float, float]
     spilled_sums: int
     results: float
     room: tuple[tuple[str, int], ...]
+    sums_room: int = 0
 
 
 def best_mapping(product: TiledProduct) -> MappedProduct:
@@ -121,7 +122,7 @@ def _best_of_two_levels(product: TiledProduct, level: OuterLevel) -> MappedProdu
     unused, problems = None, list[Problem]()
     if product.outer_may_go_unused:
         try:
-            unused = best_mapping(replace(product, outer=None))
+            unused = best_mapping(product.on_one_level)
         except ConfigError as error:
             problems = list(error.problems)
     found = best_on_two_levels(product, level, _objective(product, unused) if unused else np.inf)
@@ -226,6 +227,10 @@ def mapped_as(product: TiledProduct, tiling: Tiling) -> MappedProduct:
         raise ConfigError(Problem("order", "must name m, n and k once each; blocks need accumulators"))
     if tiling.outer:
         return _given_two_levels(product, flow, tiling, tiling.outer)
+    if product.outer is not None:
+        if not product.outer_may_go_unused:
+            raise ConfigError(Problem("outer", "must be given: a memory behind the local ones holds something"))
+        return mapped_as(product.on_one_level, tiling)
     prices, only = NestPrices(product, flow, (tiling.tile, tiling.nest)), slice(0, 1)
     energy, latency = prices.priced(only)
     mapped = _mapped_at(Chosen(prices, 0, (0, 0, 0), energy.item(), latency.item()))
@@ -255,6 +260,7 @@ def _outer_counts(costs: OuterCosts, nest: Nest, waits: bool) -> OuterCounts:
         spilled_sums=round(costs.sums(nest).spilled.item()) * repeats,
         results=costs.leaving * repeats,
         room=tuple((memory, ceil(bits.item())) for memory, bits in costs.room(nest, waits).items()),
+        sums_room=ceil(costs.sums(nest).room.item()) if waits else 0,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
 from typing import Literal
@@ -26,14 +26,25 @@ UNFOLDED_DIMENSIONS: dict[Unfolded, tuple[Dimension, Dimension]] = {
 @dataclass(frozen=True)
 class FlowCosts:
     """What a product costs in a dataflow beside its prices: by what factors `reads` and `fetches` of both operands, and
-    `sums` that are left incomplete, are dearer (words that are not full, runs of rows in DRAM, skipped zeros); the
+    `sums` that are left incomplete, are dearer (words that are not full, runs of rows in DRAM, skipped zeros);
+    likewise what comes from DRAM `to_outer` memories, and what `moves` from there to local ones, which are no runs; the
     share of multiply-accumulates that are done, and of cycles that remain, where zeros are gated or skipped."""
 
     reads: tuple[float, float] = (1.0, 1.0)
     fetches: tuple[float, float] = (1.0, 1.0)
+    to_outer: tuple[float, float] = (1.0, 1.0)
+    moves: tuple[float, float] = (1.0, 1.0)
     sums: float = 1.0
     useful: float = 1.0
     paced: float = 1.0
+
+    def mixed(self, way: DirectWay) -> FlowCosts:
+        """Those where values come from DRAM and from outer memories."""
+        left, right = (
+            (fetch * of_fetches + move * of_moves) / (fetch + move) if fetch + move else 1.0
+            for fetch, move, of_fetches, of_moves in zip(way.fetch, way.move, self.fetches, self.moves, strict=True)
+        )
+        return replace(self, fetches=(left, right))
 
 
 @dataclass(frozen=True)
@@ -170,11 +181,23 @@ class OuterPrices:
 
 
 @dataclass(frozen=True)
+class DirectWay:
+    """How both operands come to their local memories without outer tiles, where part of them may lie in an outer one:
+    of the pJ of a value that comes what it takes from DRAM, `fetch`, and what from there, `move`; bits per cycle; bits
+    for tiles, by memory."""
+
+    fetch: tuple[float, float]
+    move: tuple[float, float]
+    bits_per_cycle: float
+    room: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
 class OuterLevel:
     """Memories on the chip behind the local ones: what comes from DRAM to a part with such a place goes through it.
 
     A part without one comes straight from DRAM. `room`: bits for outer tiles, by memory; `bits_per_cycle`: from there
-    into local memories and back.
+    into local memories and back; `direct`: how it goes without outer tiles, where something lies in these memories.
     """
 
     left: OuterPlace | None
@@ -183,6 +206,7 @@ class OuterLevel:
     prices: OuterPrices = OuterPrices()
     room: tuple[tuple[str, float], ...] = ()
     bits_per_cycle: float = inf
+    direct: DirectWay | None = None
 
     @property
     def places(self) -> tuple[OuterPlace | None, OuterPlace | None, OuterPlace | None]:
@@ -238,8 +262,24 @@ class TiledProduct:
 
     @property
     def outer_may_go_unused(self) -> bool:
-        """Whether there is nothing in the outer memories that does not lie in local ones, too."""
-        return self.shares_on_chip == self._shares_there
+        """Whether there is nothing in the outer memories that does not lie in local ones, too; or it has a way
+        past outer tiles."""
+        return self.shares_on_chip == self._shares_there or (self.outer is not None and self.outer.direct is not None)
+
+    @property
+    def on_one_level(self) -> TiledProduct:
+        """The same without outer tiles."""
+        way = self.outer.direct if self.outer is not None else None
+        if way is None:
+            return replace(self, outer=None)
+        array, prices = self.array, self.prices
+        if any(way.move):
+            flows = tuple(replace(flow, costs=flow.costs.mixed(way)) for flow in array.dataflows)
+            left, right = (sum(pair) for pair in zip(way.fetch, way.move, strict=True))
+            array, prices = replace(array, dataflows=flows), replace(prices, fetch=(left, right))
+        return replace(
+            self, array=array, prices=prices, room=way.room, dram_bits_per_cycle=way.bits_per_cycle, outer=None
+        )  # fmt: skip
 
     @property
     def shares_on_chip(self) -> tuple[float, float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil
 from typing import ClassVar
@@ -11,7 +11,7 @@ from typing import ClassVar
 from fahw.hardware.arrays.mapping import LEFT, ONCE, Burst, ElementAction, Elements, Fetches, Mapping, Product
 from fahw.hardware.arrays.systolic import Folded
 from fahw.mapping.mapper import MappedProduct
-from fahw.mapping.problem import DATAFLOWS
+from fahw.mapping.problem import DATAFLOWS, FlowCosts
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,14 @@ class TiledMapping(Mapping):
     brought: tuple[int, int]
     sums_memory: str = ""
     """Where sums wait."""
-    fetch_factors: tuple[float, float] = (1.0, 1.0)
-    """What fetching a value of both operands costs relative to its price."""
+    costs: FlowCosts = field(default_factory=FlowCosts)
+    """What values cost in the dataflow relative to their prices."""
     adds_windows: bool = False
     """Whether results are sums of overlapping windows, which are added up in memory."""
+    through: tuple[int | None, int | None] = (None, None)
+    """Values of both operands that come from DRAM to outer tiles if none is on the chip; None without such tiles."""
+    outer_sums_memory: str = ""
+    """Where sums go on to in outer tiles, if not to DRAM."""
 
     @classmethod
     def laid_out(cls, product: Product, array: Elements) -> Mapping | None:
@@ -76,6 +80,36 @@ class TiledMapping(Mapping):
         return self.brought
 
     @property
+    def through_outer(self) -> tuple[int | None, int | None]:
+        """Values that come from DRAM to outer tiles, where there are some."""
+        return self.through
+
+    @property
+    def sums_in_outer(self) -> bool:
+        """Whether sums go on to outer tiles."""
+        return bool(self.outer_sums_memory)
+
+    @property
+    def room(self) -> dict[str, int]:
+        """Bits that tiles take, by memory, outer ones among them."""
+        room = dict(self.mapped.room)
+        for memory, bits in self.mapped.outer.room if self.mapped.outer else ():
+            room[memory] = room.get(memory, 0) + bits
+        return room
+
+    @property
+    def sums_room(self) -> dict[str, int]:
+        """Of the room, what sums take."""
+        outer = self.mapped.outer
+        both = {self.outer_sums_memory: outer.sums_room} if outer and self.outer_sums_memory else {}
+        return both | {self.sums_memory: self.mapped.sums_room + both.get(self.sums_memory, 0)}
+
+    @property
+    def sums_beyond(self) -> int:
+        """Sums that go on from outer tiles to DRAM."""
+        return self.mapped.outer.spilled_sums if self.mapped.outer and self.sums_in_outer else 0
+
+    @property
     def operand_bursts(self) -> tuple[tuple[int, list[Burst]], ...]:
         """A burst per run of a fold for the operand that stays, per fold for those that move."""
         return self._bursts(self.folded.operand_bursts)
@@ -103,7 +137,7 @@ class TiledMapping(Mapping):
 
     @property
     def spilled_share(self) -> float:
-        """The share of partial sums that goes on to DRAM and comes back."""
+        """The share of partial sums that goes on from its memory and comes back."""
         spilled = 0 if self.adds_windows else self.mapped.spilled_sums
         return spilled / self.mapped.partial_sums if spilled else 0.0
 

@@ -10,7 +10,7 @@ from fahw.chip.cost import Cost
 from fahw.errors import ConfigError, Problem, printable
 from fahw.report.run_folder import Line, Run
 from fahw.report.table import Table, pivot
-from fahw.work.counts.plan_record import FusedRecord, PlanRecord, ProductRecord, TensorRecord
+from fahw.work.counts.plan_record import FusedRecord, OuterRecord, PlanRecord, ProductRecord, TensorRecord
 
 Cells = dict[tuple[str, ...], str]
 
@@ -48,12 +48,18 @@ def _mapping_entry(record: ProductRecord) -> dict[str, Any]:
     """A mapping as `PinnedMapping` has it."""
     form = {"form": record.form} if record.form else {}
     names = ("layer", "phase", "product", "sizes", "dataflow", "tile", "order", "hold", "blocks")
-    return {name: getattr(record, name) for name in names} | form
+    return {name: getattr(record, name) for name in names} | form | _outer_entry(record.outer)
+
+
+def _outer_entry(outer: OuterRecord | None) -> dict[str, Any]:
+    """Tiles behind the local memories as `PinnedOuter` has them."""
+    return {"outer": {name: getattr(outer, name) for name in ("tile", "order", "hold")}} if outer else {}
 
 
 def _tensor_entry(record: TensorRecord) -> dict[str, Any]:
     """A tensor as `PinnedTensor` has it."""
-    return {"name": record.name, "core": record.core, "shares": record.shares}
+    outer = {"outer_shares": record.outer_shares} if any(record.outer_shares) else {}
+    return {"name": record.name, "core": record.core, "shares": record.shares} | outer
 
 
 def _sharing_entry(record: FusedRecord) -> dict[str, Any]:
@@ -84,6 +90,12 @@ def _cells(line: Line) -> Cells:
 
 def mapping_words(record: dict[str, Any]) -> str:
     """A mapping in a few words: `gather, ws 64x32x144 mnk, hold left`."""
-    words = f"{record['dataflow']} {'x'.join(map(str, record['tile']))} {record['order']}"
-    parts = [record["form"], words, f"hold {'+'.join(record['hold'])}" if record["hold"] else ""]
-    return ", ".join(part for part in [*parts, "blocks" if record["blocks"] else ""] if part)
+    words, outer = f"{record['dataflow']} {_loop_words(record)}", record.get("outer")
+    parts = [record["form"], words, "blocks" if record["blocks"] else "", f"in {_loop_words(outer)}" if outer else ""]
+    return ", ".join(part for part in parts if part)
+
+
+def _loop_words(record: dict[str, Any]) -> str:
+    """Tile, order and what is held."""
+    words = f"{'x'.join(map(str, record['tile']))} {record['order']}"
+    return f"{words}, hold {'+'.join(record['hold'])}" if record["hold"] else words

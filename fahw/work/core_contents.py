@@ -74,9 +74,9 @@ class CoreContents:
         return any(memory.size_kib == "fit" and memory.writable for memory in self._chip.memories)
 
     def fitted_chip(self, bits: Mapping[str, float]) -> Chip:
-        """The chip with memories that fit so many bits, by name; read-only ones their feedback weights."""
-        rom = dict.fromkeys((memory.name for memory in self._chip.memories), max(self.rom_bits.values(), default=0))
-        return with_fitted_memories(self._chip, {**rom, **bits})
+        """The chip with memories that fit so many bits, by name; others as large as what it says of kinds of tensors."""
+        known = {memory.name: memory.kib * 8192 for memory in self.sized_chip.memories}
+        return with_fitted_memories(self._chip, {**known, **bits})
 
     def context(self, chip: Chip, sites: dict[int, Site]) -> StepContext:
         """The context of the step's tasks on these cores."""

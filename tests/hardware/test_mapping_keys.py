@@ -132,3 +132,16 @@ def test_no_training_depends_on_how_products_are_mapped():
 
     given = {"mapping": "best"} | OTHER_VALUES | OF_WEIGHTS | {"arrays.array.dataflows": "[os, is]"}
     assert key(given) == key({"mapping": "best"}) == key({})
+
+
+def test_a_tensor_with_three_homes_is_for_fixed_mappings(tmp_path):
+    """A search knows tiles in tiles, and no third level."""
+    keys = "holds: [weight], size_kib: 64, bank_kib: 16, width_bits: 32, read_bits_per_cycle: 64"
+    rest = "write_bits_per_cycle: 64, assumed: a test}\n"
+    behind = f"  - {{name: behind, level: global, {keys}, {rest}"
+    before = f"  - {{name: before, level: register, {keys}, {rest}"
+    text = BEST + swap(CHIP, "memories:\n  - ", f"memories:\n{behind}  - ")
+    assert chip_of(tmp_path, text).outer_home("weight").name == "behind"
+    with pytest.raises(ConfigError, match="weight has homes in before and behind too") as caught:
+        chip_of(tmp_path, swap(text, "memories:\n  - ", f"memories:\n{before}  - "))
+    assert "memories.2.holds" in {problem.key for problem in caught.value.problems}

@@ -15,6 +15,8 @@ from fahw.mapping.mapper import OuterTiling, Tiling, best_mapping, mapped_as
 from fahw.mapping.nest import Nest, nests
 from fahw.mapping.problem import (
     DATAFLOWS,
+    DirectWay,
+    FlowCosts,
     MappedArray,
     OperandPlace,
     OuterLevel,
@@ -169,6 +171,41 @@ def test_an_outer_memory_never_costs_more_than_none_nor_moves_less_than_it_must(
     outer, local = (tuple((name, 2 * bits + 100) for name, bits in of.room) for of in (product.outer, product))
     for larger in (replace(product, outer=replace(product.outer, room=outer)), replace(product, room=local)):
         assert least(larger) <= cost * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_factors_of_a_dataflow_are_those_of_each_way_alone(seed):
+    """What comes from DRAM past outer memories, to them, and from them is dearer, each by its own factor: as if these
+    were prices."""
+    product = random_two_level_product(np.random.default_rng(900 + seed), granules=8)
+    (flow,) = product.array.dataflows
+    dearer = FlowCosts(fetches=(1.5, 2.5), to_outer=(3.5, 4.5), moves=(5.5, 6.5))
+    array = replace(product.array, dataflows=(replace(flow, costs=dearer),))
+    prices, outer = product.prices, product.outer.prices
+    direct, fetch, move = (
+        tuple(price * factor for price, factor in zip(of, factors, strict=True))
+        for of, factors in ((prices.fetch, dearer.fetches), (outer.fetch, dearer.to_outer), (outer.move, dearer.moves))
+    )
+    level = replace(product.outer, prices=replace(outer, fetch=fetch, move=move))
+    priced = replace(product, prices=replace(prices, fetch=direct), outer=level)
+    assert least(replace(product, array=array)) == pytest.approx(least(priced), rel=1e-9)
+
+
+def test_past_outer_tiles_comes_what_lies_there_and_the_rest_from_dram():
+    """A quarter of the left operand is in the local memory, half of it behind that one: of what comes two thirds are
+    moved. So is all of the right one, at its own rate of the memory."""
+    outer = replace(behind().outer, left=OuterPlace("buffer", 0.75), right=OuterPlace("buffer", 1.0))
+    product = behind(left=OperandPlace(8, "local", 0.25), prices=Prices(fetch=(99, 98)), outer=outer)
+    assert not product.outer_may_go_unused
+    way = DirectWay((90 / 3, 0.0), (10 * 2 / 3, 10.0), 16.0, product.room)
+    mixed = replace(product, outer=replace(outer, direct=way)).on_one_level
+    assert (mixed.outer, mixed.dram_bits_per_cycle) == (None, 16.0)
+    assert mixed.prices.fetch == pytest.approx((90 / 3 + 10 * 2 / 3, 10.0))
+    costs = FlowCosts(fetches=(2.0, 2.0), moves=(3.0, 3.0)).mixed(way)
+    assert costs.fetches[0] * mixed.prices.fetch[0] == pytest.approx(2 * 90 / 3 + 3 * 10 * 2 / 3)
+    assert costs.fetches[1] * mixed.prices.fetch[1] == pytest.approx(30.0)
+    tiling = best_mapping(mixed).tiling
+    assert mapped_as(replace(product, outer=replace(outer, direct=way)), tiling) == best_mapping(mixed)
 
 
 def behind(**changes):

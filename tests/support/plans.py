@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from fahw.chip.cost import simulate
+from fahw.hardware.memory import MemoryEnergy
 from fahw.work import training_step
 from fahw.work.layer_gemms import error_form, traffic_of
 from fahw.work.phases.error import _add_windows
@@ -49,6 +50,24 @@ def _noted(costed: list[Any], searched: list[Searched]) -> Iterator[None]:
     search.known_plans.cache_clear()  # a plan that is known is not searched
     with patch.object(search, "_costed", note_costed), patch.object(training_step, "planned", note_planned):
         yield
+
+
+def with_outer_home(chip: Any, kib: float, local_kib: float | None) -> Any:
+    """A chip under `mapping: best` with local memories of this size, or its own, and one behind them that holds the
+    same tensors; none where it has no room. Accesses cost the same whatever the size, and nothing leaks."""
+    writable = [memory for memory in chip.memories if memory.writable]
+    near, far = (MemoryEnergy(read_pj=pj, write_pj=pj, leak_mw=0.0, area_mm2=0.0) for pj in (5.0, 20.0))
+    sizes = {"size_kib": local_kib, "bank_kib": None} if local_kib else {}
+    local = [memory.model_copy(update={"energy": near, **sizes}) for memory in chip.memories]
+    kinds = tuple(dict.fromkeys(kind for memory in writable for kind in memory.holds))
+    more = {"name": "behind", "level": "global", "holds": kinds, "size_kib": kib, "bank_kib": None, "energy": far}
+    behind = [writable[0].model_copy(update=more)] if kib else []
+    return chip.model_copy(update={"mapping": "best", "memories": (*local, *behind)})
+
+
+def dynamic_pj(cost: Any) -> float:
+    """Energy of a step without leakage."""
+    return sum(row.energy_pj for row in cost.ledger if row.action != "leakage")
 
 
 def searched(chip: Any, network: Any, rule: str, batch: int) -> Searched | None:

@@ -201,13 +201,30 @@ class Mapping(ABC):
         return None
 
     @property
+    def through_outer(self) -> tuple[int | None, int | None]:
+        """Values of both operands that come from DRAM to their outer homes if none is on the chip, where all that is
+        fetched goes through these; None where it does not."""
+        return None, None
+
+    @property
+    def sums_in_outer(self) -> bool:
+        """Whether sums that go on from their memory go to their outer home."""
+        return False
+
+    @property
+    def sums_beyond(self) -> int:
+        """Those that go on from there to DRAM, each sent and brought back."""
+        return 0
+
+    @property
     def spilled_share(self) -> float | None:
-        """The share of partial sums that goes on from their memory to DRAM, where the mapping itself fixes it."""
+        """The share of partial sums that goes on from their memory, to DRAM or their outer home, where the mapping
+        itself fixes it."""
         return 0.0 if self.keeps_sums else None
 
     @property
     def left_windows(self) -> int:
-        """Sums of overlapping windows that one tile leaves to another, each sent to DRAM and brought back."""
+        """Sums of overlapping windows that one tile leaves to another, each sent on and brought back."""
         return 0
 
     @property

@@ -8,7 +8,7 @@ import numpy as np
 
 from fahw.mapping.cost import NestCosts
 from fahw.mapping.grid import Grid
-from fahw.mapping.levels.outer_costs import Choices, OuterChoice, OuterCosts, around, inner_problem
+from fahw.mapping.levels.outer_costs import Choices, OuterChoice, OuterCosts, around, inner_flow, inner_problem
 from fahw.mapping.levels.pairs import inner_sizes, pairs_of
 from fahw.mapping.nest import LEFT_OPERAND, RIGHT_OPERAND, Nest
 from fahw.mapping.problem import Dataflow, Dimension, OuterLevel, TiledProduct
@@ -96,6 +96,9 @@ def given_costs(
     outer = OuterCosts(product, level, flow, pairs)
     changes = tuple(np.ravel(change) for change in outer.changes(outer_nest))
     grid = Grid(
-        inner_problem(product, level), flow, inner_sizes(pairs), around(pairs, (changes[0], changes[1], changes[2]))
+        inner_problem(product, level),
+        inner_flow(flow, level),
+        inner_sizes(pairs),
+        around(pairs, (changes[0], changes[1], changes[2])),
     )
     return outer, InnerCosts(grid, level, outer.under(outer_nest).at(np.zeros(1, np.intp)))

@@ -60,7 +60,7 @@ class OuterCosts:
     def __init__(self, product: TiledProduct, level: OuterLevel, flow: Dataflow, pairs: dict[Dimension, Pairs]) -> None:
         self.level = level
         sizes = {name: pairs[name].outer_sizes.along(axis) for axis, name in enumerate(DIMENSIONS)}
-        self.grid = Grid(outer_problem(product, level), flow, sizes)
+        self.grid = Grid(outer_problem(product, level), outer_flow(flow), sizes)
         self.problem = self.grid.problem
         self._kept: dict[tuple[int, Reuse], OperandCounts] = {}
         self._sums: dict[Reuse, SumCounts] = {}
@@ -167,6 +167,22 @@ def _least(energy: Values, bits: Values, fits: Places, places: npt.NDArray[np.in
 def _dominates(best: OuterChoice, fits: Places, bits: Values) -> bool:
     """Whether no nest moves fewer bits than those with the least energy."""
     return bool((best.dram_bits <= np.where(fits, bits, np.inf).min(0) * (1 + EQUAL)).all())
+
+
+@lru_cache(maxsize=256)
+def outer_flow(flow: Dataflow) -> Dataflow:
+    """The dataflow with what it costs to come from DRAM to outer memories."""
+    return replace(flow, costs=replace(flow.costs, fetches=flow.costs.to_outer))
+
+
+@lru_cache(maxsize=256)
+def inner_flow(flow: Dataflow, level: OuterLevel) -> Dataflow:
+    """The dataflow with what it costs to come to local memories: from outer ones, or straight from DRAM."""
+    costs = flow.costs
+    left, right = (
+        move if place else fetch for place, move, fetch in zip(level.places, costs.moves, costs.fetches, strict=False)
+    )
+    return replace(flow, costs=replace(costs, fetches=(left, right)))
 
 
 @lru_cache(maxsize=256)

@@ -28,12 +28,13 @@ _MOST_TILES = 16
 
 class Pairs(NamedTuple):
     """The sizes of outer tiles along a dimension, and those of tiles; then pair by pair of an outer tile and a tile the
-    place of the first in these, both of them, whether the outer one holds several, and whether it is among the few that
-    are tried first."""
+    places of both in these, both of them, whether the outer one holds several, and whether it is among the few that are
+    tried first."""
 
     outer_sizes: Sizes
     inner_sizes: Sizes
     place: npt.NDArray[np.intp]
+    inner_place: npt.NDArray[np.intp]
     outer: Sizes
     inner: Sizes
     several: Places
@@ -43,7 +44,8 @@ class Pairs(NamedTuple):
         """The pairs at some places alone."""
         outer, inner = self.outer.at(places), self.inner.at(places)
         several, probes = self.several[places], self.probes[places]
-        return Pairs(self.outer_sizes, self.inner_sizes, self.place[places], outer, inner, several, probes)
+        place, inner_place = self.place[places], self.inner_place[places]
+        return Pairs(self.outer_sizes, self.inner_sizes, place, inner_place, outer, inner, several, probes)
 
     def along(self, axis: int) -> Pairs:
         """The pairs along one axis of the grid of (m, n, k)."""
@@ -87,8 +89,9 @@ def _pairs(cut: Cut, every: bool, more: tuple[int, ...], pinned: tuple[int, int]
     inner_place = np.array([sizes.index(inner) for _, inner in pairs])
     several = np.array([_tiles(cut, outer, inner) > 1 for outer, inner in pairs])
     return Pairs(
-        outer_table, inner_table, place, outer_table.at(place), inner_table.at(inner_place), several, _probes(place)
-    )
+        outer_table, inner_table, place, inner_place, outer_table.at(place), inner_table.at(inner_place), several,
+        _probes(place),
+    )  # fmt: skip
 
 
 def _probes(place: npt.NDArray[np.intp]) -> Places:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import reduce
 from typing import NamedTuple
@@ -9,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fahw.mapping.array_counts import ArrayNest, array_counts
+from fahw.mapping.array_counts import ArrayNest, array_counts, array_nest
 from fahw.mapping.cost import EQUAL, NestCosts
 from fahw.mapping.grid import DIMENSIONS, Grid
 from fahw.mapping.levels.inner_costs import InnerCosts
-from fahw.mapping.levels.outer_costs import OUTER_NESTS, OuterCosts, around, inner_problem
+from fahw.mapping.levels.outer_costs import OUTER_NESTS, OuterCosts, around, inner_flow, inner_problem
 from fahw.mapping.levels.pairs import inner_sizes, pairs_of
 from fahw.mapping.nest import IRRELEVANT, RESULTS, Nest, Reuse, nests
 from fahw.mapping.problem import Dataflow, Dimension, OuterLevel, TiledProduct
@@ -90,17 +91,21 @@ class _Search:
     """The search under one dataflow, the `number`-th. `low`: what no mapping is below."""
 
     def __init__(self, product: TiledProduct, level: OuterLevel, flow: Dataflow, number: int) -> None:
-        self.product, self.level, self.flow, self.number = product, level, flow, number
+        self.product, self.level, self.number = product, level, number
         self.problem, self.limit = inner_problem(product, level), np.inf
         self.pairs = {name: pairs_of(product, flow, name) for name in DIMENSIONS}
-        self.outer = OuterCosts(product, level, flow, self.pairs)
+        self.outer, self.flow = OuterCosts(product, level, flow, self.pairs), inner_flow(flow, level)
         self.shape = self.outer.grid.shape
         energy_alone = product.objective == "energy" and (not product.prices.static or np.isinf(self._slowest))
         self.choices = {name: self.outer.best(name, energy_alone) for name in DIMENSIONS}
         self.lows = {name: self._low(name) for name in DIMENSIONS}
         sizes = {name: self.pairs[name].inner_sizes.along(axis) for axis, name in enumerate(DIMENSIONS)}
-        energy, cycles = (of.min(keepdims=True) for of in _array_bound(Grid(self.problem, flow, sizes)))
-        self.tile_lows = np.minimum.reduce([self._bound(name, energy, cycles) for name in DIMENSIONS])
+        grid = Grid(self.problem, self.flow, sizes)
+        self.array, self.inner_shape = _array_bound(grid), grid.shape
+        energy, cycles = (of.min(keepdims=True) for of in self.array)
+        self.tile_lows = np.minimum.reduce([self._bound(self.lows[name], energy, cycles) for name in DIMENSIONS])
+        low, latency = (np.minimum.reduce([of[part] for of in self.lows.values()]) for part in range(2))
+        self.any_low = low, latency
         self.low = float(self.tile_lows.min())
 
     @property
@@ -156,11 +161,13 @@ class _Search:
             at_the_array = np.full(1, problem.operands[part].resident >= 1)
         return at_the_array | (values * bits <= dict(problem.room).get(memory, np.inf))
 
-    def _bound(self, innermost: Dimension, energy: Values, cycles: Values, box: Box | None = None) -> Values:
-        """The objective at least, where the array takes so much: of outer tiles, or of those of a box of pairs."""
-        low, latency = self.lows[innermost]
-        if box is not None:
-            outer = np.ix_(*(self.pairs[name].place[of] for name, of in zip(DIMENSIONS, box, strict=True)))
+    def _bound(
+        self, lows: tuple[Values, Values], energy: Values, cycles: Values, outer: tuple[Indices, ...] | None = None
+    ) -> Values:
+        """The objective at least, where outer tiles take so much at least and the array so much: of all outer tiles, or
+        of some."""
+        low, latency = lows
+        if outer is not None:
             low, latency = low[outer], np.broadcast_to(latency, self.shape)[outer]
         latency = np.maximum(latency, cycles)
         low = low + energy + (latency * self.product.prices.static if self.product.prices.static else 0.0)
@@ -194,11 +201,12 @@ class _Search:
     def _in_boxes(self, boxes: Iterable[Box]) -> Iterator[_Priced]:
         """Yield the nests of the pairs of tiles in boxes that may be the best, those with low bounds first."""
         bounded = [bounds for box in boxes for bounds in self._bounded(box)]
-        for innermost in DIMENSIONS:
+        found = []
+        for innermost in DIMENSIONS if bounded else ():
             here = [(lows, places) for of, lows, places in bounded if of == innermost]
-            if not here:
-                return
             lows, places = (np.concatenate(of, axis=-1) for of in zip(*here, strict=True))
+            found.append((lows.min(initial=np.inf), innermost, lows, places))
+        for _, innermost, lows, places in sorted(found, key=lambda of: of[0]):
             order = np.argsort(lows, kind="stable")
             for chosen in (order[:_FIRST], order[_FIRST:]):
                 m, n, k = places[:, chosen[lows[chosen] <= self.limit]]
@@ -207,17 +215,22 @@ class _Search:
 
     def _bounded(self, box: Box) -> Iterator[tuple[Dimension, Values, Indices]]:
         """Yield for each innermost loop the bounds of the pairs of tiles in a box that may be the best, and their
-        places along m, n and k."""
-        pairs = {
-            name: self.pairs[name].at(of).along(axis)
-            for axis, (name, of) in enumerate(zip(DIMENSIONS, box, strict=True))
-        }  # fmt: skip
+        places along m, n and k: of those that are left by a bound which the outer tile and the tile alone have."""
+        outer, inner = (
+            np.ix_(*(getattr(self.pairs[name], place)[of] for name, of in zip(DIMENSIONS, box, strict=True)))
+            for place in ("place", "inner_place")
+        )
+        energy, cycles = (np.broadcast_to(of, self.inner_shape)[inner] for of in self.array)
+        left = np.nonzero(self._bound(self.any_low, energy, cycles, outer) <= min(self.limit, _MOST))
+        places = np.stack([of[at] for of, at in zip(box, left, strict=True)])
+        pairs = {name: self.pairs[name].at(of) for name, of in zip(DIMENSIONS, places, strict=True)}
         grid = Grid(self.problem, self.flow, inner_sizes(pairs), around(pairs, (False, False, False)))
-        energy, cycles = _array_bound(grid)
+        energy, cycles = (np.broadcast_to(of, grid.shape) for of in _array_bound(grid))
+        of_tiles = tuple(pairs[name].place for name in DIMENSIONS)
         for innermost in DIMENSIONS:
-            low = self._bound(innermost, energy, cycles, box)
-            places = np.nonzero(low <= min(self.limit, _MOST))
-            yield innermost, low[places], np.stack([of[at] for of, at in zip(box, places, strict=True)])
+            low = self._bound(self.lows[innermost], energy, cycles, of_tiles)
+            here = np.flatnonzero(low <= min(self.limit, _MOST))
+            yield innermost, low[here], places[:, here]
 
     def _nests(self, innermost: Dimension, places: Box) -> Iterator[_Priced]:
         """Yield the nests on pairs of tiles, with this the innermost loop that turns over their outer tiles."""
@@ -231,9 +244,25 @@ class _Search:
             chosen = choices.at(outer)
             costs = first.with_choices(chosen) if first else InnerCosts(grid, self.level, chosen)
             first = costs
-            for number, nest in enumerate(nests(self.problem, self.flow)):
-                least = float(costs.objective(nest, self.limit).min())
-                yield _Priced(least, (self.number, number), nest, costs, places)
+            for low, members in self._groups(innermost, costs, (m, n, k)):
+                for number, nest in members if low <= self.limit else ():
+                    least = float(costs.objective(nest, self.limit).min())
+                    yield _Priced(least, (self.number, number), nest, costs, places)
+
+    def _groups(
+        self, innermost: Dimension, costs: InnerCosts, of_tiles: tuple[Indices, Indices, Indices]
+    ) -> list[tuple[float, list[tuple[int, Nest]]]]:
+        """The nests, each with its number, those together that the array sees alike, with what none of them is below;
+        the lowest first."""
+        alike = defaultdict[ArrayNest, list[tuple[int, Nest]]](list)
+        for number, nest in enumerate(nests(self.problem, self.flow)):
+            alike[array_nest(costs.grid, nest)].append((number, nest))
+        groups = []
+        for seen, members in alike.items():
+            cycles = costs.array(seen).cycles * self.flow.costs.paced
+            low = self._bound(self.lows[innermost], costs.array_pj(seen), cycles, of_tiles)
+            groups.append((float(low.min()), members))
+        return sorted(groups, key=lambda group: group[0])
 
 
 def _array_bound(grid: Grid) -> tuple[Values, Values]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import NamedTuple
 
 from fahw.errors import ConfigError, Problem
 from fahw.hardware.array import Array
@@ -106,12 +107,21 @@ def spilled_to_dram(placements: Iterable[Placement]) -> int:
     return sum(outermost.values())
 
 
+class InTurn(NamedTuple):
+    """Values that come to their innermost home if none of them is there, `inner`, from the one behind it; and to that
+    one from DRAM if none is on the chip, `outer`."""
+
+    inner: int
+    outer: int
+
+
 class Accesses:
     """Reads and writes on one core with one placement; names of parts carry the core's `prefix`."""
 
     def __init__(self, chip: Chip, placements: Iterable[Placement], prefix: str = "") -> None:
         self._chip, self._prefix = chip, prefix
         self._ports: dict[tuple[str, str], tuple[str, str, float]] = {}
+        self._outer_homes: dict[str, Memory | None] = {}
         memories = {f"{prefix}{memory.name}": memory for memory in chip.memories if memory.writable}
         chains: dict[str, list[Placement]] = {}
         for placement in placements:
@@ -133,13 +143,19 @@ class Accesses:
         """The same core where all fits its innermost home."""
         return Accesses(self._chip, (), self._prefix)
 
-    def with_sums_outside(self, share: float) -> Accesses:
-        """The same core where a share of partial sums lies in DRAM, and nothing else does."""
+    def with_sums_outside(self, share: float, in_outer: bool = False) -> Accesses:
+        """The same core where a share of partial sums lies in DRAM, or in its outer home, and nothing else does."""
         accesses = self.without_overflow()
         if share:
             parts = round(share * SHARE_PARTS)
-            accesses._overflow["psum"] = [(None, parts, SHARE_PARTS)]
+            accesses._overflow["psum"] = [(self._outer_home("psum") if in_outer else None, parts, SHARE_PARTS)]
         return accesses
+
+    def _outer_home(self, tensor: str) -> Memory | None:
+        """The home of a tensor behind the innermost; kept."""
+        if tensor not in self._outer_homes:
+            self._outer_homes[tensor] = self._chip.outer_home(tensor)  # type: ignore[arg-type]
+        return self._outer_homes[tensor]
 
     @property
     def of_operands(self) -> Accesses:
@@ -153,13 +169,14 @@ class Accesses:
 
     def read(
         self, memory: Memory, tensor: Tensor, bursts: Iterable[Burst], bits: int, factor: float = 1.0,
-        stored: Tensor | None = None, fetched: int | None = None,
+        stored: Tensor | None = None, fetched: int | InTurn | None = None,
     ) -> Traffic:  # fmt: skip
         """Traffic of reading bursts of `bits`-wide values; `factor` raises the energy of an access (transposed
         reading).
 
         `stored`: the tensor that lies there, where it is read as another one. `fetched`: values that come from further
-        out if none of them fits here (all that are read, where absent).
+        out if none of them fits here (all that are read, where absent); in turn, if they come from DRAM to the home
+        behind this one first.
         """
         return self._access("read", memory, (tensor, stored or tensor), tuple(bursts), bits, factor, fetched)
 
@@ -190,6 +207,20 @@ class Accesses:
         traffic = self._words("read", memory, tensor, words, 1.0) + self.dram("write", tensor, values * bits)
         return traffic + self.dram("read", tensor, values * bits) + self._words("write", memory, tensor, words, 1.0)
 
+    def outer_trip(self, memory: Memory, tensor: Tensor, values: int, bits: int) -> Traffic:
+        """Traffic of sending values from `memory`, their innermost home, to the outer one and of bringing them back."""
+        outer, traffic = self._outer_home(tensor), Traffic()
+        assert outer is not None, "what goes there has an outer home"
+        for source, target in ((memory, outer), (outer, memory)) if values else ():
+            for action, place in (("read", source), ("write", target)):
+                traffic += self._words(action, place, tensor, -(-values * bits // place.width_bits), 1.0)
+        return traffic
+
+    def sums_beyond(self, values: int, bits: int) -> Traffic:
+        """Traffic of sums that go on from their outer home to DRAM and come back."""
+        outer = self._outer_home("psum") if values else None
+        return Traffic() if outer is None else self.round_trip(outer, "psum", values, bits)
+
     def run_price(self, runs: Sequence[Burst]) -> float:
         """Energy that DRAM takes for a bit that is read in these runs, relative to that of a bit that is moved: 1 where
         data lie in the order of the fetch."""
@@ -203,7 +234,7 @@ class Accesses:
 
     def _access(
         self, action: str, memory: Memory, tensors: tuple[Tensor, Tensor], bursts: tuple[Burst, ...], bits: int,
-        factor: float, fetched: int | None,
+        factor: float, fetched: int | InTurn | None,
     ) -> Traffic:  # fmt: skip
         tensor = tensors[0]
         width, moves, words = memory.width_bits, 0, 0
@@ -217,8 +248,10 @@ class Accesses:
             counts = (Count(f"{self._prefix}{memory.name}", "generate", tensor, payload),)
             flow = Flow(f"{self._prefix}{memory.name}", payload, memory.read_bits_per_cycle, memory.latency_cycles)
             return Traffic(counts, loads=(flow,))
-        moved = payload if fetched is None else fetched * bits
         traffic = self._words(action, memory, tensor, words, factor)
+        if isinstance(fetched, InTurn):
+            return traffic + self._in_turn(memory, tensors, fetched, bursts, bits)
+        moved = payload if fetched is None else fetched * bits
         return traffic + self._further(action, memory, tensors, moved, bursts, bits)
 
     def staged(self, memory: Memory, tensor: Tensor, bits: int) -> Traffic:
@@ -240,6 +273,27 @@ class Accesses:
                 traffic += self.dram(action, tensor, part_bits, [(times, values * bits) for times, values in bursts])
             else:
                 traffic += self._words(action, outer_memory, tensor, -(-part_bits // outer_memory.width_bits), 1.0)
+        return traffic
+
+    def _in_turn(
+        self, memory: Memory, tensors: tuple[Tensor, Tensor], values: InTurn, bursts: tuple[Burst, ...], bits: int
+    ) -> Traffic:
+        """Traffic of bringing what is not in `memory` there from the home behind it, and what is not there from DRAM;
+        in the runs of bursts."""
+        (tensor, stored), traffic = tensors, Traffic()
+        outer, outside = self._outer_home(stored), self._outside("read", memory, stored)
+        if not outside:
+            return traffic
+        assert outer is not None, "values come in turn where there are two homes"
+        moved = sum(-(-values.inner * bits * held // total) for _, held, total in outside)
+        if moved:
+            traffic += self._words("write", memory, tensor, -(-moved // memory.width_bits), 1.0)
+            traffic += self._words("read", outer, tensor, -(-moved // outer.width_bits), 1.0)
+        for place, held, total in outside:
+            if place is None:
+                part = -(-values.outer * bits * held // total)
+                traffic += self._words("write", outer, tensor, -(-part // outer.width_bits), 1.0)
+                traffic += self.dram("read", tensor, part, [(times, number * bits) for times, number in bursts])
         return traffic
 
     def _outside(self, action: str, memory: Memory, stored: str) -> Sequence[tuple[Memory | None, int, int]]:

@@ -19,7 +19,7 @@ from fahw.hardware.array import WEIGHTS, Array, Skipping
 from fahw.hardware.arrays.mapping import LEFT, RIGHT, Burst, Fetches, Mapping
 from fahw.hardware.memory import Memory
 from fahw.hardware.part import Tensor
-from fahw.work.counts.accesses import Accesses, Traffic
+from fahw.work.counts.accesses import Accesses, InTurn, Traffic
 from fahw.work.counts.packing import Packing, packed_bursts
 from fahw.work.counts.record import Count, Flow
 
@@ -117,13 +117,16 @@ def gemm_traffic(product: Gemm, array: Array, accesses: Accesses, psum: Memory |
         operand, operand_bursts = product.operands[side], _repeat(bursts, product.repeats)
         if operand.block != 1:
             operand_bursts = [(times, ceil(number * operand.block)) for times, number in operand_bursts]
-        traffic += operand_reads(operand, operand_bursts, accesses.of_operands, fetched[side])
+        through = product.mapping.through_outer[side]
+        further = fetched[side] if through is None else InTurn(fetched[side], through * product.repeats)
+        traffic += operand_reads(operand, operand_bursts, accesses.of_operands, further)
     if psum is not None:
-        spilled = product.mapping.spilled_share
-        spilling = accesses if spilled is None else accesses.with_sums_outside(spilled)
+        spilled, in_outer = product.mapping.spilled_share, product.mapping.sums_in_outer
+        spilling = accesses if spilled is None else accesses.with_sums_outside(spilled, in_outer)
         psum_bursts = _repeat(product.mapping.partial_sum_bursts, product.repeats)
         traffic += spilling.write(psum, "psum", psum_bursts, product.accumulator_bits)
         traffic += spilling.read(psum, "psum", psum_bursts, product.accumulator_bits)
+        traffic += accesses.sums_beyond(product.mapping.sums_beyond * product.repeats, product.accumulator_bits)
     stored = (*_accumulators(product, array), *_held(product, array))
     return traffic + Traffic((*stored, *_processing_elements(product, array)))
 
@@ -209,19 +212,34 @@ def _turns(operand: Operand, fetches: Fetches) -> int:
 
 
 def operand_reads(
-    operand: Operand, bursts: Sequence[Burst], accesses: Accesses, fetched: int
+    operand: Operand, bursts: Sequence[Burst], accesses: Accesses, fetched: int | InTurn
 ) -> Traffic:  # fmt: skip
     """Traffic of reading an operand in these bursts. `fetched`: values that come from further out if none is there."""
     traffic = Traffic()
     values = sum(times * number for times, number in bursts)
     for stream in operand.streams:
-        moved, bits, further = bursts, stream.bits, min(fetched, values)
+        moved, bits, further = bursts, stream.bits, _at_most(fetched, values)
         if operand.packing is not None:
             bits = stream.memory.width_bits
             moved = packed_bursts(operand.packing, bursts, stream.bits, bits)
-            further = ceil(operand.packing.stored_bits(further, stream.bits) / bits)
+            further = _packed(operand.packing, further, stream.bits, bits)
         traffic += accesses.read(stream.memory, stream.tensor, moved, bits, stream.factor, stream.stored, further)
     return traffic + generated_traffic(operand, values)
+
+
+def _at_most(fetched: int | InTurn, values: int) -> int | InTurn:
+    """What is fetched of so many values that are read: no more than all of them."""
+    if isinstance(fetched, InTurn):
+        return InTurn(min(fetched.inner, values), min(fetched.outer, values))
+    return min(fetched, values)
+
+
+def _packed(packing: Packing, fetched: int | InTurn, value_bits: int, bits: int) -> int | InTurn:
+    """Words of `bits` that values take which are packed."""
+    if isinstance(fetched, InTurn):
+        inner, outer = (ceil(packing.stored_bits(values, value_bits) / bits) for values in fetched)
+        return InTurn(inner, outer)
+    return ceil(packing.stored_bits(fetched, value_bits) / bits)
 
 
 def generated_traffic(operand: Operand, values: int) -> Traffic:

@@ -46,6 +46,21 @@ class ProductRecord:
     """Energy as the search sees it: of elements, operands, sums and the static share of its time."""
     room_bits: dict[str, int]
     """Bits that tiles take, by memory."""
+    outer: OuterRecord | None = None
+    """Of tiles in outer ones: these. Values are `fetched` from there then, and sums go on there."""
+
+
+@dataclass(frozen=True)
+class OuterRecord:
+    """Tiles in the memories behind the local ones, and the loops over them."""
+
+    tile: tuple[int, int, int]
+    order: str
+    hold: tuple[str, ...]
+    fetched: tuple[float, float]
+    """Values of both operands that come from DRAM."""
+    spilled_sums: int
+    """Sums that go on to DRAM and come back."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,10 @@ class TensorRecord:
     """The tasks that read it."""
     shares: tuple[float, ...]
     """The share that is there at each read; one share where nothing reads it."""
+    outer_memory: str | None = None
+    """The memory behind, where the tensor has a second home."""
+    outer_shares: tuple[float, ...] = ()
+    """The share that is in that one at each read."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ class TaskShares:
     operands: Mapping[str, float] = field(default_factory=dict)
     reads: Mapping[str, float] = field(default_factory=dict)
     writes: Mapping[str, float] = field(default_factory=dict)
+    anywhere: TaskShares | None = None
+    """Where kinds have two homes, the shares in either; absent, they are those in the innermost."""
 
 
 class TaskAccesses(Accesses):
@@ -33,18 +35,23 @@ class TaskAccesses(Accesses):
         """Accesses to the operands of the task's product."""
         return TaskAccesses(self._chip, self._prefix, self._shares, True)
 
-    def share(self, action: str, tensor: str) -> float:
-        """The share of a tensor, 0 to 1, that is on the chip."""
-        shares = self._shares
+    def _share(self, shares: TaskShares, action: str, tensor: str) -> float:
         by_kind = shares.writes if action == "write" else shares.operands if self._is_operand else shares.reads
         return by_kind.get(tensor, 1.0)
 
     def overflow_share(self, tensor: str) -> float:
-        """The share of `tensor`, 0 to 1, that lies in DRAM when it is read."""
-        return 1 - self.share("read", tensor)
+        """The share of `tensor`, 0 to 1, that is not in its innermost home when it is read."""
+        return 1 - self._share(self._shares, "read", tensor)
 
     def _outside(self, action: str, memory: Memory, stored: str) -> Sequence[tuple[Memory | None, int, int]]:
         if not memory.writable:
             return ()
-        outside = round((1 - self.share(action, stored)) * SHARE_PARTS)
-        return [(None, outside, SHARE_PARTS)] if outside else ()
+        outside = round((1 - self._share(self._shares, action, stored)) * SHARE_PARTS)
+        if not outside:
+            return ()
+        outer, anywhere = self._outer_home(stored), self._shares.anywhere
+        if outer is None or anywhere is None:
+            return [(None, outside, SHARE_PARTS)]
+        away = min(outside, round((1 - self._share(anywhere, action, stored)) * SHARE_PARTS))
+        parts: list[tuple[Memory | None, int]] = [(outer, outside - away), (None, away)]
+        return [(place, part, SHARE_PARTS) for place, part in parts if part]

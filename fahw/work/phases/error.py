@@ -171,5 +171,6 @@ def _add_windows(site: Site, product: Gemm, array: Array, bits: int, form: Error
     traffic = site.accesses.read(memory, "psum", [(1, values)], bits)
     traffic += site.accesses.write(memory, "psum", [(1, values)], bits)
     if form is not None and form.name == "scatter":
-        traffic += site.accesses.round_trip(memory, "psum", product.mapping.left_windows * product.repeats, bits)
+        trip = site.accesses.outer_trip if product.mapping.sums_in_outer else site.accesses.round_trip
+        traffic += trip(memory, "psum", product.mapping.left_windows * product.repeats, bits)
     return traffic + lanes.operations(array, "psum", [("add", values, (bits,))])

@@ -17,13 +17,13 @@ from fahw.work.counts.task_accesses import TaskShares
 from fahw.work.plan.fused.error import Bits, FusedError, tiles_room
 from fahw.work.plan.measured import Measured, ProductTask
 from fahw.work.plan.moments import Moments
-from fahw.work.plan.others import OtherKey
+from fahw.work.plan.others import Away, OtherKey
 from fahw.work.plan.pricing import PriceBook
 from fahw.work.plan.step_plan import ProductKey, StepPlan
-from fahw.work.plan.tensors.access_prices import AccessPrices
 from fahw.work.plan.tensors.lives import KeptTensor
 from fahw.work.plan.tensors.room import Kind, TensorRoom
 from fahw.work.plan.tensors.shares import Kept, kept_by_ways, task_shares
+from fahw.work.plan.tensors.worth import Saved, Way, Worth
 from fahw.work.plan.tile_room import TileRoom
 
 _ROUNDED = 1.0
@@ -37,6 +37,7 @@ class Keeping:
     `away_pj`: what accesses other than to operands cost more per step if nothing of what they are to is on the chip.
     `tilings`, `given`: what is pinned and not searched, the mappings of products and the shares of tensors at their
     reads, by number; `is_complete`: nothing is left to search. `errors`: those of which two tasks share the tiles.
+    `given_outer`: as `given`, in outer homes; `one_level`: these stay empty.
     """
 
     step: StepContext
@@ -44,17 +45,19 @@ class Keeping:
     moments: Moments
     book: PriceBook
     tasks: tuple[ProductTask, ...]
-    away_pj: Mapping[OtherKey, float]
+    away_pj: Mapping[OtherKey, Away]
     tilings: Mapping[ProductKey, Tiling] = field(default_factory=dict)
     given: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     is_complete: bool = False
     errors: tuple[FusedError, ...] = ()
+    given_outer: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    one_level: bool = False
 
     def nothing_kept(self, reserve: int) -> StepPlan:
         """The plan in which all that is not given comes from DRAM, and tiles take at most `reserve` bits of a
         memory."""
         room = {
-            task.task: tuple((memory.name, float(min(reserve, memory.kib * 8192))) for memory in self._memories)
+            task.task: tuple((memory.name, float(min(reserve, memory.kib * 8192))) for memory in self.memories)
             for task in self.tasks
         }
         shares = task_shares(self.tensors, self.kept(self._only_given))
@@ -64,25 +67,24 @@ class Keeping:
         self, shares: Mapping[tuple[int, TaskId], TaskShares], room: Mapping[TaskId, tuple[tuple[str, float], ...]]
     ) -> StepPlan:
         fused = {task: error.samples for error in self.errors for task in error.tasks}
-        return StepPlan(self.step.chip, self.book, shares, room, tilings=self.tilings, fused=fused)
+        return StepPlan(
+            self.step.chip, self.book, shares, room, tilings=self.tilings, fused=fused, one_level=self.one_level
+        )
 
     @cached_property
-    def homes(self) -> tuple[Memory, ...]:
-        """The memory of each tensor."""
-        homes = []
-        for tensor in self.tensors:
-            memory = self.step.chip.home(tensor.tensor)
-            assert memory is not None, "the chip was checked before"
-            homes.append(memory)
-        return tuple(homes)
+    def homes(self) -> tuple[tuple[Memory, ...], ...]:
+        """The memories that each tensor can lie in, innermost first."""
+        kinds = {tensor.tensor: self.step.chip.homes(tensor.tensor) for tensor in self.tensors}
+        return tuple(kinds[tensor.tensor][: 1 if self.one_level else 2] for tensor in self.tensors)
+
+    def outer_home(self, tensor: str) -> Memory | None:
+        """The home of a kind of tensors behind the innermost, where it is used."""
+        return None if self.one_level else self.book.outer_homes.get(tensor)
 
     @cached_property
-    def _prices(self) -> AccessPrices:
-        return AccessPrices(self.tensors, self.tasks, self.away_pj, len(self.step.micro_batch_sizes))
-
-    def writes_pj(self, number: int) -> float:
-        """What the writes of a whole tensor cost more per step if it goes to DRAM."""
-        return self._prices.writes_pj(self.tensors[number])
+    def worth(self) -> Worth:
+        """What it costs if tensors are not where they are used."""
+        return Worth(self.step, self.tensors, self.tasks, self.away_pj)
 
     def dram_cycles(self, bits: float) -> float:
         """Cycles that bits take from DRAM or to it; none where there is no DRAM."""
@@ -93,19 +95,21 @@ class Keeping:
         """Cycles per step that errors take which come in tiles for two tasks."""
         kept = self.kept(shares)
         bits = sum(
-            (1 - kept[error.number].reads[-1]) * self.tensors[error.number].bits * self._prices.runs(error.tasks[0])
+            (1 - kept[error.number].anywhere.reads[-1])
+            * self.tensors[error.number].bits
+            * self.worth.runs(error.tasks[0])
             for error in self.errors
         )
         return self.dram_cycles(bits)
 
     @cached_property
-    def _ways(self) -> tuple[tuple[int, int], ...]:
-        """All ways to keep a tensor: its number, and how many of its reads find it there."""
-        ways = []
+    def _ways(self) -> tuple[Way, ...]:
+        """All ways to keep a tensor."""
+        ways = list[Way]()
         for number, tensor in enumerate(self.tensors):
-            if tensor.bits:
-                reads = len(tensor.reads)
-                ways += [(number, reads)] if tensor.persistent else [(number, read) for read in range(1, reads + 1)]
+            reads = len(tensor.reads)
+            for level in range(len(self.homes[number])) if tensor.bits else ():
+                ways += [Way(number, read, level) for read in range(reads if tensor.persistent else 1, reads + 1)]
         return tuple(ways)
 
     @cached_property
@@ -113,7 +117,7 @@ class Keeping:
         """The moments at which each way takes room, with copies."""
         always = tuple((moment, 1) for moment in range(len(self.moments.tasks)))
         found = []
-        for number, reads in self._ways:
+        for number, reads, _ in self._ways:
             tensor = self.tensors[number]
             found.append(always if tensor.persistent else tuple(self.moments.room(tensor, reads).items()))
         return tuple(found)
@@ -127,9 +131,9 @@ class Keeping:
         """The room of what is kept. Errors that are made in tiles have none of their own."""
         in_tiles = {error.number for error in self.errors if error.is_made}
         kinds, room = list[Kind](), list[Sequence[tuple[int, float]]]()
-        for (number, _), moments in zip(self._ways, self._open, strict=True):
+        for (number, _, level), moments in zip(self._ways, self._open, strict=True):
             tensor = self.tensors[number]
-            kinds.append((tensor.core, self.homes[number].name, tensor.tensor))
+            kinds.append((tensor.core, self.homes[number][level].name, tensor.tensor))
             taken = () if number in in_tiles else moments
             room.append([(moment, float(copies * tensor.bits)) for moment, copies in taken])
         return TensorRoom(kinds, room, len(self.moments.tasks))
@@ -138,10 +142,16 @@ class Keeping:
     def _given(self) -> tuple[float | None, ...]:
         """The share of each way that is given; None where it is searched."""
         shares = []
-        for number, until in self._ways:
-            there = self.given.get(number)
+        for number, until, level in self._ways:
+            there = self._given_at(number, level)
             shares.append(None if there is None else there[until - 1] - (*there, 0.0)[until])
         return tuple(shares)
+
+    def _given_at(self, number: int, level: int) -> tuple[float, ...] | None:
+        """The shares of a tensor that are given for a level; none in its outer home where they are for the inner one
+        alone."""
+        inner = self.given.get(number)
+        return inner if inner is None or not level else self.given_outer.get(number, (0.0,) * len(inner))
 
     @property
     def _only_given(self) -> tuple[float, ...]:
@@ -155,18 +165,16 @@ class Keeping:
 
     def choices(self, found: Measured) -> list[Choice]:
         """The ways to keep tensors that are searched, with what each saves per step."""
-        choices, reads_pj = [], dict[int, list[float]]()
-        for (number, reads), moments, given in zip(self._ways, self._open, self._given, strict=True):
-            tensor = self.tensors[number]
+        choices, worths = [], dict[tuple[int, int], Saved]()
+        for way, moments, given in zip(self._ways, self._open, self._given, strict=True):
             if given is not None:
                 continue
-            if number not in reads_pj:
-                reads_pj[number] = [self._prices.read_pj(tensor, use, found) for use in tensor.reads]
-            gain = sum(reads_pj[number][:reads])
-            if reads == len(tensor.reads):
-                gain += self.writes_pj(number)
-            memory = f"{tensor.core}:{self.homes[number].name}"
-            choices.append(Choice(number, memory, float(tensor.bits), gain, moments))
+            tensor, place = self.tensors[way.tensor], (way.tensor, way.level)
+            if place not in worths:
+                worths[place] = self.worth.saved(way.tensor, found, way.level > 0)
+            memory = f"{tensor.core}:{self.homes[way.tensor][way.level].name}"
+            gain = worths[place].until(way.reads)
+            choices.append(Choice(way.tensor, memory, float(tensor.bits), gain, moments))
         return choices
 
     @cached_property
@@ -190,25 +198,26 @@ class Keeping:
     @cached_property
     def places(self) -> tuple[tuple[int, Memory], ...]:
         """The memories of all cores that hold anything."""
-        return tuple((core, memory) for core in self._cores for memory in self._memories)
+        return tuple((core, memory) for core in self._cores for memory in self.memories)
 
     @cached_property
     def _cores(self) -> list[int]:
         return sorted({tensor.core for tensor in self.tensors} | {task.core for task in self.tasks})
 
     @cached_property
-    def _memories(self) -> tuple[Memory, ...]:
+    def memories(self) -> tuple[Memory, ...]:
+        """The memories that training can write."""
         return tuple(memory for memory in self.step.chip.memories if memory.writable)
 
     def where_all_stays(self, found: Measured) -> Measured:
         """The same with tiles of sums alone in the memories that have room for all that lies there: operands that are
         there wholly need no tiles. Those of which less is given do."""
-        pairs = zip(self.everything, self._given, strict=True)
+        pairs = zip(self._everywhere, self._given, strict=True)
         live = self._live([one if given is None else given for one, given in pairs])
         least = dict(found.sums_room) | {key: bits for key, bits in found.room.items() if key in self._given_away}
         whole = {
             memory.name
-            for memory in self._memories
+            for memory in self.memories
             if all(
                 (self._tiles.taken(core, memory, least) + live[core, memory.name] <= memory.kib * 8192).all()
                 for core in self._cores
@@ -219,11 +228,12 @@ class Keeping:
 
     @cached_property
     def _given_away(self) -> set[tuple[TaskId, str]]:
-        """Tasks, with the memory of an operand of which less than all is given at their read."""
+        """Tasks, with the memories of an operand of which less than all is given at their read."""
         return {
-            (use.task, self.homes[number].name)
+            (use.task, home.name)
             for number, shares in self.given.items()
             for use, share in zip(self.tensors[number].reads, shares, strict=True)
+            for home in self.homes[number]
             if use.is_operand and share < 1
         }
 
@@ -259,7 +269,8 @@ class Keeping:
 
     def kept(self, shares: Sequence[float]) -> tuple[Kept, ...]:
         """What is on the chip at each read, from the share of each way."""
-        return kept_by_ways(self.tensors, self._ways, shares)
+        two_homes = [len(homes) > 1 for homes in self.homes]
+        return kept_by_ways(self.tensors, self._ways, shares, two_homes)
 
     def plan(self, shares: Sequence[float], found: Measured, grown: bool) -> StepPlan:
         """The plan that keeps these shares. Room for tiles is what they took, and where `grown` what is left free."""
@@ -268,8 +279,13 @@ class Keeping:
 
     @cached_property
     def everything(self) -> list[float]:
-        """The shares of ways under which all stays to the end."""
-        return [float(reads == len(self.tensors[number].reads)) for number, reads in self._ways]
+        """The shares of ways under which all stays to the end, in the innermost homes."""
+        return [float(not level) * share for share, (_, _, level) in zip(self._everywhere, self._ways, strict=True)]
+
+    @cached_property
+    def _everywhere(self) -> list[float]:
+        """The same in every home at once."""
+        return [float(reads == len(self.tensors[number].reads)) for number, reads, _ in self._ways]
 
     def by_kind(self, shares: Sequence[float]) -> dict[tuple[int, str, str], Bits]:
         """Bits that lie in each memory at every moment, by kind of tensor."""
@@ -296,7 +312,7 @@ class Keeping:
 
     def _taken_room(self, found: Measured) -> dict[TaskId, tuple[tuple[str, float], ...]]:
         return {
-            task.task: tuple((memory.name, found.room.get((task.task, memory.name), 0.0)) for memory in self._memories)
+            task.task: tuple((memory.name, found.room.get((task.task, memory.name), 0.0)) for memory in self.memories)
             for task in self.tasks
         }
 
@@ -309,12 +325,5 @@ class Keeping:
         return {task: tuple(limits) for task, limits in room.items()}
 
     def others_pj(self, shares: Sequence[float], found: Measured) -> float:
-        """What reads other than of operands, and writes, cost more per step for what is not there."""
-        total = 0.0
-        for number, (tensor, there) in enumerate(zip(self.tensors, self.kept(shares), strict=True)):
-            for use, share in zip(tensor.reads, there.reads, strict=True):
-                if not use.is_operand and share < 1:
-                    total += (1 - share) * self._prices.read_pj(tensor, use, found)
-            if there.written < 1:
-                total += (1 - there.written) * self.writes_pj(number)
-        return total
+        """What reads other than of operands, and writes, cost more per step for what is not in its innermost home."""
+        return self.worth.others_pj(self.kept(shares), found)

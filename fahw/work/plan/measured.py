@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from fahw.mapping.problem import FlowCosts
 from fahw.mapping.tiled import TiledMapping
 from fahw.work.context import StepContext
 from fahw.work.counts.gemm import Gemm, fetched_values
@@ -66,12 +67,14 @@ class ProductTask:
 @dataclass(frozen=True)
 class Measured:
     """`energy_pj` and `cycles` of all products of a step. By task and kind of tensor, `absent_pj`: what an operand
-    costs if it is not there at all. By task and memory, `room`: bits of its tiles; `sums_room`: of those of sums alone.
-    `forms`: the better ones, by part. `spills`: whether any sums go to DRAM."""
+    costs if it is not there at all, and `outer_pj`: if it lies in its outer home. By task and memory, `room`: bits of
+    its tiles; `sums_room`: of those of sums alone. `forms`: the better ones, by part. `spills`: whether any sums go to
+    DRAM, or an outer home."""
 
     energy_pj: float = 0.0
     cycles: float = 0.0
     absent_pj: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
+    outer_pj: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
     room: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
     sums_room: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
     forms: Mapping[str, ErrorFormName] = field(default_factory=dict)
@@ -129,6 +132,7 @@ def measured(
     Raises ConfigError where no tile fits its memory.
     """
     absent: dict[tuple[TaskId, str], float] = dict(before.absent_pj) if before is not None else {}
+    outer: dict[tuple[TaskId, str], float] = dict(before.outer_pj) if before is not None else {}
     room: dict[tuple[TaskId, str], float] = {}
     sums_room: dict[tuple[TaskId, str], float] = {}
     forms: dict[str, ErrorFormName] = {}
@@ -137,11 +141,12 @@ def measured(
         found = _best_form(step, plan, task)
         energy, cycles = energy + found.energy_pj * task.times, cycles + found.cycles * task.times
         absent |= found.absent_pj
+        outer |= found.outer_pj
         room |= found.room
         sums_room |= found.sums_room
         forms |= found.forms
         spills = spills or found.spills
-    return Measured(energy, cycles, absent, room, sums_room, forms, spills)
+    return Measured(energy, cycles, absent, outer, room, sums_room, forms, spills)
 
 
 def _best_form(step: StepContext, plan: StepPlan, task: ProductTask) -> Measured:
@@ -154,9 +159,10 @@ def _best_form(step: StepContext, plan: StepPlan, task: ProductTask) -> Measured
 
 def _in_form(step: StepContext, plan: StepPlan, task: ProductTask, form: ErrorFormName | None) -> Measured:
     """What a task costs with its error in a form, measured once for what it finds around it."""
-    operands, room = plan.task_shares(task.core, task.task).operands, plan.room.get(task.task, ())
+    shares, room = plan.task_shares(task.core, task.task), plan.room.get(task.task, ())
+    operands = tuple(shares.operands.items()), tuple((shares.anywhere or shares).operands.items()), plan.one_level
     pinned = tuple(item for item in plan.tilings.items() if item[0][0] == task.task)
-    key = form, plan.fused.get(task.task), tuple(operands.items()), room, pinned
+    key = form, plan.fused.get(task.task), operands, room, pinned
     if key not in task.known:
         untiled = task.untiled(step, plan, form, step.micro_batch_sizes[0])
         one = _measured_products(plan, task, untiled)
@@ -174,36 +180,57 @@ def _handed_on_pj(step: StepContext, plan: StepPlan, task: ProductTask, product:
 
 
 def _measured_products(plan: StepPlan, task: ProductTask, products: Sequence[UntiledProduct]) -> Measured:
-    absent = defaultdict[tuple[TaskId, str], float](float)
+    absent, outer = defaultdict[tuple[TaskId, str], float](float), defaultdict[tuple[TaskId, str], float](float)
     room, sums_room = defaultdict[tuple[TaskId, str], float](float), defaultdict[tuple[TaskId, str], float](float)
     energy, cycles, spills = 0.0, 0.0, False
     for product in products:
         gemm = plan.tiled(product, task.task)
-        _add_absent(plan, task, product, gemm, absent)
+        _add_absent(plan, task, product, gemm, absent, outer)
         mapping = gemm.mapping
         if isinstance(mapping, TiledMapping):
             energy += mapping.mapped.energy_pj * gemm.repeats
             cycles += mapping.mapped.latency * gemm.repeats
             spills = spills or mapping.mapped.spilled_sums > 0
-            for memory, bits in mapping.mapped.room:
+            for memory, bits in mapping.room.items():
                 room[task.task, memory] = max(room[task.task, memory], bits)
-            key = task.task, mapping.sums_memory
-            sums_room[key] = max(sums_room[key], mapping.mapped.sums_room)
+            for memory, bits in mapping.sums_room.items():
+                sums_room[task.task, memory] = max(sums_room[task.task, memory], bits)
         else:
             cycles += gemm.cycles
-            shares = plan.task_shares(task.core, task.task).operands
-            energy += sum(pj * (1 - shares.get(kind, 1.0)) for (_, kind), pj in absent.items())
-    return Measured(energy, cycles, dict(absent), dict(room), dict(sums_room), spills=spills)
+            energy += _missing_pj(plan, task, absent, outer)
+    return Measured(energy, cycles, dict(absent), dict(outer), dict(room), dict(sums_room), spills=spills)
+
+
+_Costs = dict[tuple[TaskId, str], float]
+"""pJ by task and kind of tensor."""
+
+
+def _missing_pj(plan: StepPlan, task: ProductTask, absent: _Costs, outer: _Costs) -> float:
+    """What the operands of a task cost that are not in their innermost homes."""
+    shares = plan.task_shares(task.core, task.task)
+    inner, on_chip = shares.operands, (shares.anywhere or shares).operands
+    energy = 0.0
+    for (_, kind), from_dram in absent.items():
+        away = 1 - on_chip.get(kind, 1.0)
+        energy += from_dram * away + outer.get((task.task, kind), 0.0) * (1 - inner.get(kind, 1.0) - away)
+    return energy
 
 
 def _add_absent(
-    plan: StepPlan, task: ProductTask, product: UntiledProduct, gemm: Gemm, absent: dict[tuple[TaskId, str], float]
+    plan: StepPlan, task: ProductTask, product: UntiledProduct, gemm: Gemm, absent: _Costs, outer: _Costs
 ) -> None:
-    """Add what each operand of a product costs if it is not there. One that is there wholly says nothing."""
+    """Add what each operand of a product costs if it is not there, and if it is in its outer home alone. One that is
+    there wholly says nothing."""
     shares = plan.task_shares(task.core, task.task).operands
     fetched = fetched_values(gemm, TaskAccesses(plan.chip, "", TaskShares(NOWHERE)))
-    factors = gemm.mapping.fetch_factors if isinstance(gemm.mapping, TiledMapping) else (1.0, 1.0)
-    for streams, values, factor in zip(product.streams, fetched, factors, strict=True):
+    costs = gemm.mapping.costs if isinstance(gemm.mapping, TiledMapping) else FlowCosts()
+    for side, streams in enumerate(product.streams):
+        through = gemm.mapping.through_outer[side]
         for stream in streams:
             if shares.get(stream.stored, 1.0) < 1:
-                absent[task.task, stream.stored] += values * stream.fetch_pj * factor
+                move = fetched[side] * stream.move_pj * costs.moves[side]
+                from_dram = fetched[side] * stream.fetch_pj * costs.fetches[side]
+                if through is not None:
+                    from_dram = move + through * gemm.repeats * stream.to_outer_pj * costs.to_outer[side]
+                absent[task.task, stream.stored] += from_dram
+                outer[task.task, stream.stored] += move if stream.outer else from_dram

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from fahw.errors import ConfigError, Problem, suggestion
 from fahw.hardware.memory import Memory
-from fahw.hardware.pinned_mapping import PINNED_LISTS, Pinned, PinnedMapping, PinnedTensor
+from fahw.hardware.pinned_mapping import PINNED_LISTS, Pinned, PinnedMapping, PinnedOuter, PinnedTensor
 from fahw.mapping.grid import DIMENSIONS
-from fahw.mapping.mapper import Tiling, mapped_as
+from fahw.mapping.mapper import OuterTiling, Tiling, mapped_as
 from fahw.mapping.nest import IRRELEVANT, PARTS, Nest
 from fahw.mapping.problem import Dataflow, TiledProduct
 from fahw.mapping.sizes import sizes_of
@@ -39,9 +39,9 @@ def with_pins(keeping: Keeping) -> Keeping:
     if not (mappings or tensors or shared or problems):
         return keeping
     keeping, unshared = with_shared(keeping, shared)
-    given, wrong = _given(keeping, tensors)
+    given, given_outer, wrong = _given(keeping, tensors)
     given = dict(keeping.given) | given
-    keeping = replace(keeping, given=given)
+    keeping = replace(keeping, given=given, given_outer=given_outer)
     found = _Resolved(list(survey(step, keeping.nothing_kept(0), keeping.tasks)))
     for entry in mappings:
         found.add(entry)
@@ -77,19 +77,38 @@ def _in_form(task: ProductTask, forms: dict[str, ErrorFormName]) -> ProductTask:
     return task if form is None else replace(task, forms=(form,))
 
 
-def _given(keeping: Keeping, entries: Iterable[PinnedTensor]) -> tuple[dict[int, tuple[float, ...]], list[Problem]]:
-    """The shares of pinned tensors by their number, and what is wrong with entries."""
+_Given = dict[int, tuple[float, ...]]
+
+
+def _given(keeping: Keeping, entries: Iterable[PinnedTensor]) -> tuple[_Given, _Given, list[Problem]]:
+    """The shares of pinned tensors by their number, in both homes, and what is wrong with entries."""
     numbers = {(tensor.core, tensor.name): number for number, tensor in enumerate(keeping.tensors)}
-    given, problems = dict[int, tuple[float, ...]](), list[Problem]()
+    given, given_outer, problems = _Given(), _Given(), list[Problem]()
     for entry in entries:
         number = numbers.get((entry.core, entry.name))
         if number is None:
             problems.append(unknown_tensor(keeping, entry))
         elif message := _wrong_shares(keeping, number, entry.shares):
             problems.append(entry.problem(message, "shares"))
+        elif message := _wrong_outer_shares(keeping, number, entry):
+            problems.append(entry.problem(message, "outer_shares"))
         else:
             given[number] = entry.shares
-    return given, problems
+            if entry.outer_shares:
+                given_outer[number] = entry.outer_shares
+    return given, given_outer, problems
+
+
+def _wrong_outer_shares(keeping: Keeping, number: int, entry: PinnedTensor) -> str:
+    """What is wrong with the shares of a tensor in its home behind the innermost; empty where nothing is."""
+    tensor, shares = keeping.tensors[number], entry.outer_shares
+    if not shares:
+        return ""
+    if keeping.outer_home(tensor.tensor) is None:
+        return f"{tensor.tensor} has one home alone: leave it out"
+    if any(both > 1 for both in map(sum, zip(shares, entry.shares, strict=False))):
+        return "with `shares` it is more than all"
+    return _wrong_shares(keeping, number, shares) if len(shares) != len(tensor.reads) or tensor.persistent else ""
 
 
 def _wrong_shares(keeping: Keeping, number: int, shares: Sequence[float]) -> str:
@@ -214,9 +233,18 @@ def _by(sizes: tuple[int, int, int] | None) -> str:
 def _tiling(entry: PinnedMapping, within: tuple[int, int, int] | None) -> Tiling:
     """The mapping that an entry describes, its tile no larger than a product `within` which it is to lie."""
     m, n, k = entry.tile if within is None else map(min, entry.tile, within)
-    order = tuple(entry.order)
-    holds = tuple(part in entry.hold for part in PARTS)
-    return Tiling(entry.dataflow, (m, n, k), Nest(order, holds, entry.blocks))  # type: ignore[arg-type]
+    return Tiling(entry.dataflow, (m, n, k), _nest(entry, entry.blocks), _outer_tiling(entry, within))
+
+
+def _nest(entry: PinnedMapping | PinnedOuter, blocks: bool = False) -> Nest:
+    return Nest(tuple(entry.order), tuple(part in entry.hold for part in PARTS), blocks)  # type: ignore[arg-type]
+
+
+def _outer_tiling(entry: PinnedMapping, within: tuple[int, int, int] | None) -> OuterTiling | None:
+    if entry.outer is None:
+        return None
+    m, n, k = entry.outer.tile if within is None else map(min, entry.outer.tile, within)
+    return OuterTiling((m, n, k), _nest(entry.outer))
 
 
 def _misfits(entry: PinnedMapping, product: TiledProduct, tiling: Tiling) -> Iterator[Problem]:
@@ -241,11 +269,20 @@ def _wrong_nest(entry: PinnedMapping, product: TiledProduct, flow: Dataflow) -> 
     if entry.blocks and (flow.stays is None or not product.array.accumulators):
         message = "blocks are for `ws` and `is` on an array with accumulators: leave them out"
         yield entry.problem(f"{_named(entry)}: {message}", "blocks")
-    innermost = entry.order[-1]
-    for index, part in enumerate(entry.hold):
+    yield from _needless_holds(entry, entry, "hold")
+    if entry.outer is not None and product.outer is None:
+        message = "nothing comes through a memory behind the local ones: leave it out"
+        yield entry.problem(f"{_named(entry)}: {message}", "outer")
+    elif entry.outer is not None:
+        yield from _needless_holds(entry, entry.outer, "outer.hold")
+
+
+def _needless_holds(entry: PinnedMapping, loops: PinnedMapping | PinnedOuter, key: str) -> Iterator[Problem]:
+    innermost = loops.order[-1]
+    for index, part in enumerate(loops.hold):
         if IRRELEVANT[PARTS.index(part)] == innermost:
             message = f"{part} needs no hold where {innermost} is the innermost loop: leave it out"
-            yield entry.problem(f"{_named(entry)}: {message}", f"hold.{index}")
+            yield entry.problem(f"{_named(entry)}: {message}", f"{key}.{index}")
 
 
 def _wrong_tile(entry: PinnedMapping, product: TiledProduct, tiling: Tiling) -> Iterator[Problem]:
@@ -282,7 +319,7 @@ def _blamed(keeping: Keeping, memory: Memory, task: TaskId, of_tensors: bool) ->
     here = [
         (tensor.bits * keeping.given[number][0], entries[tensor.core, tensor.name])
         for number, tensor in enumerate(keeping.tensors)
-        if number in keeping.given and chip.home(tensor.tensor) == memory and (tensor.core, tensor.name) in entries
+        if (tensor.core, tensor.name) in entries and chip.home(tensor.tensor) == memory
     ]
     if here and of_tensors:
         return max(here, key=lambda pair: pair[0])[1]

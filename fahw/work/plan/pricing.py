@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import ceil, prod
 from typing import Protocol
 
 from fahw.hardware.array import Array
-from fahw.hardware.arrays.mapping import LEFT, RIGHT, Burst, Mapping
+from fahw.hardware.arrays import mapping as arrays
+from fahw.hardware.arrays.mapping import LEFT, RIGHT, Burst
 from fahw.hardware.arrays.systolic import Folded
 from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
 from fahw.hardware.part import Tensor
-from fahw.mapping.problem import FlowCosts, Prices
+from fahw.mapping.problem import FlowCosts, OuterPrices, Prices
 from fahw.work.counts import lanes
-from fahw.work.counts.accesses import Accesses, Traffic
+from fahw.work.counts.accesses import Accesses, InTurn, Traffic
 from fahw.work.counts.gemm import Gemm, Operand, Stream, accumulators_name, generated_traffic, held_name, operand_reads
 from fahw.work.counts.record import Count
 from fahw.work.counts.task_accesses import TaskAccesses, TaskShares
@@ -28,6 +29,9 @@ NOWHERE = dict.fromkeys(
     ("weight", "feedback", "activation", "error", "mask", "master", "optimizer", "gradient", "param", "psum"), 0.0
 )
 """Shares of tensors of which nothing is on the chip."""
+AWAY = TaskShares(NOWHERE, NOWHERE, NOWHERE)
+IN_OUTER = replace(AWAY, anywhere=TaskShares())
+"""Nothing is in an innermost home, and all of what has two homes in the other one."""
 
 
 class Pricing(Protocol):
@@ -43,12 +47,19 @@ class Pricing(Protocol):
 
 @dataclass(frozen=True)
 class StreamPrice:
-    """What one value of a stream costs more if it comes from DRAM, in pJ, and the tensor that lies there."""
+    """What one value of a stream costs more if it comes from DRAM, in pJ, and the tensor that lies there.
+
+    `outer`: the tensor's home behind the innermost, none where it is empty; then `move_pj`: if the value comes from
+    there, and `to_outer_pj`: from DRAM there.
+    """
 
     stored: Tensor
     memory: str
     bits: float
     fetch_pj: float
+    outer: str = ""
+    move_pj: float = 0.0
+    to_outer_pj: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -60,42 +71,57 @@ class PriceBook:
     """Accesses to memories in which all is there."""
     elsewhere: Accesses
     """Accesses to memories in which nothing is there."""
+    in_outer: Accesses
+    """Accesses to memories in which nothing is there, but in those behind them all that has a home there."""
     has_dram: bool = True
+    outer_homes: Mapping[str, Memory] = field(default_factory=dict)
+    """The homes of tensors behind the innermost ones."""
     _kept: dict[object, object] = field(default_factory=dict)
 
-    def fetch_pj_per_bit(self, memory: Memory, tensor: Tensor, action: str) -> float:
-        """What a bit costs more that is read (or written) in DRAM, in pJ: both accesses."""
-        key = memory.name, tensor, action
+    def fetch_pj_per_bit(self, memory: Memory, tensor: Tensor, action: str, in_outer: bool = False) -> float:
+        """What a bit costs more that is read (or written) in DRAM, in pJ: both accesses; or in its outer home."""
+        key = memory.name, tensor, action, in_outer
         if key not in self._kept:
             bits = memory.width_bits
-            self._kept[key] = self._more(memory, tensor, action, bits) / bits
+            self._kept[key] = self._more(memory, tensor, action, bits, in_outer) / bits
         return self._kept[key]  # type: ignore[return-value]
 
-    def _more(self, memory: Memory, tensor: Tensor, action: str, bits: int) -> float:
-        """What a value of `bits` costs more whose other end is DRAM; more than all else where there is none."""
-        if not self.has_dram:
+    def _more(self, memory: Memory, tensor: Tensor, action: str, bits: int, in_outer: bool = False) -> float:
+        """What a value of `bits` costs more whose other end is DRAM (more than all else where there is none), or its
+        outer home."""
+        if not (self.has_dram or in_outer):
             return NEVER_PJ
         both = [
-            getattr(accesses, action)(memory, tensor, [(1, _MANY)], bits) for accesses in (self.elsewhere, self.here)
+            getattr(accesses, action)(memory, tensor, [(1, _MANY)], bits)
+            for accesses in (self.in_outer if in_outer else self.elsewhere, self.here)
         ]
         away, here = (self.pricing.energy_pj(traffic.counts) for traffic in both)
         return (away - here) / _MANY
 
+    def _to_outer(self, memory: Memory, tensor: Tensor, bits: int) -> float:
+        """What a value of `bits` costs that comes from DRAM to an outer home: both accesses."""
+        if not self.has_dram:
+            return NEVER_PJ
+        traffic = self.here.write(memory, tensor, [(1, _MANY)], bits) + self.here.dram("read", tensor, _MANY * bits)
+        return self._per_value(traffic)
+
     def streams(self, operand: Operand) -> tuple[StreamPrice, ...]:
         """The streams of an operand that can lie in DRAM, with what a value costs from there."""
-        return tuple(
-            StreamPrice(
-                stream.stored or stream.tensor,
-                stream.memory.name,
-                stream.bits * _stored_share(operand, stream),
-                self._fetch(stream) * float(operand.block) * _stored_share(operand, stream),
-            )
-            for stream in operand.streams
-            if stream.memory.writable
-        )
+        return tuple(self._stream(operand, stream) for stream in operand.streams if stream.memory.writable)
 
-    def _fetch(self, stream: Stream) -> float:
-        return self.fetch_pj_per_bit(stream.memory, stream.stored or stream.tensor, "read") * stream.bits
+    def _stream(self, operand: Operand, stream: Stream) -> StreamPrice:
+        stored, outer = stream.stored or stream.tensor, self.outer_homes.get(stream.stored or stream.tensor)
+        share = _stored_share(operand, stream)
+        bits, factor = stream.bits * share, float(operand.block) * share
+        fetch = self.fetch_pj_per_bit(stream.memory, stored, "read") * stream.bits * factor
+        if outer is None:
+            return StreamPrice(stored, stream.memory.name, bits, fetch)
+        move = self.fetch_pj_per_bit(stream.memory, stored, "read", True) * stream.bits * factor
+        key = "to outer", stored
+        if key not in self._kept:
+            self._kept[key] = self._to_outer(outer, stored, outer.width_bits) / outer.width_bits
+        to_outer: float = self._kept[key] * stream.bits * factor  # type: ignore[operator]
+        return StreamPrice(stored, stream.memory.name, bits, fetch, outer.name, move, to_outer)
 
     def read_pj(self, operand: Operand) -> float:
         """What a value of an operand costs that the array reads."""
@@ -130,6 +156,28 @@ class PriceBook:
         addition = lanes.operations(array, "psum", [("add", _MANY, (bits,))])
         return self._per_value(sums), spilled, self._per_value(sums + addition)
 
+    def outer_prices(self, gemm: Gemm, psum: Memory | None) -> OuterPrices:
+        """Those of a product whose tiles lie in outer ones."""
+        name = psum.name if psum else ""
+        key = "outer", name, gemm.accumulator_bits, _signature(gemm.left), _signature(gemm.right)
+        if key not in self._kept:
+            self._kept[key] = self._outer_prices(gemm, psum)
+        return self._kept[key]  # type: ignore[return-value]
+
+    def _outer_prices(self, gemm: Gemm, psum: Memory | None) -> OuterPrices:
+        left, right = (self.streams(operand) for operand in gemm.operands)
+        moved_sum = spilled_sum = 0.0
+        outer, bits = self.outer_homes.get("psum"), gemm.accumulator_bits
+        if psum is not None and outer is not None:
+            moved_sum = sum(self._more(psum, "psum", action, bits, True) for action in ("write", "read"))
+            beyond = self.here.round_trip(outer, "psum", _MANY, bits)
+            spilled_sum = self._per_value(beyond) if self.has_dram else NEVER_PJ
+        return OuterPrices(
+            fetch=(sum(stream.to_outer_pj for stream in left), sum(stream.to_outer_pj for stream in right)),
+            move=(sum(stream.move_pj for stream in left), sum(stream.move_pj for stream in right)),
+            moved_sum=moved_sum, spilled_sum=spilled_sum,
+        )  # fmt: skip
+
     def flow_costs(self, gemm: Gemm, array: Array, psum: Memory | None, kind: Folded) -> FlowCosts:
         """What the product costs in a dataflow, untiled, relative to its prices."""
         key = (
@@ -157,13 +205,17 @@ class PriceBook:
         zeros = [operand.zeros for operand in gemm.operands if operand.skipping != "none"]
         remaining = prod(1 - share for share in skipped)
         paced = 1.0 if remaining == 1 else min(1.0, remaining * (1 + gemm.imbalance))
-        (left_read, left), (right_read, right) = found
-        useful = 1 - kind.gated_share(zeros)
-        return FlowCosts((left_read, right_read), (left, right), sums[0] / sums[1] if sums[1] else 1.0, useful, paced)
+        left, right = found
+        return FlowCosts(
+            (left[0], right[0]), (left[1], right[1]), (left[2], right[2]), (left[3], right[3]),
+            sums[0] / sums[1] if sums[1] else 1.0, 1 - kind.gated_share(zeros), paced,
+        )  # fmt: skip
 
-    def _relative(self, operand: Operand, whole: Sequence[Burst], moved: Sequence[Burst]) -> tuple[float, float]:
-        """What reading and fetching an operand's value costs relative to its price. `whole`, `moved`: bursts of all its
-        values, and without skipped ones."""
+    def _relative(
+        self, operand: Operand, whole: Sequence[Burst], moved: Sequence[Burst]
+    ) -> tuple[float, float, float, float]:
+        """What reading and fetching an operand's value costs relative to its price, and bringing it to its outer home
+        and from there. `whole`, `moved`: bursts of all its values, and without skipped ones."""
         if operand.block != 1:
             moved = [(times, ceil(number * operand.block)) for times, number in moved]
         values = _values(moved)
@@ -172,8 +224,23 @@ class PriceBook:
             for accesses in (self.here, self.elsewhere)
         )
         read = self.read_pj(operand) * _values(whole)
-        fetched = sum(stream.fetch_pj for stream in self.streams(operand)) * values / float(operand.block)
-        return here / read if read else 1.0, (away - here) / fetched if fetched and self.has_dram else 1.0
+        streams, number = self.streams(operand), values / float(operand.block)
+        fetched = sum(stream.fetch_pj for stream in streams) * number
+        ratios = here / read if read else 1.0, (away - here) / fetched if fetched and self.has_dram else 1.0
+        if not streams or not all(stream.outer for stream in streams):
+            return *ratios, 1.0, 1.0
+        between, through = (
+            self.pricing.energy_pj(operand_reads(operand, moved, accesses, InTurn(values, values)).counts)
+            for accesses in (self.in_outer, self.elsewhere)
+        )
+        move, to_outer = (
+            sum(prices) * number
+            for prices in ([stream.move_pj for stream in streams], [stream.to_outer_pj for stream in streams])
+        )
+        return (
+            *ratios, (through - between) / to_outer if to_outer and self.has_dram else 1.0,
+            (between - here) / move if move else 1.0,
+        )  # fmt: skip
 
     def _accumulator(self, array: Array) -> float:
         if not array.accumulators:
@@ -190,14 +257,14 @@ class PriceBook:
         written, read = (self.pricing.energy_pj([count]) for count in counts)
         return written, read
 
-    def element_prices(self, gemm: Gemm, array: Array, kind: Mapping) -> tuple[float, float]:
+    def element_prices(self, gemm: Gemm, array: Array, kind: arrays.Mapping) -> tuple[float, float]:
         """What an element costs per multiply-accumulate, and per cycle without one, laid out as `kind`."""
         key = array.name, kind.name, gemm.result, _signature(gemm.left), _signature(gemm.right)
         if key not in self._kept:
             self._kept[key] = self._element_prices(gemm, array, kind)
         return self._kept[key]  # type: ignore[return-value]
 
-    def _element_prices(self, gemm: Gemm, array: Array, kind: Mapping) -> tuple[float, float]:
+    def _element_prices(self, gemm: Gemm, array: Array, kind: arrays.Mapping) -> tuple[float, float]:
         widths = gemm.left.bits, gemm.right.bits, gemm.accumulator_bits
         moved, prices = (round(gemm.left.bits * gemm.left.block), gemm.right.bits), []
         for useful, idle in ((1, 0), (0, 1)):
@@ -229,5 +296,8 @@ def _stored_share(operand: Operand, stream: Stream) -> float:
 
 def price_book(pricing: Pricing, chip: Chip) -> PriceBook:
     """The prices of a chip's parts, which are the same on every core."""
-    away = TaskAccesses(chip, "", TaskShares(NOWHERE, NOWHERE, NOWHERE))
-    return PriceBook(pricing, Accesses(chip, ()), away, chip.dram is not None)
+    away = TaskAccesses(chip, "", AWAY)
+    homes = ((tensor, chip.outer_home(tensor)) for memory in chip.memories for tensor in memory.holds)
+    outer: dict[str, Memory] = {tensor: memory for tensor, memory in homes if memory is not None}
+    in_outer = TaskAccesses(chip, "", IN_OUTER)
+    return PriceBook(pricing, Accesses(chip, ()), away, in_outer, chip.dram is not None, outer)

@@ -92,18 +92,33 @@ def planned(
     in_order = replace(at_will, moments=open_moments(with_short_lives(tasks, step, tensors), step))
     waits = _gains(step, in_order, at_will) if waits is None else waits
     keeping = with_pins(in_order if waits else at_will)
-    reserved = sorted(_reserved(step, keeping), key=lambda found: found.cost)
-    rounds = [found for best in _starts(reserved) for found in (best, *_refined(step, keeping, best))]
-    found = _settled(step, keeping, min(rounds, key=lambda found: found.cost))
-    found = min((found, *_sharing(step, keeping, found)), key=lambda found: found.cost)
+    found = min(_best(step, keeping), key=lambda found: found.cost)
     plan = with_records(found.plan, found.keeping, found.shares, found.products)
     _check_dram(step, plan)
     return step.under(replace(plan, waits=waits))
 
 
+def _best(step: StepContext, keeping: Keeping) -> Iterator[_Found]:
+    """The best plan found; where tensors have two homes, that with one of them after it, as it may be better still."""
+    yield _searched(step, keeping)
+    if step.chip.has_outer_homes and not keeping.is_complete:
+        try:
+            yield _searched(step, replace(keeping, one_level=True))
+        except ConfigError:
+            return  # what needs the second one
+
+
+def _searched(step: StepContext, keeping: Keeping) -> _Found:
+    reserved = sorted(_reserved(step, keeping), key=lambda found: found.cost)
+    rounds = [found for best in _starts(reserved) for found in (best, *_refined(step, keeping, best))]
+    found = _settled(step, keeping, min(rounds, key=lambda found: found.cost))
+    return min((found, *_sharing(step, keeping, found)), key=lambda found: found.cost)
+
+
 def _check_dram(step: StepContext, plan: StepPlan) -> None:
     """Raise ConfigError where something must lie in DRAM, and the chip has none."""
-    away = [item for item in plan.placements if item.spilled_bits] if step.chip.dram is None else []
+    last = {(item.memory.rpartition(":")[0], item.tensor): item for item in plan.placements}
+    away = [item for item in last.values() if item.spilled_bits] if step.chip.dram is None else []
     problems = [
         Problem(
             step.chip.name,
@@ -266,10 +281,12 @@ def _sharing(step: StepContext, keeping: Keeping, found: _Found) -> Iterator[_Fo
 def _with_tasks(before: Measured, alone: Measured) -> Measured:
     """What was measured, with some tasks measured anew."""
     names = {task for task, _ in alone.absent_pj}
-    absent = {key: energy for key, energy in before.absent_pj.items() if key[0] not in names}
+    absent, outer = (
+        {key: energy for key, energy in of.items() if key[0] not in names} for of in (before.absent_pj, before.outer_pj)
+    )
     return replace(
-        before, absent_pj=absent | dict(alone.absent_pj), room=dict(before.room) | dict(alone.room),
-        sums_room=dict(before.sums_room) | dict(alone.sums_room),
+        before, absent_pj=absent | dict(alone.absent_pj), outer_pj=outer | dict(alone.outer_pj),
+        room=dict(before.room) | dict(alone.room), sums_room=dict(before.sums_room) | dict(alone.sums_room),
     )  # fmt: skip
 
 

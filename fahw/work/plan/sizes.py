@@ -21,7 +21,7 @@ def bits_of_all(
     step: StepContext, tasks: Sequence[Task], tensors: tuple[KeptTensor, ...], counted: CountingPlan
 ) -> dict[str, float]:
     """The most bits that tensors and tiles of sums take of each memory at a moment, on any core, if all of them stay
-    and nothing waits for room. `tasks`: of the same step, `counted` without a plan."""
+    and nothing waits for room; of those that anything lies in. `tasks`: of the same step, `counted` without a plan."""
     products, away_pj = product_tasks(step), counted.away_pj(tasks)
     keeping = with_pins(Keeping(step, tensors, open_moments(tasks, step), counted.book, products, away_pj))
     all_there = task_shares(tensors, keeping.kept(keeping.everything))
@@ -30,4 +30,4 @@ def bits_of_all(
     most: dict[str, float] = {}
     for _, memory, tiles, live in keeping.taken(keeping.everything, replace(found, room=found.sums_room)):
         most[memory.name] = max(most.get(memory.name, 0.0), float((tiles + live).max()))
-    return most
+    return {name: bits for name, bits in most.items() if bits}

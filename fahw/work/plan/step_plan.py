@@ -17,6 +17,7 @@ from fahw.work.counts.site import Site
 from fahw.work.counts.task_accesses import TaskAccesses, TaskShares
 from fahw.work.error_forms import ErrorFormName
 from fahw.work.plan.pricing import PriceBook
+from fahw.work.plan.tensors.outer_tiles import Surroundings
 from fahw.work.plan.tiles import Unfolding, UntiledProduct, can_be_tiled, laid_out
 
 ALL_THERE = TaskShares()
@@ -42,6 +43,8 @@ class StepPlan:
     fused: Table[TaskId, int] = field(default_factory=dict)
     tensors: tuple[TensorRecord, ...] = ()
     errors: tuple[FusedRecord, ...] = ()
+    one_level: bool = False
+    """Whether homes behind the innermost ones stay empty."""
     waits: bool = False
     """Whether tasks wait for room (`order/short_lives.py`)."""
 
@@ -53,6 +56,11 @@ class StepPlan:
     def task_shares(self, core: int, task: TaskId) -> TaskShares:
         """Which share of what a task uses on a core is there."""
         return self.shares.get((core, task), ALL_THERE)
+
+    def around(self, core: int, task: TaskId, room: tuple[tuple[str, float], ...]) -> Surroundings:
+        """What a task's products find, with so much room for tiles."""
+        shares = self.task_shares(core, task)
+        return Surroundings(shares.operands, (shares.anywhere or shares).operands, room, self.one_level)
 
     def laid_out(
         self, gemm: Gemm, number: int, unfolding: Unfolding | None, array: Array, psum: Memory | None, core: int,
@@ -72,7 +80,7 @@ class StepPlan:
             return gemm
         tiling = self.tilings.get((task, untiled.number, gemm.mapping.sizes))
         room = self.room.get(task, ()) if tiling is None else all_room(self.chip)
-        product = untiled.around(self.task_shares(untiled.core, task).operands, room)
+        product = untiled.around(self.around(untiled.core, task, room))
         try:
             return laid_out(gemm, product, untiled.array, tiling)
         except ConfigError as error:

@@ -44,8 +44,7 @@ def survey(step: StepContext, plan: StepPlan, tasks: Sequence[ProductTask]) -> I
                     gemm = untiled.gemm
                     product = None
                     if can_be_tiled(gemm.mapping):
-                        shares = plan.task_shares(untiled.core, task.task).operands
-                        product = untiled.around(shares, all_room(plan.chip))
+                        product = untiled.around(plan.around(untiled.core, task.task, all_room(plan.chip)))
                     key = task.task, untiled.number, gemm.mapping.sizes
                     first[layer, phase] = max(first.get((layer, phase), 0), before + key[1] + 1)
                     yield SeenProduct(layer, phase, before + key[1], form, key, product)

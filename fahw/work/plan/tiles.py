@@ -21,6 +21,7 @@ from fahw.mapping.tiled import TiledMapping
 from fahw.mapping.untiled import best_of
 from fahw.work.counts.gemm import Gemm
 from fahw.work.plan.pricing import PriceBook, StreamPrice
+from fahw.work.plan.tensors.outer_tiles import Surroundings, in_outer
 
 _NO_MEMORY = "-"
 """Where an operand lies that takes no room: it is generated, or read from a memory that holds nothing else."""
@@ -77,11 +78,13 @@ class UntiledProduct:
             dram_bits_per_cycle=rate, objective=self.chip.mapping_objective,
         )  # fmt: skip
 
-    def around(self, shares: Table[str, float], room: tuple[tuple[str, float], ...]) -> TiledProduct:
-        """One of the equal products, to be mapped. `shares`: of operands, by kind, that are on the chip; `room`: bits
-        for tiles, by memory."""
-        left, right = (_place(streams, shares) for streams in self.streams)
-        return replace(self._alone, left=left, right=right, room=room)
+    def around(self, around: Surroundings) -> TiledProduct:
+        """One of the equal products, to be mapped."""
+        left, right = (_place(streams, around.shares) for streams in self.streams)
+        product = replace(self._alone, left=left, right=right, room=around.room)
+        if not self.book.outer_homes:
+            return product
+        return in_outer(product, self.streams, self.gemm, self.psum, self.chip, self.book, around)
 
 
 def _dataflows(gemm: Gemm, array: Array) -> tuple[str, ...]:
@@ -98,7 +101,7 @@ def _flow(name: str, gemm: Gemm, array: Array, psum: Memory | None, book: PriceB
 
 
 def _place(streams: Sequence[StreamPrice], shares: Table[str, float]) -> OperandPlace:
-    """Bits of a value that can lie in DRAM, and the share of them that does not."""
+    """Bits of a value that can lie in DRAM, and the share of them that is in their innermost homes."""
     bits = sum(stream.bits for stream in streams)
     if not bits:
         return OperandPlace(1, _NO_MEMORY, 1.0)
@@ -112,14 +115,24 @@ def laid_out(gemm: Gemm, product: TiledProduct, array: Array, tiling: Tiling | N
     return _in_tiles(gemm, product, array, mapped_as(product, tiling) if tiling else best_of(product))
 
 
+def _all(values: float, there: float) -> int:
+    """Values that would come if none were there, from those that come while a share is."""
+    return round(values / (1 - there)) if there < 1 else 0
+
+
 def _in_tiles(gemm: Gemm, product: TiledProduct, array: Array, mapped: MappedProduct) -> Gemm:
     m, n, k = gemm.mapping.sizes
     folded = DATAFLOWS[mapped.tiling.dataflow].laid_out(Product(m, n, k), array)
     assert isinstance(folded, Folded)
-    left, right = (
-        round(values / (1 - place.resident)) if place.resident < 1 else 0
-        for values, place in zip(mapped.fetched, product.operands, strict=True)
-    )
-    factors = next(flow.costs.fetches for flow in product.array.dataflows if flow.name == folded.name)
-    tiled = TiledMapping(folded, mapped, (left, right), product.result.memory, factors, product.unfolded == "result")
-    return replace(gemm, mapping=tiled)
+    left, right = (_all(values, place.resident) for values, place in zip(mapped.fetched, product.operands, strict=True))
+    costs = next(flow.costs for flow in product.array.dataflows if flow.name == folded.name)
+    tiled = TiledMapping(folded, mapped, (left, right), product.result.memory, costs, product.unfolded == "result")
+    if mapped.outer is None or product.outer is None:
+        return replace(gemm, mapping=tiled)
+    places, sums = product.outer.places[:2], product.outer.result
+    through = [
+        _all(values, place.resident) if place else None
+        for values, place in zip(mapped.outer.fetched, places, strict=True)
+    ]
+    memory = sums.memory if sums else ""
+    return replace(gemm, mapping=replace(tiled, through=(through[0], through[1]), outer_sums_memory=memory))

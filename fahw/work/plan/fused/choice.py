@@ -13,6 +13,7 @@ from fahw.work.plan.fused.fusing import Shareable, shareable, sub_batch_sizes
 from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import Measured, measured
 from fahw.work.plan.step_plan import StepPlan
+from fahw.work.plan.tensors.shares import Kept
 
 
 class _Saving(NamedTuple):
@@ -29,7 +30,7 @@ def worth_sharing(keeping: Keeping, shares: Sequence[float], products: Measured)
     for found in shareable(keeping):
         there = kept[found.number]
         if found.number not in keeping.given and min(*there.reads, there.written) < 1 and _is_open(keeping, found):
-            savings += _savings(keeping, roomy, found, there.reads, there.written)
+            savings += _savings(keeping, roomy, found, there)
     taken, chosen = set[object](), list[FusedError]()
     for saving in sorted(savings, key=lambda saving: -saving.amount):
         if taken.isdisjoint(saving.error.tasks):
@@ -44,11 +45,10 @@ def _is_open(keeping: Keeping, found: Shareable) -> bool:
     return pinned.isdisjoint(found.tasks)
 
 
-def _savings(
-    keeping: Keeping, plan: StepPlan, found: Shareable, reads: Sequence[float], written: float
-) -> Iterator[_Saving]:
-    """What sharing an error saves at its best number of samples, if anything. `reads`, `written`: shares of it."""
+def _savings(keeping: Keeping, plan: StepPlan, found: Shareable, there: Kept) -> Iterator[_Saving]:
+    """What sharing an error saves at its best number of samples, if anything. `there`: shares of it."""
     tasks, tensor = (found.error, found.gradient), keeping.tensors[found.number]
+    reads, written = there.anywhere.reads, there.anywhere.written
     try:
         apart = measured(keeping.step, plan, tasks)
     except ConfigError:
@@ -58,7 +58,7 @@ def _savings(
     for samples in sub_batch_sizes(keeping.step.micro_batch_sizes):
         error = found.in_sub_batches(keeping, samples)
         try:
-            shared = measured(keeping.step, _sharing(plan, found, error, tensor.bits * written), tasks)
+            shared = measured(keeping.step, _sharing(plan, found, error, tensor.bits * there.written), tasks)
         except ConfigError:
             continue
         after = _cost(keeping, shared)
@@ -79,13 +79,19 @@ def _sharing(plan: StepPlan, found: Shareable, error: FusedError, freed: float) 
     for task in (found.error, found.gradient):
         if task is found.gradient or not found.is_made:
             before = shares.get((task.core, task.task), TaskShares())
-            operands = {kind: share for kind, share in before.operands.items() if kind != "error"}
-            shares[task.core, task.task] = replace(before, operands=operands)
+            shares[task.core, task.task] = _with_error_there(before)
         left = {memory: bits + more.get(memory, 0.0) for memory, bits in room[task.task]}
         for memory, _, bits in error.room:
             left[memory] -= bits
         room[task.task] = tuple(left.items())
     return replace(plan, shares=shares, room=room, fused=dict.fromkeys(found.tasks, error.samples))
+
+
+def _with_error_there(shares: TaskShares) -> TaskShares:
+    """The same with all of the error there that is an operand."""
+    operands = {kind: share for kind, share in shares.operands.items() if kind != "error"}
+    anywhere = _with_error_there(shares.anywhere) if shares.anywhere else None
+    return replace(shares, operands=operands, anywhere=anywhere)
 
 
 def _staged(keeping: Keeping, found: Shareable) -> float:
@@ -100,7 +106,7 @@ def _staged(keeping: Keeping, found: Shareable) -> float:
 
 def _written(keeping: Keeping, found: Shareable) -> float:
     """What it costs per step to write the error to DRAM; no cycles, as in the costs of a plan."""
-    return 0.0 if keeping.step.chip.mapping_objective == "latency" else keeping.writes_pj(found.number)
+    return 0.0 if keeping.step.chip.mapping_objective == "latency" else keeping.worth.writes_pj(found.number)
 
 
 def _cost(keeping: Keeping, found: Measured) -> float:

@@ -18,7 +18,7 @@ from fahw.work.phases.gradient import gradient_task
 from fahw.work.plan.fused.error import FusedError
 from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import ProductTask
-from fahw.work.plan.others import CountingPlan, OtherKey
+from fahw.work.plan.others import Away, CountingPlan, OtherKey
 from fahw.work.plan.tensors.lives import KeptTensor, Use
 
 _BUFFERS = 2
@@ -116,7 +116,7 @@ def with_fused(keeping: Keeping, errors: Sequence[FusedError]) -> Keeping:
     return replace(found, away_pj=_away_pj(found, errors))
 
 
-def _away_pj(keeping: Keeping, errors: Iterable[FusedError]) -> dict[OtherKey, float]:
+def _away_pj(keeping: Keeping, errors: Iterable[FusedError]) -> dict[OtherKey, Away]:
     """What accesses other than to operands cost more if nothing is there, the tasks that share tiles counted anew."""
     step = keeping.step
     parts = {part.name: part for shares in step.parts.values() for part in shares}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -138,3 +139,26 @@ def ordered_tasks(step: StepContext) -> Iterator[TaskId]:
 def noise_task(step: StepContext, part: Part) -> TaskId:
     """The id of the task that sends noise through a part's weights, behind the last micro-batch."""
     return task_id("forward", part.name, len(step.micro_batch_sizes))
+
+
+def operand_bits(tensors: Iterable[KeptTensor]) -> Mapping[tuple[TaskId, str], int]:
+    """Bits of all operands of one kind that a task reads, by task and kind."""
+    bits = defaultdict[tuple[TaskId, str], int](int)
+    for tensor in tensors:
+        for use in tensor.reads:
+            if use.is_operand:
+                bits[use.task, tensor.tensor] += tensor.bits
+    return bits
+
+
+def other_bits(tensors: Iterable[KeptTensor]) -> Mapping[tuple[int, TaskId, str, str], int]:
+    """Bits of all tensors of one kind on a core that a task reads beside operands, or writes, by core, task, `read` or
+    `write`, and kind."""
+    bits = defaultdict[tuple[int, TaskId, str, str], int](int)
+    for tensor in tensors:
+        for use in tensor.reads:
+            if not use.is_operand:
+                bits[tensor.core, use.task, "read", tensor.tensor] += tensor.bits
+        for task in tensor.writes:
+            bits[tensor.core, task, "write", tensor.tensor] += tensor.bits
+    return bits
