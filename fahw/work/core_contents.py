@@ -74,7 +74,7 @@ class CoreContents:
         return any(memory.size_kib == "fit" and memory.writable for memory in self._chip.memories)
 
     def fitted_chip(self, bits: Mapping[str, float]) -> Chip:
-        """The chip with memories that fit so many bits, by name; others as large as what it says of kinds of tensors."""
+        """The chip with memories that fit so many bits, by name; others as without a plan."""
         known = {memory.name: memory.kib * 8192 for memory in self.sized_chip.memories}
         return with_fitted_memories(self._chip, {**known, **bits})
 
