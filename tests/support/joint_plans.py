@@ -48,7 +48,7 @@ class _Noting(StepPlan):
         self, gemm: Any, number: int, unfolding: Any, array: Any, psum: Any, core: int, task: Any
     ) -> Any:  # fmt: skip
         untiled = UntiledProduct(gemm, number, unfolding, array, psum, core, self.chip, self.book)
-        product = untiled.around(self.task_shares(core, task).operands, all_room(self.chip))
+        product = untiled.around(self.around(core, task, all_room(self.chip)))
         assert gemm.repeats == 1
         kinds = [operand.streams[0].stored or operand.streams[0].tensor for operand in gemm.operands]
         self.noted.append((number, kinds, product))
