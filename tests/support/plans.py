@@ -105,6 +105,19 @@ def product_energies(one: Searched) -> Iterator[tuple[Any, float, float, int]]:
             yield work, mapped, one.pricing.energy_pj(counts), rows
 
 
+def reads_what_it_fetches(one: Searched, work: Any) -> bool:
+    """Whether a task's products read every value that comes for them: where zeros of the other operand are skipped,
+    some are read for none, which the ledger leaves out and the search does not."""
+    return all(
+        sum(times * number for times, number in bursts) >= gemm.mapping.fetched[side]
+        for gemm, _ in product_counts(one.step, work)
+        if gemm.mapping.name == "tiled"
+        for side, bursts in gemm.mapping.unskipped_bursts(
+            tuple(operand.zeros if operand.skipping == "skip" else 0.0 for operand in gemm.operands)
+        )
+    )
+
+
 def step_pj(one: Searched, step: Any = None) -> float:
     """Dynamic energy of a step."""
     return sum(one.pricing.energy_pj(task.counts) / task.every for task in training_step._tasks(step or one.step))
