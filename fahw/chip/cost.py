@@ -251,14 +251,14 @@ def _shared(chip: Chip, network: Network, rule: Rule, batch_size: int, activity:
                 problems += error.problems
     if not costs:
         raise ConfigError(list(dict.fromkeys(problems)))
-    return min(costs, key=lambda cost: cost.energy_pj)
+    return _least(chip, costs)
 
 
 def _fair_cost(
     chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None, activity: Activity | None
 ) -> Cost:  # fmt: skip
     """The cost on the chip as it is, or, under the best mappings, with the area that feedback weights leave free as
-    buffer, whichever is less. What is pinned may fit one of these alone."""
+    buffer, whichever its objective prefers. What is pinned may fit one of these alone."""
     inputs, costs, problems = (network, rule, batch_size, form), list[Cost](), list[Problem]()
     try:
         costs.append(_cost(chip, *inputs, form or NONE, activity))
@@ -277,7 +277,13 @@ def _fair_cost(
             raise
     if not costs:
         raise ConfigError(problems)
-    return min(costs, key=lambda each: each.energy_pj)
+    return _least(chip, costs)
+
+
+def _least(chip: Chip, costs: Iterable[Cost]) -> Cost:
+    """The rival that the chip's objective prefers, of equals that of least energy."""
+    objective = _OBJECTIVES[chip.mapping_objective]
+    return min(costs, key=lambda cost: (objective(cost), cost.energy_pj))
 
 
 def _unmapped(

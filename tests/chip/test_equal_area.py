@@ -72,3 +72,15 @@ def test_a_buffer_whose_area_does_not_follow_its_size_stays_as_it_is():
         update={"memories": tuple(memories[0] if item.name == "buffer_sram" else item for item in chip.memories)}
     )
     assert with_free_area_as_buffer(free, 2 * area_mm2(chip, False), False) is free
+
+
+@pytest.mark.parametrize(("objective", "figure"), [("latency", "interval_cycles"), ("edp", "energy_delay_js")])
+def test_the_better_of_both_chips_is_so_by_the_objective(objective, figure, monkeypatch):
+    """None is taken for its energy where time is asked for."""
+    best = load_chip("edge_dual", {"mapping_objective": objective})
+    cost = simulate(best, "lenet5", "dfa", 64)
+    stored = next(item.bits for item in cost.placements if item.tensor == "feedback")
+    fitted = with_feedback_fitted(best, stored, False)
+    monkeypatch.setattr("fahw.chip.cost.with_feedback_fitted", lambda chip, *_: chip)
+    rivals = [getattr(simulate(chip, "lenet5", "dfa", 64), figure) for chip in (best, fitted)]
+    assert getattr(cost, figure) == min(rivals)

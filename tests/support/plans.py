@@ -84,9 +84,10 @@ def product_counts(step: Any, work: Any) -> list[tuple[Any, list[Any]]]:
     phase = {"transport": "error", "recompute": "forward"}.get(work.task[0], work.task[0])
     site, products = under.site(work.part, phase), []
     form = error_form(under, work.part, samples) if phase == "error" else None
-    for gemm in work.products(under, work.part, samples):
+    gemms = work.products(under, work.part, samples)
+    for gemm in gemms:
         counts = [*traffic_of(site, gemm, phase).counts]
-        if form is not None and form.name == "scatter" and work.task[0] == "error":
+        if form is not None and form.name == "scatter" and work.task[0] == "error" and gemm is gemms[-1]:
             counts += _add_windows(site, gemm, site.array("error"), step.bits("accumulator"), form).counts
         products.append((gemm, counts))
     return products
