@@ -138,7 +138,8 @@ _OBJECTIVES: dict[str, Callable[[Cost], float]] = {
     "energy": lambda cost: cost.energy_pj, "latency": lambda cost: cost.interval_cycles,
     "edp": lambda cost: cost.energy_delay_js,
 }  # fmt: skip
-"""What `micro_batch: best` makes least, by the chip's `mapping_objective`: in steady state, static energy included."""
+"""What is least of several costs, by the chip's `mapping_objective`: in steady state, static energy included. Splits of
+a batch and rivals of equal area are chosen by it."""
 
 
 def get_rule(name: str) -> Rule:

@@ -50,7 +50,7 @@ def _other_sizes(run: Run) -> Iterator[str]:
         sizes = line.details.get("memory_kib", {}).items()
         texts = ", ".join(f"{name} {_size_text(kib)}" for name, kib in sizes if _differs(kib, given.get(name)))
         if texts:
-            yield f"{line.label}, at equal area: {texts}, as area that it has no feedback weights for is buffer."
+            yield f"{line.label}, at equal area: {texts}, as area that feedback weights leave free is buffer."
 
 
 def _differs(kib: float, given: float | str | None) -> bool:

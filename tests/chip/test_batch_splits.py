@@ -71,18 +71,8 @@ def test_a_break_even_is_a_line_of_one_split(lenet):
 
 def test_simulate_says_the_split_and_what_it_was_chosen_from(command):
     """In words, in JSON and beside every form of transport; a size that is given is said too, none is not."""
-    args = (
-        "simulate",
-        "edge_dual",
-        "lenet5",
-        "--rule",
-        "bp",
-        "--batch-size",
-        BATCH,
-        "--set",
-        "chip.mapping=fixed",
-        "--set",
-    )
+    args = ("simulate", "edge_dual", "lenet5", "--rule", "bp", "--batch-size", BATCH)
+    args += ("--set", "chip.mapping=fixed", "--set")
     _, text, _ = command(*args, "chip.micro_batch=best")
     assert "batch size             64, micro-batch 16 (the best for bp, of 64, 32, 16, 8, 4, 2, 1)\n" in text
     assert text.count("  micro-batch 16, ") + text.count(", micro-batch 16, ") == 3

@@ -46,6 +46,8 @@ _STARTS, _NEAR = 2, 1.1
 """Reserves at which there are more rounds, and how much dearer than the best they may be."""
 _MOST_PLANS = 64
 """Chips with a rule and a batch of which plans are remembered."""
+_MOST_NETWORKS = 4
+"""Networks with a measured activity whose plans are remembered of each of these."""
 
 
 @lru_cache(maxsize=_MOST_PLANS)
@@ -70,10 +72,6 @@ def remember(step: StepContext) -> None:
     plans = known_plans(step.chip, step.rule, step.micro_batch_sizes, step.form, step.trains)
     if step.plan is not None:
         plans[:] = [*plans[-_MOST_NETWORKS + 1 :], (step.network, step.activity, step.plan)]
-
-
-_MOST_NETWORKS = 4
-"""Networks with a measured activity whose plans are remembered of each of these."""
 
 
 def planned(
