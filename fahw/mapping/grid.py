@@ -15,6 +15,10 @@ DIMENSIONS: tuple[Dimension, Dimension, Dimension] = ("m", "n", "k")
 _PART_OF = {"left": 0, "right": 1, "result": RESULTS}
 
 
+Insides = tuple[Places, Places]
+"""Flags of several ways, the first axis, along both dimensions of a part; the second axis has one entry."""
+
+
 class Extent(NamedTuple):
     """What a part has along one of its dimensions: in a tile, and over all tiles; in all tiles that may be held at
     once, and over all of these; without what several tiles share."""
@@ -86,6 +90,16 @@ class Grid:
         and are not held. Of the turns of an outer tile's loop, every one counts that finds another tile there."""
         once = self._outer_visits(part, reuse) if self.around else np.ones(1)
         return once if reuse.holds else np.where(self.again(part, reuse), self.sizes[IRRELEVANT[part]].trips, once)
+
+    def visits_inside(self, part: int, inside: Insides) -> Values:
+        """How often each tile of the part comes in several ways, in which these loops lie inside the irrelevant one and
+        nothing is held; of one level alone."""
+        return np.where(self.again_inside(part, inside), self.sizes[IRRELEVANT[part]].trips, 1.0)
+
+    def again_inside(self, part: int, inside: Insides) -> Places:
+        """Where the irrelevant loop then brings other tiles between two uses of one."""
+        first, second = CONCERNED[part]
+        return np.asarray((inside[0] & self.several[first]) | (inside[1] & self.several[second]))
 
     def _outer_visits(self, part: int, reuse: Reuse) -> Values:
         assert self.around is not None

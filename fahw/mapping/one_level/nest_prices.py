@@ -1,123 +1,138 @@
-"""What all nests of a product cost under a dataflow, over all tile sizes at once."""
+"""What all nests of a product cost under a dataflow, over some tile sizes at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 
 from fahw.mapping.cost import array_energy
-from fahw.mapping.nest import RESULTS, Nest
-from fahw.mapping.one_level.tables import Uses, table_of
+from fahw.mapping.nest import RESULTS
+from fahw.mapping.one_level.tables import Tiles, Uses
 from fahw.mapping.problem import Dataflow, OperandPlace, TiledProduct
 from fahw.mapping.sizes import Places, Values
 
-_MOST_CELLS = 1 << 17
-"""Nests times tile sizes that are priced at once: more do not stay near the processor."""
-
 
 class NestPrices:
-    """The prices of a product's nests under a dataflow, or of a given tile and nest."""
+    """The prices of a product's nests (the first axis) on some tile sizes under a dataflow."""
 
-    def __init__(
-        self, product: TiledProduct, flow: Dataflow, given: tuple[tuple[int, int, int], Nest] | None = None
-    ) -> None:  # fmt: skip
-        """Raises ConfigError where what is given cannot be a tile."""
-        self.problem, self.flow, self.table = product, flow, table_of(product, flow, given)
-        table, grid, result = self.table, self.table.grid, product.result
-        self.leaving = grid.distinct(RESULTS) * (1 - result.resident)
-        self.array_pj = array_energy(product, flow, grid.results, self.leaving, table.array)
-        self.fetched = _fetched(table.left, product.left), _fetched(table.right, product.right)
+    def __init__(self, product: TiledProduct, flow: Dataflow, tiles: Tiles) -> None:
+        self.problem, self.flow, self.tiles = product, flow, tiles
+        grid = tiles.grid
+        once = grid.distinct(RESULTS)
+        self.leaving = once * (1 - product.result.resident)
+        self.fetched = _fetched(tiles.left, product.left), _fetched(tiles.right, product.right)
         if product.unfolded == "result":
-            self.spilled = table.sums.once - grid.distinct(RESULTS)
+            self.spilled = tiles.sums.once - once
         else:
-            self.spilled = grid.results * (table.sums.visits - 1)
-        fetch = zip(self.fetched, product.prices.fetch, flow.costs.fetches, strict=True)
-        self._fetch_pj = [values * (price * factor) for values, price, factor in fetch]
-        self._spill_pj = self.spilled * product.prices.spilled_sum
-        self._moved = [values * operand.bits for values, operand in zip(self.fetched, product.operands, strict=True)]
-        self._moved_sums = self.spilled * (2 * result.sum_bits) + self.leaving * result.bits
+            self.spilled = grid.results * (tiles.sums.visits - 1)
+
+    @cached_property
+    def cost(self) -> Values:
+        """The objective."""
+        objective = self.problem.objective
+        if objective == "edp":
+            return self.latency * self.energy
+        return self.energy if objective == "energy" else self.latency
 
     @property
-    def cells(self) -> int:
-        """The number of tile sizes."""
-        return int(np.prod(self.table.grid.shape))
+    def other(self) -> Values:
+        """What decides among equals: cycles where energy is the objective, else energy."""
+        return self.latency if self.problem.objective == "energy" else self.energy
 
-    def chunks(self) -> Iterator[slice]:
-        """The nests, so many at a time as are priced at once."""
-        number, size = len(self.table.nests), max(1, _MOST_CELLS // self.cells)
-        return (slice(start, start + size) for start in range(0, number, size))
+    @cached_property
+    def energy(self) -> Values:
+        """Energy in pJ."""
+        tiles, problem, grid = self.tiles, self.problem, self.tiles.grid
+        array = array_energy(problem, self.flow, grid.results, self.leaving, tiles.array)
+        fetch = zip(self.fetched, problem.prices.fetch, self.flow.costs.fetches, strict=True)
+        left, right = (values * (price * factor) for values, price, factor in fetch)
+        energy = left.take(tiles.left.of_nest, axis=0)
+        energy += right.take(tiles.right.of_nest, axis=0)
+        energy += array.take(tiles.of_nest, axis=0)
+        energy += (self.spilled * problem.prices.spilled_sum).take(tiles.sums.of_nest, axis=0)
+        if problem.prices.static:
+            energy += self.latency * problem.prices.static
+        return energy
 
-    def priced(self, nests: slice) -> tuple[Values, Values]:
-        """Energy in pJ and cycles of nests."""
-        table, static = self.table, self.problem.prices.static
-        energy = self.array_pj[table.of_nest[nests]] + (
-            self._fetch_pj[0][table.left.of_nest[nests]] + self._fetch_pj[1][table.right.of_nest[nests]]
-        )
-        energy = energy + self._spill_pj[table.sums.of_nest[nests]]
-        latency = self._latency(nests)
-        return energy + latency * static if static else energy, latency
-
-    def _latency(self, nests: slice) -> Values:
+    @cached_property
+    def latency(self) -> Values:
         """Cycles: of the array and what it waits for, or of DRAM where that takes longer."""
-        table, rate = self.table, self.problem.dram_bits_per_cycle
-        cycles = table.array.cycles * self.flow.costs.paced
+        tiles, rate = self.tiles, self.problem.dram_bits_per_cycle
+        cycles = (tiles.array.cycles * self.flow.costs.paced).take(tiles.of_nest, axis=0)
         if rate == np.inf:
-            return cycles[table.of_nest[nests]]
-        cycles = cycles[table.of_nest[nests]] + (self._awaited(0, nests) + self._awaited(1, nests)) / rate
-        return np.maximum(cycles, self.dram_bits(nests) / rate)
+            return cycles
+        awaited = self._awaited(0) + self._awaited(1)
+        awaited /= rate
+        cycles += awaited
+        return np.maximum(cycles, self.dram_bits / rate, out=cycles)
 
-    def _awaited(self, part: int, nests: slice) -> Values:
+    def _awaited(self, part: int) -> Values:
         """Bits of an operand that the array waits for: of its first tile, or of all that come while it rests."""
-        operand = self.problem.operands[part]
+        operand, uses = self.problem.operands[part], (self.tiles.left, self.tiles.right)[part]
         if operand.overlaps:
-            return self.table.first_tiles[part] * (operand.bits * (1 - operand.resident))
-        return self._moved[part][(self.table.left, self.table.right)[part].of_nest[nests]]
+            return self.tiles.first_tiles[part] * (operand.bits * (1 - operand.resident))
+        return (self.fetched[part] * operand.bits).take(uses.of_nest, axis=0)
 
-    def dram_bits(self, nests: slice) -> Values:
+    @cached_property
+    def dram_bits(self) -> Values:
         """Bits that pass DRAM."""
-        table, (left, right) = self.table, self._moved
-        moved = left[table.left.of_nest[nests]] + right[table.right.of_nest[nests]]
-        return moved + self._moved_sums[table.sums.of_nest[nests]]
+        tiles, problem = self.tiles, self.problem
+        left, right = self.fetched
+        sums = self.spilled * (2 * problem.result.sum_bits) + self.leaving * problem.result.bits
+        moved = (left * problem.left.bits).take(tiles.left.of_nest, axis=0)
+        moved += (right * problem.right.bits).take(tiles.right.of_nest, axis=0)
+        moved += sums.take(tiles.sums.of_nest, axis=0)
+        return moved
 
-    def room(self, nests: slice) -> dict[str, Values]:
+    @cached_property
+    def room(self) -> dict[str, Values]:
         """Bits that tiles take, by memory."""
-        problem, table = self.problem, self.table
-        sums = self.sums_room(nests)
+        problem, tiles = self.problem, self.tiles
         room: dict[str, Values] = {}
         parts = (
-            (problem.left.memory, table.left.room[table.left.of_nest[nests]] * problem.left.bits),
-            (problem.right.memory, table.right.room[table.right.of_nest[nests]] * problem.right.bits),
-            (problem.result.memory, sums),
+            (problem.left.memory, _operand_room(tiles.left, problem.left).take(tiles.left.of_nest, axis=0)),
+            (problem.right.memory, _operand_room(tiles.right, problem.right).take(tiles.right.of_nest, axis=0)),
+            (problem.result.memory, self.sums_room),
         )
         for memory, bits in parts:
             room[memory] = room[memory] + bits if memory in room else bits
         return room
 
-    def sums_room(self, nests: slice) -> Values:
+    @cached_property
+    def sums_room(self) -> Values:
         """Bits that waiting sums take; those of windows have room whether they wait or not."""
-        table = self.table
-        room = table.sums.room[table.sums.of_nest[nests]] * self.problem.result.sum_bits
-        if self.problem.unfolded == "result":
-            return room
-        return np.where((table.array.breaks > 0)[table.of_nest[nests]], room, 0.0)
+        tiles = self.tiles
+        room = (tiles.sums.room * self.problem.result.sum_bits).take(tiles.sums.of_nest, axis=0)
+        if self.problem.unfolded != "result":
+            room *= (tiles.array.breaks > 0).take(tiles.of_nest, axis=0)
+        return room
 
-    def possible(self, nests: slice) -> Places:
-        """Where nests can be if room is no matter: sums of windows need not be left before K is complete."""
-        sums = self.table.sums
-        if self.problem.unfolded == "result":
-            return np.asarray((~sums.again | (sums.trips <= 1))[sums.of_nest[nests]])
-        return np.ones((1,) * 4, bool)
+    @cached_property
+    def possible(self) -> Places | None:
+        """Where nests can be if room is no matter, None for everywhere: sums of windows need not be left before K is
+        complete."""
+        if self.problem.unfolded != "result":
+            return None
+        sums = self.tiles.sums
+        return np.asarray((~sums.again | (sums.trips <= 1)).take(sums.of_nest, axis=0))
 
-    def fits(self, nests: slice) -> Places:
+    @cached_property
+    def fits(self) -> Places:
         """Where they can be, and all tiles have room."""
-        room, fits = self.room(nests), self.possible(nests)
-        for memory, limit in self.problem.room:
-            if memory in room:
-                fits = fits & (room[memory] <= limit)
-        return fits
+        room, possible = self.room, self.possible
+        fits = [room[memory] <= limit for memory, limit in self.problem.room if memory in room]
+        fits += [] if possible is None else [possible]
+        return np.logical_and.reduce(fits) if fits else np.ones((1, 1), bool)
 
 
 def _fetched(uses: Uses, operand: OperandPlace) -> Values:
     """Values of an operand that come from DRAM."""
     return uses.once * (1 - operand.resident) * uses.visits
+
+
+def _operand_room(uses: Uses, operand: OperandPlace) -> Values:
+    """Bits that an operand's tiles take by way: those that change several times, what is there already none."""
+    if operand.resident >= 1:
+        return np.zeros_like(uses.room)
+    return uses.room * np.where(uses.whole, 1, operand.buffers) * operand.bits

@@ -2,59 +2,158 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
 
 from fahw.mapping.cost import EQUAL
+from fahw.mapping.one_level.lowest import lowest_costs
 from fahw.mapping.one_level.nest_prices import NestPrices
-from fahw.mapping.one_level.tables import Numbers
-from fahw.mapping.problem import TiledProduct
-from fahw.mapping.sizes import Places, Values
+from fahw.mapping.one_level.tables import Table, Tiles, table_of
+from fahw.mapping.one_level.ways import Numbers
+from fahw.mapping.problem import Dataflow, TiledProduct
+from fahw.mapping.sizes import Values
+
+_FIRST = 32
+"""Tile sizes with the lowest bounds that are priced first: what others must not be above."""
+_MOST_CELLS = 1 << 16
+"""Nests times tile sizes that are priced at once: more do not stay near the processor."""
+_SURE = 1 - 1e-9
+"""Share of a bound that is one however sums are rounded."""
 
 
 class Chosen(NamedTuple):
-    """A mapping: the prices of its dataflow, its nest by number, the place of its tile in the grid; its energy in pJ,
-    and cycles."""
+    """A mapping: the prices of its dataflow, its nest by number, and its tile size among those priced."""
 
     prices: NestPrices
     nest: int
-    place: tuple[int, int, int]
-    energy: float
-    latency: float
+    place: int
 
-    def at(self, values: Values, number: int = 0) -> float:
-        """Of values over the grid in several ways, that of one way."""
-        (m, n, k), (rows, columns, depth) = self.place, values.shape[-3:]
-        return float(values[number, m if rows > 1 else 0, n if columns > 1 else 0, k if depth > 1 else 0])
+    def at(self, values: Values, number: int | None = None) -> float:
+        """Of values by nest, or in several ways, that of its own, or of one way."""
+        way, place = self.nest if number is None else number, self.place
+        return float(values[way if len(values) > 1 else 0, place if values.shape[1] > 1 else 0])
 
     @property
     def room(self) -> dict[str, float]:
         """Bits that its tiles take, by memory, not rounded."""
-        return {memory: self.at(bits) for memory, bits in self.prices.room(slice(self.nest, self.nest + 1)).items()}
+        return {memory: self.at(bits) for memory, bits in self.prices.room.items()}
 
 
 class _Rivals(NamedTuple):
-    """Mappings of some nests in the order of ties, with their objective, energy and cycles."""
+    """Mappings that may be the best: by the number of their dataflow, nest and place in the grid, with their objective
+    and the other measure; their prices, and the places among these."""
 
-    prices: NestPrices
+    flow: int
     nest: Numbers
     tile: Numbers
     cost: Values
-    energy: Values
-    latency: Values
-
-    def at(self, place: int) -> Chosen:
-        """One of them."""
-        _, columns, depth = self.prices.table.grid.shape
-        first, k = divmod(int(self.tile[place]), depth)
-        measures = float(self.energy[place]), float(self.latency[place])
-        return Chosen(self.prices, int(self.nest[place]), (*divmod(first, columns), k), *measures)
+    other: Values
+    prices: NestPrices
+    place: Numbers
 
 
-_Priced = tuple[NestPrices, slice, Values, Values]
-"""Nests of a dataflow, with their energies and cycles."""
+class _Priced:
+    """A product under one dataflow, its tile sizes to be priced."""
+
+    def __init__(self, product: TiledProduct, flow: Dataflow, number: int) -> None:
+        self.product, self.flow, self.number = product, flow, number
+        self.table = table_of(product, flow)
+
+    @cached_property
+    def all_prices(self) -> NestPrices | None:
+        """The prices of all tile sizes, where these are few."""
+        tiles = self.table.all_tiles
+        return self.prices(tiles) if tiles else None
+
+    def prices(self, tiles: Tiles) -> NestPrices:
+        """The prices of some."""
+        return NestPrices(self.product, self.flow, tiles)
+
+    def in_turn(self, roomy: bool, found: _Found) -> Iterator[NestPrices]:
+        """Yield the prices of tile sizes that may be among the best, first of a few."""
+        if self.all_prices:
+            yield self.all_prices
+            return
+        low = lowest_costs(self.product, self.flow, self.table, roomy).ravel() * _SURE
+        first = np.argpartition(low, _FIRST)[:_FIRST]
+        first = first[low[first] <= min(found.limit, _MOST)]
+        if first.size:
+            yield self.prices(self.table.at(first))
+        low[first] = np.inf
+        left = np.flatnonzero(low <= min(found.limit, _MOST))
+        left = left[np.argsort(low[left])]
+        for some in self._batches(left):
+            some = some[low[some] <= found.limit]
+            if some.size:
+                yield self.prices(self.table.at(some))
+
+    def every_price(self) -> Iterator[NestPrices]:
+        """Yield the prices of all tile sizes, so many at a time as are priced at once."""
+        for some in self._batches(np.arange(self.table.number)):
+            yield self.prices(self.table.at(some))
+
+    def _batches(self, places: Numbers) -> Iterator[Numbers]:
+        size = _MOST_CELLS // len(self.table.ways.nests)
+        return (places[start : start + size] for start in range(0, places.size, size))
+
+
+_MOST = float(np.finfo(float).max)
+"""The largest cost there is: bounds of what cannot be are infinite."""
+
+
+class _Found:
+    """The mappings of the least objective so far, and up to which another one can be equal."""
+
+    def __init__(self) -> None:
+        self.limit, self.rivals = np.inf, list[_Rivals]()
+
+    def add(self, number: int, prices: NestPrices, roomy: bool) -> None:
+        """Take those in that cost no more."""
+        cost, where = prices.cost, prices.possible if roomy else prices.fits
+        if where is not None:
+            cost = np.where(where, cost, np.inf)
+        least = float(cost.min())
+        if least > self.limit or least == np.inf:
+            return
+        self.limit = min(self.limit, least * (1 + EQUAL))
+        nest, place = np.nonzero(cost <= self.limit)
+        tile, other = prices.tiles.places[place], prices.other[nest, place]
+        self.rivals.append(_Rivals(number, nest, tile, cost[nest, place], other, prices, place))
+
+    def best(self) -> Chosen | None:
+        """Of those of the least objective the one of the least other measure, and of equals the first in the order of
+        dataflows, nests and tile sizes. Of equals of one nest the very least counts."""
+        kept = [(found, np.flatnonzero(found.cost <= self.limit)) for found in self.rivals]
+        kept = [(found, at) for found, at in kept if at.size]
+        if not kept:
+            return None
+        flow = np.concatenate([np.full(at.size, found.flow) for found, at in kept])
+        nest, tile, other = (
+            np.concatenate([getattr(found, name)[at] for found, at in kept]) for name in ("nest", "tile", "other")
+        )
+        order = np.lexsort((tile, nest, flow))
+        place = order[_first_of_least(flow[order], nest[order], other[order])]
+        for found, at in kept:
+            if place < at.size:
+                return Chosen(found.prices, int(found.nest[at[place]]), int(found.place[at[place]]))
+            place -= at.size
+        return None
+
+
+def _first_of_least(flow: Numbers, nest: Numbers, other: Values) -> int:
+    """The place of the first mapping of the least other measure."""
+    begins = np.flatnonzero((np.diff(flow, prepend=-1) != 0) | (np.diff(nest, prepend=-1) != 0))
+    best, chosen = np.inf, 0
+    for number, least in enumerate(np.minimum.reduceat(other, begins).tolist()):
+        if least < best * (1 - EQUAL):
+            best, chosen = least, number
+    begin = begins[chosen]
+    end = begins[chosen + 1] if chosen + 1 < begins.size else other.size
+    return int(begin + other[begin:end].argmin())
 
 
 class Search:
@@ -62,53 +161,27 @@ class Search:
     first."""
 
     def __init__(self, product: TiledProduct) -> None:
-        self._objective = product.objective
-        prices = [NestPrices(product, flow) for flow in product.array.dataflows]
-        self._priced: list[_Priced] = [(each, some, *each.priced(some)) for each in prices for some in each.chunks()]
+        self._flows = [_Priced(product, flow, number) for number, flow in enumerate(product.array.dataflows)]
 
     def best(self) -> Chosen | None:
         """The best, whatever room it takes; None where none can be."""
-        return self._chosen([prices.possible(some) for prices, some, _, _ in self._priced])
+        return self._chosen(True)
 
     def best_that_fits(self) -> Chosen | None:
         """The best for which there is room; None where there is none."""
-        return self._chosen([prices.fits(some) for prices, some, _, _ in self._priced])
+        return self._chosen(False)
 
-    def _chosen(self, may_be: Sequence[Places]) -> Chosen | None:
-        """The best where it may be."""
-        limit, rivals = np.inf, list[_Rivals]()
-        for priced, where in zip(self._priced, may_be, strict=True):
-            found = self._rivals(priced, where, limit)
-            if found is not None:
-                limit = min(limit, float(found.cost.min()) * (1 + EQUAL))
-                rivals.append(found)
-        best, chosen = np.inf, None
-        for found in rivals:
-            others = found.latency if self._objective == "energy" else found.energy
-            for first in _first_of_nests(found, others, limit):
-                if others[first] < best * (1 - EQUAL):
-                    best, chosen = float(others[first]), found.at(first)
-        return chosen
+    def every_price(self) -> Iterator[NestPrices]:
+        """Yield the prices of all mappings."""
+        return chain.from_iterable(flow.every_price() for flow in self._flows)
 
-    def _rivals(self, priced: _Priced, may_be: Places, limit: float) -> _Rivals | None:
-        """The mappings that cost the least of some nests, where that is within a limit."""
-        prices, some, energy, latency = priced
-        shape = (len(prices.table.nests[some]), *prices.table.grid.shape)
-        cost = {"energy": energy, "latency": latency}.get(self._objective)
-        cost = np.where(may_be, latency * energy if cost is None else cost, np.inf)
-        least = float(cost.min())
-        if least > limit or least == np.inf:
-            return None
-        places = np.flatnonzero(np.broadcast_to(cost, shape) <= min(limit, least * (1 + EQUAL)))
-        nest, tile = np.divmod(places, prices.cells)
-        cost, energy, latency = (np.broadcast_to(each, shape).ravel()[places] for each in (cost, energy, latency))
-        return _Rivals(prices, nest + some.start, tile, cost, energy, latency)
-
-
-def _first_of_nests(found: _Rivals, others: Values, limit: float) -> Iterator[int]:
-    """By nest, the first mapping within the limit that has the least of the other measure."""
-    equals = np.flatnonzero(found.cost <= limit)
-    begins = np.flatnonzero(np.diff(found.nest[equals], prepend=-1))
-    for members in np.split(equals, begins[1:]) if len(equals) > 1 else [equals]:
-        if len(members):
-            yield int(members[others[members].argmin()])
+    def _chosen(self, roomy: bool) -> Chosen | None:
+        found = _Found()
+        turns = [(flow.number, flow.in_turn(roomy, found)) for flow in self._flows]
+        for number, turn in turns:
+            for prices in islice(turn, 1):
+                found.add(number, prices, roomy)
+        for number, turn in turns:
+            for prices in turn:
+                found.add(number, prices, roomy)
+        return found.best()

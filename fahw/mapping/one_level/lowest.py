@@ -1,0 +1,169 @@
+"""What no nest of a product costs less than under a dataflow, by tile size: so that few sizes are priced.
+
+Whichever loop is the innermost, the two parts that it concerns come again with every turn of the loop that does not
+concern them, unless all their tiles along it are held, for which there must be room.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+
+from fahw.mapping.cost import array_energy
+from fahw.mapping.grid import DIMENSIONS
+from fahw.mapping.nest import CONCERNED, IRRELEVANT, PARTS, RESULTS
+from fahw.mapping.one_level.tables import Table
+from fahw.mapping.problem import Dataflow, Dimension, TiledProduct
+from fahw.mapping.sizes import Places, Values
+
+_SLACK = 1 - 1e-9
+"""Share of a room that is taken however sums are rounded."""
+
+
+def lowest_costs(product: TiledProduct, flow: Dataflow, table: Table, roomy: bool) -> Values:
+    """Over the grid of tile sizes what no nest costs less than, in any room or in what there is; infinite where none
+    has room."""
+    bounds = _Bounds(product, flow, table)
+    if roomy:
+        return np.broadcast_to(bounds.cost(*bounds.compulsory, np.zeros(1)), table.grid.shape)
+    rooms = _Rooms(product, table)
+    lowest = reduce(np.minimum, (bounds.with_innermost(dimension, rooms) for dimension in DIMENSIONS))
+    return np.where(rooms.fits, lowest, np.inf)
+
+
+class _Rooms:
+    """The room that tiles take at least, part by part, and what there is."""
+
+    def __init__(self, product: TiledProduct, table: Table) -> None:
+        self.product, self.table, self.limits = product, table, dict(product.room)
+        self.memories = product.left.memory, product.right.memory, product.result.memory
+        grid, distinct = table.grid, [table.grid.distinct(part) * place.bits for part, place in enumerate(product.operands)]
+        self.distinct = (*distinct, grid.distinct(RESULTS) * product.result.sum_bits)
+        self.least = [np.minimum(self.bits(part, _NONE), self.distinct[part]) for part in range(len(PARTS))]
+
+    def bits(self, part: int, held: tuple[bool, bool]) -> Values:
+        """What a part takes where all its tiles along these dimensions are held."""
+        grid = self.table.grid
+        values = grid.tile_values(part, held)
+        if part == RESULTS:
+            bits = values * self.product.result.sum_bits
+            return bits if self.product.unfolded == "result" else np.where(self.table.breaks, bits, 0.0)
+        operand = self.product.operands[part]
+        if operand.resident >= 1:
+            return np.zeros((1,) * 3)
+        return values * np.where(grid.is_whole(part, held), 1, operand.buffers) * operand.bits
+
+    def has(self, part: int, bits: Values | float) -> Places | bool:
+        """Where there is room for so many bits of a part beside the least of the others in its memory."""
+        memory = self.memories[part]
+        if memory not in self.limits:
+            return True
+        for other, place in enumerate(self.memories):
+            if other != part and place == memory:
+                bits = bits + self.least[other]
+        return np.asarray(bits * _SLACK <= self.limits[memory])
+
+    @property
+    def fits(self) -> Places | bool:
+        """Where there is room for the least of all parts."""
+        return reduce(np.logical_and, (self.has(part, least) for part, least in enumerate(self.least)))
+
+
+class _Bounds:
+    """The bounds of a product under a dataflow."""
+
+    def __init__(self, product: TiledProduct, flow: Dataflow, table: Table) -> None:
+        self.product, self.flow, self.table, self.grid = product, flow, table, table.grid
+        self.leaving = self.grid.distinct(RESULTS) * (1 - product.result.resident)
+        counts = table.least
+        energies = (array_energy(product, flow, self.grid.results, self.leaving, of) for of in counts)
+        self.array_pj = reduce(np.minimum, energies)
+        self.cycles = reduce(np.minimum, (of.cycles for of in counts)) * flow.costs.paced
+
+    @property
+    def compulsory(self) -> tuple[Values, Values]:
+        """Values of both operands, each coming once."""
+        left, right = (np.full(1, self.grid.distinct(part)) for part in range(2))
+        return left, right
+
+    def with_innermost(self, innermost: Dimension, rooms: _Rooms) -> Values:
+        """What nests with this loop inside the others do not cost less than."""
+        left, right = (self._operand(part, innermost, rooms) for part in range(2))
+        sums, possible = self._sums(innermost, rooms)
+        cost = self.cost(left, right, sums)
+        return cost if possible is None else np.where(possible, cost, np.inf)
+
+    def _operand(self, part: int, innermost: Dimension, rooms: _Rooms) -> Values:
+        """Values of all tiles of an operand as often as they come; held ones come once."""
+        if IRRELEVANT[part] == innermost:
+            return self.grid.fetched_once(part, _NONE)
+        held = _held(part, innermost)
+        some = np.where(
+            rooms.has(part, rooms.bits(part, held)),
+            self.grid.fetched_once(part, held),
+            self.table.visited(part, innermost),
+        )
+        return np.where(rooms.has(part, rooms.distinct[part]), self.grid.distinct(part), some)
+
+    def _sums(self, innermost: Dimension, rooms: _Rooms) -> tuple[Values, Places | None]:
+        """Sums that go to DRAM and come back, and where they can."""
+        if self.product.unfolded == "result":
+            return self._window_sums(innermost, rooms)
+        if innermost == IRRELEVANT[RESULTS]:
+            return np.zeros(1), None
+        held = rooms.has(RESULTS, rooms.bits(RESULTS, _held(RESULTS, innermost)))
+        return np.where(held, 0.0, self.grid.results * (self.table.turns(RESULTS, innermost) - 1)), None
+
+    def _window_sums(self, innermost: Dimension, rooms: _Rooms) -> tuple[Values, Places | None]:
+        """Window sums that tiles share, which must be complete, or held."""
+        distinct, own = self.grid.distinct(RESULTS), self.grid.fetched_once(RESULTS, _NONE)
+        if innermost == IRRELEVANT[RESULTS]:
+            return own - distinct, None
+        held = _held(RESULTS, innermost)
+        has = rooms.has(RESULTS, rooms.bits(RESULTS, held))
+        possible = has | (self.table.turns(RESULTS, innermost) <= 1)
+        some = np.where(has, self.grid.fetched_once(RESULTS, held), own)
+        return np.where(rooms.has(RESULTS, rooms.distinct[RESULTS]), 0.0, some - distinct), np.asarray(possible)
+
+    def cost(self, left: Values, right: Values, sums: Values) -> Values:
+        """The objective, where so many values of both operands, and sums, pass DRAM."""
+        product = self.product
+        fetched = left * (1 - product.left.resident), right * (1 - product.right.resident)
+        if product.objective == "energy" and not product.prices.static:
+            return self._energy(fetched, sums)
+        latency = self._latency(fetched, sums)
+        if product.objective == "latency":
+            return latency
+        energy = self._energy(fetched, sums) + latency * product.prices.static
+        return energy if product.objective == "energy" else energy * latency
+
+    def _energy(self, fetched: tuple[Values, Values], sums: Values) -> Values:
+        """pJ without what is powered all the time."""
+        prices, factors = self.product.prices, self.flow.costs.fetches
+        left, right = (
+            values * (price * factor) for values, price, factor in zip(fetched, prices.fetch, factors, strict=True)
+        )
+        return np.asarray(self.array_pj + (left + right + sums * prices.spilled_sum))
+
+    def _latency(self, fetched: tuple[Values, Values], sums: Values) -> Values:
+        product, rate = self.product, self.product.dram_bits_per_cycle
+        if rate == np.inf:
+            return self.cycles
+        bits = [values * operand.bits for values, operand in zip(fetched, product.operands, strict=True)]
+        awaited = [
+            self.grid.tile_values(part) * (operand.bits * (1 - operand.resident)) if operand.overlaps else bits[part]
+            for part, operand in enumerate(product.operands)
+        ]
+        result = product.result
+        moved = bits[0] + bits[1] + (sums * (2 * result.sum_bits) + self.leaving * result.bits)
+        return np.maximum(self.cycles + (awaited[0] + awaited[1]) / rate, moved / rate)
+
+
+_NONE = (False, False)
+
+
+def _held(part: int, dimension: Dimension) -> tuple[bool, bool]:
+    """Flags of a part's dimensions, set for this one."""
+    first, second = CONCERNED[part]
+    return first == dimension, second == dimension
