@@ -1,22 +1,30 @@
 """What no nest of a product costs less than under a dataflow, by tile size: so that few sizes are priced.
 
-Whichever loop is the innermost, the two parts that it concerns come again with every turn of the loop that does not
-concern them, unless all their tiles along it are held, for which there must be room.
+In each order of the loops one part comes once: the innermost loop does not concern it. Each of the other two comes again
+with every turn of the loop that does not concern it, if a loop inside this one turns, unless all tiles that these loops
+run over are held, for which there must be room.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import reduce
 
 import numpy as np
 
 from fahw.mapping.cost import array_energy
-from fahw.mapping.grid import DIMENSIONS
-from fahw.mapping.nest import CONCERNED, IRRELEVANT, PARTS, RESULTS
+from fahw.mapping.nest import ORDERS, PARTS, RESULTS, Nest
 from fahw.mapping.one_level.tables import Table
-from fahw.mapping.problem import Dataflow, Dimension, TiledProduct
+from fahw.mapping.problem import Dataflow, TiledProduct
 from fahw.mapping.sizes import Places, Values
 
+Flags = tuple[bool, bool]
+_NONE = (False, False)
+_INSIDES: tuple[Flags, ...] = (_NONE, (False, True), (True, False), (True, True))
+_ORDERS = [
+    tuple(_INSIDES.index(reuse.inside) for reuse in Nest(order).reuses) for order in ORDERS
+]
+"""For each order the loops inside the one that does not concern the left operand, the right one and the results."""
 _SLACK = 1 - 1e-9
 """Share of a room that is taken however sums are rounded."""
 
@@ -28,7 +36,7 @@ def lowest_costs(product: TiledProduct, flow: Dataflow, table: Table, roomy: boo
     if roomy:
         return np.broadcast_to(bounds.cost(*bounds.compulsory, np.zeros(1)), table.grid.shape)
     rooms = _Rooms(product, table)
-    lowest = reduce(np.minimum, (bounds.with_innermost(dimension, rooms) for dimension in DIMENSIONS))
+    lowest = reduce(np.minimum, bounds.of_orders(rooms))
     return np.where(rooms.fits, lowest, np.inf)
 
 
@@ -42,7 +50,7 @@ class _Rooms:
         self.distinct = (*distinct, grid.distinct(RESULTS) * product.result.sum_bits)
         self.least = [np.minimum(self.bits(part, _NONE), self.distinct[part]) for part in range(len(PARTS))]
 
-    def bits(self, part: int, held: tuple[bool, bool]) -> Values:
+    def bits(self, part: int, held: Flags) -> Values:
         """What a part takes where all its tiles along these dimensions are held."""
         grid = self.table.grid
         values = grid.tile_values(part, held)
@@ -87,44 +95,35 @@ class _Bounds:
         left, right = (np.full(1, self.grid.distinct(part)) for part in range(2))
         return left, right
 
-    def with_innermost(self, innermost: Dimension, rooms: _Rooms) -> Values:
-        """What nests with this loop inside the others do not cost less than."""
-        left, right = (self._operand(part, innermost, rooms) for part in range(2))
-        sums, possible = self._sums(innermost, rooms)
-        cost = self.cost(left, right, sums)
-        return cost if possible is None else np.where(possible, cost, np.inf)
+    def of_orders(self, rooms: _Rooms) -> Iterator[Values]:
+        """Yield what nests of each order of the loops do not cost less than."""
+        left, right = ([self._operand(part, inside, rooms) for inside in _INSIDES] for part in range(2))
+        sums = [self._sums(inside, rooms) for inside in _INSIDES]
+        for of_left, of_right, of_sums in _ORDERS:
+            spilled, possible = sums[of_sums]
+            cost = self.cost(left[of_left], right[of_right], spilled)
+            yield cost if possible is None else np.where(possible, cost, np.inf)
 
-    def _operand(self, part: int, innermost: Dimension, rooms: _Rooms) -> Values:
-        """Values of all tiles of an operand as often as they come; held ones come once."""
-        if IRRELEVANT[part] == innermost:
-            return self.grid.fetched_once(part, _NONE)
-        held = _held(part, innermost)
-        some = np.where(
-            rooms.has(part, rooms.bits(part, held)),
-            self.grid.fetched_once(part, held),
-            self.table.visited(part, innermost),
-        )
-        return np.where(rooms.has(part, rooms.distinct[part]), self.grid.distinct(part), some)
+    def _operand(self, part: int, inside: Flags, rooms: _Rooms) -> Values:
+        """Values of all tiles of an operand as often as they come if these loops lie inside the one that does not
+        concern it; held ones come once."""
+        if not any(inside):
+            return self.grid.fetched_once(part, inside)
+        held = rooms.has(part, rooms.bits(part, inside))
+        return np.where(held, self.grid.fetched_once(part, inside), self.table.visited(part, inside))
 
-    def _sums(self, innermost: Dimension, rooms: _Rooms) -> tuple[Values, Places | None]:
-        """Sums that go to DRAM and come back, and where they can."""
-        if self.product.unfolded == "result":
-            return self._window_sums(innermost, rooms)
-        if innermost == IRRELEVANT[RESULTS]:
-            return np.zeros(1), None
-        held = rooms.has(RESULTS, rooms.bits(RESULTS, _held(RESULTS, innermost)))
-        return np.where(held, 0.0, self.grid.results * (self.table.turns(RESULTS, innermost) - 1)), None
-
-    def _window_sums(self, innermost: Dimension, rooms: _Rooms) -> tuple[Values, Places | None]:
-        """Window sums that tiles share, which must be complete, or held."""
-        distinct, own = self.grid.distinct(RESULTS), self.grid.fetched_once(RESULTS, _NONE)
-        if innermost == IRRELEVANT[RESULTS]:
-            return own - distinct, None
-        held = _held(RESULTS, innermost)
-        has = rooms.has(RESULTS, rooms.bits(RESULTS, held))
-        possible = has | (self.table.turns(RESULTS, innermost) <= 1)
-        some = np.where(has, self.grid.fetched_once(RESULTS, held), own)
-        return np.where(rooms.has(RESULTS, rooms.distinct[RESULTS]), 0.0, some - distinct), np.asarray(possible)
+    def _sums(self, inside: Flags, rooms: _Rooms) -> tuple[Values, Places | None]:
+        """Sums that go to DRAM and come back then, and where this can be: those of windows must be complete, or
+        held."""
+        is_of_windows, grid = self.product.unfolded == "result", self.grid
+        own = grid.fetched_once(RESULTS, _NONE) - grid.distinct(RESULTS) if is_of_windows else np.zeros(1)
+        if not any(inside):
+            return own, None
+        turns, held = self.table.turns(RESULTS, inside), rooms.has(RESULTS, rooms.bits(RESULTS, inside))
+        if is_of_windows:
+            shared = grid.fetched_once(RESULTS, inside) - grid.distinct(RESULTS)
+            return np.where(held, shared, own), held | (turns <= 1)
+        return np.where(held, 0.0, grid.results * (turns - 1)), None
 
     def cost(self, left: Values, right: Values, sums: Values) -> Values:
         """The objective, where so many values of both operands, and sums, pass DRAM."""
@@ -158,12 +157,3 @@ class _Bounds:
         result = product.result
         moved = bits[0] + bits[1] + (sums * (2 * result.sum_bits) + self.leaving * result.bits)
         return np.maximum(self.cycles + (awaited[0] + awaited[1]) / rate, moved / rate)
-
-
-_NONE = (False, False)
-
-
-def _held(part: int, dimension: Dimension) -> tuple[bool, bool]:
-    """Flags of a part's dimensions, set for this one."""
-    first, second = CONCERNED[part]
-    return first == dimension, second == dimension

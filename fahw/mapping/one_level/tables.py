@@ -70,7 +70,7 @@ class Table:
     def __init__(self, grid: Grid, ways: NestWays) -> None:
         self.grid, self.ways = grid, ways
         self.number = prod(grid.shape)
-        self._visited: dict[tuple[int, Dimension], Values] = {}
+        self._visited: dict[tuple[int, tuple[bool, bool]], Values] = {}
         self._sizes = {name: np.array([values.ravel() for values in sizes[:6]]) for name, sizes in grid.sizes.items()}
 
     @cached_property
@@ -89,15 +89,15 @@ class Table:
         """Where sums are left incomplete under every nest."""
         return np.logical_and.reduce(np.broadcast_arrays(*(counts.breaks > 0 for counts in self.least)))
 
-    def turns(self, part: int, innermost: Dimension) -> Values:
-        """How often each tile of the part comes at least if this loop, of its own, is innermost and nothing is held."""
-        return np.where(self.grid.several[innermost], self.grid.sizes[IRRELEVANT[part]].trips, 1.0)
+    def turns(self, part: int, inside: tuple[bool, bool]) -> Values:
+        """How often each tile of the part comes if these loops lie inside the irrelevant one and nothing is held."""
+        return self.grid.visits(part, Reuse(inside, False))
 
-    def visited(self, part: int, innermost: Dimension) -> Values:
+    def visited(self, part: int, inside: tuple[bool, bool]) -> Values:
         """Values of the part that come then."""
-        key = part, innermost
+        key = part, inside
         if key not in self._visited:
-            self._visited[key] = self.grid.fetched_once(part, (False, False)) * self.turns(part, innermost)
+            self._visited[key] = self.grid.fetched_once(part, (False, False)) * self.turns(part, inside)
         return self._visited[key]
 
     def at(self, places: Numbers) -> Tiles:
