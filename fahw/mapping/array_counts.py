@@ -52,6 +52,13 @@ def array_counts(grid: Grid, nest: ArrayNest) -> ArrayCounts:
     return _operand_stays(grid, visits, sums, grid.flow.stays)
 
 
+def breaks_of(grid: Grid, nest: ArrayNest) -> Values:
+    """How often each sum is left incomplete under the nest, for all tile sizes."""
+    if grid.flow.stays is None:
+        return _result_breaks(grid, grid.visits(RESULTS, nest.sums))
+    return _incomplete_sums(grid, grid.visits(RESULTS, nest.sums) if nest.blocks else None)[0]
+
+
 def counts_of_ways(grid: Grid, staying: Insides, sums: Insides, plain: int) -> ArrayCounts:
     """The array's counts in several ways, the first axis, for tile sizes along one axis. By way, the loops that lie
     inside the irrelevant one of the operand that stays, and of sums; those after the first `plain` have blocks."""
@@ -85,11 +92,15 @@ def _values(grid: Grid, dimensions: tuple[Dimension, Dimension]) -> float:
 
 def _results_stay(grid: Grid, visits: Values) -> ArrayCounts:
     """`os`: a fold sums up in the elements; it is left for each tile of K, unless nothing else comes between."""
-    one_fold = (grid.tile_row_folds == 1) & (grid.tile_col_folds == 1)
-    breaks = np.where(one_fold, visits, grid.sizes["k"].trips) - 1
+    breaks = _result_breaks(grid, visits)
     cycles = grid.row_folds * grid.col_folds * grid.sizes["k"].length + (breaks + 1) * grid.fills
     reads = _operand_reads(grid, LEFT_OPERAND), _operand_reads(grid, RIGHT_OPERAND)
     return ArrayCounts(reads, breaks, np.zeros(1), cycles, np.zeros(1))
+
+
+def _result_breaks(grid: Grid, visits: Values) -> Values:
+    one_fold = (grid.tile_row_folds == 1) & (grid.tile_col_folds == 1)
+    return np.where(one_fold, visits, grid.sizes["k"].trips) - 1
 
 
 def _operand_stays(grid: Grid, visits: Values, sum_visits: Values | None, stays: int) -> ArrayCounts:

@@ -14,11 +14,10 @@ import numpy as np
 
 from fahw.mapping.cost import array_energy
 from fahw.mapping.nest import ORDERS, PARTS, RESULTS, Nest
-from fahw.mapping.one_level.tables import Table
+from fahw.mapping.one_level.tables import Flags, Table
 from fahw.mapping.problem import Dataflow, TiledProduct
 from fahw.mapping.sizes import Places, Values
 
-Flags = tuple[bool, bool]
 _NONE = (False, False)
 _INSIDES: tuple[Flags, ...] = (_NONE, (False, True), (True, False), (True, True))
 _ORDERS = [
@@ -34,7 +33,7 @@ def lowest_costs(product: TiledProduct, flow: Dataflow, table: Table, roomy: boo
     has room."""
     bounds = _Bounds(product, flow, table)
     if roomy:
-        return np.broadcast_to(bounds.cost(*bounds.compulsory, np.zeros(1)), table.grid.shape)
+        return np.broadcast_to(bounds.cost(*bounds.compulsory, np.zeros(1), _NONE), table.grid.shape)
     rooms = _Rooms(product, table)
     lowest = reduce(np.minimum, bounds.of_orders(rooms))
     return np.where(rooms.fits, lowest, np.inf)
@@ -56,7 +55,7 @@ class _Rooms:
         values = grid.tile_values(part, held)
         if part == RESULTS:
             bits = values * self.product.result.sum_bits
-            return bits if self.product.unfolded == "result" else np.where(self.table.breaks, bits, 0.0)
+            return bits if self.product.unfolded == "result" else np.where(self.table.waits(held), bits, 0.0)
         operand = self.product.operands[part]
         if operand.resident >= 1:
             return np.zeros((1,) * 3)
@@ -85,8 +84,8 @@ class _Bounds:
         self.product, self.flow, self.table, self.grid = product, flow, table, table.grid
         self.leaving = self.grid.distinct(RESULTS) * (1 - product.result.resident)
         counts = table.least
-        energies = (array_energy(product, flow, self.grid.results, self.leaving, of) for of in counts)
-        self.array_pj = reduce(np.minimum, energies)
+        self._array_pj: dict[Flags, Values] = {}
+        self._least_pj = [array_energy(product, flow, self.grid.results, self.leaving, of) for of in counts]
         self.cycles = reduce(np.minimum, (of.cycles for of in counts)) * flow.costs.paced
 
     @property
@@ -101,7 +100,7 @@ class _Bounds:
         sums = [self._sums(inside, rooms) for inside in _INSIDES]
         for of_left, of_right, of_sums in _ORDERS:
             spilled, possible = sums[of_sums]
-            cost = self.cost(left[of_left], right[of_right], spilled)
+            cost = self.cost(left[of_left], right[of_right], spilled, _INSIDES[of_sums])
             yield cost if possible is None else np.where(possible, cost, np.inf)
 
     def _operand(self, part: int, inside: Flags, rooms: _Rooms) -> Values:
@@ -125,25 +124,35 @@ class _Bounds:
             return np.where(held, shared, own), held | (turns <= 1)
         return np.where(held, 0.0, grid.results * (turns - 1)), None
 
-    def cost(self, left: Values, right: Values, sums: Values) -> Values:
-        """The objective, where so many values of both operands, and sums, pass DRAM."""
+    def cost(self, left: Values, right: Values, sums: Values, inside: Flags) -> Values:
+        """The objective, where so many values of both operands, and sums, pass DRAM, and these loops of results lie
+        inside the one over K."""
         product = self.product
         fetched = left * (1 - product.left.resident), right * (1 - product.right.resident)
         if product.objective == "energy" and not product.prices.static:
-            return self._energy(fetched, sums)
+            return self._energy(fetched, sums, inside)
         latency = self._latency(fetched, sums)
         if product.objective == "latency":
             return latency
-        energy = self._energy(fetched, sums) + latency * product.prices.static
+        energy = self._energy(fetched, sums, inside) + latency * product.prices.static
         return energy if product.objective == "energy" else energy * latency
 
-    def _energy(self, fetched: tuple[Values, Values], sums: Values) -> Values:
+    def _energy(self, fetched: tuple[Values, Values], sums: Values, inside: Flags) -> Values:
         """pJ without what is powered all the time."""
         prices, factors = self.product.prices, self.flow.costs.fetches
         left, right = (
             values * (price * factor) for values, price, factor in zip(fetched, prices.fetch, factors, strict=True)
         )
-        return np.asarray(self.array_pj + (left + right + sums * prices.spilled_sum))
+        return np.asarray(self._array_energy(inside) + (left + right + sums * prices.spilled_sum))
+
+    def _array_energy(self, inside: Flags) -> Values:
+        """pJ of the array: more sums are left than at least."""
+        if inside not in self._array_pj:
+            least, left = self.table.breaks(_NONE), self.table.breaks(inside)
+            pj = self.grid.results * self.product.prices.partial_sum * self.flow.costs.sums
+            energies = (of + (after - before) * pj for of, before, after in zip(self._least_pj, least, left, strict=True))
+            self._array_pj[inside] = reduce(np.minimum, energies)
+        return self._array_pj[inside]
 
     def _latency(self, fetched: tuple[Values, Values], sums: Values) -> Values:
         product, rate = self.product, self.product.dram_bits_per_cycle

@@ -6,20 +6,22 @@ of it where tile sizes are few, else what bounds take, and the rest for the tile
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, reduce
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
 from fahw.layers.window_axes import Windows
-from fahw.mapping.array_counts import ArrayCounts, ArrayNest, array_counts, counts_of_ways
+from fahw.mapping.array_counts import ArrayCounts, ArrayNest, array_counts, breaks_of, counts_of_ways
 from fahw.mapping.grid import DIMENSIONS, Grid, all_tiles
 from fahw.mapping.nest import CONCERNED, IRRELEVANT, LEFT_OPERAND, RESULTS, RIGHT_OPERAND, Nest, Reuse
 from fahw.mapping.one_level.ways import NestWays, Numbers, PartWays, nest_ways
 from fahw.mapping.problem import Dataflow, Dimension, MappedArray, OperandPlace, ResultPlace, TiledProduct, Unfolded
 from fahw.mapping.sizes import Places, Sizes, Values
 
+Flags = tuple[bool, bool]
+"""Of both dimensions of a part."""
 _NOWHERE = Reuse((False, False), False)
 _KEPT = 512
 """Shapes of products whose tables are kept: a deep network has some 200."""
@@ -70,7 +72,8 @@ class Table:
     def __init__(self, grid: Grid, ways: NestWays) -> None:
         self.grid, self.ways = grid, ways
         self.number = prod(grid.shape)
-        self._visited: dict[tuple[int, tuple[bool, bool]], Values] = {}
+        self._visited: dict[tuple[int, Flags], Values] = {}
+        self._breaks: dict[Flags, list[Values]] = {}
         self._sizes = {name: np.array([values.ravel() for values in sizes[:6]]) for name, sizes in grid.sizes.items()}
 
     @cached_property
@@ -79,21 +82,32 @@ class Table:
         return self.at(np.arange(self.number)) if self.number <= _FEW else None
 
     @cached_property
-    def least(self) -> list[ArrayCounts]:
-        """The array's least counts: nothing comes between two uses; without blocks, and with them."""
-        blocks = (False, True) if self.ways.plain < len(self.ways.staying[0]) else (False,)
-        return [array_counts(self.grid, ArrayNest(block, _NOWHERE, _NOWHERE)) for block in blocks]
+    def blocks(self) -> tuple[bool, ...]:
+        """Whether nests have blocks: none have, or some."""
+        return (False, True) if self.ways.plain < len(self.ways.staying[0]) else (False,)
 
     @cached_property
-    def breaks(self) -> Places:
-        """Where sums are left incomplete under every nest."""
-        return np.logical_and.reduce(np.broadcast_arrays(*(counts.breaks > 0 for counts in self.least)))
+    def least(self) -> list[ArrayCounts]:
+        """The array's least counts, without blocks and with them: nothing comes between two uses."""
+        return [array_counts(self.grid, ArrayNest(block, _NOWHERE, _NOWHERE)) for block in self.blocks]
 
-    def turns(self, part: int, inside: tuple[bool, bool]) -> Values:
+    def breaks(self, inside: Flags) -> list[Values]:
+        """Without blocks and with them, how often each sum is left incomplete if these loops of its own lie inside the
+        one over K."""
+        if inside not in self._breaks:
+            nests = (ArrayNest(block, _NOWHERE, Reuse(inside, False)) for block in self.blocks)
+            self._breaks[inside] = [breaks_of(self.grid, nest) for nest in nests]
+        return self._breaks[inside]
+
+    def waits(self, inside: Flags) -> Places:
+        """Where some are left then under every nest."""
+        return reduce(np.logical_and, (breaks > 0 for breaks in self.breaks(inside)))
+
+    def turns(self, part: int, inside: Flags) -> Values:
         """How often each tile of the part comes if these loops lie inside the irrelevant one and nothing is held."""
         return self.grid.visits(part, Reuse(inside, False))
 
-    def visited(self, part: int, inside: tuple[bool, bool]) -> Values:
+    def visited(self, part: int, inside: Flags) -> Values:
         """Values of the part that come then."""
         key = part, inside
         if key not in self._visited:
