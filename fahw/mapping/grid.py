@@ -48,6 +48,7 @@ class Grid:
         self, problem: TiledProduct, flow: Dataflow, sizes: dict[Dimension, Sizes], around: Around | None = None
     ) -> None:
         self.problem, self.flow, self.sizes, self.around = problem, flow, sizes, around
+        self._extents: dict[int, tuple[Extent, Extent]] = {}
         self.several = (
             around.several if around else {dimension: sizes.trips > 1 for dimension, sizes in self.sizes.items()}
         )
@@ -110,8 +111,10 @@ class Grid:
 
     def extents(self, part: int) -> tuple[Extent, Extent]:
         """What the part has along its two dimensions: inputs where it is unfolded, else values."""
-        first, second = CONCERNED[part]
-        return self._extent(part, first), self._extent(part, second)
+        if part not in self._extents:
+            first, second = CONCERNED[part]
+            self._extents[part] = self._extent(part, first), self._extent(part, second)
+        return self._extents[part]
 
     def _extent(self, part: int, dimension: Dimension) -> Extent:
         sizes, unfolded = self.sizes[dimension], self.problem.unfolded

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
 from fahw.mapping.cost import EQUAL
-from fahw.mapping.one_level.lowest import lowest_costs
+from fahw.mapping.one_level.lowest import Bounds
 from fahw.mapping.one_level.nest_prices import NestPrices
 from fahw.mapping.one_level.tables import Table, Tiles, table_of
 from fahw.mapping.one_level.ways import Numbers
@@ -21,8 +21,6 @@ _FIRST = 32
 """Tile sizes with the lowest bounds that are priced first: what others must not be above."""
 _MOST_CELLS = 1 << 16
 """Nests times tile sizes that are priced at once: more do not stay near the processor."""
-_SURE = 1 - 1e-9
-"""Share of a bound that is one however sums are rounded."""
 
 
 class Chosen(NamedTuple):
@@ -73,19 +71,29 @@ class _Priced:
         """The prices of some."""
         return NestPrices(self.product, self.flow, tiles)
 
-    def in_turn(self, roomy: bool, found: _Found) -> Iterator[NestPrices]:
-        """Yield the prices of tile sizes that may be among the best, first of a few."""
-        if self.all_prices:
-            yield self.all_prices
-            return
-        low = lowest_costs(self.product, self.flow, self.table, roomy).ravel() * _SURE
-        first = np.argpartition(low, _FIRST)[:_FIRST]
-        first = first[low[first] <= min(found.limit, _MOST)]
-        if first.size:
-            yield self.prices(self.table.at(first))
-        low[first] = np.inf
-        left = np.flatnonzero(low <= min(found.limit, _MOST))
-        left = left[np.argsort(low[left])]
+    def low(self, roomy: bool) -> Values:
+        """What no nest costs less than, over the grid of tile sizes, flattened."""
+        low = self._bounds.in_any_room() if roomy else self._bounds.in_room()
+        shape = self.table.grid.shape
+        return np.ravel(low if low.shape == shape else np.broadcast_to(low, shape))
+
+    @cached_property
+    def _bounds(self) -> Bounds:
+        return Bounds(self.product, self.flow, self.table)
+
+    def first(self, low: Values, limit: float) -> Iterator[NestPrices]:
+        """Yield the prices of a few tile sizes with low bounds, and raise these: they are done."""
+        size = low.size // _FIRST
+        places = low[: size * _FIRST].reshape(_FIRST, size).argmin(axis=1) + np.arange(0, size * _FIRST, size)
+        places = places[low[places] <= limit]
+        low[places] = np.inf
+        if places.size:
+            yield self.prices(self.table.at(places))
+
+    def others(self, low: Values, found: _Found) -> Iterator[NestPrices]:
+        """Yield the prices of those whose bounds are not above the limit, which falls."""
+        left = np.flatnonzero(low <= found.limit)
+        left = left[np.argsort(low[left])] if left.size else left
         for some in self._batches(left):
             some = some[low[some] <= found.limit]
             if some.size:
@@ -101,15 +109,11 @@ class _Priced:
         return (places[start : start + size] for start in range(0, places.size, size))
 
 
-_MOST = float(np.finfo(float).max)
-"""The largest cost there is: bounds of what cannot be are infinite."""
-
-
 class _Found:
     """The mappings of the least objective so far, and up to which another one can be equal."""
 
     def __init__(self) -> None:
-        self.limit, self.rivals = np.inf, list[_Rivals]()
+        self.limit, self.rivals = float(np.finfo(float).max), list[_Rivals]()
 
     def add(self, number: int, prices: NestPrices, roomy: bool) -> None:
         """Take those in that cost no more."""
@@ -117,7 +121,7 @@ class _Found:
         if where is not None:
             cost = np.where(where, cost, np.inf)
         least = float(cost.min())
-        if least > self.limit or least == np.inf:
+        if least > self.limit:
             return
         self.limit = min(self.limit, least * (1 + EQUAL))
         nest, place = np.nonzero(cost <= self.limit)
@@ -176,12 +180,16 @@ class Search:
         return chain.from_iterable(flow.every_price() for flow in self._flows)
 
     def _chosen(self, roomy: bool) -> Chosen | None:
-        found = _Found()
-        turns = [(flow.number, flow.in_turn(roomy, found)) for flow in self._flows]
-        for number, turn in turns:
-            for prices in islice(turn, 1):
-                found.add(number, prices, roomy)
-        for number, turn in turns:
-            for prices in turn:
-                found.add(number, prices, roomy)
+        found, bounded = _Found(), list[tuple[Values, _Priced]]()
+        for flow in self._flows:
+            if flow.all_prices:
+                found.add(flow.number, flow.all_prices, roomy)
+            else:
+                bounded.append((flow.low(roomy), flow))
+        for low, flow in sorted(bounded, key=lambda of: float(of[0].min())):
+            for prices in flow.first(low, found.limit):
+                found.add(flow.number, prices, roomy)
+        for low, flow in bounded:
+            for prices in flow.others(low, found):
+                found.add(flow.number, prices, roomy)
         return found.best()
