@@ -1,6 +1,6 @@
 """What no nest of a product costs less than under a dataflow, by tile size: so that few sizes are priced.
 
-In each order of the loops one part comes once: the innermost loop does not concern it. Each of the other two comes again
+In each order of the loops one part comes once: the innermost loop does not concern it. The other two come again
 with every turn of the loop that does not concern it, if a loop inside this one turns, unless all tiles that these loops
 run over are held, for which there must be room. Room is looked at part by part, beside the least of the others.
 """
@@ -32,27 +32,25 @@ class _Rooms:
 
     def __init__(self, product: TiledProduct, table: Table) -> None:
         self.product, self.table, limits = product, table, dict(product.room)
-        places = (*product.operands, product.result)
+        memories = product.left.memory, product.right.memory, product.result.memory
         least = [np.minimum(self.bits(part, _NONE), self.bits(part, (True, True))) for part in range(len(PARTS))]
         left = []
-        for part, place in enumerate(places):
-            others = [least[other] for other, at in enumerate(places) if other != part and at.memory == place.memory]
-            limit = limits.get(place.memory, np.inf) / _SURE
+        for part, memory in enumerate(memories):
+            others = [least[other] for other, at in enumerate(memories) if other != part and at == memory]
+            limit = limits.get(memory, np.inf) / _SURE
             left.append(limit - reduce(np.add, others) if others and limit < np.inf else limit)
         self._left = left
         self.fits = reduce(np.logical_and, (bits <= limit for bits, limit in zip(least, left, strict=True)))
 
     def bits(self, part: int, held: Flags) -> Values:
         """What a part takes where all its tiles along these dimensions are held."""
-        grid = self.table.grid
-        values = grid.tile_values(part, held)
+        values, whole = self.table.held(part, held)
         if part == RESULTS:
-            bits = values * self.product.result.sum_bits
-            return bits if self.product.unfolded == "result" else bits * self.table.waits(held)
+            return values * self.product.result.sum_bits
         operand = self.product.operands[part]
         if operand.resident >= 1:
             return np.zeros((1,) * 3)
-        return values * np.where(grid.is_whole(part, held), 1, operand.buffers) * operand.bits
+        return values * np.where(whole, operand.bits, operand.buffers * operand.bits)
 
     def has(self, part: int, held: Flags) -> Places:
         """Where there is room for that beside the least of the others in its memory."""
@@ -100,7 +98,7 @@ class Bounds:
         if inside == _NONE:
             return self.grid.fetched_once(part, inside)
         held = rooms.has(part, inside)
-        return np.where(held, self.grid.fetched_once(part, inside), self.table.visited(part, inside))
+        return np.where(held, self.grid.fetched_once(part, inside), self.table.visited(part, inside)[0])
 
     def _sums(self, inside: Flags, rooms: _Rooms) -> _Way:
         """Sums, if these loops lie inside the one over K. Those of windows must be complete, or held."""
@@ -108,7 +106,7 @@ class Bounds:
         own = grid.fetched_once(RESULTS, _NONE) - grid.distinct(RESULTS) if is_of_windows else np.zeros(1)
         if inside == _NONE:
             return self._results(inside, own)
-        turns, held = self.table.turns(RESULTS, inside), rooms.has(RESULTS, inside)
+        turns, held = self.table.visited(RESULTS, inside)[1], rooms.has(RESULTS, inside)
         if is_of_windows:
             shared = np.where(held, grid.fetched_once(RESULTS, inside) - grid.distinct(RESULTS), own)
             return self._results(inside, shared, held | (turns <= 1))
@@ -127,11 +125,8 @@ class Bounds:
     def _results(self, inside: Flags, spilled: Values, possible: Places | None = None) -> _Way:
         """The array and sums, of which so many go to DRAM and come back."""
         product, result = self.product, self.product.result
-        least, left = self.table.breaks(_NONE), self.table.breaks(inside)
         price = self.grid.results * product.prices.partial_sum * self.flow.costs.sums
-        array = (
-            of + (after - before) * price for of, before, after in zip(self._array_pj, least, left, strict=True)
-        )
+        array = (of + more * price for of, more in zip(self._array_pj, self.table.more_breaks(inside), strict=True))
         pj = reduce(np.minimum, array) + spilled * product.prices.spilled_sum
         return _Way(pj, spilled * (2 * result.sum_bits) + self._leaving * result.bits, possible=possible)
 

@@ -12,7 +12,7 @@ import numpy as np
 from fahw.mapping.cost import EQUAL
 from fahw.mapping.one_level.lowest import Bounds
 from fahw.mapping.one_level.nest_prices import NestPrices
-from fahw.mapping.one_level.tables import Table, Tiles, table_of
+from fahw.mapping.one_level.tables import Tiles, table_of
 from fahw.mapping.one_level.ways import Numbers
 from fahw.mapping.problem import Dataflow, TiledProduct
 from fahw.mapping.sizes import Values

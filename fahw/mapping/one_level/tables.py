@@ -6,9 +6,10 @@ of it where tile sizes are few, else what bounds take, and the rest for the tile
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from functools import cached_property, lru_cache, reduce
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from fahw.mapping.one_level.ways import NestWays, Numbers, PartWays, nest_ways
 from fahw.mapping.problem import Dataflow, Dimension, MappedArray, OperandPlace, ResultPlace, TiledProduct, Unfolded
 from fahw.mapping.sizes import Places, Sizes, Values
 
+T = TypeVar("T")
 Flags = tuple[bool, bool]
 """Of both dimensions of a part."""
 _NOWHERE = Reuse((False, False), False)
@@ -72,8 +74,7 @@ class Table:
     def __init__(self, grid: Grid, ways: NestWays) -> None:
         self.grid, self.ways = grid, ways
         self.number = prod(grid.shape)
-        self._visited: dict[tuple[int, Flags], Values] = {}
-        self._breaks: dict[Flags, list[Values]] = {}
+        self._kept: dict[Hashable, Any] = {}
         self._sizes = {name: np.array([values.ravel() for values in sizes[:6]]) for name, sizes in grid.sizes.items()}
 
     @cached_property
@@ -91,34 +92,49 @@ class Table:
         """The array's least counts, without blocks and with them: nothing comes between two uses."""
         return [array_counts(self.grid, ArrayNest(block, _NOWHERE, _NOWHERE)) for block in self.blocks]
 
-    def breaks(self, inside: Flags) -> list[Values]:
-        """Without blocks and with them, how often each sum is left incomplete if these loops of its own lie inside the
-        one over K."""
-        if inside not in self._breaks:
-            nests = (ArrayNest(block, _NOWHERE, Reuse(inside, False)) for block in self.blocks)
-            self._breaks[inside] = [breaks_of(self.grid, nest) for nest in nests]
-        return self._breaks[inside]
+    def more_breaks(self, inside: Flags) -> list[Values]:
+        """Without blocks and with them, how much more often than at least each sum is left incomplete if these loops of
+        its own lie inside the one over K."""
+        return self._once(("breaks", inside), lambda: self._more_breaks(inside))
 
-    def waits(self, inside: Flags) -> Places:
-        """Where some are left then under every nest."""
-        return reduce(np.logical_and, (breaks > 0 for breaks in self.breaks(inside)))
+    def _more_breaks(self, inside: Flags) -> list[Values]:
+        nests = (ArrayNest(block, _NOWHERE, Reuse(inside, False)) for block in self.blocks)
+        return [breaks_of(self.grid, nest) - least.breaks for nest, least in zip(nests, self.least, strict=True)]
 
-    def turns(self, part: int, inside: Flags) -> Values:
-        """How often each tile of the part comes if these loops lie inside the irrelevant one and nothing is held."""
-        return self.grid.visits(part, Reuse(inside, False))
+    def held(self, part: int, held: Flags) -> tuple[Values, Places]:
+        """Values that lie in memory at a time where all tiles of a part along these dimensions are held, and where that
+        is all of it. Sums that need not wait take no room."""
+        return self._once(("held", part, held), lambda: self._held(part, held))
 
-    def visited(self, part: int, inside: Flags) -> Values:
-        """Values of the part that come then."""
-        key = part, inside
-        if key not in self._visited:
-            self._visited[key] = self.grid.fetched_once(part, (False, False)) * self.turns(part, inside)
-        return self._visited[key]
+    def _held(self, part: int, held: Flags) -> tuple[Values, Places]:
+        grid, values = self.grid, self.grid.tile_values(part, held)
+        if part == RESULTS and grid.problem.unfolded != "result":
+            more = zip(self.least, self.more_breaks(held), strict=True)
+            values = values * reduce(np.logical_and, (least.breaks + breaks > 0 for least, breaks in more))
+        return values, grid.is_whole(part, held)
+
+    def visited(self, part: int, inside: Flags) -> tuple[Values, Values]:
+        """Values of the part that come if these loops lie inside the irrelevant one and nothing is held, and how often
+        each does."""
+        return self._once(("visited", part, inside), lambda: self._visited(part, inside))
+
+    def _visited(self, part: int, inside: Flags) -> tuple[Values, Values]:
+        turns = self.grid.visits(part, Reuse(inside, False))
+        return self.grid.fetched_once(part, (False, False)) * turns, turns
+
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._kept:
+            self._kept[key] = make()
+        value: T = self._kept[key]
+        return value
 
     def at(self, places: Numbers) -> Tiles:
         """The tile sizes at some places of the grid, flattened."""
         axes = np.unravel_index(places, self.grid.shape)
         sizes = {
-            name: Sizes(*self._sizes[name].take(axis, axis=1), *self.grid.sizes[name][6:])
+            name: Sizes(
+                *self._sizes[name].take(axis, axis=1), self.grid.sizes[name].distinct, self.grid.sizes[name].length
+            )
             for name, axis in zip(DIMENSIONS, axes, strict=True)
         }
         grid, ways = Grid(self.grid.problem, self.grid.flow, sizes), self.ways
@@ -162,7 +178,9 @@ def _table(shape: _Shape) -> Table:
         ResultPlace(1, ""), windows=shape.windows, unfolded=shape.unfolded, every_size=shape.every_size,
     )  # fmt: skip
     tile, nest = shape.given or (None, None)
-    return Table(all_tiles(product, flow, tile), nest_ways(flow.stays, flow.stays is not None and accumulators > 0, nest))
+    return Table(
+        all_tiles(product, flow, tile), nest_ways(flow.stays, flow.stays is not None and accumulators > 0, nest)
+    )
 
 
 def _uses(grid: Grid, part: int, ways: PartWays) -> Uses:
