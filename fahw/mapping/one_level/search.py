@@ -17,8 +17,8 @@ from fahw.mapping.one_level.ways import Numbers
 from fahw.mapping.problem import Dataflow, TiledProduct
 from fahw.mapping.sizes import Values
 
-_FIRST = 32
-"""Tile sizes with the lowest bounds that are priced first: what others must not be above."""
+_PARTS, _FIRST = 32, 3
+"""Parts of the tile sizes: first are priced all with bounds up to the lowest ones of this part, by its bound."""
 _MOST_CELLS = 1 << 16
 """Nests times tile sizes that are priced at once: more do not stay near the processor."""
 
@@ -83,9 +83,9 @@ class _Priced:
 
     def first(self, low: Values, limit: float) -> Iterator[NestPrices]:
         """Yield the prices of a few tile sizes with low bounds, and raise these: they are done."""
-        size = low.size // _FIRST
-        places = low[: size * _FIRST].reshape(_FIRST, size).argmin(axis=1) + np.arange(0, size * _FIRST, size)
-        places = places[low[places] <= limit]
+        size = low.size // _PARTS
+        lowest = np.sort(low[: size * _PARTS].reshape(_PARTS, size).min(axis=1))
+        places = np.flatnonzero(low <= min(float(lowest[_FIRST]), limit))[: self._batch]
         low[places] = np.inf
         if places.size:
             yield self.prices(self.table.at(places))
@@ -105,8 +105,11 @@ class _Priced:
             yield self.prices(self.table.at(some))
 
     def _batches(self, places: Numbers) -> Iterator[Numbers]:
-        size = _MOST_CELLS // len(self.table.ways.nests)
-        return (places[start : start + size] for start in range(0, places.size, size))
+        return (places[start : start + self._batch] for start in range(0, places.size, self._batch))
+
+    @property
+    def _batch(self) -> int:
+        return _MOST_CELLS // len(self.table.ways.nests)
 
 
 class _Found:
