@@ -18,7 +18,7 @@ from fahw.mapping.levels.inner_costs import given_costs
 from fahw.mapping.levels.outer_costs import OUTER_NESTS, OuterCosts
 from fahw.mapping.levels.search import Found, best_on_two_levels
 from fahw.mapping.nest import LEFT_OPERAND, PARTS, RIGHT_OPERAND, Nest, nests
-from fahw.mapping.one_level.nest_prices import NestPrices
+from fahw.mapping.one_level.nest_prices import EVERY, NestPrices
 from fahw.mapping.one_level.search import Chosen, Search
 from fahw.mapping.one_level.tables import table_of
 from fahw.mapping.problem import Dataflow, OuterLevel, TiledProduct
@@ -187,29 +187,30 @@ def _known(product: TiledProduct) -> list[_Known]:
 
 def _mapped_at(found: Chosen) -> MappedProduct:
     """The record of a mapping that was found."""
-    prices, product, tiles = found.prices, found.prices.problem, found.prices.tiles
-    grid, repeats, at, counts = tiles.grid, product.repeats, found.at, tiles.array
-    array, sums = int(tiles.of_nest[found.nest]), int(tiles.sums.of_nest[found.nest])
+    prices, product, tiles, of = found.prices, found.prices.problem, found.prices.tiles, found.pair
+    grid, repeats, counts = tiles.grid, product.repeats, tiles.array
     m, n, k = (round(float(sizes.size[found.place])) for sizes in grid.sizes.values())
-    left, right = (
-        at(values, int(uses.of_nest[found.nest])) * repeats
-        for values, uses in zip(prices.fetched, (tiles.left, tiles.right), strict=True)
-    )
+    fetched = zip(prices.fetched, (tiles.left, tiles.right), strict=True)
+    left, right = (of.ways(values, uses.of_nest).item() * repeats for values, uses in fetched)
+
+    def number(values: Values) -> int:
+        return round(of.ways(values, tiles.of_nest).item()) * repeats
+
     return MappedProduct(
         tiling=Tiling(grid.flow.name, (m, n, k), tiles.nests[found.nest]),
-        reads=(round(at(counts.reads[0], array)) * repeats, round(at(counts.reads[1], array)) * repeats),
+        reads=(number(counts.reads[0]), number(counts.reads[1])),
         fetched=(left, right),
-        partial_sums=round(at(counts.breaks, array) * grid.results) * repeats,
-        spilled_sums=round(at(prices.spilled, sums)) * repeats,
-        accumulated=round(at(counts.accumulated, array)) * repeats,
+        partial_sums=number(counts.breaks * grid.results),
+        spilled_sums=round(of.ways(prices.spilled, tiles.sums.of_nest).item()) * repeats,
+        accumulated=number(counts.accumulated),
         results=prices.leaving * repeats,
-        dram_bits=at(prices.dram_bits) * repeats,
-        array_cycles=round(at(counts.cycles, array)) * repeats,
-        latency=at(prices.latency) * repeats,
-        energy_pj=at(prices.energy) * repeats,
+        dram_bits=prices.dram_bits(of).item() * repeats,
+        array_cycles=number(counts.cycles),
+        latency=prices.latency(of).item() * repeats,
+        energy_pj=prices.energy(of).item() * repeats,
         room=tuple((memory, ceil(bits)) for memory, bits in found.room.items()),
-        sums_room=ceil(at(prices.sums_room)),
-        begun=round(at(counts.begun, array)) * repeats,
+        sums_room=ceil(prices.sums_room(of).item()),
+        begun=number(counts.begun),
     )
 
 
@@ -323,7 +324,7 @@ def _no_room(product: TiledProduct) -> list[Problem]:
     """For each memory that is too small on its own: the least that any mapping takes of it, and of what."""
     least: dict[str, float] = {}
     for prices in Search(product).every_price():
-        for memory, bits in prices.room.items():
+        for memory, bits in prices.room(EVERY).items():
             least[memory] = min(least.get(memory, np.inf), float(bits.min()))
     places = (product.left.memory, product.right.memory, product.result.memory)
     problems = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 
 from fahw.mapping.cost import EQUAL
 from fahw.mapping.one_level.lowest import Bounds
-from fahw.mapping.one_level.nest_prices import NestPrices
+from fahw.mapping.one_level.nest_prices import NestPrices, Pairs
 from fahw.mapping.one_level.tables import Tiles, table_of
 from fahw.mapping.one_level.ways import Numbers
 from fahw.mapping.problem import Dataflow, TiledProduct
@@ -30,15 +30,15 @@ class Chosen(NamedTuple):
     nest: int
     place: int
 
-    def at(self, values: Values, number: int | None = None) -> float:
-        """Of values by nest, or in several ways, that of its own, or of one way."""
-        way, place = self.nest if number is None else number, self.place
-        return float(values[way if len(values) > 1 else 0, place if values.shape[1] > 1 else 0])
+    @property
+    def pair(self) -> Pairs:
+        """Picks its own of values."""
+        return Pairs(np.array([self.nest]), np.array([self.place]))
 
     @property
     def room(self) -> dict[str, float]:
         """Bits that its tiles take, by memory, not rounded."""
-        return {memory: self.at(bits) for memory, bits in self.prices.room.items()}
+        return {memory: bits.item() for memory, bits in self.prices.room(self.pair).items()}
 
 
 class _Rivals(NamedTuple):
@@ -95,7 +95,7 @@ class _Priced:
         left = np.flatnonzero(low <= found.limit)
         left = left[np.argsort(low[left])] if left.size else left
         for some in self._batches(left):
-            some = some[low[some] <= found.limit]
+            some = np.sort(some[low[some] <= found.limit])
             if some.size:
                 yield self.prices(self.table.at(some))
 
@@ -127,9 +127,10 @@ class _Found:
         if least > self.limit:
             return
         self.limit = min(self.limit, least * (1 + EQUAL))
-        nest, place = np.nonzero(cost <= self.limit)
-        tile, other = prices.tiles.places[place], prices.other[nest, place]
-        self.rivals.append(_Rivals(number, nest, tile, cost[nest, place], other, prices, place))
+        at = np.flatnonzero(cost <= self.limit)
+        nest, place = np.divmod(at, cost.shape[1])
+        other = prices.other(Pairs(nest, place))
+        self.rivals.append(_Rivals(number, nest, prices.tiles.places[place], cost.take(at), other, prices, place))
 
     def best(self) -> Chosen | None:
         """Of those of the least objective the one of the least other measure, and of equals the first in the order of
@@ -138,12 +139,7 @@ class _Found:
         kept = [(found, at) for found, at in kept if at.size]
         if not kept:
             return None
-        flow = np.concatenate([np.full(at.size, found.flow) for found, at in kept])
-        nest, tile, other = (
-            np.concatenate([getattr(found, name)[at] for found, at in kept]) for name in ("nest", "tile", "other")
-        )
-        order = np.lexsort((tile, nest, flow))
-        place = order[_first_of_least(flow[order], nest[order], other[order])]
+        place = _first(kept)
         for found, at in kept:
             if place < at.size:
                 return Chosen(found.prices, int(found.nest[at[place]]), int(found.place[at[place]]))
@@ -151,9 +147,24 @@ class _Found:
         return None
 
 
+def _first(kept: Sequence[tuple[_Rivals, Numbers]]) -> int:
+    """The place, among all mappings of these, of the first of the least other measure."""
+    nest, tile, other = (
+        np.concatenate([getattr(found, name)[at] for found, at in kept]) for name in ("nest", "tile", "other")
+    )
+    if len(kept) == 1:
+        return _first_of_least(nest, nest, other)
+    flow = np.concatenate([np.full(at.size, found.flow) for found, at in kept])
+    order = np.lexsort((tile, nest, flow))
+    return int(order[_first_of_least(flow[order], nest[order], other[order])])
+
+
 def _first_of_least(flow: Numbers, nest: Numbers, other: Values) -> int:
-    """The place of the first mapping of the least other measure."""
-    begins = np.flatnonzero((np.diff(flow, prepend=-1) != 0) | (np.diff(nest, prepend=-1) != 0))
+    """The place of the first mapping of the least other measure, of sorted ones."""
+    if other.size == 1:
+        return 0
+    begins = np.flatnonzero((flow[1:] != flow[:-1]) | (nest[1:] != nest[:-1])) + 1
+    begins = np.concatenate([[0], begins])
     best, chosen = np.inf, 0
     for number, least in enumerate(np.minimum.reduceat(other, begins).tolist()):
         if least < best * (1 - EQUAL):
