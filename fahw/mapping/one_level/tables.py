@@ -15,7 +15,7 @@ import numpy as np
 
 from fahw.layers.window_axes import Windows
 from fahw.mapping.array_counts import ArrayCounts, ArrayNest, array_counts, breaks_of, counts_of_ways
-from fahw.mapping.grid import DIMENSIONS, Grid, all_tiles
+from fahw.mapping.grid import Grid, all_tiles
 from fahw.mapping.nest import CONCERNED, IRRELEVANT, LEFT_OPERAND, RESULTS, RIGHT_OPERAND, Nest, Reuse
 from fahw.mapping.one_level.ways import NestWays, Numbers, PartWays, nest_ways
 from fahw.mapping.problem import Dataflow, Dimension, MappedArray, OperandPlace, ResultPlace, TiledProduct, Unfolded
@@ -132,10 +132,8 @@ class Table:
         """The tile sizes at some places of the grid, flattened."""
         axes = np.unravel_index(places, self.grid.shape)
         sizes = {
-            name: Sizes(
-                *self._sizes[name].take(axis, axis=1), self.grid.sizes[name].distinct, self.grid.sizes[name].length
-            )
-            for name, axis in zip(DIMENSIONS, axes, strict=True)
+            name: _sizes_of(self._sizes[name].take(axis, axis=1), of)
+            for (name, of), axis in zip(self.grid.sizes.items(), axes, strict=True)
         }
         grid, ways = Grid(self.grid.problem, self.grid.flow, sizes), self.ways
         array = counts_of_ways(grid, ways.staying, ways.sums, ways.plain)
@@ -181,6 +179,12 @@ def _table(shape: _Shape) -> Table:
     return Table(
         all_tiles(product, flow, tile), nest_ways(flow.stays, flow.stays is not None and accumulators > 0, nest)
     )
+
+
+def _sizes_of(values: Values, others: Sizes) -> Sizes:
+    """Sizes of which these are the values, of the same dimension as others."""
+    size, trips, last, shorter, stored, fetched = values
+    return Sizes(size, trips, last, shorter, stored, fetched, others.distinct, others.length)
 
 
 def _uses(grid: Grid, part: int, ways: PartWays) -> Uses:
