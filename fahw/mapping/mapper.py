@@ -18,7 +18,7 @@ from fahw.mapping.levels.inner_costs import given_costs
 from fahw.mapping.levels.outer_costs import OUTER_NESTS, OuterCosts
 from fahw.mapping.levels.search import Found, best_on_two_levels
 from fahw.mapping.nest import LEFT_OPERAND, PARTS, RIGHT_OPERAND, Nest, nests
-from fahw.mapping.one_level.nest_prices import EVERY, NestPrices
+from fahw.mapping.one_level.nest_prices import NestPrices
 from fahw.mapping.one_level.search import Chosen, Search
 from fahw.mapping.one_level.tables import table_of
 from fahw.mapping.problem import Dataflow, OuterLevel, TiledProduct
@@ -322,15 +322,11 @@ def _misfit(room: tuple[tuple[str, float], ...], taken: tuple[tuple[str, int], .
 
 def _no_room(product: TiledProduct) -> list[Problem]:
     """For each memory that is too small on its own: the least that any mapping takes of it, and of what."""
-    least: dict[str, float] = {}
-    for prices in Search(product).every_price():
-        for memory, bits in prices.room(EVERY).items():
-            least[memory] = min(least.get(memory, np.inf), float(bits.min()))
-    places = (product.left.memory, product.right.memory, product.result.memory)
+    places, search = (product.left.memory, product.right.memory, product.result.memory), Search(product)
     problems = []
     for memory, limit in product.room:
         tiles = [name for name, place in zip(PARTS, places, strict=True) if place == memory]
-        if tiles and least[memory] > limit:
-            needed = f"the smallest tiles of {' and '.join(tiles)} take {least[memory]:,.0f} bits"
+        if tiles and (least := search.least_room(memory)) > limit:
+            needed = f"the smallest tiles of {' and '.join(tiles)} take {least:,.0f} bits"
             problems.append(Problem(memory, f"{needed}, and it has room for {limit:,.0f}"))
     return problems or [Problem("memories", "no tile fits all of them at once")]

@@ -32,15 +32,20 @@ class _Rooms:
 
     def __init__(self, product: TiledProduct, table: Table) -> None:
         self.product, self.table, limits = product, table, dict(product.room)
-        memories = product.left.memory, product.right.memory, product.result.memory
+        self._memories = memories = product.left.memory, product.right.memory, product.result.memory
         least = [np.minimum(self.bits(part, _NONE), self.bits(part, (True, True))) for part in range(len(PARTS))]
         left = []
         for part, memory in enumerate(memories):
             others = [least[other] for other, at in enumerate(memories) if other != part and at == memory]
             limit = limits.get(memory, np.inf) / _SURE
             left.append(limit - reduce(np.add, others) if others and limit < np.inf else limit)
-        self._left = left
+        self._left, self._least = left, least
         self.fits = reduce(np.logical_and, (bits <= limit for bits, limit in zip(least, left, strict=True)))
+
+    def least_in(self, memory: str) -> Values:
+        """What all parts take at least of a memory where some lie."""
+        own = (least for least, name in zip(self._least, self._memories, strict=True) if name == memory)
+        return np.asarray(reduce(np.add, own) * _SURE)
 
     def bits(self, part: int, held: Flags) -> Values:
         """What a part takes where all its tiles along these dimensions are held."""
@@ -84,13 +89,21 @@ class Bounds:
 
     def in_room(self) -> Values:
         """What no nest costs less than where there is room; infinite where there is none."""
-        rooms = _Rooms(self.product, self.table)
+        rooms = self._rooms
         left, right = (
             [self._operand(part, self._fetched(part, inside, rooms)) for inside in _INSIDES] for part in range(2)
         )
         sums = [self._sums(inside, rooms) for inside in _INSIDES]
         costs = (self._cost(left[of_left], right[of_right], sums[of_sums]) for of_left, of_right, of_sums in _ORDERS)
         return np.where(rooms.fits, reduce(np.minimum, costs) * _SURE, np.inf)
+
+    def least_room(self, memory: str) -> Values:
+        """Bits of a memory that no nest takes less of."""
+        return self._rooms.least_in(memory)
+
+    @cached_property
+    def _rooms(self) -> _Rooms:
+        return _Rooms(self.product, self.table)
 
     def _fetched(self, part: int, inside: Flags, rooms: _Rooms) -> Values:
         """Values of all tiles of an operand as often as they come if these loops lie inside the one that does not

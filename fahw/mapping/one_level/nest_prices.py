@@ -125,9 +125,10 @@ class NestPrices:
 
     def room(self, of: Every) -> dict[str, Values]:
         """Bits that tiles take, by memory."""
-        return {memory: self._room_in(memory, of) for memory, _, _ in self._parts}
+        return {memory: self.room_in(memory, of) for memory, _, _ in self._parts}
 
-    def _room_in(self, memory: str, of: Every) -> Values:
+    def room_in(self, memory: str, of: Every) -> Values:
+        """Bits that tiles take in a memory where some lie."""
         left, right, results = self._parts
         parts = [of.ways(bits, of_nest) for name, bits, of_nest in (left, right) if name == memory]
         parts += [self.sums_room(of)] if results[0] == memory else []
@@ -174,7 +175,7 @@ class NestPrices:
         if len(own) == 1 and memory != self.problem.result.memory:
             bits, of_nest = own[0]
             return EVERY.ways(bits <= limit, of_nest)
-        return np.asarray(self._room_in(memory, EVERY) <= limit)
+        return np.asarray(self.room_in(memory, EVERY) <= limit)
 
 
 def _fetched(uses: Uses, operand: OperandPlace) -> Values:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 
 from fahw.mapping.cost import EQUAL
 from fahw.mapping.one_level.lowest import Bounds
-from fahw.mapping.one_level.nest_prices import NestPrices, Pairs
+from fahw.mapping.one_level.nest_prices import EVERY, NestPrices, Pairs
 from fahw.mapping.one_level.tables import Tiles, table_of
 from fahw.mapping.one_level.ways import Numbers
 from fahw.mapping.problem import Dataflow, TiledProduct
@@ -73,7 +73,9 @@ class _Priced:
 
     def low(self, roomy: bool) -> Values:
         """What no nest costs less than, over the grid of tile sizes, flattened."""
-        low = self._bounds.in_any_room() if roomy else self._bounds.in_room()
+        return self._over_grid(self._bounds.in_any_room() if roomy else self._bounds.in_room())
+
+    def _over_grid(self, low: Values) -> Values:
         shape = self.table.grid.shape
         return np.ravel(low if low.shape == shape else np.broadcast_to(low, shape))
 
@@ -99,10 +101,15 @@ class _Priced:
             if some.size:
                 yield self.prices(self.table.at(some))
 
-    def every_price(self) -> Iterator[NestPrices]:
-        """Yield the prices of all tile sizes, so many at a time as are priced at once."""
-        for some in self._batches(np.arange(self.table.number)):
-            yield self.prices(self.table.at(some))
+    def least_room(self, memory: str, found: _Found) -> None:
+        """Lower the limit to the least bits that a mapping takes of a memory."""
+        if self.all_prices:
+            turns: Iterable[NestPrices] = [self.all_prices]
+        else:
+            low = self._over_grid(self._bounds.least_room(memory))
+            turns = chain(self.first(low, found.limit), self.others(low, found))
+        for prices in turns:
+            found.limit = min(found.limit, float(prices.room_in(memory, EVERY).min()))
 
     def _batches(self, places: Numbers) -> Iterator[Numbers]:
         return (places[start : start + self._batch] for start in range(0, places.size, self._batch))
@@ -189,9 +196,12 @@ class Search:
         """The best for which there is room; None where there is none."""
         return self._chosen(False)
 
-    def every_price(self) -> Iterator[NestPrices]:
-        """Yield the prices of all mappings."""
-        return chain.from_iterable(flow.every_price() for flow in self._flows)
+    def least_room(self, memory: str) -> float:
+        """The least bits that any mapping takes of a memory."""
+        found = _Found()
+        for flow in self._flows:
+            flow.least_room(memory, found)
+        return found.limit
 
     def _chosen(self, roomy: bool) -> Chosen | None:
         found, bounded = _Found(), list[tuple[Values, _Priced]]()
