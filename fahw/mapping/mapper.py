@@ -191,25 +191,26 @@ def _mapped_at(found: Chosen) -> MappedProduct:
     grid, repeats, counts = tiles.grid, product.repeats, tiles.array
     m, n, k = (round(float(sizes.size[found.place])) for sizes in grid.sizes.values())
     fetched = zip(prices.fetched, (tiles.left, tiles.right), strict=True)
-    left, right = (of.ways(values, uses.of_nest).item() * repeats for values, uses in fetched)
+    left, right = (float(of.ways(values, uses.of_nest)) * repeats for values, uses in fetched)
+    energy, latency = prices.measures(of)
 
     def number(values: Values) -> int:
-        return round(of.ways(values, tiles.of_nest).item()) * repeats
+        return round(float(of.ways(values, tiles.of_nest))) * repeats
 
     return MappedProduct(
         tiling=Tiling(grid.flow.name, (m, n, k), tiles.nests[found.nest]),
         reads=(number(counts.reads[0]), number(counts.reads[1])),
         fetched=(left, right),
         partial_sums=number(counts.breaks * grid.results),
-        spilled_sums=round(of.ways(prices.spilled, tiles.sums.of_nest).item()) * repeats,
+        spilled_sums=round(float(of.ways(prices.spilled, tiles.sums.of_nest))) * repeats,
         accumulated=number(counts.accumulated),
         results=prices.leaving * repeats,
-        dram_bits=prices.dram_bits(of).item() * repeats,
+        dram_bits=float(prices.dram_bits(of)) * repeats,
         array_cycles=number(counts.cycles),
-        latency=prices.latency(of).item() * repeats,
-        energy_pj=prices.energy(of).item() * repeats,
+        latency=float(latency) * repeats,
+        energy_pj=float(energy) * repeats,
         room=tuple((memory, ceil(bits)) for memory, bits in found.room.items()),
-        sums_room=ceil(prices.sums_room(of).item()),
+        sums_room=ceil(float(prices.sums_room(of))),
         begun=number(counts.begun),
     )
 
@@ -230,8 +231,7 @@ def mapped_as(product: TiledProduct, tiling: Tiling) -> MappedProduct:
         if not product.outer_may_go_unused:
             raise ConfigError(Problem("outer", "must be given: a memory behind the local ones holds something"))
         return mapped_as(product.on_one_level, tiling)
-    table = table_of(product, flow, (tiling.tile, tiling.nest))
-    prices = NestPrices(product, flow, table.at(np.zeros(1, int)))
+    prices = NestPrices(product, flow, table_of(product, flow, (tiling.tile, tiling.nest)).only)
     mapped = _mapped_at(Chosen(prices, 0, 0))
     if not prices.fits.all():
         raise ConfigError(Problem("tile", _misfit(product.room, mapped.room)))

@@ -44,6 +44,23 @@ class Pairs(Every):
         return values[self._place]
 
 
+class Pair(Every):
+    """A nest and a tile size: single numbers."""
+
+    def __init__(self, nest: int, place: int) -> None:
+        self._nest, self._place = nest, place
+
+    def ways(self, values: Array, of_nest: Numbers) -> Array:
+        """Of values by way and tile size, that of the way of the nest."""
+        picked: Array = values[of_nest[self._nest], self._place]
+        return picked
+
+    def sizes(self, values: Values) -> Values:
+        """Of values by tile size, that of this one."""
+        picked: Values = values[self._place]
+        return picked
+
+
 EVERY = Every()
 
 
@@ -70,10 +87,15 @@ class NestPrices:
         """What decides among equals: cycles where energy is the objective, else energy."""
         return self._measure("latency" if self.problem.objective == "energy" else "energy", of)
 
+    def measures(self, of: Every) -> tuple[Values, Values]:
+        """Energy in pJ, and cycles."""
+        latency = self.latency(of)
+        return self._energy(latency, of), latency
+
     def _measure(self, objective: str, of: Every) -> Values:
         if objective == "edp":
-            latency = self.latency(of)
-            return latency * self._energy(latency, of)
+            energy, latency = self.measures(of)
+            return latency * energy
         return self.energy(of) if objective == "energy" else self.latency(of)
 
     def energy(self, of: Every) -> Values:
@@ -104,7 +126,7 @@ class NestPrices:
         if rate == np.inf:
             return cycles
         cycles += (self._awaited(0, of) + self._awaited(1, of)) / rate
-        return np.maximum(cycles, self.dram_bits(of) / rate, out=cycles)
+        return np.maximum(cycles, self.dram_bits(of) / rate)
 
     def _awaited(self, part: int, of: Every) -> Values:
         """Bits of an operand that the array waits for: of its first tile, or of all that come while it rests."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from fahw.mapping.cost import EQUAL
 from fahw.mapping.one_level.lowest import Bounds
-from fahw.mapping.one_level.nest_prices import EVERY, NestPrices, Pairs
+from fahw.mapping.one_level.nest_prices import EVERY, NestPrices, Pair, Pairs
 from fahw.mapping.one_level.tables import Tiles, table_of
 from fahw.mapping.one_level.ways import Numbers
 from fahw.mapping.problem import Dataflow, TiledProduct
@@ -31,14 +31,14 @@ class Chosen(NamedTuple):
     place: int
 
     @property
-    def pair(self) -> Pairs:
+    def pair(self) -> Pair:
         """Picks its own of values."""
-        return Pairs(np.array([self.nest]), np.array([self.place]))
+        return Pair(self.nest, self.place)
 
     @property
     def room(self) -> dict[str, float]:
         """Bits that its tiles take, by memory, not rounded."""
-        return {memory: bits.item() for memory, bits in self.prices.room(self.pair).items()}
+        return {memory: float(bits) for memory, bits in self.prices.room(self.pair).items()}
 
 
 class _Rivals(NamedTuple):

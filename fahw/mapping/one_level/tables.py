@@ -80,7 +80,12 @@ class Table:
     @cached_property
     def all_tiles(self) -> Tiles | None:
         """All tile sizes, where these are few."""
-        return self.at(np.arange(self.number)) if self.number <= _FEW else None
+        return self.only if self.number <= _FEW else None
+
+    @cached_property
+    def only(self) -> Tiles:
+        """All tile sizes, of which there are few, or one alone."""
+        return self.at(np.arange(self.number))
 
     @cached_property
     def blocks(self) -> tuple[bool, ...]:
