@@ -326,7 +326,7 @@ def _no_room(product: TiledProduct) -> list[Problem]:
     problems = []
     for memory, limit in product.room:
         tiles = [name for name, place in zip(PARTS, places, strict=True) if place == memory]
-        if tiles and (least := search.least_room(memory)) > limit:
+        if tiles and (least := search.least_room(memory, limit)) > limit:
             needed = f"the smallest tiles of {' and '.join(tiles)} take {least:,.0f} bits"
             problems.append(Problem(memory, f"{needed}, and it has room for {limit:,.0f}"))
     return problems or [Problem("memories", "no tile fits all of them at once")]

@@ -45,7 +45,7 @@ class _Rooms:
     def least_in(self, memory: str) -> Values:
         """What all parts take at least of a memory where some lie."""
         own = (least for least, name in zip(self._least, self._memories, strict=True) if name == memory)
-        return np.asarray(reduce(np.add, own) * _SURE)
+        return np.asarray(reduce(np.add, own))
 
     def bits(self, part: int, held: Flags) -> Values:
         """What a part takes where all its tiles along these dimensions are held."""

@@ -101,15 +101,18 @@ class _Priced:
             if some.size:
                 yield self.prices(self.table.at(some))
 
-    def least_room(self, memory: str, found: _Found) -> None:
-        """Lower the limit to the least bits that a mapping takes of a memory."""
+    def least_room(self, memory: str, found: _Found, enough: float) -> None:
+        """Lower the limit to the least bits that a mapping takes of a memory, or to what is enough."""
         if self.all_prices:
             turns: Iterable[NestPrices] = [self.all_prices]
         else:
-            low = self._over_grid(self._bounds.least_room(memory))
-            turns = chain(self.first(low, found.limit), self.others(low, found))
+            low = self._over_grid(self._bounds.least_room(memory) * (1 + EQUAL))
+            first = np.array([low.argmin()])
+            turns = chain([self.prices(self.table.at(first))], self.others(low, found))
         for prices in turns:
             found.limit = min(found.limit, float(prices.room_in(memory, EVERY).min()))
+            if found.limit <= enough:
+                return
 
     def _batches(self, places: Numbers) -> Iterator[Numbers]:
         return (places[start : start + self._batch] for start in range(0, places.size, self._batch))
@@ -196,11 +199,12 @@ class Search:
         """The best for which there is room; None where there is none."""
         return self._chosen(False)
 
-    def least_room(self, memory: str) -> float:
-        """The least bits that any mapping takes of a memory."""
+    def least_room(self, memory: str, enough: float) -> float:
+        """The least bits that any mapping takes of a memory, or those of one that takes no more than enough."""
         found = _Found()
         for flow in self._flows:
-            flow.least_room(memory, found)
+            if found.limit > enough:
+                flow.least_room(memory, found, enough)
         return found.limit
 
     def _chosen(self, roomy: bool) -> Chosen | None:
