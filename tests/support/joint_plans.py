@@ -206,7 +206,7 @@ class _Joint:
     def __init__(self, one: Any) -> None:
         self.keeping, self.pricing, self.waits = one.keeping, one.pricing, one.step.plan.waits
         self.programme = _Programme()
-        self.ways = [self.programme.column() for _ in self.keeping._ways]
+        self.ways = [self.programme.column() for _ in self.keeping.ways]
         self.taken: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)
         self.others = 0.0
         self.chosen: list[tuple[Menu, list[int]]] = []
@@ -218,21 +218,21 @@ class _Joint:
         """The share of a tensor that is there at a read."""
         return [
             (column, 1.0)
-            for (own, until, _), column in zip(self.keeping._ways, self.ways, strict=True)
+            for (own, until, _), column in zip(self.keeping.ways, self.ways, strict=True)
             if own == number and until > read
         ]
 
     def _tensors(self, found: Any) -> None:
         keeping = self.keeping
         for number, tensor in enumerate(keeping.tensors):
-            own = [column for (other, *_), column in zip(keeping._ways, self.ways, strict=True) if other == number]
+            own = [column for (other, *_), column in zip(keeping.ways, self.ways, strict=True) if other == number]
             self.programme.row([(column, 1.0) for column in own], most=1.0)
             for read, use in enumerate(tensor.reads):
                 if not use.is_operand:
                     self._costs(keeping.worth.read_pj(number, use, found), self._there(number, read))
             written = self._there(number, len(tensor.reads) - 1)
             self._costs(keeping.worth.writes_pj(number), written)
-        for (number, *_), moments, column in zip(keeping._ways, keeping._open, self.ways, strict=True):
+        for (number, *_), moments, column in zip(keeping.ways, keeping._open, self.ways, strict=True):
             for moment, copies in moments:
                 bits = float(copies * keeping.tensors[number].bits)
                 self.taken[keeping.homes[number][0].name, moment].append((column, bits))

@@ -82,17 +82,21 @@ class NestPrices:
 
     def room(self, nests: slice) -> dict[str, Values]:
         """Bits that tiles take, by memory."""
-        problem, table = self.problem, self.table
-        sums = self.sums_room(nests)
+        problem = self.problem
+        memories = problem.left.memory, problem.right.memory, problem.result.memory
         room: dict[str, Values] = {}
-        parts = (
-            (problem.left.memory, table.left.room[table.left.of_nest[nests]] * problem.left.bits),
-            (problem.right.memory, table.right.room[table.right.of_nest[nests]] * problem.right.bits),
-            (problem.result.memory, sums),
-        )
-        for memory, bits in parts:
+        for memory, bits in zip(memories, self.rooms(nests), strict=True):
             room[memory] = room[memory] + bits if memory in room else bits
         return room
+
+    def rooms(self, nests: slice) -> tuple[Values, Values, Values]:
+        """Bits of the tiles of both operands, and of sums."""
+        problem, table = self.problem, self.table
+        return (
+            table.left.room[table.left.of_nest[nests]] * problem.left.bits,
+            table.right.room[table.right.of_nest[nests]] * problem.right.bits,
+            self.sums_room(nests),
+        )
 
     def sums_room(self, nests: slice) -> Values:
         """Bits that waiting sums take; those of windows have room whether they wait or not."""

@@ -1,0 +1,170 @@
+"""Menus of products: the mappings among which the best one is, whatever of the operands lies on the chip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+
+import numpy as np
+
+from fahw.mapping.one_level.nest_prices import NestPrices
+from fahw.mapping.problem import TiledProduct
+from fahw.mapping.shares.programme import Flags, Numbers, Values
+from fahw.work.counts.record import TaskId
+from fahw.work.plan.keeping import Keeping
+from fahw.work.plan.measured import Measured, ProductTask
+from fahw.work.plan.tensors.outer_tiles import Surroundings
+from fahw.work.plan.tiles import UntiledProduct, can_be_tiled
+
+Corner = tuple[bool, bool]
+"""Whether the left and the right operand are there wholly, and take no room in tiles."""
+CORNERS: tuple[Corner, ...] = ((False, False), (True, False), (False, True), (True, True))
+Part = tuple[int, int, float]
+"""Of an operand: the number of a tensor, that of its read, and the share of the operand that it is."""
+MOST_MAPPINGS = 1 << 17
+"""Mappings of all products of a step up to which there are menus."""
+
+
+@dataclass(frozen=True)
+class Menu:
+    """The mappings of a product, by number. `energy`: pJ per step, by corner and mapping; infinite where none can be.
+    `room`: bits of the tiles of both operands and of sums, in these `memories`. `parts`: of both operands; none of one
+    that is always there. `best`: at each corner the mappings of which each takes less of some room than all that are
+    cheaper."""
+
+    task: TaskId
+    core: int
+    energy: Values
+    room: Values
+    memories: tuple[str, str, str]
+    parts: tuple[Sequence[Part], Sequence[Part]]
+    best: tuple[Numbers, ...] = ()
+
+    def room_in(self, memory: str, there: Corner) -> Values:
+        """Bits of a memory that each mapping takes where operands are there."""
+        takes = [name == memory for name in self.memories] & ~np.array([*there, False])
+        bits: Values = self.room[takes].sum(axis=0)
+        return bits
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The memories, each once."""
+        return tuple(dict.fromkeys(self.memories))
+
+    def narrowed(self, limits: Mapping[str, float]) -> Menu:
+        """The best alone, of those for which memories have room."""
+        names, fronts = [name for name in self.names if name in limits], list[Numbers]()
+        for energy, there in zip(self.energy, CORNERS, strict=True):
+            rooms = np.array([self.room_in(name, there) for name in names]).reshape(len(names), len(energy))
+            fits = (rooms <= np.array([limits[name] for name in names])[:, None]).all(axis=0)
+            fronts.append(_front(energy, rooms, np.isfinite(energy) & fits))
+        kept = np.unique(np.concatenate(fronts))
+        best = tuple(np.searchsorted(kept, front) for front in fronts)
+        return replace(self, energy=self.energy[:, kept], room=self.room[:, kept], best=best)
+
+
+def _front(cost: Values, rooms: Values, may_be: Flags) -> Numbers:
+    """The mappings, the cheapest first, of which each takes less of some room than every cheaper one."""
+    left = np.flatnonzero(may_be)
+    left = left[np.lexsort((*rooms[:, left], cost[left]))]
+    taken, found = rooms[:, left], list[int]()
+    while len(left):
+        found.append(int(left[0]))
+        less = (taken < taken[:, :1]).any(axis=0)
+        left, taken = left[less], taken[:, less]
+    return np.array(found, np.int64)
+
+
+def menus_of(keeping: Keeping, found: Measured) -> list[Menu] | None:
+    """The menus of all products that the mapper knows; none where there are too many mappings. `found`: the forms that
+    errors of several products take."""
+    limits = {memory.name: float(memory.kib * 8192) for memory in keeping.memories}
+    menus, left = list[Menu](), MOST_MAPPINGS
+    for task in keeping.tasks:
+        for several in _products(keeping, task, found):
+            left -= sum(map(_mappings, several))
+            if left < 0:
+                return None
+            menus.append(_menu(keeping, task, several).narrowed(limits))
+    return menus
+
+
+def _products(keeping: Keeping, task: ProductTask, found: Measured) -> Iterator[list[UntiledProduct]]:
+    """The products of a task; of one that may take either form both. Where one of them has several products, those of
+    the form found."""
+    plan, samples = keeping.nothing_kept(0), keeping.step.micro_batch_sizes[0]
+    forms = {form: task.untiled(keeping.step, plan, form, samples) for form in task.forms or (None,)}
+    if len(forms) > 1 and all(len(products) == 1 for products in forms.values()):
+        forms = {None: tuple(product for products in forms.values() for product in products)}
+        several = [list(forms[None])]
+    else:
+        several = [[product] for product in forms[found.forms.get(task.part.name) if task.forms else None]]
+    yield from (each for each in several if all(can_be_tiled(product.gemm.mapping) for product in each))
+
+
+def _mappings(untiled: UntiledProduct) -> int:
+    product = untiled.around(Surroundings({}, {}, (), True))
+    tables = [NestPrices(product, flow).table for flow in product.array.dataflows]
+    return sum(len(table.nests) * prod(table.grid.shape) for table in tables)
+
+
+def _menu(keeping: Keeping, task: ProductTask, several: Sequence[UntiledProduct]) -> Menu:
+    """The menu of products of which one is chosen."""
+    menus = [_menu_of(keeping, task, untiled) for untiled in several]
+    energy, room = (
+        np.concatenate([getattr(menu, name) for menu in menus], axis=1) for name in ("energy", "room")
+    )  # fmt: skip
+    return replace(menus[0], energy=energy, room=room)
+
+
+def _menu_of(keeping: Keeping, task: ProductTask, untiled: UntiledProduct) -> Menu:
+    parts = tuple(list(_parts(keeping, task, untiled, side)) for side in (0, 1))
+    kinds = [{stream.stored for stream in streams} for streams in untiled.streams]
+    products = list[TiledProduct]()
+    for corner in CORNERS:
+        found = [1.0 if there else 1 - sum(share for *_, share in of) for there, of in zip(corner, parts, strict=True)]
+        shares: dict[str, float] = {kind: share for of, share in zip(kinds, found, strict=True) for kind in of}
+        products.append(untiled.around(Surroundings(shares, shares, (), True)))
+    times, first = untiled.gemm.repeats * task.times, products[0]
+    energy = np.array([_energies(product) for product in products]) * times
+    for number, corner in enumerate(CORNERS):
+        if any(there and not of for there, of in zip(corner, parts, strict=True)):
+            energy[number] = np.inf
+    memories = first.left.memory, first.right.memory, first.result.memory
+    return Menu(task.task, task.core, energy, _rooms(first), memories, (parts[0], parts[1]))
+
+
+def _parts(keeping: Keeping, task: ProductTask, untiled: UntiledProduct, side: int) -> Iterator[Part]:
+    """The tensors that an operand is read from, without those that are always there."""
+    streams = untiled.streams[side]
+    for stream in streams:
+        tensors = [
+            (number, read, tensor.bits)
+            for number, tensor in enumerate(keeping.tensors)
+            for read, use in enumerate(tensor.reads)
+            if use.is_operand and use.task == task.task and tensor.tensor == stream.stored and tensor.bits
+        ]
+        share = stream.bits / sum(each.bits for each in streams) / max(1, sum(bits for *_, bits in tensors))
+        yield from ((number, read, bits * share) for number, read, bits in tensors if number not in keeping.given)
+
+
+def _energies(product: TiledProduct) -> Values:
+    """pJ of all mappings, infinite where they cannot be."""
+    found = list[Values]()
+    for prices in (NestPrices(product, flow) for flow in product.array.dataflows):
+        for some in prices.chunks():
+            energy = np.where(prices.possible(some), prices.priced(some)[0], np.inf)
+            found.append(np.broadcast_to(energy, (len(prices.table.nests[some]), *prices.table.grid.shape)).ravel())
+    return np.concatenate(found)
+
+
+def _rooms(product: TiledProduct) -> Values:
+    """Bits of the tiles of both operands and of sums, of all mappings."""
+    found = list[Values]()
+    for prices in (NestPrices(product, flow) for flow in product.array.dataflows):
+        for some in prices.chunks():
+            shape = len(prices.table.nests[some]), *prices.table.grid.shape
+            found.append(np.array([np.broadcast_to(bits, shape).ravel() for bits in prices.rooms(some)]))
+    return np.concatenate(found, axis=1)
