@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 from typing import NamedTuple
 
 from fahw.work.plan.joint.columns import Choice
@@ -47,32 +48,35 @@ class Branches:
         """`limit`: pJ of a plan that is known."""
         self._programme, self._limit, self._left, self._numbers = programme, limit, MOST_PROGRAMMES, count()
         self._open: list[_Node] = []
+        self._is_impossible = False
         self.best: Chosen | None = None
 
     def search(self) -> Chosen | None:
         """The best choices found, None where none is cheaper by what counts."""
-        self._put(-float("inf"), {}, {})
+        self._open.append(self._node(-inf, {}, {}))
         while self._open and self._left > 0:
             node = self._solved(heappop(self._open))
             while node is not None:
                 node = self._below(node)
         return self.best
 
-    def _put(self, bound: float, chosen: Mapping[int, Choice], excluded: Mapping[int, frozenset[Choice]]) -> None:
-        heappush(self._open, _Node(bound, next(self._numbers), chosen, excluded, None))
+    def _node(self, bound: float, chosen: Mapping[int, Choice], excluded: Mapping[int, frozenset[Choice]]) -> _Node:
+        return _Node(bound, next(self._numbers), chosen, excluded, None)
 
     def _is_worse(self, energy: float) -> bool:
         return energy > self._limit * (1 - NEAR)
 
     def _solved(self, node: _Node) -> _Node | None:
         """The node with its best; None where it cannot be, or is not cheaper by what counts."""
-        if self._is_worse(node.bound):
+        self._is_impossible = False
+        if self._is_worse(node.bound) or self._left <= 0:
             return None
         if node.mixed is not None:
             return node
         self._left -= 1
         mixed = self._programme.mixed(node.chosen, node.excluded)
-        if not mixed.is_possible or self._is_worse(mixed.energy):
+        self._is_impossible = not mixed.is_possible
+        if self._is_impossible or self._is_worse(mixed.energy):
             return None
         return node._replace(bound=mixed.energy, mixed=mixed)
 
@@ -89,13 +93,16 @@ class Branches:
             return None
         product = max(open_choices, key=lambda n: open_choices[n][0][0])
         tried = [choice for _, choice in open_choices[product][:_BRANCHES]]
-        branches = [
-            self._solved(_Node(node.bound, next(self._numbers), {**node.chosen, product: choice}, node.excluded, None))
-            for choice in tried
-        ]
-        excluded = node.excluded.get(product, frozenset()).union(tried)
-        self._put(node.bound, node.chosen, {**node.excluded, product: excluded})
-        found = sorted((branch for branch in branches if branch is not None), key=lambda branch: branch[:2])
-        for other in found[1:]:
+        branches, excluded = list[_Node](), node.excluded.get(product, frozenset()).union(tried)
+        for choice in tried:
+            branch = self._solved(self._node(node.bound, {**node.chosen, product: choice}, node.excluded))
+            if branch is None and self._is_impossible:
+                excluded |= self._programme.products[product].as_large(choice)
+            branches += [branch] if branch is not None else []
+        rest = self._node(node.bound, node.chosen, {**node.excluded, product: excluded})
+        if not branches:
+            return self._solved(rest)
+        branches.sort(key=lambda branch: branch[:2])
+        for other in (rest, *branches[1:]):
             heappush(self._open, other)
-        return found[0] if found else None
+        return branches[0]

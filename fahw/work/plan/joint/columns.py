@@ -82,6 +82,14 @@ class ProductColumns:
         """What the first choice takes of each row."""
         return self._rows[:, 0, self._first]
 
+    def as_large(self, choice: Choice) -> frozenset[Choice]:
+        """The choices with the same operands there that take at least as much room."""
+        corner = CORNERS.index(choice.there)
+        best = self.menu.best[corner]
+        rows = self._rows[:, corner]
+        large = (rows[:, best] >= rows[:, [choice.mapping]]).all(axis=0)
+        return frozenset(Choice(int(n), choice.there) for n in best[large])
+
     def columns(self, chosen: Choice | None, excluded: frozenset[Choice]) -> Columns:
         """The columns of a choice, or of all that are not excluded."""
         key = chosen, frozenset() if chosen else excluded

@@ -44,7 +44,7 @@ class JointProgramme:
         """`rest`: what products without a menu cost if nothing is kept."""
         self._rows = list(rows_of(keeping, menus))
         self._operands = [(number, side) for number, menu in enumerate(menus) for side in (0, 1) if menu.parts[side]]
-        self._products = [ProductColumns(n, menu, self._rows, self._operands) for n, menu in enumerate(menus)]
+        self.products = [ProductColumns(n, menu, self._rows, self._operands) for n, menu in enumerate(menus)]
         self._constant = rest.energy_pj + keeping.others_pj(keeping.only_given, rest)
         searched = [number for number, way in enumerate(keeping.ways) if way.tensor not in keeping.given]
         self._tensors = list(dict.fromkeys(keeping.ways[number].tensor for number in searched))
@@ -56,14 +56,9 @@ class JointProgramme:
         self._taken = np.concatenate([self._room(keeping, searched), self._needs(menus, ways)])
 
     @property
-    def products(self) -> int:
-        """The number of products with a menu."""
-        return len(self._products)
-
-    @property
     def can_begin(self) -> bool:
         """Whether the first choices of all products fit together."""
-        least = np.sum([product.least for product in self._products], axis=0)
+        least = np.sum([product.least for product in self.products], axis=0)
         return bool((least <= 1).all())
 
     def _room(self, keeping: Keeping, searched: Sequence[int]) -> Values:
@@ -89,7 +84,7 @@ class JointProgramme:
         """The best where these choices are made, and others excluded, by product."""
         columns = [
             product.columns(chosen.get(number), excluded.get(number, frozenset()))
-            for number, product in enumerate(self._products)
+            for number, product in enumerate(self.products)
         ]
         firsts = np.cumsum([0, *(len(each.choices) for each in columns)])
         energy = np.concatenate([each.energy for each in columns])
