@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
@@ -30,19 +30,24 @@ class Chosen(NamedTuple):
 
 
 class _Node(NamedTuple):
-    """A programme with some choices made and others excluded: a bound of its pJ, a number that tells equals apart, and
-    its best, None where it is not solved yet."""
+    """A programme with some choices made and mappings excluded: a bound of its pJ, a number that tells equals apart,
+    and its best, None where it is not solved yet."""
 
     bound: float
     number: int
     chosen: Mapping[int, Choice]
-    excluded: Mapping[int, frozenset[Choice]]
+    excluded: Mapping[int, frozenset[int]]
     mixed: Mixed | None
+
+    def undecided(self) -> dict[int, Sequence[tuple[float, Choice]]]:
+        """The choices of the products that are mixed."""
+        assert self.mixed is not None
+        return {number: own for number, own in enumerate(self.mixed.choices) if own[0][0] < _SURE}
 
 
 class Branches:
     """The search: from the node with the least bound down, at each one the best of its branches first, to a whole
-    choice; then from the next."""
+    choice; then from the next. A product's first branches are by what is there, those below by its mapping."""
 
     def __init__(self, programme: JointProgramme, limit: float) -> None:
         """`limit`: pJ of a plan that is known."""
@@ -53,18 +58,12 @@ class Branches:
 
     def search(self) -> Chosen | None:
         """The best choices found, None where none is cheaper by what counts."""
-        self._open.append(self._node(-inf, {}, {}))
+        self._open.append(_Node(-inf, next(self._numbers), {}, {}, None))
         while self._open and self._left > 0:
             node = self._solved(heappop(self._open))
             while node is not None:
                 node = self._below(node)
         return self.best
-
-    def _node(self, bound: float, chosen: Mapping[int, Choice], excluded: Mapping[int, frozenset[Choice]]) -> _Node:
-        return _Node(bound, next(self._numbers), chosen, excluded, None)
-
-    def _is_worse(self, energy: float) -> bool:
-        return energy > self._limit * (1 - NEAR)
 
     def _solved(self, node: _Node) -> _Node | None:
         """The node with its best; None where it cannot be, or is not cheaper by what counts."""
@@ -80,29 +79,52 @@ class Branches:
             return None
         return node._replace(bound=mixed.energy, mixed=mixed)
 
+    def _is_worse(self, energy: float) -> bool:
+        return energy > self._limit * (1 - NEAR)
+
     def _below(self, node: _Node) -> _Node | None:
-        """The best branch of a node; the others, and what is left if none of them is taken, wait. None at a whole
-        choice."""
-        assert node.mixed is not None
-        choices = {n: own for n, own in enumerate(node.mixed.choices) if n not in node.chosen}
-        open_choices = {n: own for n, own in choices.items() if own[0][0] < _SURE}
-        if not open_choices:
-            whole = {n: own[0][1] for n, own in choices.items()} | dict(node.chosen)
-            self.best = Chosen(node.mixed.energy, whole, tuple(node.mixed.ways.tolist()))
-            self._limit = node.mixed.energy
+        """The best branch of a node; the others wait. None at a whole choice."""
+        undecided = node.undecided()
+        if not undecided:
+            self._note(node)
             return None
-        product = max(open_choices, key=lambda n: open_choices[n][0][0])
-        tried = [choice for _, choice in open_choices[product][:_BRANCHES]]
-        branches, excluded = list[_Node](), node.excluded.get(product, frozenset()).union(tried)
-        for choice in tried:
-            branch = self._solved(self._node(node.bound, {**node.chosen, product: choice}, node.excluded))
-            if branch is None and self._is_impossible:
-                excluded |= self._programme.products[product].as_large(choice)
-            branches += [branch] if branch is not None else []
-        rest = self._node(node.bound, node.chosen, {**node.excluded, product: excluded})
-        if not branches:
-            return self._solved(rest)
-        branches.sort(key=lambda branch: branch[:2])
-        for other in (rest, *branches[1:]):
-            heappush(self._open, other)
-        return branches[0]
+        product = max(undecided, key=lambda number: undecided[number][0][0])
+        mixed = [choice for _, choice in undecided[product]][:_BRANCHES]
+        tried, left = (self._by_mapping if product in node.chosen else self._by_place)(node, product, mixed)
+        found = sorted(tried, key=lambda branch: branch[:2])
+        while left and not found:
+            found = [branch for branch in (self._solved(left.pop(0)),) if branch is not None]
+        for branch in (*found[1:], *left):
+            heappush(self._open, branch)
+        return found[0] if found else None
+
+    def _note(self, node: _Node) -> None:
+        assert node.mixed is not None
+        self._limit, choices = node.bound, {number: own[0][1] for number, own in enumerate(node.mixed.choices)}
+        self.best = Chosen(node.bound, choices, tuple(node.mixed.ways.tolist()))
+
+    def _by_place(self, node: _Node, product: int, mixed: Sequence[Choice]) -> tuple[list[_Node], list[_Node]]:
+        """The branches by what is there of a product's operands: those of choices that are mixed, and the others, not
+        solved yet."""
+        tried = list(dict.fromkeys(choice.there for choice in mixed))
+        others = [there for there in self._programme.products[product].corners if there not in tried]
+        first, rest = (
+            [self._branch(node, {**node.chosen, product: Choice(there)}, node.excluded) for there in places]
+            for places in (tried, others)
+        )
+        return [branch for branch in map(self._solved, first) if branch is not None], rest
+
+    def _by_mapping(self, node: _Node, product: int, mixed: Sequence[Choice]) -> tuple[list[_Node], list[_Node]]:
+        """The branches of mappings that are mixed, and one of all others, not solved yet."""
+        excluded, found = node.excluded.get(product, frozenset()), list[_Node]()
+        for there, mapping in mixed:
+            choice = Choice(there, mapping)
+            branch = self._solved(self._branch(node, {**node.chosen, product: choice}, node.excluded))
+            found += [branch] if branch is not None else []
+            if mapping is not None:
+                is_large = self._is_impossible
+                excluded |= self._programme.products[product].as_large(there, mapping) if is_large else {mapping}
+        return found, [self._branch(node, node.chosen, {**node.excluded, product: excluded})]
+
+    def _branch(self, node: _Node, chosen: Mapping[int, Choice], excluded: Mapping[int, frozenset[int]]) -> _Node:
+        return _Node(node.bound, next(self._numbers), chosen, excluded, None)

@@ -1,4 +1,4 @@
-"""Columns of the joint programme: the choices of one product, with what each takes of memories and needs of operands."""
+"""Columns of the joint programme: the choices of a product, what each takes of memories and needs of operands."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _LEAST = 1e-6
 
 
 class Choice(NamedTuple):
-    """A mapping of a product, by number, and which operands are wholly there, so that their tiles take no room."""
+    """Which operands of a product are wholly there, so that their tiles take no room, and its mapping, by number; None
+    where that is open."""
 
-    mapping: int
     there: Corner
+    mapping: int | None = None
 
 
 class Row(NamedTuple):
@@ -74,49 +75,49 @@ class ProductColumns:
         self._needs = np.zeros((len(rows) + len(operands), corners, 1))
         for place, (own, side) in enumerate(operands, len(rows)):
             self._needs[place, :, 0] = [own == number and there[side] for there in CORNERS]
-        self._first = int(menu.best[0][self._rows[:, 0, menu.best[0]].max(axis=0).argmin()])
-        self._known: dict[tuple[Choice | None, frozenset[Choice]], Columns] = {}
+        best = menu.best[0, 0]
+        self._first = int(best[self._rows[:, 0, best].max(axis=0).argmin()])
+        self._known: dict[tuple[Choice | None, frozenset[int]], Columns] = {}
 
     @property
     def least(self) -> Values:
         """What the first choice takes of each row."""
         return self._rows[:, 0, self._first]
 
-    def as_large(self, choice: Choice) -> frozenset[Choice]:
-        """The choices with the same operands there that take at least as much room."""
-        corner = CORNERS.index(choice.there)
-        best = self.menu.best[corner]
-        rows = self._rows[:, corner]
-        large = (rows[:, best] >= rows[:, [choice.mapping]]).all(axis=0)
-        return frozenset(Choice(int(n), choice.there) for n in best[large])
+    @property
+    def corners(self) -> list[Corner]:
+        """What of the operands may be there wholly."""
+        return [there for n, there in enumerate(CORNERS) if len(self.menu.best[n, n])]
 
-    def columns(self, chosen: Choice | None, excluded: frozenset[Choice]) -> Columns:
-        """The columns of a choice, or of all that are not excluded."""
-        key = chosen, frozenset() if chosen else excluded
+    def as_large(self, there: Corner, mapping: int) -> frozenset[int]:
+        """The mappings that take at least as much room as one, where the same operands are there."""
+        rows = self._rows[:, CORNERS.index(there)]
+        large = (rows >= rows[:, [mapping]]).all(axis=0)
+        return frozenset(np.flatnonzero(large).tolist())
+
+    def columns(self, chosen: Choice | None, excluded: frozenset[int]) -> Columns:
+        """The columns of what is chosen so far, without mappings that are excluded."""
+        key = chosen, excluded
         if key not in self._known:
-            self._known[key] = self._of(chosen) if chosen else self._without(excluded)
+            self._known[key] = self._with_first(list(self._found(chosen, excluded)))
         return self._known[key]
 
-    def _without(self, excluded: frozenset[Choice]) -> Columns:
-        found = [(corner, Choice(int(n), CORNERS[corner])) for corner, best in enumerate(self.menu.best) for n in best]
-        return self._with_first([(corner, choice) for corner, choice in found if choice not in excluded])
-
-    def _of(self, chosen: Choice) -> Columns:
-        """Those of one choice: an operand that is to be there wholly is; of others as much as there is, whose tiles
-        take their room all the same."""
-        found = [
-            (corner, chosen) for corner, there in enumerate(CORNERS)
-            if np.isfinite(self._energy[corner, chosen.mapping])
-            and all(is_there or not must for is_there, must in zip(there, chosen.there, strict=True))
-        ]  # fmt: skip
-        return self._with_first(found)
+    def _found(self, chosen: Choice | None, excluded: frozenset[int]) -> Iterator[tuple[int, Choice]]:
+        """The corners and choices. An operand that is to be there wholly is; of another as much is as there is, and its
+        tiles take their room all the same."""
+        for (corner, place), best in self.menu.best.items():
+            there = CORNERS[place]
+            if there == (CORNERS[corner] if chosen is None else chosen.there):
+                given = chosen.mapping if chosen else None
+                mappings = best.tolist() if given is None else [given] * bool(np.isfinite(self._energy[corner, given]))
+                yield from ((corner, Choice(there, mapping)) for mapping in mappings if mapping not in excluded)
 
     def _with_first(self, found: list[tuple[int, Choice]]) -> Columns:
-        first = 0, Choice(self._first, CORNERS[0])
+        first = 0, Choice(CORNERS[0], self._first)
         stands_in = first not in found
         found = [first, *(pair for pair in found if pair != first)]
         corners = np.array([corner for corner, _ in found])
-        mappings = np.array([choice.mapping for _, choice in found])
+        mappings = np.array([choice.mapping for _, choice in found], np.int64)
         rooms = np.array([CORNERS.index(choice.there) for _, choice in found])
         rows = self._rows[:, rooms, mappings] + self._needs[:, corners, 0]
         return Columns([choice for _, choice in found], self._energy[corners, mappings], rows, stands_in)

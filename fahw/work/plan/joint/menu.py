@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 
@@ -31,8 +31,8 @@ MOST_MAPPINGS = 1 << 17
 class Menu:
     """The mappings of a product, by number. `energy`: pJ per step, by corner and mapping; infinite where none can be.
     `room`: bits of the tiles of both operands and of sums, in these `memories`. `parts`: of both operands; none of one
-    that is always there. `best`: at each corner the mappings of which each takes less of some room than all that are
-    cheaper."""
+    that is always there. `best`: by corner, and by that of what takes no room, the mappings of which each takes less of
+    some room than all that are cheaper."""
 
     task: TaskId
     core: int
@@ -40,7 +40,7 @@ class Menu:
     room: Values
     memories: tuple[str, str, str]
     parts: tuple[Sequence[Part], Sequence[Part]]
-    best: tuple[Numbers, ...] = ()
+    best: Mapping[tuple[int, int], Numbers] = field(default_factory=dict)
 
     def room_in(self, memory: str, there: Corner) -> Values:
         """Bits of a memory that each mapping takes where operands are there."""
@@ -55,14 +55,22 @@ class Menu:
 
     def narrowed(self, limits: Mapping[str, float]) -> Menu:
         """The best alone, of those for which memories have room."""
-        names, fronts = [name for name in self.names if name in limits], list[Numbers]()
-        for energy, there in zip(self.energy, CORNERS, strict=True):
-            rooms = np.array([self.room_in(name, there) for name in names]).reshape(len(names), len(energy))
-            fits = (rooms <= np.array([limits[name] for name in names])[:, None]).all(axis=0)
-            fronts.append(_front(energy, rooms, np.isfinite(energy) & fits))
-        kept = np.unique(np.concatenate(fronts))
-        best = tuple(np.searchsorted(kept, front) for front in fronts)
+        names, best = [name for name in self.names if name in limits], dict[tuple[int, int], Numbers]()
+        most = np.array([limits[name] for name in names])[:, None]
+        for place, there in enumerate(CORNERS):
+            rooms = np.array([self.room_in(name, there) for name in names]).reshape(len(names), self.energy.shape[1])
+            fits = (rooms <= most).all(axis=0)
+            for corner, energy in enumerate(self.energy):
+                if is_within(there, CORNERS[corner]):
+                    best[corner, place] = _front(energy, rooms, np.isfinite(energy) & fits)
+        kept = np.unique(np.concatenate(list(best.values())))
+        best = {key: np.searchsorted(kept, front) for key, front in best.items()}
         return replace(self, energy=self.energy[:, kept], room=self.room[:, kept], best=best)
+
+
+def is_within(there: Corner, other: Corner) -> bool:
+    """Whether what is there at one corner is at another, too."""
+    return all(is_other or not is_own for is_own, is_other in zip(there, other, strict=True))
 
 
 def _front(cost: Values, rooms: Values, may_be: Flags) -> Numbers:

@@ -80,8 +80,8 @@ class JointProgramme:
                 needs[place] += [share * (own == tensor and reads <= read) for own, reads in ways]
         return needs
 
-    def mixed(self, chosen: Mapping[int, Choice], excluded: Mapping[int, frozenset[Choice]]) -> Mixed:
-        """The best where these choices are made, and others excluded, by product."""
+    def mixed(self, chosen: Mapping[int, Choice], excluded: Mapping[int, frozenset[int]]) -> Mixed:
+        """The best where these choices are made, and mappings excluded, by product."""
         columns = [
             product.columns(chosen.get(number), excluded.get(number, frozenset()))
             for number, product in enumerate(self.products)
@@ -114,8 +114,10 @@ class JointProgramme:
 
 def _largest(choices: Sequence[Choice], shares: Values) -> list[tuple[float, Choice]]:
     """The choices that have a share, the largest first."""
-    order = np.argsort(-shares, kind="stable")
-    return [(float(shares[place]), choices[place]) for place in order if shares[place] > _ABSENT]
+    found: dict[Choice, float] = {}
+    for place in np.flatnonzero(shares > _ABSENT).tolist():
+        found[choices[place]] = found.get(choices[place], 0.0) + float(shares[place])
+    return sorted(((share, choice) for choice, share in found.items()), key=lambda pair: -pair[0])
 
 
 def _scarce(taken: Values, group: Numbers) -> Numbers:
