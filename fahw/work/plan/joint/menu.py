@@ -10,11 +10,13 @@ from math import prod
 import numpy as np
 
 from fahw.mapping.one_level.nest_prices import NestPrices
+from fahw.mapping.one_level.tables import table_of
 from fahw.mapping.problem import TiledProduct
 from fahw.mapping.shares.programme import Flags, Numbers, Values
 from fahw.work.counts.record import TaskId
 from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import Measured, ProductTask
+from fahw.work.plan.step_plan import StepPlan
 from fahw.work.plan.tensors.outer_tiles import Surroundings
 from fahw.work.plan.tiles import UntiledProduct, can_be_tiled
 
@@ -23,7 +25,7 @@ Corner = tuple[bool, bool]
 CORNERS: tuple[Corner, ...] = ((False, False), (True, False), (False, True), (True, True))
 Part = tuple[int, int, float]
 """Of an operand: the number of a tensor, that of its read, and the share of the operand that it is."""
-MOST_MAPPINGS = 1 << 17
+MOST_MAPPINGS = 1 << 16
 """Mappings of all products of a step up to which there are menus."""
 
 
@@ -89,24 +91,22 @@ def menus_of(keeping: Keeping, found: Measured) -> list[Menu] | None:
     """The menus of all products that the mapper knows; none where there are too many mappings. `found`: the forms that
     errors of several products take."""
     limits = {memory.name: float(memory.kib * 8192) for memory in keeping.memories}
-    menus, left = list[Menu](), MOST_MAPPINGS
-    for task in keeping.tasks:
-        for several in _products(keeping, task, found):
-            left -= sum(map(_mappings, several))
-            if left < 0:
-                return None
-            menus.append(_menu(keeping, task, several).narrowed(limits))
-    return menus
+    plan = keeping.nothing_kept(0)
+    products = [(task, several) for task in keeping.tasks for several in _products(keeping, plan, task, found)]
+    if sum(_mappings(product) for _, several in products for product in several) > MOST_MAPPINGS:
+        return None
+    return [_menu(keeping, task, several).narrowed(limits) for task, several in products]
 
 
-def _products(keeping: Keeping, task: ProductTask, found: Measured) -> Iterator[list[UntiledProduct]]:
+def _products(
+    keeping: Keeping, plan: StepPlan, task: ProductTask, found: Measured
+) -> Iterator[Sequence[UntiledProduct]]:
     """The products of a task; of one that may take either form both. Where one of them has several products, those of
     the form found."""
-    plan, samples = keeping.nothing_kept(0), keeping.step.micro_batch_sizes[0]
+    samples = keeping.step.micro_batch_sizes[0]
     forms = {form: task.untiled(keeping.step, plan, form, samples) for form in task.forms or (None,)}
     if len(forms) > 1 and all(len(products) == 1 for products in forms.values()):
-        forms = {None: tuple(product for products in forms.values() for product in products)}
-        several = [list(forms[None])]
+        several = [[product for products in forms.values() for product in products]]
     else:
         several = [[product] for product in forms[found.forms.get(task.part.name) if task.forms else None]]
     yield from (each for each in several if all(can_be_tiled(product.gemm.mapping) for product in each))
@@ -114,7 +114,7 @@ def _products(keeping: Keeping, task: ProductTask, found: Measured) -> Iterator[
 
 def _mappings(untiled: UntiledProduct) -> int:
     product = untiled.around(Surroundings({}, {}, (), True))
-    tables = [NestPrices(product, flow).table for flow in product.array.dataflows]
+    tables = [table_of(product, flow) for flow in product.array.dataflows]
     return sum(len(table.nests) * prod(table.grid.shape) for table in tables)
 
 

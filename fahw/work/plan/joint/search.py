@@ -19,7 +19,7 @@ from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import Measured, ProductTask, measured
 from fahw.work.plan.step_plan import StepPlan, all_room
 
-_MOST_TASKS = 16
+_MOST_TASKS = 12
 """Tasks with products of the largest step that is searched so."""
 _WORTH = 1e-2
 """The share of a step's energy that could be saved if tiles took no room, from which on it is searched so."""
@@ -28,11 +28,11 @@ _GRAIN = 2.0**-20
 
 
 def joint_plan(
-    keeping: Keeping, plan: StepPlan, products: Measured, energy: float
+    keeping: Keeping, plan: StepPlan, shares: Sequence[float], products: Measured, energy: float
 ) -> tuple[StepPlan, Sequence[float]] | None:
     """A plan that should cost less than the given one, with its shares of the ways to keep tensors; None where none is
-    found, or nothing is to be gained. `energy`: pJ of the given plan, whose `products` were measured."""
-    if not (_is_open(keeping) and _may_pay(keeping, plan, products, energy)):
+    found, or little is to be gained. `shares`, `products`, `energy`: of the given plan, in pJ."""
+    if not (_is_open(keeping) and _may_pay(keeping, plan, shares, products, energy)):
         return None
     menus = menus_of(keeping, products)
     if not menus or any(not len(menu.best[0, 0]) for menu in menus):
@@ -42,8 +42,8 @@ def joint_plan(
     chosen = Branches(programme, energy).search() if programme.can_begin else None
     if chosen is None:
         return None
-    shares = _rounded(keeping, chosen)
-    return keeping.plan(shares, replace(products, room=_room(menus, chosen)), grown=True), shares
+    found = _rounded(keeping, chosen)
+    return keeping.plan(found, replace(products, room=_room(menus, chosen)), grown=True), found
 
 
 def _is_open(keeping: Keeping) -> bool:
@@ -54,12 +54,16 @@ def _is_open(keeping: Keeping) -> bool:
     return len(keeping.tasks) <= _MOST_TASKS and chip.mapping_objective == "energy" and has_one_home and not is_pinned
 
 
-def _may_pay(keeping: Keeping, plan: StepPlan, products: Measured, energy: float) -> bool:
-    """Whether enough could be saved if tiles took no room of tensors, or products had all room for tiles."""
+def _may_pay(
+    keeping: Keeping, plan: StepPlan, shares: Sequence[float], products: Measured, energy: float
+) -> bool:  # fmt: skip
+    """Whether enough could be saved if tiles took no room of tensors, and tensors no room of tiles."""
+    least = _WORTH * energy - _squeezed(keeping, plan, products)
     gains = np.array([choice.gain for choice in keeping.choices(products)])
-    kept = keeping.best_shares(products, Measured()), keeping.best_shares(products, products)
-    saved = float(gains @ kept[0] - gains @ kept[1]) if len(gains) else 0.0
-    return saved + _squeezed(keeping, plan, products) >= _WORTH * energy
+    if not len(gains):
+        return least <= 0
+    searched = [way.tensor not in keeping.given for way in keeping.ways]
+    return float(gains @ (np.array(keeping.best_shares(products, Measured())) - np.array(shares)[searched])) >= least
 
 
 def _squeezed(keeping: Keeping, plan: StepPlan, products: Measured) -> float:
