@@ -82,9 +82,8 @@ def test_what_deep_or_large_steps_cost_is_found_in_turns_alone(monkeypatch):
     built = []
     monkeypatch.setattr(joint, "JointProgramme", lambda *args: built.append(args))
     search.known_plans.cache_clear()
-    small = {"mapping": "best", "memories.2.size_kib": 64, "memories.2.bank_kib": 64}
-    simulate(load_chip("edge_shared", small | {"memories.1.size_kib": 64}), "lenet5", "bp", 32)
-    simulate(load_chip("edge_shared", small | {"memories.1.size_kib": 64}), "mlp_mnist", "bp", 512)
+    simulate(small_chip(), mlp(8, 8, 8, 8, 8, 8), "bp", 8)
+    simulate(small_chip(buffer=16), "mlp_mnist", "bp", 512)
     assert not built
 
 
