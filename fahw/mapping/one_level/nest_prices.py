@@ -156,6 +156,11 @@ class NestPrices:
         parts += [self.sums_room(of)] if results[0] == memory else []
         return reduce(np.add, parts)
 
+    def rooms(self, of: Every) -> tuple[Values, Values, Values]:
+        """Bits of the tiles of both operands, and of sums."""
+        (_, left, of_left), (_, right, of_right), _ = self._parts
+        return of.ways(left, of_left), of.ways(right, of_right), self.sums_room(of)
+
     @cached_property
     def _parts(self) -> tuple[tuple[str, Values, Numbers], ...]:
         """Of left, right and results: the memory, bits by way, and the way of each nest."""

@@ -60,7 +60,7 @@ class Keeping:
             task.task: tuple((memory.name, float(min(reserve, memory.kib * 8192))) for memory in self.memories)
             for task in self.tasks
         }
-        shares = task_shares(self.tensors, self.kept(self._only_given))
+        shares = task_shares(self.tensors, self.kept(self.only_given))
         return self._planned(shares, room)
 
     def _planned(
@@ -103,7 +103,7 @@ class Keeping:
         return self.dram_cycles(bits)
 
     @cached_property
-    def _ways(self) -> tuple[Way, ...]:
+    def ways(self) -> tuple[Way, ...]:
         """All ways to keep a tensor."""
         ways = list[Way]()
         for number, tensor in enumerate(self.tensors):
@@ -117,7 +117,7 @@ class Keeping:
         """The moments at which each way takes room, with copies."""
         always = tuple((moment, 1) for moment in range(len(self.moments.tasks)))
         found = []
-        for number, reads, _ in self._ways:
+        for number, reads, _ in self.ways:
             tensor = self.tensors[number]
             found.append(always if tensor.persistent else tuple(self.moments.room(tensor, reads).items()))
         return tuple(found)
@@ -128,21 +128,26 @@ class Keeping:
 
     @cached_property
     def _room(self) -> TensorRoom:
-        """The room of what is kept. Errors that are made in tiles have none of their own."""
-        in_tiles = {error.number for error in self.errors if error.is_made}
+        """The room of what is kept."""
         kinds, room = list[Kind](), list[Sequence[tuple[int, float]]]()
-        for (number, _, level), moments in zip(self._ways, self._open, strict=True):
+        for place, (number, _, level) in enumerate(self.ways):
             tensor = self.tensors[number]
             kinds.append((tensor.core, self.homes[number][level].name, tensor.tensor))
-            taken = () if number in in_tiles else moments
-            room.append([(moment, float(copies * tensor.bits)) for moment, copies in taken])
+            room.append(self.room_of(place))
         return TensorRoom(kinds, room, len(self.moments.tasks))
+
+    def room_of(self, way: int) -> list[tuple[int, float]]:
+        """The moments at which a way takes room, with its bits; none of errors that are made in tiles."""
+        number = self.ways[way].tensor
+        if any(error.number == number and error.is_made for error in self.errors):
+            return []
+        return [(moment, float(copies * self.tensors[number].bits)) for moment, copies in self._open[way]]
 
     @cached_property
     def _given(self) -> tuple[float | None, ...]:
         """The share of each way that is given; None where it is searched."""
         shares = []
-        for number, until, level in self._ways:
+        for number, until, level in self.ways:
             there = self._given_at(number, level)
             shares.append(None if there is None else there[until - 1] - (*there, 0.0)[until])
         return tuple(shares)
@@ -154,7 +159,7 @@ class Keeping:
         return inner if inner is None or not level else self.given_outer.get(number, (0.0,) * len(inner))
 
     @property
-    def _only_given(self) -> tuple[float, ...]:
+    def only_given(self) -> tuple[float, ...]:
         """The share of each way where nothing else is kept."""
         return tuple(share or 0.0 for share in self._given)
 
@@ -166,7 +171,7 @@ class Keeping:
     def choices(self, found: Measured) -> list[Choice]:
         """The ways to keep tensors that are searched, with what each saves per step."""
         choices, worths = [], dict[tuple[int, int], Saved]()
-        for way, moments, given in zip(self._ways, self._open, self._given, strict=True):
+        for way, moments, given in zip(self.ways, self._open, self._given, strict=True):
             if given is not None:
                 continue
             tensor, place = self.tensors[way.tensor], (way.tensor, way.level)
@@ -192,7 +197,8 @@ class Keeping:
         return self._shares_found[key]
 
     @cached_property
-    def _tiles(self) -> TileRoom:
+    def tiles(self) -> TileRoom:
+        """Room that tiles take."""
         return TileRoom(self.moments, self.tasks, self.errors)
 
     @cached_property
@@ -219,7 +225,7 @@ class Keeping:
             memory.name
             for memory in self.memories
             if all(
-                (self._tiles.taken(core, memory, least) + live[core, memory.name] <= memory.kib * 8192).all()
+                (self.tiles.taken(core, memory, least) + live[core, memory.name] <= memory.kib * 8192).all()
                 for core in self._cores
             )
         }
@@ -248,7 +254,7 @@ class Keeping:
         """Bits that tiles and what is given leave free, by memory and moment."""
         return {
             f"{core}:{memory.name}": np.maximum(memory.kib * 8192 - tiles - live, 0.0).tolist()
-            for core, memory, tiles, live in self.taken(self._only_given, found)
+            for core, memory, tiles, live in self.taken(self.only_given, found)
         }
 
     def overfull(
@@ -256,7 +262,7 @@ class Keeping:
     ) -> Iterator[tuple[Memory, TaskId, float, float]]:
         """Memories that tiles and what these shares keep (or what is given) do not fit, each at the moment of most,
         with the bits of both."""
-        for _, memory, tiles, live in self.taken(self._only_given if shares is None else shares, found):
+        for _, memory, tiles, live in self.taken(self.only_given if shares is None else shares, found):
             moment = int((tiles + live).argmax())
             if tiles[moment] + live[moment] > memory.kib * 8192 + _ROUNDED:
                 yield memory, self.moments.tasks[moment][0], float(tiles[moment]), float(live[moment])
@@ -265,12 +271,12 @@ class Keeping:
         """Bits of each memory at every moment: those of tiles, and of the tensors that these shares keep."""
         live = self._live(shares)
         for core, memory in self.places:
-            yield core, memory, self._tiles.taken(core, memory, found.room), live[core, memory.name]
+            yield core, memory, self.tiles.taken(core, memory, found.room), live[core, memory.name]
 
     def kept(self, shares: Sequence[float]) -> tuple[Kept, ...]:
         """What is on the chip at each read, from the share of each way."""
         two_homes = [len(homes) > 1 for homes in self.homes]
-        return kept_by_ways(self.tensors, self._ways, shares, two_homes)
+        return kept_by_ways(self.tensors, self.ways, shares, two_homes)
 
     def plan(self, shares: Sequence[float], found: Measured, grown: bool) -> StepPlan:
         """The plan that keeps these shares. Room for tiles is what they took, and where `grown` what is left free."""
@@ -280,12 +286,12 @@ class Keeping:
     @cached_property
     def everything(self) -> list[float]:
         """The shares of ways under which all stays to the end, in the innermost homes."""
-        return [float(not level) * share for share, (_, _, level) in zip(self._everywhere, self._ways, strict=True)]
+        return [float(not level) * share for share, (_, _, level) in zip(self._everywhere, self.ways, strict=True)]
 
     @cached_property
     def _everywhere(self) -> list[float]:
         """The same in every home at once."""
-        return [float(reads == len(self.tensors[number].reads)) for number, reads, _ in self._ways]
+        return [float(reads == len(self.tensors[number].reads)) for number, reads, _ in self.ways]
 
     def by_kind(self, shares: Sequence[float]) -> dict[tuple[int, str, str], Bits]:
         """Bits that lie in each memory at every moment, by kind of tensor."""
@@ -320,7 +326,7 @@ class Keeping:
         """Bits for tiles, by task and memory: what they took, and what is free whatever else runs at the time."""
         room: dict[TaskId, list[tuple[str, float]]] = {task.task: [] for task in self.tasks}
         for core, memory, tiles, live in self.taken(shares, found):
-            for task, bits in self._tiles.grown(core, memory, memory.kib * 8192 - (tiles + live), found.room):
+            for task, bits in self.tiles.grown(core, memory, memory.kib * 8192 - (tiles + live), found.room):
                 room[task].append((memory.name, bits))
         return {task: tuple(limits) for task, limits in room.items()}
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from fahw.errors import ConfigError
 from fahw.mapping.problem import FlowCosts
 from fahw.mapping.tiled import TiledMapping
 from fahw.work.context import StepContext
@@ -152,7 +153,14 @@ def measured(
 def _best_form(step: StepContext, plan: StepPlan, task: ProductTask) -> Measured:
     decided = plan.forms.get(task.part.name)
     forms = ((decided,) if decided in task.forms else task.forms) or (None,)
-    found = [_in_form(step, plan, task, form) for form in forms]
+    found, problems = list[Measured](), list[ConfigError]()
+    for form in forms:
+        try:
+            found.append(_in_form(step, plan, task, form))
+        except ConfigError as error:
+            problems.append(error)
+    if not found:
+        raise problems[0]
     is_latency = step.chip.mapping_objective == "latency"
     return found[0] if len(found) == 1 else min(found, key=lambda one: one.cycles if is_latency else one.energy_pj)
 
