@@ -25,6 +25,7 @@ from fahw.rules.rule import Rule
 from fahw.work import learned_feedback, tensor_sizes, transport
 from fahw.work.context import StepContext
 from fahw.work.core_contents import CoreContents, placed_on
+from fahw.work.counts.plan_record import PlanRecord
 from fahw.work.counts.record import Count, Task, Work, task_id
 from fahw.work.layer_gemms import error_form
 from fahw.work.mesh import Part, parts_of
@@ -33,6 +34,7 @@ from fahw.work.phases.forward import LOSS, RECOMPUTE, forward_task, input_task, 
 from fahw.work.phases.gradient import gradient_task
 from fahw.work.phases.recompute import ids_of_way_back, recompute_tasks, waiting_for_recomputed, way_back
 from fahw.work.phases.update import update_task
+from fahw.work.plan.elsewhere import is_same_on
 from fahw.work.plan.kept_tensors import KeptTensor, kept_tensors
 from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.others import CountingPlan
@@ -89,7 +91,7 @@ def training_step(
     contents = CoreContents(chip, network, rule, batch_size, form, parts, activity)
     chip = contents.sized_chip
     sites, placements = placed_on(contents, chip)
-    step, record, tensors = contents.context(chip, sites), None, tuple[KeptTensor, ...]()
+    step, tensors = contents.context(chip, sites), tuple[KeptTensor, ...]()
     if chip.mapping == "best":
         assert pricing is not None, "a search needs prices"
         tensors = kept_tensors(step)
@@ -97,14 +99,14 @@ def training_step(
             chip = contents.fitted_chip(bits_of_all(step, *_counted(step, tensors, pricing)))
             step = contents.context(chip, placed_on(contents, chip)[0])
         step = _with_plan(step, tensors, pricing)
-        placements, record = [*contents.all_rom_placements, *_plan_of(step).placements], plan_record(step)
+        placements = [*contents.all_rom_placements, *_plan_of(step).placements]
     tasks = tuple(_checked_tasks(step))
     if step.plan is not None and step.plan.waits:
         tasks = with_short_lives(tasks, step, tensors)
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
     return Work(
         chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks),
-        partial(_inference, step, pricing), record,
+        partial(_inference, step, pricing), partial(_record, step), partial(is_same_on, step=step, pricing=pricing),
     )  # fmt: skip
 
 
@@ -154,6 +156,11 @@ def _with_plan(
     step = planned(step, *_counted(step, tensors, pricing))
     remember(step)
     return step
+
+
+def _record(step: StepContext) -> PlanRecord | None:
+    """The decisions of a step, where it has a plan."""
+    return plan_record(step) if step.plan is not None else None
 
 
 def _plan_of(step: StepContext) -> StepPlan:

@@ -4,9 +4,11 @@ there."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping as Table
 from dataclasses import dataclass, field, replace
 
+from fahw.hardware.arrays.mapping import Mapping
 from fahw.mapping.problem import FlowCosts
 from fahw.mapping.tiled import TiledMapping
 from fahw.work.context import StepContext
@@ -69,16 +71,17 @@ class Measured:
     """`energy_pj` and `cycles` of all products of a step. By task and kind of tensor, `absent_pj`: what an operand
     costs if it is not there at all, and `outer_pj`: if it lies in its outer home. By task and memory, `room`: bits of
     its tiles; `sums_room`: of those of sums alone. `forms`: the better ones, by part. `spills`: whether any sums go to
-    DRAM, or an outer home."""
+    DRAM, or an outer home. `is_whole`: whether no product is cut, and none would be in more room."""
 
     energy_pj: float = 0.0
     cycles: float = 0.0
-    absent_pj: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
-    outer_pj: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
-    room: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
-    sums_room: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
-    forms: Mapping[str, ErrorFormName] = field(default_factory=dict)
+    absent_pj: Table[tuple[TaskId, str], float] = field(default_factory=dict)
+    outer_pj: Table[tuple[TaskId, str], float] = field(default_factory=dict)
+    room: Table[tuple[TaskId, str], float] = field(default_factory=dict)
+    sums_room: Table[tuple[TaskId, str], float] = field(default_factory=dict)
+    forms: Table[str, ErrorFormName] = field(default_factory=dict)
     spills: bool = False
+    is_whole: bool = False
 
 
 def product_tasks(step: StepContext) -> tuple[ProductTask, ...]:
@@ -182,11 +185,12 @@ def _handed_on_pj(step: StepContext, plan: StepPlan, task: ProductTask, product:
 def _measured_products(plan: StepPlan, task: ProductTask, products: Sequence[UntiledProduct]) -> Measured:
     absent, outer = defaultdict[tuple[TaskId, str], float](float), defaultdict[tuple[TaskId, str], float](float)
     room, sums_room = defaultdict[tuple[TaskId, str], float](float), defaultdict[tuple[TaskId, str], float](float)
-    energy, cycles, spills = 0.0, 0.0, False
+    energy, cycles, spills, is_whole = 0.0, 0.0, False, True
     for product in products:
         gemm = plan.tiled(product, task.task)
         _add_absent(plan, task, product, gemm, absent, outer)
         mapping = gemm.mapping
+        is_whole = is_whole and _stays_whole(product, mapping)
         if isinstance(mapping, TiledMapping):
             energy += mapping.mapped.energy_pj * gemm.repeats
             cycles += mapping.mapped.latency * gemm.repeats
@@ -198,7 +202,14 @@ def _measured_products(plan: StepPlan, task: ProductTask, products: Sequence[Unt
         else:
             cycles += gemm.cycles
             energy += _missing_pj(plan, task, absent, outer)
-    return Measured(energy, cycles, dict(absent), dict(outer), dict(room), dict(sums_room), spills=spills)
+    tables = dict(absent), dict(outer), dict(room), dict(sums_room)
+    return Measured(energy, cycles, *tables, spills=spills, is_whole=is_whole)
+
+
+def _stays_whole(product: UntiledProduct, mapping: Mapping) -> bool:
+    """Whether a product is not cut, and would not be in more room while its operands are there."""
+    is_cut = not isinstance(mapping, TiledMapping) or mapping.mapped.tiling.tile != mapping.sizes
+    return not is_cut and product.is_best_whole
 
 
 _Costs = dict[tuple[TaskId, str], float]

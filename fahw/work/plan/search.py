@@ -156,7 +156,8 @@ def _all_kept(step: StepContext, keeping: Keeping) -> StepPlan | None:
         return None
     if products.spills:
         return None
-    return with_records(plan, keeping, keeping.everything, products)
+    is_whole = all(found.is_whole for task in keeping.tasks for found in task.known.values())
+    return with_records(replace(plan, is_whole=is_whole), keeping, keeping.everything, products)
 
 
 class _Found(NamedTuple):
