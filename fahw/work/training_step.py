@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 
 from fahw.activity import Activity
 from fahw.errors import ConfigError, Problem, suggestion
@@ -49,6 +49,8 @@ MOST_TASKS = 20_000
 and gigabytes."""
 MOST_FLOWS = 100_000
 """The most flows of all tasks of a step through ports and links: on a mesh a message takes every link of its way."""
+_MOST_INFERENCES = 4
+"""Networks whose inference is remembered of each chip and batch."""
 NONE = "none"
 """Transport of a rule that moves nothing."""
 
@@ -245,9 +247,30 @@ def _inference(step: StepContext, pricing: Callable[[Chip], Pricing] | None) -> 
     """Counts of the samples of a step in inference, on the memories of training, under a plan of its own: nothing waits
     for a way back."""
     step = step.without_training()
-    if pricing is not None and step.plan is not None:
-        step = replace(step, chip=step.chip.without_pins(), plan=None)
-        step = _with_plan(step, kept_tensors(step), pricing)
+    if pricing is None or step.plan is None:
+        return _inference_counts(step)
+    step = replace(step, chip=step.chip.without_pins(), plan=None)
+    if step.chip.mesh is not None:  # what layers are on a core may depend on the rule
+        return _inference_counts(_with_plan(step, kept_tensors(step), pricing))
+    known = _known_inference(step.chip, step.micro_batch_sizes, step.form)
+    for network, activity, counts in known:
+        if (network is step.network or network == step.network) and activity == step.activity:
+            return counts
+    counts = _inference_counts(_with_plan(step, kept_tensors(step), pricing))
+    known[:] = [*known[-_MOST_INFERENCES + 1 :], (step.network, step.activity, counts)]
+    return counts
+
+
+@lru_cache(maxsize=64)
+def _known_inference(
+    chip: Chip, micro_batch_sizes: tuple[int, ...], form: Form | None
+) -> list[tuple[Network, Activity | None, tuple[Count, ...]]]:  # fmt: skip
+    """The counts of networks in inference that are known, the same under every rule; none at first."""
+    return []
+
+
+def _inference_counts(step: StepContext) -> tuple[Count, ...]:
+    """Counts of the samples of a step that does not train."""
     counts: list[Count] = []
     for size, micro_batches in Counter(step.micro_batch_sizes).items():
         micro = step.micro_batch_sizes.index(size)

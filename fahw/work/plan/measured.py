@@ -6,8 +6,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Table
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from math import inf
+from typing import NamedTuple
 
+from fahw.errors import ConfigError
 from fahw.hardware.arrays.mapping import Mapping
 from fahw.mapping.problem import FlowCosts
 from fahw.mapping.tiled import TiledMapping
@@ -49,8 +53,8 @@ class ProductTask:
     products: _Products
     forms: tuple[ErrorFormName, ...] = ()
     _untiled: dict[object, tuple[UntiledProduct, ...]] = field(default_factory=dict, compare=False, repr=False)
-    known: dict[object, Measured] = field(default_factory=dict, compare=False, repr=False)
-    """What was measured of it in this search, by what it finds around it."""
+    known: dict[object, list[InRoom]] = field(default_factory=dict, compare=False, repr=False)
+    """What was measured of it in this search, by what it finds around it but room."""
 
     def untiled(
         self, step: StepContext, plan: StepPlan, form: ErrorFormName | None, samples: int
@@ -82,6 +86,23 @@ class Measured:
     forms: Table[str, ErrorFormName] = field(default_factory=dict)
     spills: bool = False
     is_whole: bool = False
+
+
+class InRoom(NamedTuple):
+    """What was measured of a task in so much room (no limit of a memory that is not named). What is best there is best
+    in less where it fits, but for `depends`: outer tiles have parts of the same room."""
+
+    room: tuple[tuple[str, float], ...]
+    measured: Measured
+    depends: bool = False
+
+    def holds_in(self, room: tuple[tuple[str, float], ...]) -> bool:
+        """Whether the same would be measured in this room."""
+        if self.depends or room == self.room:
+            return room == self.room
+        limits = dict(room)
+        fits = all(bits <= limits.get(memory, inf) for (_, memory), bits in self.measured.room.items())
+        return fits and all(limits.get(memory, inf) <= limit for memory, limit in self.room)
 
 
 def product_tasks(step: StepContext) -> tuple[ProductTask, ...]:
@@ -164,15 +185,28 @@ def _in_form(step: StepContext, plan: StepPlan, task: ProductTask, form: ErrorFo
     """What a task costs with its error in a form, measured once for what it finds around it."""
     shares, room = plan.task_shares(task.core, task.task), plan.room.get(task.task, ())
     operands = tuple(shares.operands.items()), tuple((shares.anywhere or shares).operands.items()), plan.one_level
-    pinned = tuple(item for item in plan.tilings.items() if item[0][0] == task.task)
-    key = form, plan.fused.get(task.task), operands, room, pinned
-    if key not in task.known:
-        untiled = task.untiled(step, plan, form, step.micro_batch_sizes[0])
-        one = _measured_products(plan, task, untiled)
-        if task.task in plan.fused and task.task[0] == "gradient":
-            one = replace(one, energy_pj=one.energy_pj + _handed_on_pj(step, plan, task, untiled[0]))
-        task.known[key] = one if form is None else replace(one, forms={task.part.name: form})
-    return task.known[key]
+    pinned = tuple(item for item in plan.tilings.items() if item[0][0] == task.task) if plan.tilings else ()
+    known = task.known.setdefault((form, plan.fused.get(task.task), operands, pinned), [])
+    for item in known:
+        if item.holds_in(room):
+            return item.measured
+    depends = bool(plan.book.outer_homes)
+    if not known and not depends:
+        with suppress(ConfigError):
+            anywhere = replace(plan, room={})
+            known.append(InRoom((), _measured_task(step, anywhere, task, form)))
+            if known[0].holds_in(room):
+                return known[0].measured
+    known.append(InRoom(room, _measured_task(step, plan, task, form), depends))
+    return known[-1].measured
+
+
+def _measured_task(step: StepContext, plan: StepPlan, task: ProductTask, form: ErrorFormName | None) -> Measured:
+    untiled = task.untiled(step, plan, form, step.micro_batch_sizes[0])
+    found = _measured_products(plan, task, untiled)
+    if task.task in plan.fused and task.task[0] == "gradient":
+        found = replace(found, energy_pj=found.energy_pj + _handed_on_pj(step, plan, task, untiled[0]))
+    return found if form is None else replace(found, forms={task.part.name: form})
 
 
 def _handed_on_pj(step: StepContext, plan: StepPlan, task: ProductTask, product: UntiledProduct) -> float:

@@ -156,7 +156,8 @@ def _all_kept(step: StepContext, keeping: Keeping) -> StepPlan | None:
         return None
     if products.spills:
         return None
-    is_whole = all(found.is_whole for task in keeping.tasks for found in task.known.values())
+    known = (item for task in keeping.tasks for items in task.known.values() for item in items)
+    is_whole = all(item.measured.is_whole for item in known)
     return with_records(replace(plan, is_whole=is_whole), keeping, keeping.everything, products)
 
 
