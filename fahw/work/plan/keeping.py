@@ -60,8 +60,12 @@ class Keeping:
             task.task: tuple((memory.name, float(min(reserve, memory.kib * 8192))) for memory in self.memories)
             for task in self.tasks
         }
-        shares = task_shares(self.tensors, self.kept(self._only_given))
-        return self._planned(shares, room)
+        return self._planned(self._shares_given, room)
+
+    @cached_property
+    def _shares_given(self) -> Mapping[tuple[int, TaskId], TaskShares]:
+        """What tasks find where nothing is kept but what is given."""
+        return task_shares(self.tensors, self.kept(self._only_given))
 
     def _planned(
         self, shares: Mapping[tuple[int, TaskId], TaskShares], room: Mapping[TaskId, tuple[tuple[str, float], ...]]
@@ -153,7 +157,7 @@ class Keeping:
         inner = self.given.get(number)
         return inner if inner is None or not level else self.given_outer.get(number, (0.0,) * len(inner))
 
-    @property
+    @cached_property
     def _only_given(self) -> tuple[float, ...]:
         """The share of each way where nothing else is kept."""
         return tuple(share or 0.0 for share in self._given)
@@ -237,12 +241,20 @@ class Keeping:
             if use.is_operand and share < 1
         }
 
+    @cached_property
+    def _lives_found(self) -> dict[tuple[float, ...], dict[tuple[int, str], Bits]]:
+        """Bits that lie in memories, by shares: rounds of a search ask again for the same."""
+        return {}
+
     def _live(self, shares: Sequence[float]) -> dict[tuple[int, str], Bits]:
         """Bits that lie in each memory at every moment."""
-        live = {(core, memory.name): np.zeros(len(self.moments.tasks)) for core, memory in self.places}
-        for (core, memory, _), bits in self.by_kind(shares).items():
-            live[core, memory] = live[core, memory] + bits
-        return live
+        key = tuple(shares)
+        if key not in self._lives_found:
+            live = {(core, memory.name): np.zeros(len(self.moments.tasks)) for core, memory in self.places}
+            for (core, memory, _), bits in self.by_kind(shares).items():
+                live[core, memory] = live[core, memory] + bits
+            self._lives_found[key] = live
+        return self._lives_found[key]
 
     def capacity(self, found: Measured) -> dict[str, list[float]]:
         """Bits that tiles and what is given leave free, by memory and moment."""
@@ -267,10 +279,18 @@ class Keeping:
         for core, memory in self.places:
             yield core, memory, self._tiles.taken(core, memory, found.room), live[core, memory.name]
 
+    @cached_property
+    def _kept_found(self) -> dict[tuple[float, ...], tuple[Kept, ...]]:
+        """What is kept, by shares."""
+        return {}
+
     def kept(self, shares: Sequence[float]) -> tuple[Kept, ...]:
         """What is on the chip at each read, from the share of each way."""
-        two_homes = [len(homes) > 1 for homes in self.homes]
-        return kept_by_ways(self.tensors, self._ways, shares, two_homes)
+        key = tuple(shares)
+        if key not in self._kept_found:
+            two_homes = [len(homes) > 1 for homes in self.homes]
+            self._kept_found[key] = kept_by_ways(self.tensors, self._ways, key, two_homes)
+        return self._kept_found[key]
 
     def plan(self, shares: Sequence[float], found: Measured, grown: bool) -> StepPlan:
         """The plan that keeps these shares. Room for tiles is what they took, and where `grown` what is left free."""
