@@ -249,7 +249,8 @@ def _shared(chip: Chip, network: Network, rule: Rule, batch_size: int, activity:
                 if own and not _may_be_better(chip, own[0], rival):
                     continue
                 priced_form = form_of(rival, rule, form, network)
-                own.append(_cost(rival, network, rule, batch_size, priced_form, SHARED, activity))
+                before = own[0].work if own else None
+                own.append(_cost(rival, network, rule, batch_size, priced_form, SHARED, activity, before))
             except ConfigError as error:
                 problems += error.problems
         costs += own
@@ -276,7 +277,8 @@ def _fair_cost(
     fitted = with_feedback_fitted(chip, stored, form == "transposable")
     try:
         if fitted is not chip and not (costs and not _may_be_better(chip, costs[0], fitted)):
-            costs.append(_cost(fitted, *inputs, form or NONE, activity))
+            before = costs[0].work if costs else None
+            costs.append(_cost(fitted, *inputs, form or NONE, activity, before))
     except ConfigError:
         if not chip.pins_anything:
             raise
@@ -320,10 +322,10 @@ def _stored_feedback(placements: Iterable[Placement]) -> int:
 
 def _cost(
     chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None, transport: str,
-    activity: Activity | None,
+    activity: Activity | None, rival: Work | None = None,
 ) -> Cost:  # fmt: skip
     pricing = partial(step_pricing, transposable=form == "transposable")
-    work = training_step(chip, network, rule, batch_size, form, activity, pricing)
+    work = training_step(chip, network, rule, batch_size, form, activity, pricing, rival)
     timing = time_step(work.tasks, work.chip.tiles_per_task, work.chip.steps_in_flight)
     return _priced(work, timing, network.name, rule.name, batch_size, form or NONE, transport)
 

@@ -7,6 +7,7 @@ which they leave empty. Rivals that had to leave this area unused would lose by 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil
 
 from fahw.chip.area import area_mm2
@@ -14,6 +15,7 @@ from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
 
 
+@lru_cache(maxsize=64)
 def with_free_area_as_buffer(chip: Chip, area_limit_mm2: float, transposable: bool) -> Chip:
     """The chip with as many more banks of the memory of activations as keep its area within the limit; itself where
     none does, or that memory has no banks, no size of its own, or an area that does not follow its size.
@@ -58,6 +60,7 @@ def grown_memory(before: Chip, after: Chip) -> tuple[str, float]:
     return old.name, new.kib - old.kib
 
 
+@lru_cache(maxsize=64)
 def with_feedback_fitted(chip: Chip, feedback_bits: int, transposable: bool) -> Chip:
     """The chip with no more banks of its feedback memory than hold `feedback_bits`, and the rest of its area as buffer;
     itself where that memory holds other things, or has no bank to spare."""

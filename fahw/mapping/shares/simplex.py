@@ -18,7 +18,7 @@ class Vertex:
     """
 
     def __init__(self, gain: Values, tensor: Numbers, room: Values) -> None:
-        """Whole tensors are kept at first, as far as they fit."""
+        """Nothing is kept at first."""
         rows, self.choices = room.shape
         self.tensors = int(tensor.max()) + 1
         self.void = self.choices + self.tensors
@@ -29,8 +29,6 @@ class Vertex:
         self.gain[: self.choices] = gain * (1 + 1e-7 * spread(self.choices))
         self.tensor = np.concatenate([tensor, np.arange(self.tensors + 1), np.full(rows, self.tensors)])
         self.chosen = self.choices + np.arange(self.tensors + 1)
-        wholes = _wholes(gain, tensor, room)
-        self.chosen[tensor[wholes]] = wholes
         self.limits = 1 + 1e-8 * spread(rows)
         self.basis = np.arange(rows) + self.void + 1
         self.refactor()
@@ -143,22 +141,6 @@ class Vertex:
         shares[self.chosen] = self.left
         shares[self.basis] = self.shares
         return np.clip(shares[: self.choices], 0.0, 1.0)
-
-
-def _wholes(gain: Values, tensor: Numbers, room: Values) -> list[int]:
-    """Choices that fit together, of different tensors: of each tensor that of most gain, those of most gain per room
-    before others. A start that is near the best saves most steps to it."""
-    order = np.lexsort((-gain, tensor))
-    best = order[np.unique(tensor[order], return_index=True)[1]]
-    columns = room.T[best]
-    dearest = np.argsort(-gain[best] / (columns.sum(axis=1) + _TINY), kind="stable").tolist()
-    free, taken = np.ones(len(room)), list[int]()
-    for place in dearest:
-        left = free - columns[place]
-        if left.min() >= 0:
-            free = left
-            taken.append(int(best[place]))
-    return taken
 
 
 def _first_empty(amounts: Values, rates: Values) -> tuple[float, int]:

@@ -122,6 +122,8 @@ class Work:
     """The record of what a search decided, made where it is asked for."""
     is_same_on: Callable[[Chip], bool] = field(default=lambda chip: False, repr=False, compare=False)
     """Whether all of this is known to be the same on a chip whose memories have other sizes."""
+    counted: object = field(default=None, repr=False, compare=False)
+    """What the search began with, for rivals."""
 
     @cached_property
     def inference(self) -> tuple[Count, ...]:

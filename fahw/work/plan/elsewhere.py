@@ -1,4 +1,4 @@
-"""Whether a step's work is the same on a chip whose memories have other sizes: a rival need not be searched then."""
+"""What of a step's work is the same on a chip whose memories have other sizes, so that a rival costs less to search."""
 
 from __future__ import annotations
 
@@ -37,3 +37,19 @@ def is_same_on(chip: Chip, step: StepContext, pricing: Callable[[Chip], Pricing]
 def _are_fitted(chip: Chip) -> bool:
     """Whether memories are built to fit, so that sizes follow from the work."""
     return any(memory.size_kib == "fit" for memory in chip.memories)
+
+
+def differ_in_sizes(one: Chip, other: Chip) -> bool:
+    """Whether two chips differ in nothing but the sizes of memories, and a step on them in nothing but what is kept and
+    how products are cut: the same parts, tensors and products."""
+    if one.mesh or _are_fitted(one) or _are_fitted(other) or len(one.memories) != len(other.memories):
+        return False
+    if any(kind.keeps_sums for array in one.arrays for kind in array.kinds):  # whose layout depends on the buffer
+        return False
+    pairs = list(zip(one.memories, other.memories, strict=True))
+    resized = tuple(
+        own if own == their else own.model_copy(update={"size_kib": their.size_kib})
+        for own, their in pairs
+        if own == their or own.bank_kib
+    )
+    return resized == other.memories and one.model_copy(update={"memories": other.memories}) == other

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -52,6 +52,8 @@ class Keeping:
     errors: tuple[FusedError, ...] = ()
     given_outer: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     one_level: bool = False
+    rooms: dict[object, TensorRoom] = field(default_factory=dict, compare=False, repr=False)
+    """What rooms are known, of this step and equal ones."""
 
     def nothing_kept(self, reserve: int) -> StepPlan:
         """The plan in which all that is not given comes from DRAM, and tiles take at most `reserve` bits of a
@@ -133,7 +135,13 @@ class Keeping:
     @cached_property
     def _room(self) -> TensorRoom:
         """The room of what is kept. Errors that are made in tiles have none of their own."""
-        in_tiles = {error.number for error in self.errors if error.is_made}
+        in_tiles = frozenset(error.number for error in self.errors if error.is_made)
+        key = self.moments, self.tensors, in_tiles, self.one_level
+        if key not in self.rooms:
+            self.rooms[key] = self._room_without(in_tiles)
+        return self.rooms[key]
+
+    def _room_without(self, in_tiles: Set[int]) -> TensorRoom:
         kinds, room = list[Kind](), list[Sequence[tuple[int, float]]]()
         for (number, _, level), moments in zip(self._ways, self._open, strict=True):
             tensor = self.tensors[number]

@@ -52,7 +52,10 @@ class ProductTask:
     times: int
     products: _Products
     forms: tuple[ErrorFormName, ...] = ()
-    _untiled: dict[object, tuple[UntiledProduct, ...]] = field(default_factory=dict, compare=False, repr=False)
+    all_untiled: dict[object, tuple[UntiledProduct, ...]] = field(default_factory=dict, compare=False, repr=False)
+    """Its products, by form, samples, and those of a sub-batch where it shares tiles."""
+    untiled_before: Table[object, tuple[UntiledProduct, ...]] = field(default_factory=dict, compare=False, repr=False)
+    """The same on a chip with other sizes of memories, where they were searched there before."""
     known: dict[object, list[InRoom]] = field(default_factory=dict, compare=False, repr=False)
     """What was measured of it in this search, by what it finds around it but room."""
 
@@ -62,12 +65,20 @@ class ProductTask:
         """Its products of so many samples, to be mapped, with the error in this form. They depend on nothing of the
         plan but whether the task shares the tiles of an error."""
         key = form, samples, plan.fused.get(self.task)
-        if key not in self._untiled:
-            forms = {self.part.name: form} if form is not None else plan.forms
-            noting = NotingPlan(plan.chip, plan.book, forms=forms, fused=plan.fused)
-            self.products(step.under(noting).during(self.task), self.part, samples)
-            self._untiled[key] = tuple(noting.noted)
-        return self._untiled[key]
+        if key not in self.all_untiled:
+            before = self.untiled_before.get(key)
+            there = before and tuple(replace(product, chip=plan.chip, book=plan.book) for product in before)
+            self.all_untiled[key] = there or self._noted(step, plan, form, samples)
+        return self.all_untiled[key]
+
+    def _noted(
+        self, step: StepContext, plan: StepPlan, form: ErrorFormName | None, samples: int
+    ) -> tuple[UntiledProduct, ...]:
+        """The products that its count asks a plan to map."""
+        forms = {self.part.name: form} if form is not None else plan.forms
+        noting = NotingPlan(plan.chip, plan.book, forms=forms, fused=plan.fused)
+        self.products(step.under(noting).during(self.task), self.part, samples)
+        return tuple(noting.noted)
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,11 @@ class TensorRoom:
     def __init__(self, kinds: Sequence[Kind], room: Sequence[Sequence[tuple[int, float]]], moments: int) -> None:
         numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
         self._kinds, self._moments = tuple(numbers), moments
-        entries = [
-            (way, numbers[kind] * moments + moment, bits)
-            for way, (kind, taken) in enumerate(zip(kinds, room, strict=True))
-            for moment, bits in taken
-        ]
-        self._way = np.array([way for way, _, _ in entries], np.intp)
-        self._place = np.array([place for _, place, _ in entries], np.intp)
-        self._bits = np.array([bits for _, _, bits in entries], np.float64)
+        places = [numbers[kind] * moments for kind in kinds]
+        self._way = np.repeat(np.arange(len(room)), [len(taken) for taken in room])
+        entries = np.array([entry for taken in room for entry in taken], np.float64).reshape(-1, 2)
+        self._place = np.array(places, np.intp)[self._way] + entries[:, 0].astype(np.intp)
+        self._bits = entries[:, 1].copy()
 
     def of(self, shares: Sequence[float]) -> Iterator[tuple[Kind, Bits]]:
         """The bits of every kind at every moment, where these shares of the ways are kept."""
