@@ -292,14 +292,9 @@ def _may_be_better(chip: Chip, cost: Cost, rival: Chip) -> bool:
     be the same, whether it does."""
     if not cost.work.is_same_on(rival):
         return True
-    return _least(chip, (cost, _repriced(cost, rival))) is not cost
-
-
-def _repriced(cost: Cost, chip: Chip) -> Cost:
-    """The cost of the same work on another chip."""
-    return _priced(
-        replace(cost.work, chip=chip), cost.timing, cost.model, cost.rule, cost.batch_size, cost.form, cost.transport
-    )
+    work, names = replace(cost.work, chip=rival), (cost.model, cost.rule)
+    repriced = _priced(work, cost.timing, *names, cost.batch_size, cost.form, cost.transport)
+    return _least(chip, (cost, repriced)) is not cost
 
 
 def _least(chip: Chip, costs: Iterable[Cost]) -> Cost:

@@ -15,18 +15,25 @@ from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
 
 
-@lru_cache(maxsize=64)
 def with_free_area_as_buffer(chip: Chip, area_limit_mm2: float, transposable: bool) -> Chip:
     """The chip with as many more banks of the memory of activations as keep its area within the limit; itself where
     none does, or that memory has no banks, no size of its own, or an area that does not follow its size.
 
     `transposable`: whether the weight memory is built to be read by rows and by columns.
     """
+    buffer, banks = chip.home("activation"), _free_banks(chip, area_limit_mm2, transposable)
+    return _enlarged(chip, buffer, banks) if buffer is not None and banks else chip
+
+
+@lru_cache(maxsize=64)
+def _free_banks(chip: Chip, area_limit_mm2: float, transposable: bool) -> int:
+    """How many more banks of the memory of activations keep the chip's area within the limit; 0 where that memory has
+    none, or no area that follows its size."""
     buffer = chip.home("activation")
     if buffer is None or not buffer.bank_kib or not buffer.kib:
-        return chip
+        return 0
     if area_mm2(_enlarged(chip, buffer, 1), transposable) <= area_mm2(chip, transposable):
-        return chip
+        return 0
     fewest, most = 0, 1
     while _within(chip, buffer, most, area_limit_mm2, transposable):
         fewest, most = most, 2 * most
@@ -36,7 +43,7 @@ def with_free_area_as_buffer(chip: Chip, area_limit_mm2: float, transposable: bo
             fewest = middle
         else:
             most = middle
-    return _enlarged(chip, buffer, fewest) if fewest else chip
+    return fewest
 
 
 def _within(chip: Chip, buffer: Memory, banks: int, limit_mm2: float, transposable: bool) -> bool:
@@ -60,7 +67,6 @@ def grown_memory(before: Chip, after: Chip) -> tuple[str, float]:
     return old.name, new.kib - old.kib
 
 
-@lru_cache(maxsize=64)
 def with_feedback_fitted(chip: Chip, feedback_bits: int, transposable: bool) -> Chip:
     """The chip with no more banks of its feedback memory than hold `feedback_bits`, and the rest of its area as buffer;
     itself where that memory holds other things, or has no bank to spare."""

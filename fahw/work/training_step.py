@@ -35,15 +35,15 @@ from fahw.work.phases.forward import LOSS, RECOMPUTE, forward_task, input_task, 
 from fahw.work.phases.gradient import gradient_task
 from fahw.work.phases.recompute import ids_of_way_back, recompute_tasks, waiting_for_recomputed, way_back
 from fahw.work.phases.update import update_task
-from fahw.work.plan.elsewhere import differ_in_sizes, is_same_on
-from fahw.work.plan.kept_tensors import KeptTensor, kept_tensors
 from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.others import CountingPlan
 from fahw.work.plan.pricing import Pricing, price_book
 from fahw.work.plan.records import plan_record
+from fahw.work.plan.rivals import differ_in_sizes, is_same_on
 from fahw.work.plan.search import known_plan, planned, remember
 from fahw.work.plan.sizes import bits_of_all
 from fahw.work.plan.step_plan import StepPlan
+from fahw.work.plan.tensors.kept_tensors import KeptTensor, kept_tensors
 
 MOST_TASKS = 20_000
 """The most tasks of a step. Each is simulated, and compared with those that it may meet at a port: more take minutes

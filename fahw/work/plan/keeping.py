@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -21,7 +21,7 @@ from fahw.work.plan.others import Away, OtherKey
 from fahw.work.plan.pricing import PriceBook
 from fahw.work.plan.step_plan import ProductKey, StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor
-from fahw.work.plan.tensors.room import Kind, TensorRoom
+from fahw.work.plan.tensors.room import TensorRoom, room_of_ways
 from fahw.work.plan.tensors.shares import Kept, kept_by_ways, task_shares
 from fahw.work.plan.tensors.worth import Saved, Way, Worth
 from fahw.work.plan.tile_room import TileRoom
@@ -138,17 +138,9 @@ class Keeping:
         in_tiles = frozenset(error.number for error in self.errors if error.is_made)
         key = self.moments, self.tensors, in_tiles, self.one_level
         if key not in self.rooms:
-            self.rooms[key] = self._room_without(in_tiles)
+            ways = zip(self._ways, self._open, strict=True)
+            self.rooms[key] = room_of_ways(ways, self.tensors, self.homes, in_tiles, len(self.moments.tasks))
         return self.rooms[key]
-
-    def _room_without(self, in_tiles: Set[int]) -> TensorRoom:
-        kinds, room = list[Kind](), list[Sequence[tuple[int, float]]]()
-        for (number, _, level), moments in zip(self._ways, self._open, strict=True):
-            tensor = self.tensors[number]
-            kinds.append((tensor.core, self.homes[number][level].name, tensor.tensor))
-            taken = () if number in in_tiles else moments
-            room.append([(moment, float(copies * tensor.bits)) for moment, copies in taken])
-        return TensorRoom(kinds, room, len(self.moments.tasks))
 
     @cached_property
     def _given(self) -> tuple[float | None, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 import numpy as np
 
+from fahw.hardware.memory import Memory
 from fahw.work.plan.fused.error import Bits
+from fahw.work.plan.tensors.lives import KeptTensor
 
 Kind = tuple[int, str, str]
 """A core, a memory, and a kind of tensor that lies there."""
@@ -29,3 +31,18 @@ class TensorRoom:
         kept, number = self._bits * np.array(shares, np.float64)[self._way], len(self._kinds)
         total = np.bincount(self._place, kept, number * self._moments).astype(np.float64)
         return zip(self._kinds, total.reshape(number, self._moments), strict=True)
+
+
+def room_of_ways(
+    ways: Iterable[tuple[tuple[int, int, int], Sequence[tuple[int, int]]]], tensors: Sequence[KeptTensor],
+    homes: Sequence[Sequence[Memory]], in_tiles: Set[int], moments: int,
+) -> TensorRoom:  # fmt: skip
+    """The room of ways to keep tensors: the number of a tensor, its reads and the level of its home, with its moments
+    and copies. Those that lie in tiles have none of their own."""
+    kinds, room = list[Kind](), list[Sequence[tuple[int, float]]]()
+    for (number, _, level), open_moments in ways:
+        tensor = tensors[number]
+        kinds.append((tensor.core, homes[number][level].name, tensor.tensor))
+        taken = () if number in in_tiles else open_moments
+        room.append([(moment, float(copies * tensor.bits)) for moment, copies in taken])
+    return TensorRoom(kinds, room, moments)
