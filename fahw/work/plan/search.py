@@ -82,13 +82,16 @@ def planned(
 
     Raises ConfigError where no tile fits its memory, or something must lie in DRAM and the chip has none.
     """
-    products, away_pj = product_tasks(step), counted.away_pj(tasks)
-    at_will = Keeping(step, tensors, open_moments(tasks, step), counted.book, products, away_pj)
+    counted.products[:] = counted.products or product_tasks(step)
+    counted.at_will[:] = counted.at_will or [open_moments(tasks, step)]
+    products, away_pj = tuple(counted.products), counted.away_pj(tasks)
+    at_will = Keeping(step, tensors, counted.at_will[0], counted.book, products, away_pj, rooms=counted.rooms)
     waits = pinned_waits(step)
     all_kept = _all_kept(step, with_pins(at_will)) if waits is None else None
     if all_kept is not None:
         return step.under(all_kept)
-    in_order = replace(at_will, moments=open_moments(with_short_lives(tasks, step, tensors), step))
+    counted.in_order[:] = counted.in_order or [open_moments(with_short_lives(tasks, step, tensors), step)]
+    in_order = replace(at_will, moments=counted.in_order[0])
     waits = _gains(step, in_order, at_will) if waits is None else waits
     keeping = with_pins(in_order if waits else at_will)
     found = min(_best(step, keeping), key=lambda found: found.cost)
@@ -159,7 +162,9 @@ def _all_kept(step: StepContext, keeping: Keeping) -> StepPlan | None:
         return None
     if products.spills:
         return None
-    return with_records(plan, keeping, keeping.everything, products)
+    known = (item for task in keeping.tasks for items in task.known.values() for item in items)
+    is_whole = all(item.measured.is_whole for item in known)
+    return with_records(replace(plan, is_whole=is_whole), keeping, keeping.everything, products)
 
 
 class _Found(NamedTuple):
