@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product as combinations
 from math import prod
 
 import numpy as np
@@ -25,6 +26,8 @@ Corner = tuple[bool, bool]
 CORNERS: tuple[Corner, ...] = ((False, False), (True, False), (False, True), (True, True))
 Part = tuple[int, int, float]
 """Of an operand: the number of a tensor, that of its read, and the share of the operand that it is."""
+_SHARES = 0.0, 0.5, 1.0
+"""Of an operand that is not there wholly: those at which mappings may be best."""
 MOST_MAPPINGS = 1 << 16
 """Mappings of all products of a step up to which there are menus."""
 
@@ -33,8 +36,8 @@ MOST_MAPPINGS = 1 << 16
 class Menu:
     """The mappings of a product, by number. `energy`: pJ per step, by corner and mapping; infinite where none can be.
     `room`: bits of the tiles of both operands and of sums, in these `memories`. `parts`: of both operands; none of one
-    that is always there. `best`: by corner, and by that of what takes no room, the mappings of which each takes less of
-    some room than all that are cheaper."""
+    that is always there. `best`: at each corner the mappings of which each takes less of some room than all that are
+    cheaper; `between`: likewise where some of the other operands is there, too, and takes room all the same."""
 
     task: TaskId
     core: int
@@ -42,7 +45,8 @@ class Menu:
     room: Values
     memories: tuple[str, str, str]
     parts: tuple[Sequence[Part], Sequence[Part]]
-    best: Mapping[tuple[int, int], Numbers] = field(default_factory=dict)
+    best: tuple[Numbers, ...] = ()
+    between: tuple[Numbers, ...] = ()
 
     def room_in(self, memory: str, there: Corner) -> Values:
         """Bits of a memory that each mapping takes where operands are there."""
@@ -57,17 +61,26 @@ class Menu:
 
     def narrowed(self, limits: Mapping[str, float]) -> Menu:
         """The best alone, of those for which memories have room."""
-        names, best = [name for name in self.names if name in limits], dict[tuple[int, int], Numbers]()
+        names, fronts = [name for name in self.names if name in limits], list[list[Numbers]]()
         most = np.array([limits[name] for name in names])[:, None]
-        for place, there in enumerate(CORNERS):
+        for there in CORNERS:
             rooms = np.array([self.room_in(name, there) for name in names]).reshape(len(names), self.energy.shape[1])
             fits = (rooms <= most).all(axis=0)
-            for corner, energy in enumerate(self.energy):
-                if is_within(there, CORNERS[corner]):
-                    best[corner, place] = _front(energy, rooms, np.isfinite(energy) & fits)
-        kept = np.unique(np.concatenate(list(best.values())))
-        best = {key: np.searchsorted(kept, front) for key, front in best.items()}
-        return replace(self, energy=self.energy[:, kept], room=self.room[:, kept], best=best)
+            fronts.append([_front(energy, rooms, np.isfinite(energy) & fits) for energy in self._energies(there)])
+        kept = np.unique(np.concatenate([front for own in fronts for front in own]))
+        best, between = (
+            tuple(np.searchsorted(kept, np.unique(np.concatenate(own[:number]))) for own in fronts)
+            for number in (1, None)
+        )  # fmt: skip
+        return replace(self, energy=self.energy[:, kept], room=self.room[:, kept], best=best, between=between)
+
+    def _energies(self, there: Corner) -> Iterator[Values]:
+        """pJ of all mappings where these operands are there wholly, and none, some or all of the others."""
+        shares = [(1.0,) if own else _SHARES if parts else (0.0,) for own, parts in zip(there, self.parts, strict=True)]
+        for left, right in combinations(*shares):
+            weights = (1 - left) * (1 - right), left * (1 - right), (1 - left) * right, left * right
+            mixed = [energy * weight for energy, weight in zip(self.energy, weights, strict=True) if weight]
+            yield np.sum(mixed, axis=0)
 
 
 def is_within(there: Corner, other: Corner) -> bool:
