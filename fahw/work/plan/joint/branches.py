@@ -11,9 +11,9 @@ from typing import NamedTuple
 from fahw.work.plan.joint.columns import Choice
 from fahw.work.plan.joint.programme import JointProgramme, Mixed
 
-MOST_PROGRAMMES = 100
+MOST_PROGRAMMES = 150
 """Linear programmes that are solved at most."""
-NEAR = 5e-3
+NEAR = 3e-3
 """By what share of its energy a plan must be cheaper to be looked for."""
 _SURE = 1 - 1e-6
 """The share of a choice that counts as all."""
@@ -88,7 +88,7 @@ class Branches:
         if not undecided:
             self._note(node)
             return None
-        product = max(undecided, key=lambda number: undecided[number][0][0])
+        product = min(undecided, key=lambda number: undecided[number][0][0])
         mixed = [choice for _, choice in undecided[product]][:_BRANCHES]
         tried, left = (self._by_mapping if product in node.chosen else self._by_place)(node, product, mixed)
         found = sorted(tried, key=lambda branch: branch[:2])

@@ -10,7 +10,7 @@ import numpy as np
 
 from fahw.hardware.memory import Memory
 from fahw.mapping.shares.programme import Values
-from fahw.work.plan.joint.menu import CORNERS, Corner, Menu
+from fahw.work.plan.joint.menu import CORNERS, Corner, Menu, is_within
 from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import Measured
 
@@ -75,7 +75,7 @@ class ProductColumns:
         self._needs = np.zeros((len(rows) + len(operands), corners, 1))
         for place, (own, side) in enumerate(operands, len(rows)):
             self._needs[place, :, 0] = [own == number and there[side] for there in CORNERS]
-        best = menu.best[0, 0]
+        best = menu.best[0]
         self._first = int(best[self._rows[:, 0, best].max(axis=0).argmin()])
         self._known: dict[tuple[Choice | None, frozenset[int]], Columns] = {}
 
@@ -87,7 +87,7 @@ class ProductColumns:
     @property
     def corners(self) -> list[Corner]:
         """What of the operands may be there wholly."""
-        return [there for n, there in enumerate(CORNERS) if len(self.menu.best[n, n])]
+        return [there for n, there in enumerate(CORNERS) if len(self.menu.best[n])]
 
     def as_large(self, there: Corner, mapping: int) -> frozenset[int]:
         """The mappings that take at least as much room as one, where the same operands are there."""
@@ -105,12 +105,16 @@ class ProductColumns:
     def _found(self, chosen: Choice | None, excluded: frozenset[int]) -> Iterator[tuple[int, Choice]]:
         """The corners and choices. An operand that is to be there wholly is; of another as much is as there is, and its
         tiles take their room all the same."""
-        for (corner, place), best in self.menu.best.items():
-            there = CORNERS[place]
-            if there == (CORNERS[corner] if chosen is None else chosen.there):
-                given = chosen.mapping if chosen else None
-                mappings = best.tolist() if given is None else [given] * bool(np.isfinite(self._energy[corner, given]))
-                yield from ((corner, Choice(there, mapping)) for mapping in mappings if mapping not in excluded)
+        for corner, there in enumerate(CORNERS):
+            if chosen is None:
+                found = [Choice(there, mapping) for mapping in self.menu.best[corner].tolist()]
+            elif is_within(chosen.there, there):
+                open_ones = self.menu.between[CORNERS.index(chosen.there)].tolist()
+                mappings = open_ones if chosen.mapping is None else [chosen.mapping]
+                found = [Choice(chosen.there, n) for n in mappings if np.isfinite(self._energy[corner, n])]
+            else:
+                found = []
+            yield from ((corner, choice) for choice in found if choice.mapping not in excluded)
 
     def _with_first(self, found: list[tuple[int, Choice]]) -> Columns:
         first = 0, Choice(CORNERS[0], self._first)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product as combinations
 
 import numpy as np
 
 from fahw.mapping.one_level.nest_prices import EVERY, NestPrices
 from fahw.mapping.one_level.tables import table_of
-from fahw.mapping.problem import TiledProduct
+from fahw.mapping.problem import MappedArray, TiledProduct
 from fahw.mapping.shares.programme import Flags, Numbers, Values
 from fahw.work.counts.record import TaskId
 from fahw.work.plan.keeping import Keeping
@@ -24,16 +25,26 @@ Corner = tuple[bool, bool]
 CORNERS: tuple[Corner, ...] = ((False, False), (True, False), (False, True), (True, True))
 Part = tuple[int, int, float]
 """Of an operand: the number of a tensor, that of its read, and the share of the operand that it is."""
+_SHARES = 0.0, 0.5, 1.0
+"""Of an operand that is not there wholly: those at which mappings may be best."""
 MOST_MAPPINGS = 1 << 16
 """Mappings of all products of a step up to which there are menus."""
+Narrowing = Callable[[MappedArray], MappedArray]
+_NARROWER: tuple[Narrowing, ...] = (
+    lambda array: array,
+    lambda array: replace(array, accumulators=0),
+    lambda array: replace(array, accumulators=0, dataflows=array.dataflows[:1]),
+)
+"""What menus leave out where there are too many mappings: nothing, blocks, further dataflows. An array with more of
+these has menus at least as large as one with less."""
 
 
 @dataclass(frozen=True)
 class Menu:
     """The mappings of a product, by number. `energy`: pJ per step, by corner and mapping; infinite where none can be.
     `room`: bits of the tiles of both operands and of sums, in these `memories`. `parts`: of both operands; none of one
-    that is always there. `best`: by corner, and by that of what takes no room, the mappings of which each takes less of
-    some room than all that are cheaper."""
+    that is always there. `best`: at each corner the mappings of which each takes less of some room than all that are
+    cheaper; `between`: likewise where some of the other operands is there, too, and takes room all the same."""
 
     task: TaskId
     core: int
@@ -41,7 +52,8 @@ class Menu:
     room: Values
     memories: tuple[str, str, str]
     parts: tuple[Sequence[Part], Sequence[Part]]
-    best: Mapping[tuple[int, int], Numbers] = field(default_factory=dict)
+    best: tuple[Numbers, ...] = ()
+    between: tuple[Numbers, ...] = ()
 
     def room_in(self, memory: str, there: Corner) -> Values:
         """Bits of a memory that each mapping takes where operands are there."""
@@ -56,17 +68,26 @@ class Menu:
 
     def narrowed(self, limits: Mapping[str, float]) -> Menu:
         """The best alone, of those for which memories have room."""
-        names, best = [name for name in self.names if name in limits], dict[tuple[int, int], Numbers]()
+        names, fronts = [name for name in self.names if name in limits], list[list[Numbers]]()
         most = np.array([limits[name] for name in names])[:, None]
-        for place, there in enumerate(CORNERS):
+        for there in CORNERS:
             rooms = np.array([self.room_in(name, there) for name in names]).reshape(len(names), self.energy.shape[1])
             fits = (rooms <= most).all(axis=0)
-            for corner, energy in enumerate(self.energy):
-                if is_within(there, CORNERS[corner]):
-                    best[corner, place] = _front(energy, rooms, np.isfinite(energy) & fits)
-        kept = np.unique(np.concatenate(list(best.values())))
-        best = {key: np.searchsorted(kept, front) for key, front in best.items()}
-        return replace(self, energy=self.energy[:, kept], room=self.room[:, kept], best=best)
+            fronts.append([_front(energy, rooms, np.isfinite(energy) & fits) for energy in self._energies(there)])
+        kept = np.unique(np.concatenate([front for own in fronts for front in own]))
+        best, between = (
+            tuple(np.searchsorted(kept, np.unique(np.concatenate(own[:number]))) for own in fronts)
+            for number in (1, None)
+        )  # fmt: skip
+        return replace(self, energy=self.energy[:, kept], room=self.room[:, kept], best=best, between=between)
+
+    def _energies(self, there: Corner) -> Iterator[Values]:
+        """pJ of all mappings where these operands are there wholly, and none, some or all of the others."""
+        shares = [(1.0,) if own else _SHARES if parts else (0.0,) for own, parts in zip(there, self.parts, strict=True)]
+        for left, right in combinations(*shares):
+            weights = (1 - left) * (1 - right), left * (1 - right), (1 - left) * right, left * right
+            mixed = [energy * weight for energy, weight in zip(self.energy, weights, strict=True) if weight]
+            yield np.sum(mixed, axis=0)
 
 
 def is_within(there: Corner, other: Corner) -> bool:
@@ -92,9 +113,10 @@ def menus_of(keeping: Keeping, found: Measured) -> list[Menu] | None:
     limits = {memory.name: float(memory.kib * 8192) for memory in keeping.memories}
     plan = keeping.nothing_kept(0)
     products = [(task, several) for task in keeping.tasks for several in _products(keeping, plan, task, found)]
-    if sum(_mappings(product) for _, several in products for product in several) > MOST_MAPPINGS:
-        return None
-    return [_menu(keeping, task, several).narrowed(limits) for task, several in products]
+    for narrow in _NARROWER:
+        if sum(_mappings(product, narrow) for _, several in products for product in several) <= MOST_MAPPINGS:
+            return [_menu(keeping, task, several, narrow).narrowed(limits) for task, several in products]
+    return None
 
 
 def _products(
@@ -111,29 +133,33 @@ def _products(
     yield from (each for each in several if all(can_be_tiled(product.gemm.mapping) for product in each))
 
 
-def _mappings(untiled: UntiledProduct) -> int:
-    product = untiled.around(Surroundings({}, {}, (), True))
+def _mappings(untiled: UntiledProduct, narrow: Narrowing) -> int:
+    product = _narrowed(untiled.around(Surroundings({}, {}, (), True)), narrow)
     tables = [table_of(product, flow) for flow in product.array.dataflows]
     return sum(len(table.ways.nests) * table.number for table in tables)
 
 
-def _menu(keeping: Keeping, task: ProductTask, several: Sequence[UntiledProduct]) -> Menu:
+def _narrowed(product: TiledProduct, narrow: Narrowing) -> TiledProduct:
+    return replace(product, array=narrow(product.array))
+
+
+def _menu(keeping: Keeping, task: ProductTask, several: Sequence[UntiledProduct], narrow: Narrowing) -> Menu:
     """The menu of products of which one is chosen."""
-    menus = [_menu_of(keeping, task, untiled) for untiled in several]
+    menus = [_menu_of(keeping, task, untiled, narrow) for untiled in several]
     energy, room = (
         np.concatenate([getattr(menu, name) for menu in menus], axis=1) for name in ("energy", "room")
     )  # fmt: skip
     return replace(menus[0], energy=energy, room=room)
 
 
-def _menu_of(keeping: Keeping, task: ProductTask, untiled: UntiledProduct) -> Menu:
+def _menu_of(keeping: Keeping, task: ProductTask, untiled: UntiledProduct, narrow: Narrowing) -> Menu:
     parts = tuple(list(_parts(keeping, task, untiled, side)) for side in (0, 1))
     kinds = [{stream.stored for stream in streams} for streams in untiled.streams]
     products = list[TiledProduct]()
     for corner in CORNERS:
         found = [1.0 if there else 1 - sum(share for *_, share in of) for there, of in zip(corner, parts, strict=True)]
         shares: dict[str, float] = {kind: share for of, share in zip(kinds, found, strict=True) for kind in of}
-        products.append(untiled.around(Surroundings(shares, shares, (), True)))
+        products.append(_narrowed(untiled.around(Surroundings(shares, shares, (), True)), narrow))
     times, first = untiled.gemm.repeats * task.times, products[0]
     energy = np.array([_energies(product) for product in products]) * times
     for number, corner in enumerate(CORNERS):

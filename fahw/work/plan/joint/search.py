@@ -35,7 +35,7 @@ def joint_plan(
     if not (_is_open(keeping) and _may_pay(keeping, plan, shares, products, energy)):
         return None
     menus = menus_of(keeping, products)
-    if not menus or any(not len(menu.best[0, 0]) for menu in menus):
+    if not menus or any(not len(menu.best[0]) for menu in menus):
         return None
     rest = measured(keeping.step, keeping.nothing_kept(0), _others(keeping, menus))
     programme = JointProgramme(keeping, menus, rest)
