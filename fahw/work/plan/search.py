@@ -83,12 +83,13 @@ def planned(
     """
     counted.products[:] = counted.products or product_tasks(step)
     counted.at_will[:] = counted.at_will or [open_moments(tasks, step)]
-    products, away_pj = tuple(counted.products), counted.away_pj(tasks)
-    at_will = Keeping(step, tensors, counted.at_will[0], counted.book, products, away_pj, rooms=counted.rooms)
+    products, known = tuple(counted.products), counted.rooms
+    at_will = Keeping(step, tensors, counted.at_will[0], counted.book, products, {}, rooms=known)
     waits = pinned_waits(step)
     all_kept = _all_kept(step, with_pins(at_will)) if waits is None else None
     if all_kept is not None:
         return step.under(all_kept)
+    at_will = replace(at_will, away_pj=counted.away_pj(tasks))
     counted.in_order[:] = counted.in_order or [open_moments(with_short_lives(tasks, step, tensors), step)]
     in_order = replace(at_will, moments=counted.in_order[0])
     waits = _gains(step, in_order, at_will) if waits is None else waits
