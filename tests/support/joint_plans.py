@@ -1,13 +1,15 @@
 """The least that a step can cost where tiles and what stays on the chip are chosen together: branch and bound by HiGHS
 over every mapping that the mapper tries of every product, in both forms of an error, and all shares of all tensors.
 
-For steps on one core and one array, without groups, in which a task reads one tensor of a kind.
+For steps on one core, without groups, in which a task reads one tensor of a kind.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -206,8 +208,8 @@ class _Joint:
     def __init__(self, one: Any) -> None:
         self.keeping, self.pricing, self.waits = one.keeping, one.pricing, one.step.plan.waits
         self.programme = _Programme()
-        self.ways = [self.programme.column() for _ in self.keeping._ways]
-        self.taken: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)
+        self.ways = [self.programme.column() for _ in self.keeping.ways]
+        self.taken: dict[tuple[Any, ...], list[tuple[int, float]]] = defaultdict(list)
         self.others = 0.0
         self.chosen: list[tuple[Menu, list[int]]] = []
         self._tensors(one.found)
@@ -218,21 +220,21 @@ class _Joint:
         """The share of a tensor that is there at a read."""
         return [
             (column, 1.0)
-            for (own, until, _), column in zip(self.keeping._ways, self.ways, strict=True)
+            for (own, until, _), column in zip(self.keeping.ways, self.ways, strict=True)
             if own == number and until > read
         ]
 
     def _tensors(self, found: Any) -> None:
         keeping = self.keeping
         for number, tensor in enumerate(keeping.tensors):
-            own = [column for (other, *_), column in zip(keeping._ways, self.ways, strict=True) if other == number]
+            own = [column for (other, *_), column in zip(keeping.ways, self.ways, strict=True) if other == number]
             self.programme.row([(column, 1.0) for column in own], most=1.0)
             for read, use in enumerate(tensor.reads):
                 if not use.is_operand:
                     self._costs(keeping.worth.read_pj(number, use, found), self._there(number, read))
             written = self._there(number, len(tensor.reads) - 1)
             self._costs(keeping.worth.writes_pj(number), written)
-        for (number, *_), moments, column in zip(keeping._ways, keeping._open, self.ways, strict=True):
+        for (number, *_), moments, column in zip(keeping.ways, keeping._open, self.ways, strict=True):
             for moment, copies in moments:
                 bits = float(copies * keeping.tensors[number].bits)
                 self.taken[keeping.homes[number][0].name, moment].append((column, bits))
@@ -243,7 +245,6 @@ class _Joint:
             self.programme.cost[column] -= energy
 
     def _task(self, one: Any, task: Any) -> None:
-        assert not self.keeping.moments.concurrent(self.keeping.moments.of_task[task.task])
         forms = products_of(one, task)
         chosen = [(self.programme.column(most=1.0, whole=True), products) for products in forms.values()]
         self.programme.row([(form, 1.0) for form, _ in chosen], 1.0, 1.0)
@@ -283,7 +284,7 @@ class _Joint:
         moment = self.keeping.moments.of_task[task.task]
         for place, memory in enumerate(menu.memories):
             room = [(column, float(row[ROOM + place])) for column, row in zip(columns, table, strict=True)]
-            self.taken[memory, moment, task.task, menu.seen.number, menu.seen.form] = room  # type: ignore[index]
+            self.taken[memory, moment, task.task, menu.seen.number, menu.seen.form] = room
 
     def _operand(self, task: Any, kind: str) -> list[tuple[int, float]]:
         """The share of an operand that is there."""
@@ -297,14 +298,23 @@ class _Joint:
         return self._there(*found[0])
 
     def best(self, gap: float, seconds: float) -> JointPlan:
-        limits = {memory.name: memory.kib * 8192 for _, memory in self.keeping.places}
-        for key, terms in self.taken.items():
-            if len(key) == 2:
-                self.programme.row(terms, most=limits[key[0]])
-            elif key[0] in limits:
-                self.programme.row([*terms, *self.taken.get(key[:2], ())], most=limits[key[0]])  # type: ignore[index]
+        for _, memory in self.keeping.places:
+            for moment in range(len(self.keeping.moments.tasks)):
+                live = self.taken.get((memory.name, moment), [])
+                for tiles in self._tiles(memory.name, moment):
+                    self.programme.row([*live, *tiles], most=memory.kib * 8192)
         cost, columns = self.programme.solved(gap, seconds)
         return JointPlan(cost + self.others, self._pins(columns))
+
+    def _tiles(self, memory: str, moment: int) -> Iterator[list[tuple[int, float]]]:
+        """Room of tiles that may be there at a moment: of one product of each array."""
+        together = self.keeping.tiles.together[moment]
+        array, groups = {task.task: task.array for task in self.keeping.tasks}, defaultdict(list)
+        for (name, own, *task), terms in self.taken.items():
+            if task and name == memory and together[own]:
+                groups[array[task[0]]].append(terms)
+        for several in product(*groups.values()):
+            yield [term for terms in several for term in terms]
 
     def _pins(self, columns: Any) -> dict[str, Any]:
         mappings, tensors = [], []

@@ -36,7 +36,7 @@ TESTS = (
     "tests/chip/test_worked_example.py",
     "tests/work/test_more_rules.py", "tests/work/test_update_options.py", "tests/work/test_norm_constants.py",
     "tests/work/test_transport_options.py", "tests/work/test_residual.py", "tests/work/test_mesh.py",
-    "tests/work/test_training_step.py",
+    "tests/work/test_training_step.py", "tests/work/plan/test_prices.py",
 )  # fmt: skip
 """The tests of costs, those first that notice most."""
 GEOMETRY = {"in_shape", "weight_shape", "fans"}

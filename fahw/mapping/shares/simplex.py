@@ -17,8 +17,8 @@ class Vertex:
     choice's by row, as shares of the rows' capacities.
     """
 
-    def __init__(self, gain: Values, tensor: Numbers, room: Values) -> None:
-        """Nothing is kept at first."""
+    def __init__(self, gain: Values, tensor: Numbers, room: Values, start: Numbers | None = None) -> None:
+        """Nothing is kept at first; or, where each tensor must have one of its choices, these `start`, which fit."""
         rows, self.choices = room.shape
         self.tensors = int(tensor.max()) + 1
         self.void = self.choices + self.tensors
@@ -29,6 +29,9 @@ class Vertex:
         self.gain[: self.choices] = gain * (1 + 1e-7 * spread(self.choices))
         self.tensor = np.concatenate([tensor, np.arange(self.tensors + 1), np.full(rows, self.tensors)])
         self.chosen = self.choices + np.arange(self.tensors + 1)
+        if start is not None:
+            self.gain[self.choices : self.void] = -np.inf
+            self.chosen[:-1] = start
         self.limits = 1 + 1e-8 * spread(rows)
         self.basis = np.arange(rows) + self.void + 1
         self.refactor()
@@ -154,10 +157,14 @@ def _first_empty(amounts: Values, rates: Values) -> tuple[float, int]:
 
 def best_vertex(gain: Values, tensor: Numbers, room: Values) -> Values:
     """The share of each choice in the best vertex; gains are above 0, `room` is a choice's by row."""
-    vertex = Vertex(gain / gain.max(), np.unique(tensor, return_inverse=True)[1], room)
-    for pivots in range(1, 10 * (len(gain) + len(room)) + 1):
+    return solved(Vertex(gain / gain.max(), np.unique(tensor, return_inverse=True)[1], room)).found()
+
+
+def solved(vertex: Vertex) -> Vertex:
+    """The vertex, moved to the best one."""
+    for pivots in range(1, 10 * sum(vertex.columns.shape) + 1):
         if not vertex.improve(_TOLERANCE):
             break
         if pivots % _REFACTORED_AFTER == 0:
             vertex.refactor()
-    return vertex.found()
+    return vertex

@@ -23,7 +23,7 @@ from fahw.work.plan.step_plan import ProductKey, StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor
 from fahw.work.plan.tensors.room import TensorRoom, room_of_ways
 from fahw.work.plan.tensors.shares import Kept, kept_by_ways, task_shares
-from fahw.work.plan.tensors.worth import Saved, Way, Worth
+from fahw.work.plan.tensors.worth import Saved, Way, Worth, ways_to_keep
 from fahw.work.plan.tile_room import TileRoom
 
 _ROUNDED = 1.0
@@ -67,7 +67,7 @@ class Keeping:
     @cached_property
     def _shares_given(self) -> Mapping[tuple[int, TaskId], TaskShares]:
         """What tasks find where nothing is kept but what is given."""
-        return task_shares(self.tensors, self.kept(self._only_given))
+        return task_shares(self.tensors, self.kept(self.only_given))
 
     def _planned(
         self, shares: Mapping[tuple[int, TaskId], TaskShares], room: Mapping[TaskId, tuple[tuple[str, float], ...]]
@@ -109,21 +109,16 @@ class Keeping:
         return self.dram_cycles(bits)
 
     @cached_property
-    def _ways(self) -> tuple[Way, ...]:
+    def ways(self) -> tuple[Way, ...]:
         """All ways to keep a tensor."""
-        ways = list[Way]()
-        for number, tensor in enumerate(self.tensors):
-            reads = len(tensor.reads)
-            for level in range(len(self.homes[number])) if tensor.bits else ():
-                ways += [Way(number, read, level) for read in range(reads if tensor.persistent else 1, reads + 1)]
-        return tuple(ways)
+        return tuple(ways_to_keep(self.tensors, self.homes))
 
     @cached_property
     def _open(self) -> tuple[tuple[tuple[int, int], ...], ...]:
         """The moments at which each way takes room, with copies."""
         always = tuple((moment, 1) for moment in range(len(self.moments.tasks)))
         found = []
-        for number, reads, _ in self._ways:
+        for number, reads, _ in self.ways:
             tensor = self.tensors[number]
             found.append(always if tensor.persistent else tuple(self.moments.room(tensor, reads).items()))
         return tuple(found)
@@ -138,15 +133,19 @@ class Keeping:
         in_tiles = frozenset(error.number for error in self.errors if error.is_made)
         key = self.moments, self.tensors, in_tiles, self.one_level
         if key not in self.rooms:
-            ways = zip(self._ways, self._open, strict=True)
+            ways = zip(self.ways, self._open, strict=True)
             self.rooms[key] = room_of_ways(ways, self.tensors, self.homes, in_tiles, len(self.moments.tasks))
         return self.rooms[key]
+
+    def room_of(self, way: int) -> dict[int, float]:
+        """The moments at which a way takes room, with its bits; none of errors that are made in tiles."""
+        return self._room.of_way(way)
 
     @cached_property
     def _given(self) -> tuple[float | None, ...]:
         """The share of each way that is given; None where it is searched."""
         shares = []
-        for number, until, level in self._ways:
+        for number, until, level in self.ways:
             there = self._given_at(number, level)
             shares.append(None if there is None else there[until - 1] - (*there, 0.0)[until])
         return tuple(shares)
@@ -158,7 +157,7 @@ class Keeping:
         return inner if inner is None or not level else self.given_outer.get(number, (0.0,) * len(inner))
 
     @cached_property
-    def _only_given(self) -> tuple[float, ...]:
+    def only_given(self) -> tuple[float, ...]:
         """The share of each way where nothing else is kept."""
         return tuple(share or 0.0 for share in self._given)
 
@@ -170,7 +169,7 @@ class Keeping:
     def choices(self, found: Measured) -> list[Choice]:
         """The ways to keep tensors that are searched, with what each saves per step."""
         choices, worths = [], dict[tuple[int, int], Saved]()
-        for way, moments, given in zip(self._ways, self._open, self._given, strict=True):
+        for way, moments, given in zip(self.ways, self._open, self._given, strict=True):
             if given is not None:
                 continue
             tensor, place = self.tensors[way.tensor], (way.tensor, way.level)
@@ -196,7 +195,8 @@ class Keeping:
         return self._shares_found[key]
 
     @cached_property
-    def _tiles(self) -> TileRoom:
+    def tiles(self) -> TileRoom:
+        """Room that tiles take."""
         return TileRoom(self.moments, self.tasks, self.errors)
 
     @cached_property
@@ -223,7 +223,7 @@ class Keeping:
             memory.name
             for memory in self.memories
             if all(
-                (self._tiles.taken(core, memory, least) + live[core, memory.name] <= memory.kib * 8192).all()
+                (self.tiles.taken(core, memory, least) + live[core, memory.name] <= memory.kib * 8192).all()
                 for core in self._cores
             )
         }
@@ -260,7 +260,7 @@ class Keeping:
         """Bits that tiles and what is given leave free, by memory and moment."""
         return {
             f"{core}:{memory.name}": np.maximum(memory.kib * 8192 - tiles - live, 0.0).tolist()
-            for core, memory, tiles, live in self.taken(self._only_given, found)
+            for core, memory, tiles, live in self.taken(self.only_given, found)
         }
 
     def overfull(
@@ -268,7 +268,7 @@ class Keeping:
     ) -> Iterator[tuple[Memory, TaskId, float, float]]:
         """Memories that tiles and what these shares keep (or what is given) do not fit, each at the moment of most,
         with the bits of both."""
-        for _, memory, tiles, live in self.taken(self._only_given if shares is None else shares, found):
+        for _, memory, tiles, live in self.taken(self.only_given if shares is None else shares, found):
             moment = int((tiles + live).argmax())
             if tiles[moment] + live[moment] > memory.kib * 8192 + _ROUNDED:
                 yield memory, self.moments.tasks[moment][0], float(tiles[moment]), float(live[moment])
@@ -277,7 +277,7 @@ class Keeping:
         """Bits of each memory at every moment: those of tiles, and of the tensors that these shares keep."""
         live = self._live(shares)
         for core, memory in self.places:
-            yield core, memory, self._tiles.taken(core, memory, found.room), live[core, memory.name]
+            yield core, memory, self.tiles.taken(core, memory, found.room), live[core, memory.name]
 
     @cached_property
     def _kept_found(self) -> dict[tuple[float, ...], tuple[Kept, ...]]:
@@ -289,7 +289,7 @@ class Keeping:
         key = tuple(shares)
         if key not in self._kept_found:
             two_homes = [len(homes) > 1 for homes in self.homes]
-            self._kept_found[key] = kept_by_ways(self.tensors, self._ways, key, two_homes)
+            self._kept_found[key] = kept_by_ways(self.tensors, self.ways, key, two_homes)
         return self._kept_found[key]
 
     def plan(self, shares: Sequence[float], found: Measured, grown: bool) -> StepPlan:
@@ -300,12 +300,12 @@ class Keeping:
     @cached_property
     def everything(self) -> list[float]:
         """The shares of ways under which all stays to the end, in the innermost homes."""
-        return [float(not level) * share for share, (_, _, level) in zip(self._everywhere, self._ways, strict=True)]
+        return [float(not level) * share for share, (_, _, level) in zip(self._everywhere, self.ways, strict=True)]
 
     @cached_property
     def _everywhere(self) -> list[float]:
         """The same in every home at once."""
-        return [float(reads == len(self.tensors[number].reads)) for number, reads, _ in self._ways]
+        return [float(reads == len(self.tensors[number].reads)) for number, reads, _ in self.ways]
 
     def by_kind(self, shares: Sequence[float]) -> dict[tuple[int, str, str], Bits]:
         """Bits that lie in each memory at every moment, by kind of tensor."""
@@ -340,7 +340,7 @@ class Keeping:
         """Bits for tiles, by task and memory: what they took, and what is free whatever else runs at the time."""
         room: dict[TaskId, list[tuple[str, float]]] = {task.task: [] for task in self.tasks}
         for core, memory, tiles, live in self.taken(shares, found):
-            for task, bits in self._tiles.grown(core, memory, memory.kib * 8192 - (tiles + live), found.room):
+            for task, bits in self.tiles.grown(core, memory, memory.kib * 8192 - (tiles + live), found.room):
                 room[task].append((memory.name, bits))
         return {task: tuple(limits) for task, limits in room.items()}
 

@@ -187,9 +187,24 @@ def measured(
 def _best_form(step: StepContext, plan: StepPlan, task: ProductTask) -> Measured:
     decided = plan.forms.get(task.part.name)
     forms = ((decided,) if decided in task.forms else task.forms) or (None,)
-    found = [_in_form(step, plan, task, form) for form in forms]
+    found, problems = list[Measured](), list[ConfigError]()
+    for form in forms:
+        try:
+            found.append(_in_form(step, plan, task, form))
+        except ConfigError as error:
+            problems.append(error)
+    if not found:
+        raise problems[0]
     is_latency = step.chip.mapping_objective == "latency"
     return found[0] if len(found) == 1 else min(found, key=lambda one: one.cycles if is_latency else one.energy_pj)
+
+
+def stay_whole(step: StepContext, plan: StepPlan, tasks: Sequence[ProductTask]) -> bool:
+    """Whether no product is cut under the plan, in any form that its error can take, and none would be in more room."""
+    try:
+        return all(_in_form(step, plan, task, form).is_whole for task in tasks for form in task.forms or (None,))
+    except ConfigError:
+        return False
 
 
 def _in_form(step: StepContext, plan: StepPlan, task: ProductTask, form: ErrorFormName | None) -> Measured:

@@ -22,8 +22,9 @@ from fahw.work.context import StepContext
 from fahw.work.counts.record import Task
 from fahw.work.plan.fused.choice import worth_sharing
 from fahw.work.plan.fused.fusing import with_fused
+from fahw.work.plan.joint.search import joint_plan
 from fahw.work.plan.keeping import Keeping
-from fahw.work.plan.measured import Measured, measured, product_tasks
+from fahw.work.plan.measured import Measured, measured, product_tasks, stay_whole
 from fahw.work.plan.moments import open_moments
 from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.others import CountingPlan
@@ -113,8 +114,10 @@ def _best(step: StepContext, keeping: Keeping) -> Iterator[_Found]:
 def _searched(step: StepContext, keeping: Keeping) -> _Found:
     reserved = sorted(_reserved(step, keeping), key=lambda found: found.cost)
     rounds = [found for best in _starts(reserved) for found in (best, *_refined(step, keeping, best))]
-    found = _settled(step, keeping, min(rounds, key=lambda found: found.cost))
-    return min((found, *_sharing(step, keeping, found)), key=lambda found: found.cost)
+    found = min(rounds, key=lambda found: found.cost)
+    found = _joint(step, _settled(step, found) if _is_small(step) else found)
+    shared = min(_sharing(step, keeping, found), key=lambda found: found.cost, default=None)
+    return min(found, _joint(step, shared), key=lambda found: found.cost) if shared else found
 
 
 def _check_dram(step: StepContext, plan: StepPlan) -> None:
@@ -160,9 +163,8 @@ def _all_kept(step: StepContext, keeping: Keeping) -> StepPlan | None:
         return None
     if products.spills:
         return None
-    known = (item for task in keeping.tasks for items in task.known.values() for item in items)
-    is_whole = all(item.measured.is_whole for item in known)
-    return with_records(replace(plan, is_whole=is_whole), keeping, keeping.everything, products)
+    plan = replace(plan, is_whole=stay_whole(step, plan, keeping.tasks))
+    return with_records(plan, keeping, keeping.everything, products)
 
 
 class _Found(NamedTuple):
@@ -249,10 +251,11 @@ def _refined(step: StepContext, keeping: Keeping, best: _Found) -> Iterator[_Fou
         yield found._replace(reserve=best.reserve)
 
 
-def _settled(step: StepContext, keeping: Keeping, best: _Found) -> _Found:
+def _settled(step: StepContext, best: _Found) -> _Found:
     """The plan, bettered as long as that is worth something: what is kept in what its tiles leave, then its tiles in
     what that leaves. Neither costs more, as what is there already is one of the choices."""
-    is_done = keeping.is_complete or keeping.keeps_all(best.shares) or not _is_small(step)
+    keeping = best.keeping
+    is_done = keeping.is_complete or keeping.keeps_all(best.shares)
     for _ in range(0 if is_done else _MOST_SETTLING):
         shares = keeping.with_given(keeping.best_shares(best.products, best.products))
         plan = keeping.plan(shares, best.products, grown=True)
@@ -264,6 +267,20 @@ def _settled(step: StepContext, keeping: Keeping, best: _Found) -> _Found:
             break
         best = found._replace(reserve=best.reserve)
     return best
+
+
+def _joint(step: StepContext, best: _Found) -> _Found:
+    """The plan, or a cheaper one found by a search of mappings and lifetimes at once."""
+    keeping = best.keeping
+    found = None if keeping.is_complete else joint_plan(keeping, best.plan, best.shares, best.products, best.cost[0])
+    if found is None:
+        return best
+    plan, shares = found
+    try:
+        joint = _costed(step, keeping, plan, shares, best.first, best.products)
+    except ConfigError:
+        return best
+    return min(best, _settled(step, joint._replace(reserve=best.reserve)), key=lambda found: found.cost)
 
 
 def _sharing(step: StepContext, keeping: Keeping, found: _Found) -> Iterator[_Found]:

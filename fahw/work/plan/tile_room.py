@@ -37,7 +37,7 @@ class TileRoom:
         return groups
 
     @cached_property
-    def _together(self) -> npt.NDArray[np.bool_]:
+    def together(self) -> npt.NDArray[np.bool_]:
         """Which moments may be at the same time, each with itself."""
         number = len(self.moments.tasks)
         together = np.eye(number, dtype=bool)
@@ -63,7 +63,7 @@ class TileRoom:
                     if bits > room[moment]:
                         room[moment] = bits
                 if room.any():
-                    total += np.where(self._together, room[None, :], 0.0).max(axis=1)
+                    total += np.where(self.together, room[None, :], 0.0).max(axis=1)
         return total
 
     def grown(
@@ -71,8 +71,8 @@ class TileRoom:
     ) -> Iterator[tuple[TaskId, float]]:  # fmt: skip
         """The room of each task of a core, with its part of what is free at all moments that it may be at."""
         groups = [tasks for (own, _), tasks in self._groups.items() if own == core]
-        least = np.where(self._together, np.maximum(free, 0.0)[None, :], np.inf).min(axis=1)
-        alone = self._together.sum(axis=1) == 1
+        least = np.where(self.together, np.maximum(free, 0.0)[None, :], np.inf).min(axis=1)
+        alone = self.together.sum(axis=1) == 1
         for task, moment in (pair for tasks in groups for pair in tasks):
             more = least[moment] / (1 if alone[moment] else len(groups))
             yield task.task, rooms.get((task.task, memory.name), 0.0) + more

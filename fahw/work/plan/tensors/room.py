@@ -26,6 +26,11 @@ class TensorRoom:
         self._place = np.array(places, np.intp)[self._way] + entries[:, 0].astype(np.intp)
         self._bits = entries[:, 1].copy()
 
+    def of_way(self, number: int) -> dict[int, float]:
+        """The moments at which one way takes room, with its bits."""
+        own = self._way == number
+        return dict(zip((self._place[own] % self._moments).tolist(), self._bits[own].tolist(), strict=True))
+
     def of(self, shares: Sequence[float]) -> Iterator[tuple[Kind, Bits]]:
         """The bits of every kind at every moment, where these shares of the ways are kept."""
         kept, number = self._bits * np.array(shares, np.float64)[self._way], len(self._kinds)

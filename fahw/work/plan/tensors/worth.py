@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from fahw.hardware.memory import Memory
 from fahw.work.context import StepContext
 from fahw.work.counts.record import TaskId
 from fahw.work.plan.measured import Measured, ProductTask
@@ -25,6 +26,15 @@ class Way(NamedTuple):
     tensor: int
     reads: int
     level: int
+
+
+def ways_to_keep(tensors: Sequence[KeptTensor], homes: Sequence[Sequence[Memory]]) -> Iterator[Way]:
+    """Yield all ways to keep each tensor in each of its homes."""
+    for number, tensor in enumerate(tensors):
+        reads = len(tensor.reads)
+        for level in range(len(homes[number])) if tensor.bits else ():
+            for read in range(reads if tensor.persistent else 1, reads + 1):
+                yield Way(number, read, level)
 
 
 class Saved(NamedTuple):
