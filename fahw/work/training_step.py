@@ -10,7 +10,7 @@ meet in the update. On a mesh a layer's tasks run on its core, or in shares on s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from fahw.work import learned_feedback, tensor_sizes, transport
 from fahw.work.context import StepContext
 from fahw.work.core_contents import CoreContents, placed_on
 from fahw.work.counts.plan_record import PlanRecord
-from fahw.work.counts.record import Count, Task, Work, task_id
+from fahw.work.counts.record import Count, Task, TaskId, Work, task_id
 from fahw.work.layer_gemms import error_form
 from fahw.work.mesh import Part, parts_of
 from fahw.work.phases.error import error_task
@@ -103,7 +103,7 @@ def training_step(
             step = contents.context(chip, placed_on(contents, chip)[0])
         step, counted = _with_plan(step, pricing, rival)
         placements = [*contents.all_rom_placements, *_plan_of(step).placements]
-    tasks = tuple(_checked_tasks(step))
+    tasks = tuple(_checked_tasks(step, _still_so(step, counted)))
     if step.plan is not None and step.plan.waits:
         tasks = with_short_lives(tasks, step, counted.tensors if counted else kept_tensors(step))
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
@@ -129,10 +129,11 @@ def _check_tasks(chip: Chip, parts: int, batch_size: int) -> None:
         )
 
 
-def _checked_tasks(step: StepContext) -> list[Task]:
-    """The tasks of the step. Raises ConfigError as soon as they have more flows than are simulated."""
+def _checked_tasks(step: StepContext, known: Mapping[TaskId, Task] | None = None) -> list[Task]:
+    """The tasks of the step, of which some may be known. Raises ConfigError as soon as they have more flows than are
+    simulated."""
     tasks, flows = list[Task](), 0
-    for task in _tasks(step):
+    for task in _tasks(step, known or {}):
         tasks.append(task)
         flows += len(task.loads) + len(task.drains)
         if flows > MOST_FLOWS:
@@ -186,27 +187,45 @@ def _plan_of(step: StepContext) -> StepPlan:
     return step.plan
 
 
-def _tasks(step: StepContext) -> Iterable[Task]:
+def _still_so(step: StepContext, counted: _Counted | None) -> dict[TaskId, Task]:
+    """The tasks without products that were counted before, while all was there, and find all there under the plan."""
+    if counted is None or step.chip.recompute > 1:
+        return {}
+    away = {
+        task
+        for (_, task), shares in _plan_of(step).shares.items()
+        for found in (shares, shares.anywhere or shares)
+        if any(share != 1 for kinds in (found.operands, found.reads, found.writes) for share in kinds.values())
+    }
+    return {
+        task.id: task for task in counted.tasks if not task.macs and task_id(task.phase, task.layer) not in away
+    }  # fmt: skip
+
+
+def _tasks(step: StepContext, known: Mapping[TaskId, Task]) -> Iterable[Task]:
     layers = step.network.weighted
     # Where errors do not wait for each other, the first layers go first: the next step's forward waits for them.
     order = layers if step.rule.path == "direct" else layers[::-1]
     ordered_parts = [part for layer in order for part in step.parts[layer.name]]
     for micro in range(len(step.micro_batch_sizes)):
-        yield input_task(step.during(task_id("forward", INPUT)), micro)
+        samples = known.get(task_id("forward", INPUT, micro))
+        yield samples or input_task(step.during(task_id("forward", INPUT)), micro)
         for layer in layers:
             for part in step.parts[layer.name]:
                 yield forward_task(step.during(task_id("forward", part.name)), part, micro)
         if not step.trains:
             continue
-        yield loss_task(step.during(task_id("error", LOSS)), micro)
+        yield known.get(task_id("error", LOSS, micro)) or loss_task(step.during(task_id("error", LOSS)), micro)
         yield from _way_back(step, micro)
     for part in filter(step.learns, ordered_parts):
-        yield update_task(step.during(task_id("update", part.name)), part)
+        name = task_id("update", part.name)
+        yield known.get(name) or update_task(step.during(name), part)
     for part in filter(step.sends_error, (part for layer in reversed(layers) for part in step.parts[layer.name])):
         if not step.learns(part):
             continue
         if step.has_weight_copy:
-            yield transport.transport_task(step.during(task_id("transport", part.name)), part)
+            name = task_id("transport", part.name)
+            yield known.get(name) or transport.transport_task(step.during(name), part)
         yield from learned_feedback.feedback_learning_tasks(step, part)
 
 

@@ -199,6 +199,14 @@ def _best_form(step: StepContext, plan: StepPlan, task: ProductTask) -> Measured
     return found[0] if len(found) == 1 else min(found, key=lambda one: one.cycles if is_latency else one.energy_pj)
 
 
+def stay_whole(step: StepContext, plan: StepPlan, tasks: Sequence[ProductTask]) -> bool:
+    """Whether no product is cut under the plan, in any form that its error can take, and none would be in more room."""
+    try:
+        return all(_in_form(step, plan, task, form).is_whole for task in tasks for form in task.forms or (None,))
+    except ConfigError:
+        return False
+
+
 def _in_form(step: StepContext, plan: StepPlan, task: ProductTask, form: ErrorFormName | None) -> Measured:
     """What a task costs with its error in a form, measured once for what it finds around it."""
     shares, room = plan.task_shares(task.core, task.task), plan.room.get(task.task, ())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import NamedTuple
 
 from fahw.hardware.array import Array
@@ -31,6 +32,10 @@ from fahw.work.plan.tiles import Unfolding
 OtherKey = tuple[int, TaskId, str, str]
 """Accesses that a task makes beside those to operands: the core, the task, `read` or `write`, and the kind of tensor
 that lies there."""
+_Access = tuple[
+    str, Memory, tuple[Tensor, Tensor], tuple[Burst, ...], int, float, int | InTurn | None
+]  # fmt: skip
+"""Action, memory, tensors, bursts, bits, factor and values of an access."""
 _Note = Callable[[str, str, object], None]
 
 
@@ -61,7 +66,8 @@ class CountingPlan(StepPlan):
 
     noted: list[tuple[OtherKey, object]] = field(default_factory=list)
     """Accesses of tasks, by what they do."""
-    accesses: dict[object, Further] = field(default_factory=dict)
+    accesses: dict[object, Callable[[], Further]] = field(default_factory=dict)
+    """What more each is if nothing is there, counted where it is asked for."""
     at_will: list[Moments] = field(default_factory=list)
     in_order: list[Moments] = field(default_factory=list)
     products: list[ProductTask] = field(default_factory=list)
@@ -92,8 +98,8 @@ class CountingPlan(StepPlan):
         once in several steps."""
         pricing, never = self.book.pricing, 0.0 if self.chip.dram is not None else NEVER_PJ
         prices = {
-            key: Away(pricing.energy_pj(access.away) + never * access.values, pricing.energy_pj(access.outer))
-            for key, access in self.accesses.items()
+            key: Away(pricing.energy_pj(more.away) + never * more.values, pricing.energy_pj(more.outer))
+            for key, more in ((key, access()) for key, access in self.accesses.items())
         }
         found = defaultdict[OtherKey, Away](Away)
         for place, access in self.noted:
@@ -114,7 +120,7 @@ class Further(NamedTuple):
 class _Noted(TaskAccesses):
     """Accesses to memories in which all is there, with a note of what more each would be if it is not."""
 
-    def __init__(self, chip: Chip, prefix: str, note: _Note, known: dict[object, Further]) -> None:
+    def __init__(self, chip: Chip, prefix: str, note: _Note, known: dict[object, Callable[[], Further]]) -> None:
         super().__init__(chip, prefix, TaskShares())
         self._away, self._in_outer = (TaskAccesses(chip, prefix, shares) for shares in (AWAY, IN_OUTER))
         self._two_homes = chip.has_outer_homes
@@ -129,23 +135,23 @@ class _Noted(TaskAccesses):
         if memory.writable and here.counts and tensors[1] != "psum":
             key = action, memory.name, tensors, bursts, bits
             if key not in self._known:
-                away, outer = (
-                    accesses._access(*access).counts[len(here.counts) :]
-                    for accesses in (self._away, self._in_outer if self._two_homes else self._away)
-                )
-                self._known[key] = Further(away, outer, _values(bursts))
+                self._known[key] = cache(partial(self._further_counts, access, len(here.counts)))
             self._note(action, tensors[1], key)
         return here
+
+    def _further_counts(self, access: _Access, here: int) -> Further:
+        """What more an access is, beyond so many counts of one to what is there."""
+        away, outer = (
+            accesses._access(*access).counts[here:]
+            for accesses in (self._away, self._in_outer if self._two_homes else self._away)
+        )
+        return Further(away, outer, sum(times * values for times, values in access[3]))
 
     def staged(self, memory: Memory, tensor: Tensor, bits: int) -> Traffic:
         """Nothing, as all is there."""
         key = "staged", memory.name, tensor, bits
         if key not in self._known:
             away, outer = (accesses.staged(memory, tensor, bits).counts for accesses in (self._away, self._in_outer))
-            self._known[key] = Further(away, outer, bits)
+            self._known[key] = partial(Further, away, outer, bits)
         self._note("read", tensor, key)
         return super().staged(memory, tensor, bits)
-
-
-def _values(bursts: Iterable[Burst]) -> int:
-    return sum(times * values for times, values in bursts)

@@ -25,7 +25,7 @@ from fahw.work.plan.fused.choice import worth_sharing
 from fahw.work.plan.fused.fusing import with_fused
 from fahw.work.plan.joint.search import is_small, joint_plan
 from fahw.work.plan.keeping import Keeping
-from fahw.work.plan.measured import Measured, measured, product_tasks
+from fahw.work.plan.measured import Measured, measured, product_tasks, stay_whole
 from fahw.work.plan.moments import open_moments
 from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.others import CountingPlan
@@ -85,12 +85,13 @@ def planned(
     """
     counted.products[:] = counted.products or product_tasks(step)
     counted.at_will[:] = counted.at_will or [open_moments(tasks, step)]
-    products, away_pj = tuple(counted.products), counted.away_pj(tasks)
-    at_will = Keeping(step, tensors, counted.at_will[0], counted.book, products, away_pj, rooms=counted.rooms)
+    products, known = tuple(counted.products), counted.rooms
+    at_will = Keeping(step, tensors, counted.at_will[0], counted.book, products, {}, rooms=known)
     waits = pinned_waits(step)
     all_kept = _all_kept(step, with_pins(at_will)) if waits is None else None
     if all_kept is not None:
         return step.under(all_kept)
+    at_will = replace(at_will, away_pj=counted.away_pj(tasks))
     counted.in_order[:] = counted.in_order or [open_moments(with_short_lives(tasks, step, tensors), step)]
     in_order = replace(at_will, moments=counted.in_order[0])
     found, waits = min(_in_orders(step, at_will, in_order, waits), key=lambda pair: pair[0].cost)
@@ -174,9 +175,8 @@ def _all_kept(step: StepContext, keeping: Keeping) -> StepPlan | None:
         return None
     if products.spills:
         return None
-    known = (item for task in keeping.tasks for items in task.known.values() for item in items)
-    is_whole = all(item.measured.is_whole for item in known)
-    return with_records(replace(plan, is_whole=is_whole), keeping, keeping.everything, products)
+    plan = replace(plan, is_whole=stay_whole(step, plan, keeping.tasks))
+    return with_records(plan, keeping, keeping.everything, products)
 
 
 class _Found(NamedTuple):
