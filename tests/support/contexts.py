@@ -33,4 +33,4 @@ def context(chip, network, rule, batch=16):
         for core in contents.bits
     }
     step = contents.context(chip, sites)
-    return step, tuple(training_step._tasks(step))
+    return step, tuple(training_step._tasks(step, {}))

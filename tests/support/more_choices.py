@@ -111,7 +111,7 @@ def planned(setup: RandomSetup, static_pj: float | None = None, shares_errors: b
     with _noting(noted, static_pj, shares_errors):
         cost.simulate(setup.made_chip, setup.network, setup.rule, setup.batch)
     step, pricing = noted[0]
-    dynamic = sum(pricing.energy_pj(task.counts) / task.every for task in training_step._tasks(step))
+    dynamic = sum(pricing.energy_pj(task.counts) / task.every for task in training_step._tasks(step, {}))
     cycles = 0.0
     for work in product_tasks(step):
         for gemm in work.products(step.during(work.task), work.part, step.micro_batch_sizes[0]):

@@ -121,7 +121,7 @@ def reads_what_it_fetches(one: Searched, work: Any) -> bool:
 
 def step_pj(one: Searched, step: Any = None) -> float:
     """Dynamic energy of a step."""
-    return sum(one.pricing.energy_pj(task.counts) / task.every for task in training_step._tasks(step or one.step))
+    return sum(one.pricing.energy_pj(task.counts) / task.every for task in training_step._tasks(step or one.step, {}))
 
 
 def others_pj(one: Searched) -> float:

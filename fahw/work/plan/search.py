@@ -25,7 +25,7 @@ from fahw.work.plan.fused.choice import worth_sharing
 from fahw.work.plan.fused.fusing import with_fused
 from fahw.work.plan.joint.search import is_small, joint_plan
 from fahw.work.plan.keeping import Keeping
-from fahw.work.plan.measured import Measured, measured, product_tasks, stay_whole
+from fahw.work.plan.measured import Measured, ProductTask, measured, product_tasks, stay_whole
 from fahw.work.plan.moments import open_moments
 from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.others import CountingPlan
@@ -36,6 +36,8 @@ from fahw.work.plan.tensors.lives import KeptTensor
 
 _LEAST_RESERVE = 8 * 8192
 """Bits of the smallest reserve for tiles in a memory; each other one is four times as large."""
+_LEAST = 0
+"""The reserve of which each task has the least that it needs."""
 _SMALL_KIB, _LEAST_OF_SMALL = 64, 512
 """KiB of the largest memory of a chip up to which smaller reserves are tried, too, and bits of the smallest then."""
 _EQUAL = 1e-6
@@ -127,7 +129,7 @@ def _searched(step: StepContext, keeping: Keeping) -> _Found:
     reserved = sorted(_reserved(step, keeping), key=lambda found: found.cost)
     rounds = [found for best in _starts(reserved) for found in (best, *_refined(step, keeping, best))]
     found = min(rounds, key=lambda found: found.cost)
-    found = _joint(step, _settled(step, found) if _is_small(step) else found)
+    found = _joint(step, _settled(step, found) if _is_small(step, keeping) else found)
     shared = min(_sharing(step, keeping, found), key=lambda found: found.cost, default=None)
     return min(found, _joint(step, shared), key=lambda found: found.cost) if shared else found
 
@@ -193,16 +195,17 @@ class _Found(NamedTuple):
     """Bits that tiles could take of a memory at first."""
 
 
-def _is_small(step: StepContext) -> bool:
-    """Whether no memory of the chip is large, so that tiles are often as large as tensors."""
-    return max(memory.kib for memory in step.chip.memories) <= _SMALL_KIB
+def _is_small(step: StepContext, keeping: Keeping) -> bool:
+    """Whether no memory of the chip is large, so that tiles are often as large as tensors; or the step is small, so
+    that more choices take no time."""
+    return max(memory.kib for memory in step.chip.memories) <= _SMALL_KIB or is_small(keeping)
 
 
-def _reserves(step: StepContext) -> Iterator[int]:
+def _reserves(step: StepContext, keeping: Keeping) -> Iterator[int]:
     """Bits that tiles may take of a memory: absolute numbers, so that a larger memory has all choices of a smaller; and
     half of that of activations where two arrays at once may fill it."""
     largest = max(int(memory.kib * 8192) for memory in step.chip.memories)
-    least = _LEAST_OF_SMALL if _is_small(step) else _LEAST_RESERVE
+    least = _LEAST_OF_SMALL if _is_small(step, keeping) else _LEAST_RESERVE
     reserves, reserve, shared = {largest}, least, step.chip.home("activation")
     while reserve < largest:
         reserves.add(reserve)
@@ -214,13 +217,15 @@ def _reserves(step: StepContext) -> Iterator[int]:
 
 def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
     """A plan for each reserve under which tiles fit and are others than in the reserve before, up to the first that
-    keeps all."""
+    keeps all; where there is none, one in which each task has the least that its tiles fit."""
     found: list[_Found] = []
-    problems: tuple[Problem, ...] = ()
     before: Measured | None = None
-    for reserve in _reserves(step):
+    for reserve in (*_reserves(step, keeping), _LEAST):
+        if reserve == _LEAST and found:
+            break
         try:
-            given = measured(step, keeping.nothing_kept(reserve), keeping.tasks)
+            nothing = keeping.nothing_kept(reserve) if reserve != _LEAST else _in_least_room(step, keeping)
+            given = measured(step, nothing, keeping.tasks)
             if given == before:
                 continue
             before, first = given, keeping.where_all_stays(given)
@@ -228,14 +233,32 @@ def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
             shares = keeping.with_given(keeping.best_shares(first, first))
             plan = replace(keeping.plan(shares, first, grown=False), forms=first.forms)
             found.append(_costed(step, keeping, plan, shares, first, first)._replace(reserve=reserve))
-        except ConfigError as error:
-            problems = tuple(error.problems)
+        except ConfigError:
+            if reserve == _LEAST:
+                raise
             continue
         if keeping.keeps_all(shares) or keeping.is_complete:
             break
-    if not found:
-        raise ConfigError(problems)
     return found
+
+
+def _in_least_room(step: StepContext, keeping: Keeping) -> StepPlan:
+    """The plan in which nothing is kept, and each task has the first power of two that its tiles fit."""
+    most = max(int(memory.kib * 8192) for memory in step.chip.memories).bit_length()
+    reserved = [keeping.nothing_kept(1 << power) for power in range(most + 1)]
+    room = {
+        task.task: next((plan for plan in reserved if _fits(step, plan, task)), reserved[-1]).room[task.task]
+        for task in keeping.tasks
+    }
+    return replace(reserved[-1], room=room)
+
+
+def _fits(step: StepContext, plan: StepPlan, task: ProductTask) -> bool:
+    try:
+        measured(step, plan, [task])
+    except ConfigError:
+        return False
+    return True
 
 
 def _starts(reserved: Sequence[_Found]) -> Iterator[_Found]:
