@@ -120,5 +120,5 @@ def test_a_hundred_plans_are_near_the_best_of_tiles_and_places_together():
 
 
 @pytest.mark.long
-def test_two_hundred_plans_of_random_toys_are_near_the_best():
-    check((over_best(*random_toy(seed)) for seed in range(300)), 150)
+def test_a_hundred_plans_of_random_toys_are_near_the_best():
+    check((over_best(*random_toy(seed)) for seed in range(200)), 100)
