@@ -241,15 +241,19 @@ def _shared(chip: Chip, network: Network, rule: Rule, batch_size: int, activity:
     problems: list[Problem] = []
     for form in derived.transport:
         transposable = form == "transposable"
-        rivals = [derived]
+        rivals, own = [derived], list[Cost]()
         if chip.mapping == "best":
             rivals.append(with_free_area_as_buffer(derived, area_mm2(chip, False), transposable))
         for rival in dict.fromkeys(rivals):
             try:
+                if own and not _may_be_better(chip, own[0], rival):
+                    continue
                 priced_form = form_of(rival, rule, form, network)
-                costs.append(_cost(rival, network, rule, batch_size, priced_form, SHARED, activity))
+                before = own[0].work if own else None
+                own.append(_cost(rival, network, rule, batch_size, priced_form, SHARED, activity, before))
             except ConfigError as error:
                 problems += error.problems
+        costs += own
     if not costs:
         raise ConfigError(list(dict.fromkeys(problems)))
     return _least(chip, costs)
@@ -272,13 +276,25 @@ def _fair_cost(
     stored = _stored_feedback(costs[0].placements if costs else _unmapped(chip, *inputs, activity).placements)
     fitted = with_feedback_fitted(chip, stored, form == "transposable")
     try:
-        costs += [] if fitted is chip else [_cost(fitted, *inputs, form or NONE, activity)]
+        if fitted is not chip and not (costs and not _may_be_better(chip, costs[0], fitted)):
+            before = costs[0].work if costs else None
+            costs.append(_cost(fitted, *inputs, form or NONE, activity, before))
     except ConfigError:
         if not chip.pins_anything:
             raise
     if not costs:
         raise ConfigError(problems)
     return _least(chip, costs)
+
+
+def _may_be_better(chip: Chip, cost: Cost, rival: Chip) -> bool:
+    """Whether the step whose cost is known may cost less on a rival, with other sizes of memories; where its work would
+    be the same, whether it does."""
+    if not cost.work.is_same_on(rival):
+        return True
+    work, names = replace(cost.work, chip=rival), (cost.model, cost.rule)
+    repriced = _priced(work, cost.timing, *names, cost.batch_size, cost.form, cost.transport)
+    return _least(chip, (cost, repriced)) is not cost
 
 
 def _least(chip: Chip, costs: Iterable[Cost]) -> Cost:
@@ -301,13 +317,19 @@ def _stored_feedback(placements: Iterable[Placement]) -> int:
 
 def _cost(
     chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None, transport: str,
-    activity: Activity | None,
+    activity: Activity | None, rival: Work | None = None,
 ) -> Cost:  # fmt: skip
     pricing = partial(step_pricing, transposable=form == "transposable")
-    work = training_step(chip, network, rule, batch_size, form, activity, pricing)
-    chip = work.chip
-    timing = time_step(work.tasks, chip.tiles_per_task, chip.steps_in_flight)
-    transposable = form == "transposable"
+    work = training_step(chip, network, rule, batch_size, form, activity, pricing, rival)
+    timing = time_step(work.tasks, work.chip.tiles_per_task, work.chip.steps_in_flight)
+    return _priced(work, timing, network.name, rule.name, batch_size, form or NONE, transport)
+
+
+def _priced(
+    work: Work, timing: Timing, model: str, rule: str, batch_size: int, form: str, transport: str
+) -> Cost:  # fmt: skip
+    """The cost of work that takes this time."""
+    chip, transposable = work.chip, form == "transposable"
     prices = prices_of(chip)
     dram_cycles = timing.busy.get("dram", 0)
     leakage = leakages(chip, transposable, work.placements)
@@ -315,7 +337,7 @@ def _cost(
     isolated = total_pj(static_rows(chip, leakage, timing.cycles, dram_cycles))
     one_time = total_pj(action_rows(work.one_time, prices, "", ""))
     return Cost(
-        chip=chip.name, model=network.name, rule=rule.name, transport=transport, form=form or NONE,
+        chip=chip.name, model=model, rule=rule, transport=transport, form=form,
         batch_size=batch_size, clock_mhz=chip.clock_mhz, ledger=(*dynamic_rows(work.tasks, prices), *static),
         timing=timing, area_mm2=area_mm2(chip, transposable),
         area_used_mm2=area_mm2(chip, transposable, work.placements), placements=work.placements,

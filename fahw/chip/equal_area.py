@@ -7,6 +7,7 @@ which they leave empty. Rivals that had to leave this area unused would lose by 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil
 
 from fahw.chip.area import area_mm2
@@ -20,11 +21,19 @@ def with_free_area_as_buffer(chip: Chip, area_limit_mm2: float, transposable: bo
 
     `transposable`: whether the weight memory is built to be read by rows and by columns.
     """
+    buffer, banks = chip.home("activation"), _free_banks(chip, area_limit_mm2, transposable)
+    return _enlarged(chip, buffer, banks) if buffer is not None and banks else chip
+
+
+@lru_cache(maxsize=64)
+def _free_banks(chip: Chip, area_limit_mm2: float, transposable: bool) -> int:
+    """How many more banks of the memory of activations keep the chip's area within the limit; 0 where that memory has
+    none, or no area that follows its size."""
     buffer = chip.home("activation")
     if buffer is None or not buffer.bank_kib or not buffer.kib:
-        return chip
+        return 0
     if area_mm2(_enlarged(chip, buffer, 1), transposable) <= area_mm2(chip, transposable):
-        return chip
+        return 0
     fewest, most = 0, 1
     while _within(chip, buffer, most, area_limit_mm2, transposable):
         fewest, most = most, 2 * most
@@ -34,7 +43,7 @@ def with_free_area_as_buffer(chip: Chip, area_limit_mm2: float, transposable: bo
             fewest = middle
         else:
             most = middle
-    return _enlarged(chip, buffer, fewest) if fewest else chip
+    return fewest
 
 
 def _within(chip: Chip, buffer: Memory, banks: int, limit_mm2: float, transposable: bool) -> bool:

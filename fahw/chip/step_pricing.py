@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fahw.chip.ledger import leakages, static_rows, total_pj
 from fahw.chip.unit_prices import Prices, prices_of
@@ -24,6 +25,7 @@ class StepPricing:
         return sum(count.count * self.prices.unit_price(count).value for count in counts)
 
 
+@lru_cache(maxsize=64)
 def step_pricing(chip: Chip, transposable: bool) -> StepPricing:
     """The prices of a chip. `transposable`: whether its weight memory is built to be read by rows and by columns."""
     static = static_rows(chip, leakages(chip, transposable), 1.0, 0.0)

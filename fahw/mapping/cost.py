@@ -42,7 +42,7 @@ class NestCosts:
         return self._once(nest, lambda: self._counts(nest))
 
     def _counts(self, nest: Nest) -> NestCounts:
-        array, (left, right, sums) = array_nest(self.grid, nest), nest.reuses
+        array, (left, right, sums) = array_nest(self.grid.flow.stays, nest), nest.reuses
         return NestCounts(
             self.array(array),
             self._operand(LEFT_OPERAND, left),
@@ -104,7 +104,7 @@ class NestCosts:
     def energy(self, nest: Nest) -> Values:
         """Energy in pJ."""
         prices, grid, (_, left, right, sums) = self.problem.prices, self.grid, self.counts(nest)
-        array = self.array_pj(array_nest(grid, nest))
+        array = self.array_pj(array_nest(grid.flow.stays, nest))
         energy = array + (left.energy + right.energy)
         if sums.spills:
             energy = energy + sums.spilled * prices.spilled_sum

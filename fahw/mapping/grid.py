@@ -15,6 +15,10 @@ DIMENSIONS: tuple[Dimension, Dimension, Dimension] = ("m", "n", "k")
 _PART_OF = {"left": 0, "right": 1, "result": RESULTS}
 
 
+Insides = tuple[Places, Places]
+"""Flags of several ways, the first axis, along both dimensions of a part; the second axis has one entry."""
+
+
 class Extent(NamedTuple):
     """What a part has along one of its dimensions: in a tile, and over all tiles; in all tiles that may be held at
     once, and over all of these; without what several tiles share."""
@@ -44,6 +48,7 @@ class Grid:
         self, problem: TiledProduct, flow: Dataflow, sizes: dict[Dimension, Sizes], around: Around | None = None
     ) -> None:
         self.problem, self.flow, self.sizes, self.around = problem, flow, sizes, around
+        self._extents: dict[int, tuple[Extent, Extent]] = {}
         self.several = (
             around.several if around else {dimension: sizes.trips > 1 for dimension, sizes in self.sizes.items()}
         )
@@ -87,6 +92,16 @@ class Grid:
         once = self._outer_visits(part, reuse) if self.around else np.ones(1)
         return once if reuse.holds else np.where(self.again(part, reuse), self.sizes[IRRELEVANT[part]].trips, once)
 
+    def visits_inside(self, part: int, inside: Insides) -> Values:
+        """How often each tile of the part comes in several ways, in which these loops lie inside the irrelevant one and
+        nothing is held; of one level alone."""
+        return np.where(self.again_inside(part, inside), self.sizes[IRRELEVANT[part]].trips, 1.0)
+
+    def again_inside(self, part: int, inside: Insides) -> Places:
+        """Where the irrelevant loop then brings other tiles between two uses of one."""
+        first, second = CONCERNED[part]
+        return np.asarray((inside[0] & self.several[first]) | (inside[1] & self.several[second]))
+
     def _outer_visits(self, part: int, reuse: Reuse) -> Values:
         assert self.around is not None
         changes = self.around.changes[part]
@@ -96,8 +111,10 @@ class Grid:
 
     def extents(self, part: int) -> tuple[Extent, Extent]:
         """What the part has along its two dimensions: inputs where it is unfolded, else values."""
-        first, second = CONCERNED[part]
-        return self._extent(part, first), self._extent(part, second)
+        if part not in self._extents:
+            first, second = CONCERNED[part]
+            self._extents[part] = self._extent(part, first), self._extent(part, second)
+        return self._extents[part]
 
     def _extent(self, part: int, dimension: Dimension) -> Extent:
         sizes, unfolded = self.sizes[dimension], self.problem.unfolded

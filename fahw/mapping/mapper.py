@@ -20,6 +20,7 @@ from fahw.mapping.levels.search import Found, best_on_two_levels
 from fahw.mapping.nest import LEFT_OPERAND, PARTS, RIGHT_OPERAND, Nest, nests
 from fahw.mapping.one_level.nest_prices import NestPrices
 from fahw.mapping.one_level.search import Chosen, Search
+from fahw.mapping.one_level.tables import table_of
 from fahw.mapping.problem import Dataflow, OuterLevel, TiledProduct
 from fahw.mapping.sizes import Values
 
@@ -186,32 +187,31 @@ def _known(product: TiledProduct) -> list[_Known]:
 
 def _mapped_at(found: Chosen) -> MappedProduct:
     """The record of a mapping that was found."""
-    prices, product, table = found.prices, found.prices.problem, found.prices.table
-    grid, repeats, at, nest = table.grid, product.repeats, found.at, slice(found.nest, found.nest + 1)
-    array, sums = table.of_nest[found.nest], table.sums.of_nest[found.nest]
-    tile = [
-        round(float(sizes.size.ravel()[axis])) for sizes, axis in zip(grid.sizes.values(), found.place, strict=True)
-    ]
-    left, right = (
-        at(values, uses.of_nest[found.nest]) * repeats
-        for values, uses in zip(prices.fetched, (table.left, table.right), strict=True)
-    )
-    counts = table.array
+    prices, product, tiles, of = found.prices, found.prices.problem, found.prices.tiles, found.pair
+    grid, repeats, counts = tiles.grid, product.repeats, tiles.array
+    m, n, k = (round(float(sizes.size[found.place])) for sizes in grid.sizes.values())
+    fetched = zip(prices.fetched, (tiles.left, tiles.right), strict=True)
+    left, right = (float(of.ways(values, uses.of_nest)) * repeats for values, uses in fetched)
+    energy, latency = prices.measures(of)
+
+    def number(values: Values) -> int:
+        return round(float(of.ways(values, tiles.of_nest))) * repeats
+
     return MappedProduct(
-        tiling=Tiling(grid.flow.name, (tile[0], tile[1], tile[2]), table.nests[found.nest]),
-        reads=(round(at(counts.reads[0], array)) * repeats, round(at(counts.reads[1], array)) * repeats),
+        tiling=Tiling(grid.flow.name, (m, n, k), tiles.nests[found.nest]),
+        reads=(number(counts.reads[0]), number(counts.reads[1])),
         fetched=(left, right),
-        partial_sums=round(at(counts.breaks, array) * grid.results) * repeats,
-        spilled_sums=round(at(prices.spilled, sums)) * repeats,
-        accumulated=round(at(counts.accumulated, array)) * repeats,
+        partial_sums=number(counts.breaks * grid.results),
+        spilled_sums=round(float(of.ways(prices.spilled, tiles.sums.of_nest))) * repeats,
+        accumulated=number(counts.accumulated),
         results=prices.leaving * repeats,
-        dram_bits=at(prices.dram_bits(nest)) * repeats,
-        array_cycles=round(at(counts.cycles, array)) * repeats,
-        latency=found.latency * repeats,
-        energy_pj=found.energy * repeats,
+        dram_bits=float(prices.dram_bits(of)) * repeats,
+        array_cycles=number(counts.cycles),
+        latency=float(latency) * repeats,
+        energy_pj=float(energy) * repeats,
         room=tuple((memory, ceil(bits)) for memory, bits in found.room.items()),
-        sums_room=ceil(at(prices.sums_room(nest))),
-        begun=round(at(counts.begun, array)) * repeats,
+        sums_room=ceil(float(prices.sums_room(of))),
+        begun=number(counts.begun),
     )
 
 
@@ -231,10 +231,9 @@ def mapped_as(product: TiledProduct, tiling: Tiling) -> MappedProduct:
         if not product.outer_may_go_unused:
             raise ConfigError(Problem("outer", "must be given: a memory behind the local ones holds something"))
         return mapped_as(product.on_one_level, tiling)
-    prices, only = NestPrices(product, flow, (tiling.tile, tiling.nest)), slice(0, 1)
-    energy, latency = prices.priced(only)
-    mapped = _mapped_at(Chosen(prices, 0, (0, 0, 0), energy.item(), latency.item()))
-    if not prices.fits(only).all():
+    prices = NestPrices(product, flow, table_of(product, flow, (tiling.tile, tiling.nest)).only)
+    mapped = _mapped_at(Chosen(prices, 0, 0))
+    if not prices.fits.all():
         raise ConfigError(Problem("tile", _misfit(product.room, mapped.room)))
     return mapped
 
@@ -323,16 +322,11 @@ def _misfit(room: tuple[tuple[str, float], ...], taken: tuple[tuple[str, int], .
 
 def _no_room(product: TiledProduct) -> list[Problem]:
     """For each memory that is too small on its own: the least that any mapping takes of it, and of what."""
-    least: dict[str, float] = {}
-    for prices in (NestPrices(product, flow) for flow in product.array.dataflows):
-        for some in prices.chunks():
-            for memory, bits in prices.room(some).items():
-                least[memory] = min(least.get(memory, np.inf), float(bits.min()))
-    places = (product.left.memory, product.right.memory, product.result.memory)
+    places, search = (product.left.memory, product.right.memory, product.result.memory), Search(product)
     problems = []
     for memory, limit in product.room:
         tiles = [name for name, place in zip(PARTS, places, strict=True) if place == memory]
-        if tiles and least[memory] > limit:
-            needed = f"the smallest tiles of {' and '.join(tiles)} take {least[memory]:,.0f} bits"
+        if tiles and (least := search.least_room(memory, limit)) > limit:
+            needed = f"the smallest tiles of {' and '.join(tiles)} take {least:,.0f} bits"
             problems.append(Problem(memory, f"{needed}, and it has room for {limit:,.0f}"))
     return problems or [Problem("memories", "no tile fits all of them at once")]

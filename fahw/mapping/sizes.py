@@ -200,6 +200,7 @@ def _position_sizes(windows: Windows, granule: int, every: bool) -> list[int]:
     return [*samples, *rows, *([strip] if strip < row else [])]
 
 
+@lru_cache(maxsize=1 << 14)
 def _positions(windows: Windows, size: int) -> _Row:
     """Tiles of whole samples, of rows, or of a strip of a row. `windows`: of one channel."""
     row, sample, samples = windows.columns.windows, windows.per_sample, windows.samples

@@ -12,7 +12,12 @@ from functools import lru_cache
 from fahw.errors import ConfigError
 from fahw.mapping.mapper import MappedProduct, Tiling, best_mapping, mapped_as
 from fahw.mapping.nest import nests
-from fahw.mapping.problem import TiledProduct
+from fahw.mapping.problem import MappedArray, TiledProduct
+
+
+def is_best_whole(array: MappedArray) -> bool:
+    """Whether tiles gain nothing on the array where operands are there."""
+    return len(array.dataflows) == 1 and (array.dataflows[0].stays is None or not array.accumulators)
 
 
 @lru_cache(maxsize=8192)
@@ -21,9 +26,8 @@ def best_of(product: TiledProduct) -> MappedProduct:
 
     Raises ConfigError where no tile fits its memory.
     """
-    flow, array = product.array.dataflows[0], product.array
-    alone = len(array.dataflows) == 1 and (flow.stays is None or not array.accumulators)
-    if alone and all(operand.resident >= 1 for operand in product.operands):
+    flow = product.array.dataflows[0]
+    if is_best_whole(product.array) and all(operand.resident >= 1 for operand in product.operands):
         try:
             return mapped_as(product, Tiling(flow.name, (product.m, product.n, product.k), nests(product, flow)[0]))
         except ConfigError:

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 from fahw.activity import Activity
 from fahw.errors import ConfigError, Problem, suggestion
@@ -25,6 +26,7 @@ from fahw.rules.rule import Rule
 from fahw.work import learned_feedback, tensor_sizes, transport
 from fahw.work.context import StepContext
 from fahw.work.core_contents import CoreContents, placed_on
+from fahw.work.counts.plan_record import PlanRecord
 from fahw.work.counts.record import Count, Task, Work, task_id
 from fahw.work.layer_gemms import error_form
 from fahw.work.mesh import Part, parts_of
@@ -33,20 +35,23 @@ from fahw.work.phases.forward import LOSS, RECOMPUTE, forward_task, input_task, 
 from fahw.work.phases.gradient import gradient_task
 from fahw.work.phases.recompute import ids_of_way_back, recompute_tasks, waiting_for_recomputed, way_back
 from fahw.work.phases.update import update_task
-from fahw.work.plan.kept_tensors import KeptTensor, kept_tensors
 from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.others import CountingPlan
 from fahw.work.plan.pricing import Pricing, price_book
 from fahw.work.plan.records import plan_record
+from fahw.work.plan.rivals import differ_in_sizes, is_same_on
 from fahw.work.plan.search import known_plan, planned, remember
 from fahw.work.plan.sizes import bits_of_all
 from fahw.work.plan.step_plan import StepPlan
+from fahw.work.plan.tensors.kept_tensors import KeptTensor, kept_tensors
 
 MOST_TASKS = 20_000
 """The most tasks of a step. Each is simulated, and compared with those that it may meet at a port: more take minutes
 and gigabytes."""
 MOST_FLOWS = 100_000
 """The most flows of all tasks of a step through ports and links: on a mesh a message takes every link of its way."""
+_MOST_INFERENCES = 4
+"""Networks whose inference is remembered of each chip and batch."""
 NONE = "none"
 """Transport of a rule that moves nothing."""
 
@@ -72,12 +77,13 @@ def form_of(chip: Chip, rule: Rule, transport_form: str | None, network: Network
 
 def training_step(
     chip: Chip, network: Network, rule: Rule, batch_size: int, form: Form | None, activity: Activity | None = None,
-    pricing: Callable[[Chip], Pricing] | None = None,
+    pricing: Callable[[Chip], Pricing] | None = None, rival: Work | None = None,
 ) -> Work:  # fmt: skip
     """The work of one step. Raises ConfigError with advice where the chip cannot host the rule or the network.
 
     `activity`: measured shares of zeros and changes, by layer; the chip file's assumed ones where absent. `pricing`:
-    the prices of a chip, which the search for the best mapping needs (`mapping: best`).
+    the prices of a chip, which the search for the best mapping needs (`mapping: best`). `rival`: the work of the same
+    step on a chip with other sizes of memories, of which the search takes what it can.
     """
     if batch_size < 1:
         raise ConfigError(Problem("batch_size", f"must be at least 1 (got {batch_size})"))
@@ -89,22 +95,22 @@ def training_step(
     contents = CoreContents(chip, network, rule, batch_size, form, parts, activity)
     chip = contents.sized_chip
     sites, placements = placed_on(contents, chip)
-    step, record, tensors = contents.context(chip, sites), None, tuple[KeptTensor, ...]()
+    step, counted = contents.context(chip, sites), None
     if chip.mapping == "best":
         assert pricing is not None, "a search needs prices"
-        tensors = kept_tensors(step)
         if contents.fits_writable:
-            chip = contents.fitted_chip(bits_of_all(step, *_counted(step, tensors, pricing)))
+            chip = contents.fitted_chip(bits_of_all(step, *_counted(step, pricing)))
             step = contents.context(chip, placed_on(contents, chip)[0])
-        step = _with_plan(step, tensors, pricing)
-        placements, record = [*contents.all_rom_placements, *_plan_of(step).placements], plan_record(step)
+        step, counted = _with_plan(step, pricing, rival)
+        placements = [*contents.all_rom_placements, *_plan_of(step).placements]
     tasks = tuple(_checked_tasks(step))
     if step.plan is not None and step.plan.waits:
-        tasks = with_short_lives(tasks, step, tensors)
+        tasks = with_short_lives(tasks, step, counted.tensors if counted else kept_tensors(step))
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
     return Work(
         chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks),
-        partial(_inference, step, pricing), record,
+        partial(_inference, step, pricing), partial(_record, step), partial(is_same_on, step=step, pricing=pricing),
+        counted,
     )  # fmt: skip
 
 
@@ -137,23 +143,42 @@ def _checked_tasks(step: StepContext) -> list[Task]:
     return list(waiting_for_recomputed(step, tasks))
 
 
-def _counted(
-    step: StepContext, tensors: tuple[KeptTensor, ...], pricing: Callable[[Chip], Pricing]
-) -> tuple[tuple[Task, ...], tuple[KeptTensor, ...], CountingPlan]:
-    """The tasks of the step as they are counted without a plan, what it keeps, and what they were counted under."""
+class _Counted(NamedTuple):
+    """The tasks of a step as they are counted without a plan, what it keeps, and what they were counted under."""
+
+    tasks: tuple[Task, ...]
+    tensors: tuple[KeptTensor, ...]
+    plan: CountingPlan
+
+
+def _counted(step: StepContext, pricing: Callable[[Chip], Pricing]) -> _Counted:
     counted = CountingPlan(step.chip, price_book(pricing(step.chip), step.chip))
-    return tuple(_checked_tasks(step.under(counted))), tensors, counted
+    return _Counted(tuple(_checked_tasks(step.under(counted))), kept_tensors(step), counted)
+
+
+def _counted_before(chip: Chip, rival: Work | None, pricing: Callable[[Chip], Pricing]) -> _Counted | None:
+    """What was counted for a rival, where it is the same on this chip."""
+    if rival is None or not isinstance(rival.counted, _Counted) or not differ_in_sizes(rival.chip, chip):
+        return None
+    return rival.counted._replace(plan=rival.counted.plan.on(chip, price_book(pricing(chip), chip)))
 
 
 def _with_plan(
-    step: StepContext, tensors: tuple[KeptTensor, ...], pricing: Callable[[Chip], Pricing]
-) -> StepContext:  # fmt: skip
-    """The step with the best plan found for what it keeps, now or before."""
+    step: StepContext, pricing: Callable[[Chip], Pricing], rival: Work | None = None
+) -> tuple[StepContext, _Counted | None]:
+    """The step with the best plan found for what it keeps, and what the search began with; None where the plan is
+    known."""
     if (plan := known_plan(step)) is not None:
-        return step.under(plan)
-    step = planned(step, *_counted(step, tensors, pricing))
+        return step.under(plan), None
+    counted = _counted_before(step.chip, rival, pricing) or _counted(step, pricing)
+    step = planned(step, *counted)
     remember(step)
-    return step
+    return step, counted
+
+
+def _record(step: StepContext) -> PlanRecord | None:
+    """The decisions of a step, where it has a plan."""
+    return plan_record(step) if step.plan is not None else None
 
 
 def _plan_of(step: StepContext) -> StepPlan:
@@ -238,9 +263,30 @@ def _inference(step: StepContext, pricing: Callable[[Chip], Pricing] | None) -> 
     """Counts of the samples of a step in inference, on the memories of training, under a plan of its own: nothing waits
     for a way back."""
     step = step.without_training()
-    if pricing is not None and step.plan is not None:
-        step = replace(step, chip=step.chip.without_pins(), plan=None)
-        step = _with_plan(step, kept_tensors(step), pricing)
+    if pricing is None or step.plan is None:
+        return _inference_counts(step)
+    step = replace(step, chip=step.chip.without_pins(), plan=None)
+    if step.chip.mesh is not None:  # what layers are on a core may depend on the rule
+        return _inference_counts(_with_plan(step, pricing)[0])
+    known = _known_inference(step.chip, step.micro_batch_sizes, step.transposable)
+    for network, activity, counts in known:
+        if (network is step.network or network == step.network) and activity == step.activity:
+            return counts
+    counts = _inference_counts(_with_plan(step, pricing)[0])
+    known[:] = [*known[-_MOST_INFERENCES + 1 :], (step.network, step.activity, counts)]
+    return counts
+
+
+@lru_cache(maxsize=64)
+def _known_inference(
+    chip: Chip, micro_batch_sizes: tuple[int, ...], transposable: bool
+) -> list[tuple[Network, Activity | None, tuple[Count, ...]]]:  # fmt: skip
+    """The counts of networks in inference that are known, the same under every rule; none at first."""
+    return []
+
+
+def _inference_counts(step: StepContext) -> tuple[Count, ...]:
+    """Counts of the samples of a step that does not train."""
     counts: list[Count] = []
     for size, micro_batches in Counter(step.micro_batch_sizes).items():
         micro = step.micro_batch_sizes.index(size)

@@ -11,9 +11,9 @@ from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
 from fahw.study.training import make_jobs
 from fahw.work import training_step
-from fahw.work.plan.kept_tensors import kept_tensors
 from fahw.work.plan.order.precedence import sorted_tasks
 from fahw.work.plan.order.short_lives import with_short_lives
+from fahw.work.plan.tensors.kept_tensors import kept_tensors
 from tests.support.contexts import context
 from tests.support.models import convolutional, everything, mlp
 

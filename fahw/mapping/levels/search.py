@@ -256,7 +256,7 @@ class _Search:
         the lowest first."""
         alike = defaultdict[ArrayNest, list[tuple[int, Nest]]](list)
         for number, nest in enumerate(nests(self.problem, self.flow)):
-            alike[array_nest(costs.grid, nest)].append((number, nest))
+            alike[array_nest(self.flow.stays, nest)].append((number, nest))
         groups = []
         for seen, members in alike.items():
             cycles = costs.array(seen).cycles * self.flow.costs.paced

@@ -1,127 +1,217 @@
-"""What all nests of a product cost under a dataflow, over all tile sizes at once."""
+"""What all nests of a product cost under a dataflow, over some tile sizes at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import cached_property, reduce
+from typing import TypeVar
 
 import numpy as np
 
 from fahw.mapping.cost import array_energy
-from fahw.mapping.nest import RESULTS, Nest
-from fahw.mapping.one_level.tables import Uses, table_of
+from fahw.mapping.nest import RESULTS
+from fahw.mapping.one_level.tables import Tiles, Uses
+from fahw.mapping.one_level.ways import Numbers
 from fahw.mapping.problem import Dataflow, OperandPlace, TiledProduct
 from fahw.mapping.sizes import Places, Values
 
-_MOST_CELLS = 1 << 17
-"""Nests times tile sizes that are priced at once: more do not stay near the processor."""
+Array = TypeVar("Array", Values, Places)
+
+
+class Every:
+    """All nests, the first axis, and tile sizes."""
+
+    def ways(self, values: Array, of_nest: Numbers) -> Array:
+        """Of values by way and tile size, those of the way of each nest."""
+        return values.take(of_nest, axis=0)
+
+    def sizes(self, values: Values) -> Values:
+        """Of values by tile size, those of each."""
+        return values
+
+
+class Pairs(Every):
+    """Some pairs of a nest and a tile size."""
+
+    def __init__(self, nest: Numbers, place: Numbers) -> None:
+        self._nest, self._place = nest, place
+
+    def ways(self, values: Array, of_nest: Numbers) -> Array:
+        """Of values by way and tile size, those of the way of each nest."""
+        return values[of_nest[self._nest], self._place]
+
+    def sizes(self, values: Values) -> Values:
+        """Of values by tile size, those of each."""
+        return values[self._place]
+
+
+class Pair(Every):
+    """A nest and a tile size: single numbers."""
+
+    def __init__(self, nest: int, place: int) -> None:
+        self._nest, self._place = nest, place
+
+    def ways(self, values: Array, of_nest: Numbers) -> Array:
+        """Of values by way and tile size, that of the way of the nest."""
+        picked: Array = values[of_nest[self._nest], self._place]
+        return picked
+
+    def sizes(self, values: Values) -> Values:
+        """Of values by tile size, that of this one."""
+        picked: Values = values[self._place]
+        return picked
+
+
+EVERY = Every()
 
 
 class NestPrices:
-    """The prices of a product's nests under a dataflow, or of a given tile and nest."""
+    """The prices of a product's nests on some tile sizes under a dataflow."""
 
-    def __init__(
-        self, product: TiledProduct, flow: Dataflow, given: tuple[tuple[int, int, int], Nest] | None = None
-    ) -> None:  # fmt: skip
-        """Raises ConfigError where what is given cannot be a tile."""
-        self.problem, self.flow, self.table = product, flow, table_of(product, flow, given)
-        table, grid, result = self.table, self.table.grid, product.result
-        self.leaving = grid.distinct(RESULTS) * (1 - result.resident)
-        self.array_pj = array_energy(product, flow, grid.results, self.leaving, table.array)
-        self.fetched = _fetched(table.left, product.left), _fetched(table.right, product.right)
+    def __init__(self, product: TiledProduct, flow: Dataflow, tiles: Tiles) -> None:
+        self.problem, self.flow, self.tiles = product, flow, tiles
+        grid = tiles.grid
+        once = grid.distinct(RESULTS)
+        self.leaving = once * (1 - product.result.resident)
+        self.fetched = _fetched(tiles.left, product.left), _fetched(tiles.right, product.right)
         if product.unfolded == "result":
-            self.spilled = table.sums.once - grid.distinct(RESULTS)
+            self.spilled = tiles.sums.once - once
         else:
-            self.spilled = grid.results * (table.sums.visits - 1)
-        fetch = zip(self.fetched, product.prices.fetch, flow.costs.fetches, strict=True)
-        self._fetch_pj = [values * (price * factor) for values, price, factor in fetch]
-        self._spill_pj = self.spilled * product.prices.spilled_sum
-        self._moved = [values * operand.bits for values, operand in zip(self.fetched, product.operands, strict=True)]
-        self._moved_sums = self.spilled * (2 * result.sum_bits) + self.leaving * result.bits
+            self.spilled = grid.results * (tiles.sums.visits - 1)
 
-    @property
-    def cells(self) -> int:
-        """The number of tile sizes."""
-        return int(np.prod(self.table.grid.shape))
+    @cached_property
+    def cost(self) -> Values:
+        """The objective of all nests and tile sizes."""
+        return self._measure(self.problem.objective, EVERY)
 
-    def chunks(self) -> Iterator[slice]:
-        """The nests, so many at a time as are priced at once."""
-        number, size = len(self.table.nests), max(1, _MOST_CELLS // self.cells)
-        return (slice(start, start + size) for start in range(0, number, size))
+    def other(self, of: Every) -> Values:
+        """What decides among equals: cycles where energy is the objective, else energy."""
+        return self._measure("latency" if self.problem.objective == "energy" else "energy", of)
 
-    def priced(self, nests: slice) -> tuple[Values, Values]:
-        """Energy in pJ and cycles of nests."""
-        table, static = self.table, self.problem.prices.static
-        energy = self.array_pj[table.of_nest[nests]] + (
-            self._fetch_pj[0][table.left.of_nest[nests]] + self._fetch_pj[1][table.right.of_nest[nests]]
+    def measures(self, of: Every) -> tuple[Values, Values]:
+        """Energy in pJ, and cycles."""
+        latency = self.latency(of)
+        return self._energy(latency, of), latency
+
+    def _measure(self, objective: str, of: Every) -> Values:
+        if objective == "edp":
+            energy, latency = self.measures(of)
+            return latency * energy
+        return self.energy(of) if objective == "energy" else self.latency(of)
+
+    def energy(self, of: Every) -> Values:
+        """Energy in pJ."""
+        return self._energy(self.latency(of) if self.problem.prices.static else None, of)
+
+    def _energy(self, latency: Values | None, of: Every) -> Values:
+        tiles, prices, factors = self.tiles, self.problem.prices, self.flow.costs.fetches
+        left, right = (
+            values * (price * factor) for values, price, factor in zip(self.fetched, prices.fetch, factors, strict=True)
         )
-        energy = energy + self._spill_pj[table.sums.of_nest[nests]]
-        latency = self._latency(nests)
-        return energy + latency * static if static else energy, latency
+        energy = of.ways(left, tiles.left.of_nest)
+        energy += of.ways(right, tiles.right.of_nest)
+        energy += of.ways(self._array_pj, tiles.of_nest)
+        energy += of.ways(self.spilled * prices.spilled_sum, tiles.sums.of_nest)
+        if latency is not None and prices.static:
+            energy += latency * prices.static
+        return energy
 
-    def _latency(self, nests: slice) -> Values:
+    @cached_property
+    def _array_pj(self) -> Values:
+        return array_energy(self.problem, self.flow, self.tiles.grid.results, self.leaving, self.tiles.array)
+
+    def latency(self, of: Every) -> Values:
         """Cycles: of the array and what it waits for, or of DRAM where that takes longer."""
-        table, rate = self.table, self.problem.dram_bits_per_cycle
-        cycles = table.array.cycles * self.flow.costs.paced
+        tiles, rate = self.tiles, self.problem.dram_bits_per_cycle
+        cycles = of.ways(tiles.array.cycles * self.flow.costs.paced, tiles.of_nest)
         if rate == np.inf:
-            return cycles[table.of_nest[nests]]
-        cycles = cycles[table.of_nest[nests]] + (self._awaited(0, nests) + self._awaited(1, nests)) / rate
-        return np.maximum(cycles, self.dram_bits(nests) / rate)
+            return cycles
+        cycles += (self._awaited(0, of) + self._awaited(1, of)) / rate
+        return np.maximum(cycles, self.dram_bits(of) / rate)
 
-    def _awaited(self, part: int, nests: slice) -> Values:
+    def _awaited(self, part: int, of: Every) -> Values:
         """Bits of an operand that the array waits for: of its first tile, or of all that come while it rests."""
-        operand = self.problem.operands[part]
+        operand, uses = self.problem.operands[part], (self.tiles.left, self.tiles.right)[part]
         if operand.overlaps:
-            return self.table.first_tiles[part] * (operand.bits * (1 - operand.resident))
-        return self._moved[part][(self.table.left, self.table.right)[part].of_nest[nests]]
+            return of.sizes(self.tiles.first_tiles[part] * (operand.bits * (1 - operand.resident)))
+        return of.ways(self.fetched[part] * operand.bits, uses.of_nest)
 
-    def dram_bits(self, nests: slice) -> Values:
+    def dram_bits(self, of: Every) -> Values:
         """Bits that pass DRAM."""
-        table, (left, right) = self.table, self._moved
-        moved = left[table.left.of_nest[nests]] + right[table.right.of_nest[nests]]
-        return moved + self._moved_sums[table.sums.of_nest[nests]]
+        tiles, problem = self.tiles, self.problem
+        left, right = self.fetched
+        sums = self.spilled * (2 * problem.result.sum_bits) + self.leaving * problem.result.bits
+        moved = of.ways(left * problem.left.bits, tiles.left.of_nest)
+        moved += of.ways(right * problem.right.bits, tiles.right.of_nest)
+        moved += of.ways(sums, tiles.sums.of_nest)
+        return moved
 
-    def room(self, nests: slice) -> dict[str, Values]:
+    def room(self, of: Every) -> dict[str, Values]:
         """Bits that tiles take, by memory."""
-        problem = self.problem
-        memories = problem.left.memory, problem.right.memory, problem.result.memory
-        room: dict[str, Values] = {}
-        for memory, bits in zip(memories, self.rooms(nests), strict=True):
-            room[memory] = room[memory] + bits if memory in room else bits
+        return {memory: self.room_in(memory, of) for memory, _, _ in self._parts}
+
+    def room_in(self, memory: str, of: Every) -> Values:
+        """Bits that tiles take in a memory where some lie."""
+        left, right, results = self._parts
+        parts = [of.ways(bits, of_nest) for name, bits, of_nest in (left, right) if name == memory]
+        parts += [self.sums_room(of)] if results[0] == memory else []
+        return reduce(np.add, parts)
+
+    def rooms(self, of: Every) -> tuple[Values, Values, Values]:
+        """Bits of the tiles of both operands, and of sums."""
+        (_, left, of_left), (_, right, of_right), _ = self._parts
+        return of.ways(left, of_left), of.ways(right, of_right), self.sums_room(of)
+
+    @cached_property
+    def _parts(self) -> tuple[tuple[str, Values, Numbers], ...]:
+        """Of left, right and results: the memory, bits by way, and the way of each nest."""
+        problem, (left, right, sums) = self.problem, (self.tiles.left, self.tiles.right, self.tiles.sums)
+        return (
+            (problem.left.memory, _operand_room(left, problem.left), left.of_nest),
+            (problem.right.memory, _operand_room(right, problem.right), right.of_nest),
+            (problem.result.memory, sums.room * problem.result.sum_bits, sums.of_nest),
+        )
+
+    def sums_room(self, of: Every) -> Values:
+        """Bits that waiting sums take; those of windows have room whether they wait or not."""
+        _, bits, of_nest = self._parts[RESULTS]
+        room = of.ways(bits, of_nest)
+        if self.problem.unfolded != "result":
+            room *= of.ways(self.tiles.array.breaks > 0, self.tiles.of_nest)
         return room
 
-    def rooms(self, nests: slice) -> tuple[Values, Values, Values]:
-        """Bits of the tiles of both operands, and of sums."""
-        problem, table = self.problem, self.table
-        return (
-            table.left.room[table.left.of_nest[nests]] * problem.left.bits,
-            table.right.room[table.right.of_nest[nests]] * problem.right.bits,
-            self.sums_room(nests),
-        )
+    @cached_property
+    def possible(self) -> Places | None:
+        """Where nests can be if room is no matter, None for everywhere: sums of windows need not be left before K is
+        complete."""
+        if self.problem.unfolded != "result":
+            return None
+        sums = self.tiles.sums
+        return np.asarray((~sums.again | (sums.trips <= 1)).take(sums.of_nest, axis=0))
 
-    def sums_room(self, nests: slice) -> Values:
-        """Bits that waiting sums take; those of windows have room whether they wait or not."""
-        table = self.table
-        room = table.sums.room[table.sums.of_nest[nests]] * self.problem.result.sum_bits
-        if self.problem.unfolded == "result":
-            return room
-        return np.where((table.array.breaks > 0)[table.of_nest[nests]], room, 0.0)
-
-    def possible(self, nests: slice) -> Places:
-        """Where nests can be if room is no matter: sums of windows need not be left before K is complete."""
-        sums = self.table.sums
-        if self.problem.unfolded == "result":
-            return np.asarray((~sums.again | (sums.trips <= 1))[sums.of_nest[nests]])
-        return np.ones((1,) * 4, bool)
-
-    def fits(self, nests: slice) -> Places:
+    @cached_property
+    def fits(self) -> Places:
         """Where they can be, and all tiles have room."""
-        room, fits = self.room(nests), self.possible(nests)
-        for memory, limit in self.problem.room:
-            if memory in room:
-                fits = fits & (room[memory] <= limit)
-        return fits
+        memories = [memory for memory, _, _ in self._parts]
+        fits = [self._has_room(memory, limit) for memory, limit in self.problem.room if memory in memories]
+        fits += [] if self.possible is None else [self.possible]
+        return reduce(np.logical_and, fits) if fits else np.ones((1, 1), bool)
+
+    def _has_room(self, memory: str, limit: float) -> Places:
+        """Where the tiles in a memory have room."""
+        own = [(bits, of_nest) for name, bits, of_nest in self._parts if name == memory]
+        if len(own) == 1 and memory != self.problem.result.memory:
+            bits, of_nest = own[0]
+            return EVERY.ways(bits <= limit, of_nest)
+        return np.asarray(self.room_in(memory, EVERY) <= limit)
 
 
 def _fetched(uses: Uses, operand: OperandPlace) -> Values:
     """Values of an operand that come from DRAM."""
     return uses.once * (1 - operand.resident) * uses.visits
+
+
+def _operand_room(uses: Uses, operand: OperandPlace) -> Values:
+    """Bits that an operand's tiles take by way: those that change several times, what is there already none."""
+    if operand.resident >= 1:
+        return np.zeros_like(uses.room)
+    return uses.room * np.where(uses.whole, 1, operand.buffers) * operand.bits

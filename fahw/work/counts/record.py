@@ -118,13 +118,22 @@ class Work:
     """Multiply-accumulates with zeros of paddings, or whose results fall there."""
     count_inference: Callable[[], tuple[Count, ...]] = field(repr=False, compare=False)
     """Counts of as many samples in inference; called where these are asked for, as they take a tenth of the time."""
-    plan: PlanRecord | None = None
-    """What a search decided (`mapping: best`)."""
+    record_plan: Callable[[], PlanRecord | None] = field(default=lambda: None, repr=False, compare=False)
+    """The record of what a search decided, made where it is asked for."""
+    is_same_on: Callable[[Chip], bool] = field(default=lambda chip: False, repr=False, compare=False)
+    """Whether all of this is known to be the same on a chip whose memories have other sizes."""
+    counted: object = field(default=None, repr=False, compare=False)
+    """What the search began with, for rivals."""
 
     @cached_property
     def inference(self) -> tuple[Count, ...]:
         """Counts of as many samples in inference: forward without what only training needs."""
         return self.count_inference()
+
+    @cached_property
+    def plan(self) -> PlanRecord | None:
+        """What a search decided (`mapping: best`)."""
+        return self.record_plan()
 
     @property
     def transported_bits(self) -> float:

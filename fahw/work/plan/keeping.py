@@ -21,9 +21,9 @@ from fahw.work.plan.others import Away, OtherKey
 from fahw.work.plan.pricing import PriceBook
 from fahw.work.plan.step_plan import ProductKey, StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor
-from fahw.work.plan.tensors.room import Kind, TensorRoom
+from fahw.work.plan.tensors.room import TensorRoom, room_of_ways
 from fahw.work.plan.tensors.shares import Kept, kept_by_ways, task_shares
-from fahw.work.plan.tensors.worth import Saved, Way, Worth
+from fahw.work.plan.tensors.worth import Saved, Way, Worth, ways_to_keep
 from fahw.work.plan.tile_room import TileRoom
 
 _ROUNDED = 1.0
@@ -52,6 +52,8 @@ class Keeping:
     errors: tuple[FusedError, ...] = ()
     given_outer: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     one_level: bool = False
+    rooms: dict[object, TensorRoom] = field(default_factory=dict, compare=False, repr=False)
+    """What rooms are known, of this step and equal ones."""
 
     def nothing_kept(self, reserve: int) -> StepPlan:
         """The plan in which all that is not given comes from DRAM, and tiles take at most `reserve` bits of a
@@ -60,8 +62,12 @@ class Keeping:
             task.task: tuple((memory.name, float(min(reserve, memory.kib * 8192))) for memory in self.memories)
             for task in self.tasks
         }
-        shares = task_shares(self.tensors, self.kept(self.only_given))
-        return self._planned(shares, room)
+        return self._planned(self._shares_given, room)
+
+    @cached_property
+    def _shares_given(self) -> Mapping[tuple[int, TaskId], TaskShares]:
+        """What tasks find where nothing is kept but what is given."""
+        return task_shares(self.tensors, self.kept(self.only_given))
 
     def _planned(
         self, shares: Mapping[tuple[int, TaskId], TaskShares], room: Mapping[TaskId, tuple[tuple[str, float], ...]]
@@ -105,12 +111,7 @@ class Keeping:
     @cached_property
     def ways(self) -> tuple[Way, ...]:
         """All ways to keep a tensor."""
-        ways = list[Way]()
-        for number, tensor in enumerate(self.tensors):
-            reads = len(tensor.reads)
-            for level in range(len(self.homes[number])) if tensor.bits else ():
-                ways += [Way(number, read, level) for read in range(reads if tensor.persistent else 1, reads + 1)]
-        return tuple(ways)
+        return tuple(ways_to_keep(self.tensors, self.homes))
 
     @cached_property
     def _open(self) -> tuple[tuple[tuple[int, int], ...], ...]:
@@ -128,20 +129,17 @@ class Keeping:
 
     @cached_property
     def _room(self) -> TensorRoom:
-        """The room of what is kept."""
-        kinds, room = list[Kind](), list[Sequence[tuple[int, float]]]()
-        for place, (number, _, level) in enumerate(self.ways):
-            tensor = self.tensors[number]
-            kinds.append((tensor.core, self.homes[number][level].name, tensor.tensor))
-            room.append(self.room_of(place))
-        return TensorRoom(kinds, room, len(self.moments.tasks))
+        """The room of what is kept. Errors that are made in tiles have none of their own."""
+        in_tiles = frozenset(error.number for error in self.errors if error.is_made)
+        key = self.moments, self.tensors, in_tiles, self.one_level
+        if key not in self.rooms:
+            ways = zip(self.ways, self._open, strict=True)
+            self.rooms[key] = room_of_ways(ways, self.tensors, self.homes, in_tiles, len(self.moments.tasks))
+        return self.rooms[key]
 
-    def room_of(self, way: int) -> list[tuple[int, float]]:
+    def room_of(self, way: int) -> dict[int, float]:
         """The moments at which a way takes room, with its bits; none of errors that are made in tiles."""
-        number = self.ways[way].tensor
-        if any(error.number == number and error.is_made for error in self.errors):
-            return []
-        return [(moment, float(copies * self.tensors[number].bits)) for moment, copies in self._open[way]]
+        return self._room.of_way(way)
 
     @cached_property
     def _given(self) -> tuple[float | None, ...]:
@@ -158,7 +156,7 @@ class Keeping:
         inner = self.given.get(number)
         return inner if inner is None or not level else self.given_outer.get(number, (0.0,) * len(inner))
 
-    @property
+    @cached_property
     def only_given(self) -> tuple[float, ...]:
         """The share of each way where nothing else is kept."""
         return tuple(share or 0.0 for share in self._given)
@@ -243,12 +241,20 @@ class Keeping:
             if use.is_operand and share < 1
         }
 
+    @cached_property
+    def _lives_found(self) -> dict[tuple[float, ...], dict[tuple[int, str], Bits]]:
+        """Bits that lie in memories, by shares: rounds of a search ask again for the same."""
+        return {}
+
     def _live(self, shares: Sequence[float]) -> dict[tuple[int, str], Bits]:
         """Bits that lie in each memory at every moment."""
-        live = {(core, memory.name): np.zeros(len(self.moments.tasks)) for core, memory in self.places}
-        for (core, memory, _), bits in self.by_kind(shares).items():
-            live[core, memory] = live[core, memory] + bits
-        return live
+        key = tuple(shares)
+        if key not in self._lives_found:
+            live = {(core, memory.name): np.zeros(len(self.moments.tasks)) for core, memory in self.places}
+            for (core, memory, _), bits in self.by_kind(shares).items():
+                live[core, memory] = live[core, memory] + bits
+            self._lives_found[key] = live
+        return self._lives_found[key]
 
     def capacity(self, found: Measured) -> dict[str, list[float]]:
         """Bits that tiles and what is given leave free, by memory and moment."""
@@ -273,10 +279,18 @@ class Keeping:
         for core, memory in self.places:
             yield core, memory, self.tiles.taken(core, memory, found.room), live[core, memory.name]
 
+    @cached_property
+    def _kept_found(self) -> dict[tuple[float, ...], tuple[Kept, ...]]:
+        """What is kept, by shares."""
+        return {}
+
     def kept(self, shares: Sequence[float]) -> tuple[Kept, ...]:
         """What is on the chip at each read, from the share of each way."""
-        two_homes = [len(homes) > 1 for homes in self.homes]
-        return kept_by_ways(self.tensors, self.ways, shares, two_homes)
+        key = tuple(shares)
+        if key not in self._kept_found:
+            two_homes = [len(homes) > 1 for homes in self.homes]
+            self._kept_found[key] = kept_by_ways(self.tensors, self.ways, key, two_homes)
+        return self._kept_found[key]
 
     def plan(self, shares: Sequence[float], found: Measured, grown: bool) -> StepPlan:
         """The plan that keeps these shares. Room for tiles is what they took, and where `grown` what is left free."""

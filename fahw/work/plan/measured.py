@@ -4,10 +4,15 @@ there."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping as Table
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from math import inf
+from typing import NamedTuple
 
 from fahw.errors import ConfigError
+from fahw.hardware.arrays.mapping import Mapping
 from fahw.mapping.problem import FlowCosts
 from fahw.mapping.tiled import TiledMapping
 from fahw.work.context import StepContext
@@ -47,9 +52,12 @@ class ProductTask:
     times: int
     products: _Products
     forms: tuple[ErrorFormName, ...] = ()
-    _untiled: dict[object, tuple[UntiledProduct, ...]] = field(default_factory=dict, compare=False, repr=False)
-    known: dict[object, Measured] = field(default_factory=dict, compare=False, repr=False)
-    """What was measured of it in this search, by what it finds around it."""
+    all_untiled: dict[object, tuple[UntiledProduct, ...]] = field(default_factory=dict, compare=False, repr=False)
+    """Its products, by form, samples, and those of a sub-batch where it shares tiles."""
+    untiled_before: Table[object, tuple[UntiledProduct, ...]] = field(default_factory=dict, compare=False, repr=False)
+    """The same on a chip with other sizes of memories, where they were searched there before."""
+    known: dict[object, list[InRoom]] = field(default_factory=dict, compare=False, repr=False)
+    """What was measured of it in this search, by what it finds around it but room."""
 
     def untiled(
         self, step: StepContext, plan: StepPlan, form: ErrorFormName | None, samples: int
@@ -57,12 +65,20 @@ class ProductTask:
         """Its products of so many samples, to be mapped, with the error in this form. They depend on nothing of the
         plan but whether the task shares the tiles of an error."""
         key = form, samples, plan.fused.get(self.task)
-        if key not in self._untiled:
-            forms = {self.part.name: form} if form is not None else plan.forms
-            noting = NotingPlan(plan.chip, plan.book, forms=forms, fused=plan.fused)
-            self.products(step.under(noting).during(self.task), self.part, samples)
-            self._untiled[key] = tuple(noting.noted)
-        return self._untiled[key]
+        if key not in self.all_untiled:
+            before = self.untiled_before.get(key)
+            there = before and tuple(replace(product, chip=plan.chip, book=plan.book) for product in before)
+            self.all_untiled[key] = there or self._noted(step, plan, form, samples)
+        return self.all_untiled[key]
+
+    def _noted(
+        self, step: StepContext, plan: StepPlan, form: ErrorFormName | None, samples: int
+    ) -> tuple[UntiledProduct, ...]:
+        """The products that its count asks a plan to map."""
+        forms = {self.part.name: form} if form is not None else plan.forms
+        noting = NotingPlan(plan.chip, plan.book, forms=forms, fused=plan.fused)
+        self.products(step.under(noting).during(self.task), self.part, samples)
+        return tuple(noting.noted)
 
 
 @dataclass(frozen=True)
@@ -70,16 +86,34 @@ class Measured:
     """`energy_pj` and `cycles` of all products of a step. By task and kind of tensor, `absent_pj`: what an operand
     costs if it is not there at all, and `outer_pj`: if it lies in its outer home. By task and memory, `room`: bits of
     its tiles; `sums_room`: of those of sums alone. `forms`: the better ones, by part. `spills`: whether any sums go to
-    DRAM, or an outer home."""
+    DRAM, or an outer home. `is_whole`: whether no product is cut, and none would be in more room."""
 
     energy_pj: float = 0.0
     cycles: float = 0.0
-    absent_pj: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
-    outer_pj: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
-    room: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
-    sums_room: Mapping[tuple[TaskId, str], float] = field(default_factory=dict)
-    forms: Mapping[str, ErrorFormName] = field(default_factory=dict)
+    absent_pj: Table[tuple[TaskId, str], float] = field(default_factory=dict)
+    outer_pj: Table[tuple[TaskId, str], float] = field(default_factory=dict)
+    room: Table[tuple[TaskId, str], float] = field(default_factory=dict)
+    sums_room: Table[tuple[TaskId, str], float] = field(default_factory=dict)
+    forms: Table[str, ErrorFormName] = field(default_factory=dict)
     spills: bool = False
+    is_whole: bool = False
+
+
+class InRoom(NamedTuple):
+    """What was measured of a task in so much room (no limit of a memory that is not named). What is best there is best
+    in less where it fits, but for `depends`: outer tiles have parts of the same room."""
+
+    room: tuple[tuple[str, float], ...]
+    measured: Measured
+    depends: bool = False
+
+    def holds_in(self, room: tuple[tuple[str, float], ...]) -> bool:
+        """Whether the same would be measured in this room."""
+        if self.depends or room == self.room:
+            return room == self.room
+        limits = dict(room)
+        fits = all(bits <= limits.get(memory, inf) for (_, memory), bits in self.measured.room.items())
+        return fits and all(limits.get(memory, inf) <= limit for memory, limit in self.room)
 
 
 def product_tasks(step: StepContext) -> tuple[ProductTask, ...]:
@@ -169,15 +203,28 @@ def _in_form(step: StepContext, plan: StepPlan, task: ProductTask, form: ErrorFo
     """What a task costs with its error in a form, measured once for what it finds around it."""
     shares, room = plan.task_shares(task.core, task.task), plan.room.get(task.task, ())
     operands = tuple(shares.operands.items()), tuple((shares.anywhere or shares).operands.items()), plan.one_level
-    pinned = tuple(item for item in plan.tilings.items() if item[0][0] == task.task)
-    key = form, plan.fused.get(task.task), operands, room, pinned
-    if key not in task.known:
-        untiled = task.untiled(step, plan, form, step.micro_batch_sizes[0])
-        one = _measured_products(plan, task, untiled)
-        if task.task in plan.fused and task.task[0] == "gradient":
-            one = replace(one, energy_pj=one.energy_pj + _handed_on_pj(step, plan, task, untiled[0]))
-        task.known[key] = one if form is None else replace(one, forms={task.part.name: form})
-    return task.known[key]
+    pinned = tuple(item for item in plan.tilings.items() if item[0][0] == task.task) if plan.tilings else ()
+    known = task.known.setdefault((form, plan.fused.get(task.task), operands, pinned), [])
+    for item in known:
+        if item.holds_in(room):
+            return item.measured
+    depends = bool(plan.book.outer_homes)
+    if not known and not depends:
+        with suppress(ConfigError):
+            anywhere = replace(plan, room={})
+            known.append(InRoom((), _measured_task(step, anywhere, task, form)))
+            if known[0].holds_in(room):
+                return known[0].measured
+    known.append(InRoom(room, _measured_task(step, plan, task, form), depends))
+    return known[-1].measured
+
+
+def _measured_task(step: StepContext, plan: StepPlan, task: ProductTask, form: ErrorFormName | None) -> Measured:
+    untiled = task.untiled(step, plan, form, step.micro_batch_sizes[0])
+    found = _measured_products(plan, task, untiled)
+    if task.task in plan.fused and task.task[0] == "gradient":
+        found = replace(found, energy_pj=found.energy_pj + _handed_on_pj(step, plan, task, untiled[0]))
+    return found if form is None else replace(found, forms={task.part.name: form})
 
 
 def _handed_on_pj(step: StepContext, plan: StepPlan, task: ProductTask, product: UntiledProduct) -> float:
@@ -190,11 +237,12 @@ def _handed_on_pj(step: StepContext, plan: StepPlan, task: ProductTask, product:
 def _measured_products(plan: StepPlan, task: ProductTask, products: Sequence[UntiledProduct]) -> Measured:
     absent, outer = defaultdict[tuple[TaskId, str], float](float), defaultdict[tuple[TaskId, str], float](float)
     room, sums_room = defaultdict[tuple[TaskId, str], float](float), defaultdict[tuple[TaskId, str], float](float)
-    energy, cycles, spills = 0.0, 0.0, False
+    energy, cycles, spills, is_whole = 0.0, 0.0, False, True
     for product in products:
         gemm = plan.tiled(product, task.task)
         _add_absent(plan, task, product, gemm, absent, outer)
         mapping = gemm.mapping
+        is_whole = is_whole and _stays_whole(product, mapping)
         if isinstance(mapping, TiledMapping):
             energy += mapping.mapped.energy_pj * gemm.repeats
             cycles += mapping.mapped.latency * gemm.repeats
@@ -206,7 +254,14 @@ def _measured_products(plan: StepPlan, task: ProductTask, products: Sequence[Unt
         else:
             cycles += gemm.cycles
             energy += _missing_pj(plan, task, absent, outer)
-    return Measured(energy, cycles, dict(absent), dict(outer), dict(room), dict(sums_room), spills=spills)
+    tables = dict(absent), dict(outer), dict(room), dict(sums_room)
+    return Measured(energy, cycles, *tables, spills=spills, is_whole=is_whole)
+
+
+def _stays_whole(product: UntiledProduct, mapping: Mapping) -> bool:
+    """Whether a product is not cut, and would not be in more room while its operands are there."""
+    is_cut = not isinstance(mapping, TiledMapping) or mapping.mapped.tiling.tile != mapping.sizes
+    return not is_cut and product.is_best_whole
 
 
 _Costs = dict[tuple[TaskId, str], float]

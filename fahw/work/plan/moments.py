@@ -42,6 +42,7 @@ class Moments:
         for number, task in enumerate(tasks):
             self._on_part[task.part] = self._on_part.get(task.part, 0) | 1 << number
         self._part = {task.id: task.part for task in tasks}
+        self._found: dict[object, dict[int, int]] = {}
 
     def room(self, tensor: KeptTensor, reads: int | None = None) -> dict[int, int]:
         """The moments at which a tensor may be there, with the number of its copies; all, once, where it is persistent.
@@ -53,6 +54,12 @@ class Moments:
     def between(self, writes: Iterable[TaskId], reads: Iterable[TaskId]) -> dict[int, int]:
         """The moments at which what `writes` write may be there until `reads` have read it, with the number of
         copies."""
+        key = tuple(writes), tuple(reads)
+        if key not in self._found:
+            self._found[key] = self._between(*key)
+        return self._found[key]
+
+    def _between(self, writes: tuple[TaskId, ...], reads: tuple[TaskId, ...]) -> dict[int, int]:
         begins = {self._index[name] for name in writes}
         writing, using = sorted(begins), sorted(begins.union(self._index[name] for name in reads))
         most = self._instances.most(writing, using)

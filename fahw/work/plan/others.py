@@ -1,7 +1,7 @@
 """What it costs if what a task reads beside its product's operands, or writes, is not on the chip: the ledger says it.
 
-The tasks of a step are counted once with all in place, and every access is priced a second time with nothing there. So
-a plan's costs are those of its ledger, whatever part of a tensor a task touches, in whatever widths.
+The tasks of a step are counted once with all in place, and every access a second time with nothing there. So a plan's
+costs are those of its ledger, whatever part of a tensor a task touches, in whatever widths.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from fahw.hardware.memory import Memory
 from fahw.hardware.part import Tensor
 from fahw.work.counts.accesses import InTurn, Traffic
 from fahw.work.counts.gemm import Gemm
-from fahw.work.counts.record import Task, TaskId
+from fahw.work.counts.record import Count, Task, TaskId
 from fahw.work.counts.site import Site
 from fahw.work.counts.task_accesses import TaskAccesses, TaskShares
-from fahw.work.plan.pricing import AWAY, IN_OUTER, NEVER_PJ, Pricing
+from fahw.work.plan.measured import ProductTask
+from fahw.work.plan.moments import Moments
+from fahw.work.plan.pricing import AWAY, IN_OUTER, NEVER_PJ, PriceBook
 from fahw.work.plan.step_plan import StepPlan
+from fahw.work.plan.tensors.room import TensorRoom
 from fahw.work.plan.tiles import Unfolding
 
 OtherKey = tuple[int, TaskId, str, str]
 """Accesses that a task makes beside those to operands: the core, the task, `read` or `write`, and the kind of tensor
 that lies there."""
-_Note = Callable[[str, str, "Away"], None]
+_Note = Callable[[str, str, object], None]
 
 
 class Away(NamedTuple):
@@ -49,19 +52,33 @@ class Away(NamedTuple):
 
 @dataclass(frozen=True)
 class CountingPlan(StepPlan):
-    """A plan that maps nothing and keeps all, and notes in `found` what accesses cost more if nothing is there."""
+    """A plan that maps nothing and keeps all, and notes in `noted` what is accessed otherwise than as an operand.
 
-    found: defaultdict[OtherKey, Away] = field(default_factory=lambda: defaultdict(Away))
-    prices: dict[object, Away] = field(default_factory=dict)
+    What was noted, and what a search begins with and prices do not decide, can be had again for a chip whose memories
+    have other sizes: `at_will` and `in_order`, when tensors may be there, and the tasks with `products`, each empty
+    until it is known; and the `rooms` that tensors take.
+    """
+
+    noted: list[tuple[OtherKey, object]] = field(default_factory=list)
+    """Accesses of tasks, by what they do."""
+    accesses: dict[object, Further] = field(default_factory=dict)
+    at_will: list[Moments] = field(default_factory=list)
+    in_order: list[Moments] = field(default_factory=list)
+    products: list[ProductTask] = field(default_factory=list)
+    rooms: dict[object, TensorRoom] = field(default_factory=dict)
+
+    def on(self, chip: Chip, book: PriceBook) -> CountingPlan:
+        """The same of an equal step on a chip with other sizes of memories."""
+        products = [replace(task, untiled_before=task.all_untiled, all_untiled={}, known={}) for task in self.products]
+        return replace(self, chip=chip, book=book, products=products)
 
     def site(self, site: Site, task: TaskId) -> Site:
         """A core whose accesses are noted as the task's."""
 
-        def note(action: str, tensor: str, more: Away) -> None:
-            key = site.core, task, action, tensor
-            self.found[key] = self.found[key].plus(more)
+        def note(action: str, tensor: str, access: object) -> None:
+            self.noted.append(((site.core, task, action, tensor), access))
 
-        return replace(site, accesses=_Noted(self.chip, site.prefix, self.book.pricing, note, self.prices))
+        return replace(site, accesses=_Noted(self.chip, site.prefix, note, self.accesses))
 
     def laid_out(
         self, gemm: Gemm, number: int, unfolding: Unfolding | None, array: Array, psum: Memory | None, core: int,
@@ -71,19 +88,37 @@ class CountingPlan(StepPlan):
         return gemm
 
     def away_pj(self, tasks: Iterable[Task]) -> Mapping[OtherKey, Away]:
-        """What was noted, per step. `tasks`: those that were counted, of which some run once in several steps."""
+        """What was noted costs more if nothing is there, per step. `tasks`: those that were counted, of which some run
+        once in several steps."""
+        pricing, never = self.book.pricing, 0.0 if self.chip.dram is not None else NEVER_PJ
+        prices = {
+            key: Away(pricing.energy_pj(access.away) + never * access.values, pricing.energy_pj(access.outer))
+            for key, access in self.accesses.items()
+        }
+        found = defaultdict[OtherKey, Away](Away)
+        for place, access in self.noted:
+            found[place] = found[place].plus(prices[access])
         every = {task.id: task.every for task in tasks}
-        return {key: more.over(every.get(key[1], 1)) for key, more in self.found.items()}
+        return {key: more.over(every.get(key[1], 1)) for key, more in found.items()}
+
+
+class Further(NamedTuple):
+    """What is counted more for an access if nothing of it is on the chip, `away`, or all of it in its outer home; and
+    its values."""
+
+    away: tuple[Count, ...]
+    outer: tuple[Count, ...]
+    values: int
 
 
 class _Noted(TaskAccesses):
-    """Accesses to memories in which all is there, with a note of what each costs more if it is not."""
+    """Accesses to memories in which all is there, with a note of what more each would be if it is not."""
 
-    def __init__(self, chip: Chip, prefix: str, pricing: Pricing, note: _Note, prices: dict[object, Away]) -> None:
+    def __init__(self, chip: Chip, prefix: str, note: _Note, known: dict[object, Further]) -> None:
         super().__init__(chip, prefix, TaskShares())
         self._away, self._in_outer = (TaskAccesses(chip, prefix, shares) for shares in (AWAY, IN_OUTER))
         self._two_homes = chip.has_outer_homes
-        self._pricing, self._note, self._prices = pricing, note, prices
+        self._note, self._known = note, known
 
     def _access(
         self, action: str, memory: Memory, tensors: tuple[Tensor, Tensor], bursts: tuple[Burst, ...], bits: int,
@@ -93,24 +128,24 @@ class _Noted(TaskAccesses):
         here = super()._access(*access)
         if memory.writable and here.counts and tensors[1] != "psum":
             key = action, memory.name, tensors, bursts, bits
-            if key not in self._prices:
+            if key not in self._known:
                 away, outer = (
-                    self._pricing.energy_pj(accesses._access(*access).counts[len(here.counts) :])
+                    accesses._access(*access).counts[len(here.counts) :]
                     for accesses in (self._away, self._in_outer if self._two_homes else self._away)
                 )
-                self._prices[key] = Away(away + self._never(bursts), outer)
-            self._note(action, tensors[1], self._prices[key])
+                self._known[key] = Further(away, outer, _values(bursts))
+            self._note(action, tensors[1], key)
         return here
 
     def staged(self, memory: Memory, tensor: Tensor, bits: int) -> Traffic:
         """Nothing, as all is there."""
-        away, outer = (
-            self._pricing.energy_pj(accesses.staged(memory, tensor, bits).counts)
-            for accesses in (self._away, self._in_outer)
-        )
-        self._note("read", tensor, Away(away + self._never([(1, bits)]), outer))
+        key = "staged", memory.name, tensor, bits
+        if key not in self._known:
+            away, outer = (accesses.staged(memory, tensor, bits).counts for accesses in (self._away, self._in_outer))
+            self._known[key] = Further(away, outer, bits)
+        self._note("read", tensor, key)
         return super().staged(memory, tensor, bits)
 
-    def _never(self, bursts: Iterable[Burst]) -> float:
-        """More than all else for each value, where there is no DRAM."""
-        return 0.0 if self._chip.dram is not None else NEVER_PJ * sum(times * values for times, values in bursts)
+
+def _values(bursts: Iterable[Burst]) -> int:
+    return sum(times * values for times, values in bursts)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from math import ceil, prod
 from typing import Protocol
 
@@ -34,7 +35,7 @@ IN_OUTER = replace(AWAY, anywhere=TaskShares())
 """Nothing is in an innermost home, and all of what has two homes in the other one."""
 
 
-class Pricing(Protocol):
+class Pricing(Hashable, Protocol):
     """Prices of a chip's actions."""
 
     @property
@@ -294,8 +295,9 @@ def _stored_share(operand: Operand, stream: Stream) -> float:
     return operand.packing.stored_bits(_MANY, stream.bits) / (_MANY * stream.bits)
 
 
+@lru_cache(maxsize=16)
 def price_book(pricing: Pricing, chip: Chip) -> PriceBook:
-    """The prices of a chip's parts, which are the same on every core."""
+    """The prices of a chip's parts, which are the same on every core; kept for the rules that are priced on it."""
     away = TaskAccesses(chip, "", AWAY)
     homes = ((tensor, chip.outer_home(tensor)) for memory in chip.memories for tensor in memory.holds)
     outer: dict[str, Memory] = {tensor: memory for tensor, memory in homes if memory is not None}

@@ -8,6 +8,7 @@ of room for tiles; the best round is kept, as alternation alone need not come do
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from fahw.work.context import StepContext
 from fahw.work.counts.record import Task
 from fahw.work.plan.fused.choice import worth_sharing
 from fahw.work.plan.fused.fusing import with_fused
-from fahw.work.plan.joint.search import joint_plan
+from fahw.work.plan.joint.search import is_small, joint_plan
 from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import Measured, measured, product_tasks
 from fahw.work.plan.moments import open_moments
@@ -82,19 +83,33 @@ def planned(
 
     Raises ConfigError where no tile fits its memory, or something must lie in DRAM and the chip has none.
     """
-    products, away_pj = product_tasks(step), counted.away_pj(tasks)
-    at_will = Keeping(step, tensors, open_moments(tasks, step), counted.book, products, away_pj)
+    counted.products[:] = counted.products or product_tasks(step)
+    counted.at_will[:] = counted.at_will or [open_moments(tasks, step)]
+    products, away_pj = tuple(counted.products), counted.away_pj(tasks)
+    at_will = Keeping(step, tensors, counted.at_will[0], counted.book, products, away_pj, rooms=counted.rooms)
     waits = pinned_waits(step)
     all_kept = _all_kept(step, with_pins(at_will)) if waits is None else None
     if all_kept is not None:
         return step.under(all_kept)
-    in_order = replace(at_will, moments=open_moments(with_short_lives(tasks, step, tensors), step))
-    waits = _gains(step, in_order, at_will) if waits is None else waits
-    keeping = with_pins(in_order if waits else at_will)
-    found = min(_best(step, keeping), key=lambda found: found.cost)
+    counted.in_order[:] = counted.in_order or [open_moments(with_short_lives(tasks, step, tensors), step)]
+    in_order = replace(at_will, moments=counted.in_order[0])
+    found, waits = min(_in_orders(step, at_will, in_order, waits), key=lambda pair: pair[0].cost)
     plan = with_records(found.plan, found.keeping, found.shares, found.products)
     _check_dram(step, plan)
     return step.under(replace(plan, waits=waits))
+
+
+def _in_orders(
+    step: StepContext, at_will: Keeping, in_order: Keeping, waits: bool | None
+) -> Iterator[tuple[_Found, bool]]:  # fmt: skip
+    """The best plans where tasks wait for room, or do not, as is pinned or worth more; of a small step both."""
+    first = _gains(step, in_order, at_will) if waits is None else waits
+    for found in _best(step, with_pins(in_order if first else at_will)):
+        yield found, first
+    if waits is None and is_small(at_will):
+        with suppress(ConfigError):
+            for found in _best(step, with_pins(at_will if first else in_order)):
+                yield found, not first
 
 
 def _best(step: StepContext, keeping: Keeping) -> Iterator[_Found]:
@@ -159,7 +174,9 @@ def _all_kept(step: StepContext, keeping: Keeping) -> StepPlan | None:
         return None
     if products.spills:
         return None
-    return with_records(plan, keeping, keeping.everything, products)
+    known = (item for task in keeping.tasks for items in task.known.values() for item in items)
+    is_whole = all(item.measured.is_whole for item in known)
+    return with_records(replace(plan, is_whole=is_whole), keeping, keeping.everything, products)
 
 
 class _Found(NamedTuple):

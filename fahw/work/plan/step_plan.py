@@ -47,6 +47,8 @@ class StepPlan:
     """Whether homes behind the innermost ones stay empty."""
     waits: bool = False
     """Whether tasks wait for room (`order/short_lives.py`)."""
+    is_whole: bool = False
+    """Whether all stays on the chip, and no product is cut or would be in more room."""
 
     def site(self, site: Site, task: TaskId) -> Site:
         """A core as a task finds it."""

@@ -59,8 +59,11 @@ class TileRoom:
             if own == core:
                 room = np.zeros(len(total))
                 for task, moment in tasks:
-                    room[moment] = max(room[moment], rooms.get((task.task, memory.name), 0.0))
-                total += np.where(self.together, room[None, :], 0.0).max(axis=1)
+                    bits = rooms.get((task.task, memory.name), 0.0)
+                    if bits > room[moment]:
+                        room[moment] = bits
+                if room.any():
+                    total += np.where(self.together, room[None, :], 0.0).max(axis=1)
         return total
 
     def grown(

@@ -18,7 +18,7 @@ from fahw.mapping import problem
 from fahw.mapping.mapper import MappedProduct, Tiling, mapped_as
 from fahw.mapping.problem import Dataflow, MappedArray, OperandPlace, ResultPlace, TiledProduct, Unfolded
 from fahw.mapping.tiled import TiledMapping
-from fahw.mapping.untiled import best_of
+from fahw.mapping.untiled import best_of, is_best_whole
 from fahw.work.counts.gemm import Gemm
 from fahw.work.plan.pricing import PriceBook, StreamPrice
 from fahw.work.plan.tensors.outer_tiles import Surroundings, in_outer
@@ -58,6 +58,11 @@ class UntiledProduct:
     def streams(self) -> tuple[tuple[StreamPrice, ...], tuple[StreamPrice, ...]]:
         """What of either operand can lie in DRAM."""
         return self.book.streams(self.gemm.left), self.book.streams(self.gemm.right)
+
+    @property
+    def is_best_whole(self) -> bool:
+        """Whether it is best in one tile where its operands are there and the memories have room."""
+        return is_best_whole(self._alone.array)
 
     @cached_property
     def _alone(self) -> TiledProduct:

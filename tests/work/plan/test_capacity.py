@@ -13,8 +13,8 @@ from fahw.errors import ConfigError
 from fahw.mapping.tiled import TiledMapping
 from fahw.work import training_step
 from fahw.work.plan import search
-from fahw.work.plan.kept_tensors import kept_tensors
 from fahw.work.plan.measured import product_tasks
+from fahw.work.plan.tensors.kept_tensors import kept_tensors
 from tests.support.lives import intervals, run_timed
 from tests.support.random_setups import large_setup, tight
 

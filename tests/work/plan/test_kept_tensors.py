@@ -10,7 +10,7 @@ from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
 from fahw.work import tensor_sizes
-from fahw.work.plan.kept_tensors import kept_tensors
+from fahw.work.plan.tensors.kept_tensors import kept_tensors
 from fahw.work.plan.tensors.lives import ordered_tasks
 from tests.support.contexts import context
 from tests.support.models import convolutional, everything, graph, mlp

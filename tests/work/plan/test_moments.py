@@ -10,10 +10,10 @@ from fahw.errors import ConfigError
 from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
 from fahw.work.plan import moments as moments_module
-from fahw.work.plan.kept_tensors import kept_tensors
 from fahw.work.plan.moments import open_moments
 from fahw.work.plan.order import precedence
 from fahw.work.plan.order.short_lives import with_short_lives
+from fahw.work.plan.tensors.kept_tensors import kept_tensors
 from tests.support.contexts import context
 from tests.support.lives import intervals, most_at_once, run, without_rare
 from tests.support.models import chain, everything, mlp

@@ -10,8 +10,8 @@ from fahw.errors import ConfigError
 from fahw.hardware.load import load_chip
 from fahw.network.load import load_model
 from fahw.rules.catalogue import RULES
-from fahw.work.plan.kept_tensors import kept_tensors
 from fahw.work.plan.order.short_lives import window, with_short_lives
+from fahw.work.plan.tensors.kept_tensors import kept_tensors
 from tests.support.contexts import context
 from tests.support.lives import intervals, run
 from tests.support.models import CROSSING, everything, graph, mlp

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product as combinations
-from math import prod
 
 import numpy as np
 
-from fahw.mapping.one_level.nest_prices import NestPrices
+from fahw.mapping.one_level.nest_prices import EVERY, NestPrices
 from fahw.mapping.one_level.tables import table_of
-from fahw.mapping.problem import TiledProduct
+from fahw.mapping.problem import MappedArray, TiledProduct
 from fahw.mapping.shares.programme import Flags, Numbers, Values
 from fahw.work.counts.record import TaskId
 from fahw.work.plan.keeping import Keeping
@@ -30,6 +29,14 @@ _SHARES = 0.0, 0.5, 1.0
 """Of an operand that is not there wholly: those at which mappings may be best."""
 MOST_MAPPINGS = 1 << 18
 """Mappings of all products of a step up to which there are menus."""
+Narrowing = Callable[[MappedArray], MappedArray]
+_NARROWER: tuple[Narrowing, ...] = (
+    lambda array: array,
+    lambda array: replace(array, accumulators=0),
+    lambda array: replace(array, accumulators=0, dataflows=array.dataflows[:1]),
+)
+"""What menus leave out where there are too many mappings: nothing, blocks, further dataflows. An array with more of
+these has menus at least as large as one with less."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +113,10 @@ def menus_of(keeping: Keeping, found: Measured) -> list[Menu] | None:
     limits = {memory.name: float(memory.kib * 8192) for memory in keeping.memories}
     plan = keeping.nothing_kept(0)
     products = [(task, several) for task in keeping.tasks for several in _products(keeping, plan, task, found)]
-    if sum(_mappings(product) for _, several in products for product in several) > MOST_MAPPINGS:
-        return None
-    return [_menu(keeping, task, several).narrowed(limits) for task, several in products]
+    for narrow in _NARROWER:
+        if sum(_mappings(product, narrow) for _, several in products for product in several) <= MOST_MAPPINGS:
+            return [_menu(keeping, task, several, narrow).narrowed(limits) for task, several in products]
+    return None
 
 
 def _products(
@@ -125,29 +133,33 @@ def _products(
     yield from (each for each in several if all(can_be_tiled(product.gemm.mapping) for product in each))
 
 
-def _mappings(untiled: UntiledProduct) -> int:
-    product = untiled.around(Surroundings({}, {}, (), True))
+def _mappings(untiled: UntiledProduct, narrow: Narrowing) -> int:
+    product = _narrowed(untiled.around(Surroundings({}, {}, (), True)), narrow)
     tables = [table_of(product, flow) for flow in product.array.dataflows]
-    return sum(len(table.nests) * prod(table.grid.shape) for table in tables)
+    return sum(len(table.ways.nests) * table.number for table in tables)
 
 
-def _menu(keeping: Keeping, task: ProductTask, several: Sequence[UntiledProduct]) -> Menu:
+def _narrowed(product: TiledProduct, narrow: Narrowing) -> TiledProduct:
+    return replace(product, array=narrow(product.array))
+
+
+def _menu(keeping: Keeping, task: ProductTask, several: Sequence[UntiledProduct], narrow: Narrowing) -> Menu:
     """The menu of products of which one is chosen."""
-    menus = [_menu_of(keeping, task, untiled) for untiled in several]
+    menus = [_menu_of(keeping, task, untiled, narrow) for untiled in several]
     energy, room = (
         np.concatenate([getattr(menu, name) for menu in menus], axis=1) for name in ("energy", "room")
     )  # fmt: skip
     return replace(menus[0], energy=energy, room=room)
 
 
-def _menu_of(keeping: Keeping, task: ProductTask, untiled: UntiledProduct) -> Menu:
+def _menu_of(keeping: Keeping, task: ProductTask, untiled: UntiledProduct, narrow: Narrowing) -> Menu:
     parts = tuple(list(_parts(keeping, task, untiled, side)) for side in (0, 1))
     kinds = [{stream.stored for stream in streams} for streams in untiled.streams]
     products = list[TiledProduct]()
     for corner in CORNERS:
         found = [1.0 if there else 1 - sum(share for *_, share in of) for there, of in zip(corner, parts, strict=True)]
         shares: dict[str, float] = {kind: share for of, share in zip(kinds, found, strict=True) for kind in of}
-        products.append(untiled.around(Surroundings(shares, shares, (), True)))
+        products.append(_narrowed(untiled.around(Surroundings(shares, shares, (), True)), narrow))
     times, first = untiled.gemm.repeats * task.times, products[0]
     energy = np.array([_energies(product) for product in products]) * times
     for number, corner in enumerate(CORNERS):
@@ -174,18 +186,17 @@ def _parts(keeping: Keeping, task: ProductTask, untiled: UntiledProduct, side: i
 def _energies(product: TiledProduct) -> Values:
     """pJ of all mappings, infinite where they cannot be."""
     found = list[Values]()
-    for prices in (NestPrices(product, flow) for flow in product.array.dataflows):
-        for some in prices.chunks():
-            energy = np.where(prices.possible(some), prices.priced(some)[0], np.inf)
-            found.append(np.broadcast_to(energy, (len(prices.table.nests[some]), *prices.table.grid.shape)).ravel())
+    for prices in _prices(product):
+        energy, possible = prices.energy(EVERY), prices.possible
+        found.append((energy if possible is None else np.where(possible, energy, np.inf)).ravel())
     return np.concatenate(found)
 
 
 def _rooms(product: TiledProduct) -> Values:
     """Bits of the tiles of both operands and of sums, of all mappings."""
-    found = list[Values]()
-    for prices in (NestPrices(product, flow) for flow in product.array.dataflows):
-        for some in prices.chunks():
-            shape = len(prices.table.nests[some]), *prices.table.grid.shape
-            found.append(np.array([np.broadcast_to(bits, shape).ravel() for bits in prices.rooms(some)]))
-    return np.concatenate(found, axis=1)
+    return np.concatenate([[bits.ravel() for bits in prices.rooms(EVERY)] for prices in _prices(product)], axis=1)
+
+
+def _prices(product: TiledProduct) -> Iterator[NestPrices]:
+    """The prices of all tile sizes, by dataflow."""
+    return (NestPrices(product, flow, table_of(product, flow).only) for flow in product.array.dataflows)

@@ -65,7 +65,7 @@ class JointProgramme:
         """Shares of memories that ways take."""
         room = np.zeros((len(self._rows), len(searched) + len(self._tensors)))
         for column, number in enumerate(searched):
-            way, bits = keeping.ways[number], dict(keeping.room_of(number))
+            way, bits = keeping.ways[number], keeping.room_of(number)
             core, memory = keeping.tensors[way.tensor].core, keeping.homes[way.tensor][way.level]
             for place, row in enumerate(self._rows):
                 if (row.core, row.memory.name) == (core, memory.name):

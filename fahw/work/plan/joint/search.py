@@ -46,12 +46,17 @@ def joint_plan(
     return keeping.plan(found, replace(products, room=_room(menus, chosen)), grown=True), found
 
 
+def is_small(keeping: Keeping) -> bool:
+    """Whether a step has few tasks with products."""
+    return len(keeping.tasks) <= _MOST_TASKS
+
+
 def _is_open(keeping: Keeping) -> bool:
     """Whether the step is small, energy is to be least, and tensors have one home and nothing pinned."""
     chip = keeping.step.chip
     is_pinned = bool(keeping.tilings) or any(min(shares, default=1.0) < 1 for shares in keeping.given.values())
     has_one_home = keeping.one_level or not chip.has_outer_homes
-    return len(keeping.tasks) <= _MOST_TASKS and chip.mapping_objective == "energy" and has_one_home and not is_pinned
+    return is_small(keeping) and chip.mapping_objective == "energy" and has_one_home and not is_pinned
 
 
 def _may_pay(

@@ -46,8 +46,10 @@ def kept_by_ways(
     levels = [([0.0] * len(tensor.reads), [0.0] * len(tensor.reads)) for tensor in tensors]
     written = [[0.0, 0.0] for _ in tensors]
     for (number, until, level), share in zip(ways, shares, strict=True):
+        if not share:
+            continue
         reads = levels[number][level]
-        for read in range(until if share else 0):
+        for read in range(until):
             reads[read] += share
         if until == len(reads):
             written[number][level] = share

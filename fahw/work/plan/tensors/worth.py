@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from fahw.hardware.memory import Memory
 from fahw.work.context import StepContext
 from fahw.work.counts.record import TaskId
 from fahw.work.plan.measured import Measured, ProductTask
@@ -25,6 +26,15 @@ class Way(NamedTuple):
     tensor: int
     reads: int
     level: int
+
+
+def ways_to_keep(tensors: Sequence[KeptTensor], homes: Sequence[Sequence[Memory]]) -> Iterator[Way]:
+    """Yield all ways to keep each tensor in each of its homes."""
+    for number, tensor in enumerate(tensors):
+        reads = len(tensor.reads)
+        for level in range(len(homes[number])) if tensor.bits else ():
+            for read in range(reads if tensor.persistent else 1, reads + 1):
+                yield Way(number, read, level)
 
 
 class Saved(NamedTuple):
@@ -66,27 +76,48 @@ class Worth:
     def _other_bits(self) -> Mapping[OtherKey, int]:
         return other_bits(self.tensors)
 
+    @cached_property
+    def _operands(self) -> dict[tuple[int, TaskId], tuple[tuple[TaskId, str], float, int]]:
+        """By tensor and task that reads it as an operand: the costs that it has a part of, what part, how often."""
+        return {
+            (number, use.task): (
+                (use.task, tensor.tensor), tensor.bits / max(1, self._operand_bits[use.task, tensor.tensor]),
+                self.runs(use.task),
+            )
+            for number, tensor in enumerate(self.tensors)
+            for use in tensor.reads
+            if use.is_operand
+        }  # fmt: skip
+
     def read_pj(self, number: int, use: Use, found: Measured, in_outer: bool = False) -> float:
         """What a read of a whole tensor costs more per step if it is not there; or in its outer home."""
-        tensor = self.tensors[number]
         if use.is_operand:
-            share = tensor.bits / max(1, self._operand_bits[use.task, tensor.tensor])
-            costs = found.outer_pj if in_outer else found.absent_pj
-            return costs.get((use.task, tensor.tensor), 0.0) * share * self.runs(use.task)
-        return self._other_pj(tensor, use.task, "read", in_outer)
+            key, share, runs = self._operands[number, use.task]
+            return (found.outer_pj if in_outer else found.absent_pj).get(key, 0.0) * share * runs
+        return self._other_pj(number, use.task, "read", in_outer)
 
     def writes_pj(self, number: int, in_outer: bool = False) -> float:
         """What the writes of a whole tensor cost more per step if it goes to DRAM, or to its outer home."""
         tensor = self.tensors[number]
         if tensor.from_dram and not in_outer:
             return 0.0
-        return sum(self._other_pj(tensor, task, "write", in_outer) for task in tensor.writes)
+        return sum(self._other_pj(number, task, "write", in_outer) for task in tensor.writes)
 
-    def _other_pj(self, tensor: KeptTensor, task: TaskId, action: str, in_outer: bool = False) -> float:
+    @cached_property
+    def _others(self) -> dict[tuple[int, TaskId, str, bool], float]:
+        """Costs of accesses other than to operands, which are the same whatever is kept."""
+        return {}
+
+    def _other_pj(self, number: int, task: TaskId, action: str, in_outer: bool = False) -> float:
         """A tensor's part of what a task's accesses to its kind cost more."""
-        key = tensor.core, task, action, tensor.tensor
-        away = self.away_pj.get(key, Away())
-        return (away.outer if in_outer else away.dram) * tensor.bits / max(1, self._other_bits[key])
+        place = number, task, action, in_outer
+        if place not in self._others:
+            tensor = self.tensors[number]
+            key = tensor.core, task, action, tensor.tensor
+            away = self.away_pj.get(key, Away())
+            total = (away.outer if in_outer else away.dram) * tensor.bits
+            self._others[place] = total / max(1, self._other_bits[key])
+        return self._others[place]
 
     def saved(self, number: int, found: Measured, in_outer: bool) -> Saved:
         """What it saves per step to keep a tensor. What lies in an outer home is written there, and read from there."""
