@@ -17,7 +17,7 @@ from tests.support.joint_plans import joint_plan
 from tests.support.models import chain, mlp
 from tests.support.plans import searched
 
-WORST, MEAN = 1.03, 1.005
+WORST, MEAN = 1.03, 1.002
 """Of a toy, and of the mean of many: energy of the plan found over that of the best."""
 LINEAR = ("linear", {"out": 5})
 TOYS = {
@@ -120,5 +120,5 @@ def test_a_hundred_plans_are_near_the_best_of_tiles_and_places_together():
 
 
 @pytest.mark.long
-def test_two_hundred_plans_of_random_toys_are_near_the_best():
-    check((over_best(*random_toy(seed)) for seed in range(300)), 150)
+def test_a_hundred_plans_of_random_toys_are_near_the_best():
+    check((over_best(*random_toy(seed)) for seed in range(200)), 100)

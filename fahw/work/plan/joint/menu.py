@@ -27,7 +27,7 @@ Part = tuple[int, int, float]
 """Of an operand: the number of a tensor, that of its read, and the share of the operand that it is."""
 _SHARES = 0.0, 0.5, 1.0
 """Of an operand that is not there wholly: those at which mappings may be best."""
-MOST_MAPPINGS = 1 << 17
+MOST_MAPPINGS = 1 << 18
 """Mappings of all products of a step up to which there are menus."""
 Narrowing = Callable[[MappedArray], MappedArray]
 _NARROWER: tuple[Narrowing, ...] = (

@@ -9,6 +9,7 @@ from fahw.errors import ConfigError
 from fahw.hardware.load import load_chip
 from fahw.mapping.shares.simplex import Vertex, solved
 from fahw.work.plan import measured, search
+from fahw.work.plan.joint import menu
 from fahw.work.plan.joint import search as joint
 from fahw.work.plan.joint.branches import Branches
 from fahw.work.plan.joint.menu import CORNERS, menus_of
@@ -77,13 +78,14 @@ def test_a_vertex_in_which_every_tensor_has_one_of_its_choices_is_the_best():
 
 
 def test_what_deep_or_large_steps_cost_is_found_in_turns_alone(monkeypatch):
-    """More tasks than twelve, or so many mappings that their menus would take longer than the search."""
+    """More tasks than twelve, or more mappings than there are menus of."""
     monkeypatch.setattr(joint, "_may_pay", lambda *_: True)
     built = []
     monkeypatch.setattr(joint, "JointProgramme", lambda *args: built.append(args))
     search.known_plans.cache_clear()
     simulate(small_chip(), mlp(8, 8, 8, 8, 8, 8), "bp", 8)
-    simulate(small_chip(buffer=16), "mlp_mnist", "bp", 512)
+    monkeypatch.setattr(menu, "MOST_MAPPINGS", 1000)
+    simulate(small_chip(), *CONV[:1], "bp", CONV[1])
     assert not built
 
 
