@@ -52,6 +52,7 @@ class Keeping:
     errors: tuple[FusedError, ...] = ()
     given_outer: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     one_level: bool = False
+    narrowing: int = 0
     rooms: dict[object, TensorRoom] = field(default_factory=dict, compare=False, repr=False)
     """What rooms are known, of this step and equal ones."""
 
@@ -74,7 +75,14 @@ class Keeping:
     ) -> StepPlan:
         fused = {task: error.samples for error in self.errors for task in error.tasks}
         return StepPlan(
-            self.step.chip, self.book, shares, room, tilings=self.tilings, fused=fused, one_level=self.one_level
+            self.step.chip,
+            self.book,
+            shares,
+            room,
+            tilings=self.tilings,
+            fused=fused,
+            one_level=self.one_level,
+            narrowing=self.narrowing,
         )
 
     @cached_property

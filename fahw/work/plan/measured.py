@@ -212,7 +212,7 @@ def _in_form(step: StepContext, plan: StepPlan, task: ProductTask, form: ErrorFo
     shares, room = plan.task_shares(task.core, task.task), plan.room.get(task.task, ())
     operands = tuple(shares.operands.items()), tuple((shares.anywhere or shares).operands.items()), plan.one_level
     pinned = tuple(item for item in plan.tilings.items() if item[0][0] == task.task) if plan.tilings else ()
-    known = task.known.setdefault((form, plan.fused.get(task.task), operands, pinned), [])
+    known = task.known.setdefault((form, plan.fused.get(task.task), plan.narrowing, operands, pinned), [])
     for item in known:
         if item.holds_in(room):
             return item.measured
@@ -305,3 +305,20 @@ def _add_absent(
                     from_dram = move + through * gemm.repeats * stream.to_outer_pj * costs.to_outer[side]
                 absent[task.task, stream.stored] += from_dram
                 outer[task.task, stream.stored] += move if stream.outer else from_dram
+
+
+def in_least_room(step: StepContext, plans: Sequence[StepPlan], tasks: Sequence[ProductTask]) -> StepPlan:
+    """The last plan, with each task in the room of the first one that its tiles fit."""
+    room = {
+        task.task: next((plan for plan in plans if _fits(step, plan, task)), plans[-1]).room[task.task]
+        for task in tasks
+    }
+    return replace(plans[-1], room=room)
+
+
+def _fits(step: StepContext, plan: StepPlan, task: ProductTask) -> bool:
+    try:
+        measured(step, plan, [task])
+    except ConfigError:
+        return False
+    return True

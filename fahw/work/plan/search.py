@@ -25,7 +25,7 @@ from fahw.work.plan.fused.choice import worth_sharing
 from fahw.work.plan.fused.fusing import with_fused
 from fahw.work.plan.joint.search import is_small, joint_plan
 from fahw.work.plan.keeping import Keeping
-from fahw.work.plan.measured import Measured, ProductTask, measured, product_tasks, stay_whole
+from fahw.work.plan.measured import Measured, in_least_room, measured, product_tasks, stay_whole
 from fahw.work.plan.moments import open_moments
 from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.others import CountingPlan
@@ -33,13 +33,11 @@ from fahw.work.plan.pins import check_room, pinned_waits, with_pins
 from fahw.work.plan.records import with_records
 from fahw.work.plan.step_plan import StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor
+from fahw.work.plan.tile_room import LEAST_RESERVE, every_room, has_small_memories, reserves
+from fahw.work.plan.tiles import narrowings
 
-_LEAST_RESERVE = 8 * 8192
-"""Bits of the smallest reserve for tiles in a memory; each other one is four times as large."""
 _LEAST = 0
 """The reserve of which each task has the least that it needs."""
-_SMALL_KIB, _LEAST_OF_SMALL = 64, 512
-"""KiB of the largest memory of a chip up to which smaller reserves are tried, too, and bits of the smallest then."""
 _EQUAL = 1e-6
 """Share by which gains may differ and count as equal."""
 _ROUNDS = 2
@@ -118,6 +116,9 @@ def _in_orders(
 def _best(step: StepContext, keeping: Keeping) -> Iterator[_Found]:
     """The best plan found; where tensors have two homes, that with one of them after it, as it may be better still."""
     yield _searched(step, keeping)
+    for narrowing in () if keeping.tilings else narrowings(step.chip):
+        with suppress(ConfigError):
+            yield _searched(step, replace(keeping, narrowing=narrowing))
     if step.chip.has_outer_homes and not keeping.is_complete:
         try:
             yield _searched(step, replace(keeping, one_level=True))
@@ -154,7 +155,7 @@ def _check_dram(step: StepContext, plan: StepPlan) -> None:
 def _gains(step: StepContext, more: Keeping, less: Keeping) -> bool:
     """Whether more is worth keeping in the first way than in the second."""
     try:
-        found = measured(step, more.nothing_kept(_LEAST_RESERVE), more.tasks)
+        found = measured(step, more.nothing_kept(LEAST_RESERVE), more.tasks)
     except ConfigError:
         return True
     gains = []
@@ -196,23 +197,8 @@ class _Found(NamedTuple):
 
 
 def _is_small(step: StepContext, keeping: Keeping) -> bool:
-    """Whether no memory of the chip is large, so that tiles are often as large as tensors; or the step is small, so
-    that more choices take no time."""
-    return max(memory.kib for memory in step.chip.memories) <= _SMALL_KIB or is_small(keeping)
-
-
-def _reserves(step: StepContext, keeping: Keeping) -> Iterator[int]:
-    """Bits that tiles may take of a memory: absolute numbers, so that a larger memory has all choices of a smaller; and
-    half of that of activations where two arrays at once may fill it."""
-    largest = max(int(memory.kib * 8192) for memory in step.chip.memories)
-    least = _LEAST_OF_SMALL if _is_small(step, keeping) else _LEAST_RESERVE
-    reserves, reserve, shared = {largest}, least, step.chip.home("activation")
-    while reserve < largest:
-        reserves.add(reserve)
-        reserve *= 4
-    if len(step.chip.arrays) > 1 and shared is not None:
-        reserves.add(int(shared.kib * 4096))
-    yield from sorted(reserves)
+    """Whether tiles are often as large as tensors, or the step is small, so that more choices take no time."""
+    return has_small_memories(step.chip) or is_small(keeping)
 
 
 def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
@@ -220,11 +206,14 @@ def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
     keeps all; where there is none, one in which each task has the least that its tiles fit."""
     found: list[_Found] = []
     before: Measured | None = None
-    for reserve in (*_reserves(step, keeping), _LEAST):
+    for reserve in (*reserves(step.chip, _is_small(step, keeping)), _LEAST):
         if reserve == _LEAST and found:
             break
         try:
-            nothing = keeping.nothing_kept(reserve) if reserve != _LEAST else _in_least_room(step, keeping)
+            nothing = keeping.nothing_kept(reserve)
+            if reserve == _LEAST:
+                more = [keeping.nothing_kept(room) for room in every_room(step.chip)]
+                nothing = in_least_room(step, more, keeping.tasks)
             given = measured(step, nothing, keeping.tasks)
             if given == before:
                 continue
@@ -240,25 +229,6 @@ def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
         if keeping.keeps_all(shares) or keeping.is_complete:
             break
     return found
-
-
-def _in_least_room(step: StepContext, keeping: Keeping) -> StepPlan:
-    """The plan in which nothing is kept, and each task has the first power of two that its tiles fit."""
-    most = max(int(memory.kib * 8192) for memory in step.chip.memories).bit_length()
-    reserved = [keeping.nothing_kept(1 << power) for power in range(most + 1)]
-    room = {
-        task.task: next((plan for plan in reserved if _fits(step, plan, task)), reserved[-1]).room[task.task]
-        for task in keeping.tasks
-    }
-    return replace(reserved[-1], room=room)
-
-
-def _fits(step: StepContext, plan: StepPlan, task: ProductTask) -> bool:
-    try:
-        measured(step, plan, [task])
-    except ConfigError:
-        return False
-    return True
 
 
 def _starts(reserved: Sequence[_Found]) -> Iterator[_Found]:

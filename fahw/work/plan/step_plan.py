@@ -18,7 +18,7 @@ from fahw.work.counts.task_accesses import TaskAccesses, TaskShares
 from fahw.work.error_forms import ErrorFormName
 from fahw.work.plan.pricing import PriceBook
 from fahw.work.plan.tensors.outer_tiles import Surroundings
-from fahw.work.plan.tiles import Unfolding, UntiledProduct, can_be_tiled, laid_out
+from fahw.work.plan.tiles import Unfolding, UntiledProduct, can_be_tiled, laid_out, narrowed
 
 ALL_THERE = TaskShares()
 ProductKey = tuple[TaskId, int, tuple[int, int, int]]
@@ -45,6 +45,8 @@ class StepPlan:
     errors: tuple[FusedRecord, ...] = ()
     one_level: bool = False
     """Whether homes behind the innermost ones stay empty."""
+    narrowing: int = 0
+    """What choices of mappings are left out (`tiles.NARROWER`)."""
     waits: bool = False
     """Whether tasks wait for room (`order/short_lives.py`)."""
     is_whole: bool = False
@@ -82,7 +84,7 @@ class StepPlan:
             return gemm
         tiling = self.tilings.get((task, untiled.number, gemm.mapping.sizes))
         room = self.room.get(task, ()) if tiling is None else all_room(self.chip)
-        product = untiled.around(self.around(untiled.core, task, room))
+        product = narrowed(untiled.around(self.around(untiled.core, task, room)), self.narrowing)
         try:
             return laid_out(gemm, product, untiled.array, tiling)
         except ConfigError as error:

@@ -9,12 +9,17 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
 from fahw.work.counts.record import TaskId
 from fahw.work.plan.fused.error import Bits, FusedError
 from fahw.work.plan.measured import ProductTask
 from fahw.work.plan.moments import Moments
 
+LEAST_RESERVE = 8 * 8192
+"""Bits of the smallest reserve for tiles in a memory; each other one is four times as large."""
+_SMALL_KIB, _LEAST_OF_SMALL = 64, 512
+"""KiB of the largest memory of a chip up to which smaller reserves are tried, too, and bits of the smallest then."""
 Rooms = Mapping[tuple[TaskId, str], float]
 """Bits of tiles, by task and memory."""
 
@@ -76,3 +81,30 @@ class TileRoom:
         for task, moment in (pair for tasks in groups for pair in tasks):
             more = least[moment] / (1 if alone[moment] else len(groups))
             yield task.task, rooms.get((task.task, memory.name), 0.0) + more
+
+
+def has_small_memories(chip: Chip) -> bool:
+    """Whether no memory of the chip is large, so that tiles are often as large as tensors."""
+    return max(memory.kib for memory in chip.memories) <= _SMALL_KIB
+
+
+def reserves(chip: Chip, with_small: bool) -> list[int]:
+    """Bits that tiles may take of a memory: absolute numbers, so that a larger memory has all choices of a smaller; and
+    half of that of activations where two arrays at once may fill it."""
+    largest = _largest(chip)
+    found, reserve, shared = {largest}, _LEAST_OF_SMALL if with_small else LEAST_RESERVE, chip.home("activation")
+    while reserve < largest:
+        found.add(reserve)
+        reserve *= 4
+    if len(chip.arrays) > 1 and shared is not None:
+        found.add(int(shared.kib * 4096))
+    return sorted(found)
+
+
+def every_room(chip: Chip) -> list[int]:
+    """All powers of two up to the largest memory, in bits."""
+    return [1 << power for power in range(_largest(chip).bit_length() + 1)]
+
+
+def _largest(chip: Chip) -> int:
+    return max(int(memory.kib * 8192) for memory in chip.memories)

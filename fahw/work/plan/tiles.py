@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Table
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -25,6 +25,27 @@ from fahw.work.plan.tensors.outer_tiles import Surroundings, in_outer
 
 _NO_MEMORY = "-"
 """Where an operand lies that takes no room: it is generated, or read from a memory that holds nothing else."""
+
+
+NARROWER: tuple[Callable[[MappedArray], MappedArray], ...] = (
+    lambda array: array,
+    lambda array: replace(array, accumulators=0),
+    lambda array: replace(array, accumulators=0, dataflows=array.dataflows[:1]),
+)
+"""What a search may leave out of its choices: nothing, accumulators, further dataflows too."""
+
+
+def narrowed(product: TiledProduct, narrowing: int) -> TiledProduct:
+    """The product with fewer choices, by the number of `NARROWER`."""
+    return replace(product, array=NARROWER[narrowing](product.array)) if narrowing else product
+
+
+def narrowings(chip: Chip) -> Iterator[int]:
+    """Yield the numbers of `NARROWER` that leave something out on a chip."""
+    if any(array.accumulators for array in chip.arrays):
+        yield 1
+    if any(array.dataflows for array in chip.arrays):
+        yield 2
 
 
 @dataclass(frozen=True)

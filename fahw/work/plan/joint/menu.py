@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product as combinations
@@ -11,14 +11,14 @@ import numpy as np
 
 from fahw.mapping.one_level.nest_prices import EVERY, NestPrices
 from fahw.mapping.one_level.tables import table_of
-from fahw.mapping.problem import MappedArray, TiledProduct
+from fahw.mapping.problem import TiledProduct
 from fahw.mapping.shares.programme import Flags, Numbers, Values
 from fahw.work.counts.record import TaskId
 from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import Measured, ProductTask
 from fahw.work.plan.step_plan import StepPlan
 from fahw.work.plan.tensors.outer_tiles import Surroundings
-from fahw.work.plan.tiles import UntiledProduct, can_be_tiled
+from fahw.work.plan.tiles import NARROWER, UntiledProduct, can_be_tiled, narrowed
 
 Corner = tuple[bool, bool]
 """Whether the left and the right operand are there wholly, and take no room in tiles."""
@@ -29,14 +29,6 @@ _SHARES = 0.0, 0.5, 1.0
 """Of an operand that is not there wholly: those at which mappings may be best."""
 MOST_MAPPINGS = 1 << 18
 """Mappings of all products of a step up to which there are menus."""
-Narrowing = Callable[[MappedArray], MappedArray]
-_NARROWER: tuple[Narrowing, ...] = (
-    lambda array: array,
-    lambda array: replace(array, accumulators=0),
-    lambda array: replace(array, accumulators=0, dataflows=array.dataflows[:1]),
-)
-"""What menus leave out where there are too many mappings: nothing, blocks, further dataflows. An array with more of
-these has menus at least as large as one with less."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +105,7 @@ def menus_of(keeping: Keeping, found: Measured) -> list[Menu] | None:
     limits = {memory.name: float(memory.kib * 8192) for memory in keeping.memories}
     plan = keeping.nothing_kept(0)
     products = [(task, several) for task in keeping.tasks for several in _products(keeping, plan, task, found)]
-    for narrow in _NARROWER:
+    for narrow in range(keeping.narrowing, len(NARROWER)):
         if sum(_mappings(product, narrow) for _, several in products for product in several) <= MOST_MAPPINGS:
             return [_menu(keeping, task, several, narrow).narrowed(limits) for task, several in products]
     return None
@@ -133,17 +125,13 @@ def _products(
     yield from (each for each in several if all(can_be_tiled(product.gemm.mapping) for product in each))
 
 
-def _mappings(untiled: UntiledProduct, narrow: Narrowing) -> int:
-    product = _narrowed(untiled.around(Surroundings({}, {}, (), True)), narrow)
+def _mappings(untiled: UntiledProduct, narrow: int) -> int:
+    product = narrowed(untiled.around(Surroundings({}, {}, (), True)), narrow)
     tables = [table_of(product, flow) for flow in product.array.dataflows]
     return sum(len(table.ways.nests) * table.number for table in tables)
 
 
-def _narrowed(product: TiledProduct, narrow: Narrowing) -> TiledProduct:
-    return replace(product, array=narrow(product.array))
-
-
-def _menu(keeping: Keeping, task: ProductTask, several: Sequence[UntiledProduct], narrow: Narrowing) -> Menu:
+def _menu(keeping: Keeping, task: ProductTask, several: Sequence[UntiledProduct], narrow: int) -> Menu:
     """The menu of products of which one is chosen."""
     menus = [_menu_of(keeping, task, untiled, narrow) for untiled in several]
     energy, room = (
@@ -152,14 +140,14 @@ def _menu(keeping: Keeping, task: ProductTask, several: Sequence[UntiledProduct]
     return replace(menus[0], energy=energy, room=room)
 
 
-def _menu_of(keeping: Keeping, task: ProductTask, untiled: UntiledProduct, narrow: Narrowing) -> Menu:
+def _menu_of(keeping: Keeping, task: ProductTask, untiled: UntiledProduct, narrow: int) -> Menu:
     parts = tuple(list(_parts(keeping, task, untiled, side)) for side in (0, 1))
     kinds = [{stream.stored for stream in streams} for streams in untiled.streams]
     products = list[TiledProduct]()
     for corner in CORNERS:
         found = [1.0 if there else 1 - sum(share for *_, share in of) for there, of in zip(corner, parts, strict=True)]
         shares: dict[str, float] = {kind: share for of, share in zip(kinds, found, strict=True) for kind in of}
-        products.append(_narrowed(untiled.around(Surroundings(shares, shares, (), True)), narrow))
+        products.append(narrowed(untiled.around(Surroundings(shares, shares, (), True)), narrow))
     times, first = untiled.gemm.repeats * task.times, products[0]
     energy = np.array([_energies(product) for product in products]) * times
     for number, corner in enumerate(CORNERS):
