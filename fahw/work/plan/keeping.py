@@ -18,7 +18,7 @@ from fahw.work.plan.fused.error import Bits, FusedError, tiles_room
 from fahw.work.plan.measured import Measured, ProductTask
 from fahw.work.plan.moments import Moments
 from fahw.work.plan.others import Away, OtherKey
-from fahw.work.plan.pricing import PriceBook
+from fahw.work.plan.pricing import PriceBook, dram_cycles
 from fahw.work.plan.step_plan import ProductKey, StepPlan
 from fahw.work.plan.tensors.lives import KeptTensor
 from fahw.work.plan.tensors.room import TensorRoom, room_of_ways
@@ -37,7 +37,7 @@ class Keeping:
     `away_pj`: what accesses other than to operands cost more per step if nothing of what they are to is on the chip.
     `tilings`, `given`: what is pinned and not searched, the mappings of products and the shares of tensors at their
     reads, by number; `is_complete`: nothing is left to search. `errors`: those of which two tasks share the tiles.
-    `given_outer`: as `given`, in outer homes; `one_level`: these stay empty.
+    `given_outer`: as `given`, in outer homes; `one_level`: these stay empty. `narrowing`: as a plan's.
     """
 
     step: StepContext
@@ -75,15 +75,9 @@ class Keeping:
     ) -> StepPlan:
         fused = {task: error.samples for error in self.errors for task in error.tasks}
         return StepPlan(
-            self.step.chip,
-            self.book,
-            shares,
-            room,
-            tilings=self.tilings,
-            fused=fused,
-            one_level=self.one_level,
+            self.step.chip, self.book, shares, room, tilings=self.tilings, fused=fused, one_level=self.one_level,
             narrowing=self.narrowing,
-        )
+        )  # fmt: skip
 
     @cached_property
     def homes(self) -> tuple[tuple[Memory, ...], ...]:
@@ -100,11 +94,6 @@ class Keeping:
         """What it costs if tensors are not where they are used."""
         return Worth(self.step, self.tensors, self.tasks, self.away_pj)
 
-    def dram_cycles(self, bits: float) -> float:
-        """Cycles that bits take from DRAM or to it; none where there is no DRAM."""
-        dram = self.step.chip.dram
-        return bits * self.step.chip.clock_mhz / (dram.gbyte_per_s * 8e3) if dram is not None else 0.0
-
     def staged_cycles(self, shares: Sequence[float]) -> float:
         """Cycles per step that errors take which come in tiles for two tasks."""
         kept = self.kept(shares)
@@ -114,7 +103,7 @@ class Keeping:
             * self.worth.runs(error.tasks[0])
             for error in self.errors
         )
-        return self.dram_cycles(bits)
+        return dram_cycles(self.step.chip, bits)
 
     @cached_property
     def ways(self) -> tuple[Way, ...]:

@@ -296,6 +296,11 @@ def _stored_share(operand: Operand, stream: Stream) -> float:
 
 
 @lru_cache(maxsize=16)
+def dram_cycles(chip: Chip, bits: float) -> float:
+    """Cycles that bits take from DRAM or to it; none where there is no DRAM."""
+    return bits * chip.clock_mhz / (chip.dram.gbyte_per_s * 8e3) if chip.dram is not None else 0.0
+
+
 def price_book(pricing: Pricing, chip: Chip) -> PriceBook:
     """The prices of a chip's parts, which are the same on every core; kept for the rules that are priced on it."""
     away = TaskAccesses(chip, "", AWAY)

@@ -12,6 +12,7 @@ from fahw.work.plan.fused.error import FusedError
 from fahw.work.plan.fused.fusing import Shareable, shareable, sub_batch_sizes
 from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import Measured, measured
+from fahw.work.plan.pricing import dram_cycles
 from fahw.work.plan.step_plan import StepPlan
 from fahw.work.plan.tensors.shares import Kept
 
@@ -98,7 +99,7 @@ def _staged(keeping: Keeping, found: Shareable) -> float:
     """What it costs per step to bring the error once: energy, or cycles where these are to be least."""
     tensor, chip = keeping.tensors[found.number], keeping.step.chip
     if chip.mapping_objective == "latency":
-        return keeping.dram_cycles(tensor.bits) * found.error.times
+        return dram_cycles(keeping.step.chip, tensor.bits) * found.error.times
     memory = chip.home("error")
     assert memory is not None, "the chip was checked before"
     return keeping.book.fetch_pj_per_bit(memory, "error", "read") * tensor.bits * found.error.times
