@@ -128,9 +128,10 @@ def _best(step: StepContext, keeping: Keeping) -> Iterator[_Found]:
 
 def _searched(step: StepContext, keeping: Keeping) -> _Found:
     reserved = sorted(_reserved(step, keeping), key=lambda found: found.cost)
-    rounds = [found for best in _starts(reserved) for found in (best, *_refined(step, keeping, best))]
-    found = min(rounds, key=lambda found: found.cost)
-    found = _joint(step, _settled(step, found) if _is_small(step, keeping) else found)
+    rounds = [(best, *_refined(step, keeping, best)) for best in _starts(reserved)]
+    bests = [min(several, key=lambda found: found.cost) for several in rounds]
+    bests = [_settled(step, best) for best in bests] if _is_small(step, keeping) else bests
+    found = _joint(step, min(bests, key=lambda found: found.cost))
     shared = min(_sharing(step, keeping, found), key=lambda found: found.cost, default=None)
     return min(found, _joint(step, shared), key=lambda found: found.cost) if shared else found
 
