@@ -130,8 +130,8 @@ def _searched(step: StepContext, keeping: Keeping) -> _Found:
     reserved = sorted(_reserved(step, keeping), key=lambda found: found.cost)
     rounds = [(best, *_refined(step, keeping, best)) for best in _starts(reserved)]
     bests = [min(several, key=lambda found: found.cost) for several in rounds]
-    bests = [_settled(step, best) for best in bests] if _is_small(step, keeping) else bests
-    found = _joint(step, min(bests, key=lambda found: found.cost))
+    settled = [_settled(step, best) for best in bests]
+    found = _joint(step, min(settled, key=lambda found: found.cost))
     shared = min(_sharing(step, keeping, found), key=lambda found: found.cost, default=None)
     return min(found, _joint(step, shared), key=lambda found: found.cost) if shared else found
 

@@ -12,8 +12,9 @@ import numpy as np
 from fahw.mapping.one_level.nest_prices import EVERY, NestPrices
 from fahw.mapping.one_level.tables import table_of
 from fahw.mapping.problem import TiledProduct
-from fahw.mapping.shares.programme import Flags, Numbers, Values
+from fahw.mapping.shares.programme import Numbers, Values
 from fahw.work.counts.record import TaskId
+from fahw.work.plan.joint.fronts import Fronts
 from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import Measured, ProductTask
 from fahw.work.plan.step_plan import StepPlan
@@ -64,8 +65,8 @@ class Menu:
         most = np.array([limits[name] for name in names])[:, None]
         for there in CORNERS:
             rooms = np.array([self.room_in(name, there) for name in names]).reshape(len(names), self.energy.shape[1])
-            fits = (rooms <= most).all(axis=0)
-            fronts.append([_front(energy, rooms, np.isfinite(energy) & fits) for energy in self._energies(there)])
+            of_rooms = Fronts(rooms, np.flatnonzero((rooms <= most).all(axis=0)))
+            fronts.append([of_rooms.of(energy) for energy in self._energies(there)])
         kept = np.unique(np.concatenate([front for own in fronts for front in own]))
         best, between = (
             tuple(np.searchsorted(kept, np.unique(np.concatenate(own[:number]))) for own in fronts)
@@ -85,18 +86,6 @@ class Menu:
 def is_within(there: Corner, other: Corner) -> bool:
     """Whether what is there at one corner is at another, too."""
     return all(is_other or not is_own for is_own, is_other in zip(there, other, strict=True))
-
-
-def _front(cost: Values, rooms: Values, may_be: Flags) -> Numbers:
-    """The mappings, the cheapest first, of which each takes less of some room than every cheaper one."""
-    left = np.flatnonzero(may_be)
-    left = left[np.lexsort((*rooms[:, left], cost[left]))]
-    taken, found = rooms[:, left], list[int]()
-    while len(left):
-        found.append(int(left[0]))
-        less = (taken < taken[:, :1]).any(axis=0)
-        left, taken = left[less], taken[:, less]
-    return np.array(found, np.int64)
 
 
 def menus_of(keeping: Keeping, found: Measured) -> list[Menu] | None:

@@ -17,12 +17,10 @@ from fahw.work.plan.joint.menu import Menu, menus_of
 from fahw.work.plan.joint.programme import JointProgramme
 from fahw.work.plan.keeping import Keeping
 from fahw.work.plan.measured import Measured, ProductTask, measured
-from fahw.work.plan.step_plan import StepPlan, all_room
+from fahw.work.plan.step_plan import StepPlan
 
 _MOST_TASKS = 12
 """Tasks with products of the largest step that is searched so."""
-_WORTH = 1e-2
-"""The share of a step's energy that could be saved if tiles took no room, from which on it is searched so."""
 _GRAIN = 2.0**-20
 """What shares are multiples of."""
 
@@ -32,7 +30,7 @@ def joint_plan(
 ) -> tuple[StepPlan, Sequence[float]] | None:
     """A plan that should cost less than the given one, with its shares of the ways to keep tensors; None where none is
     found, or little is to be gained. `shares`, `products`, `energy`: of the given plan, in pJ."""
-    if not (_is_open(keeping) and _may_pay(keeping, plan, shares, products, energy)):
+    if not _is_open(keeping):
         return None
     menus = menus_of(keeping, products)
     if not menus or any(not len(menu.best[0]) for menu in menus):
@@ -57,30 +55,6 @@ def _is_open(keeping: Keeping) -> bool:
     is_pinned = bool(keeping.tilings) or any(min(shares, default=1.0) < 1 for shares in keeping.given.values())
     has_one_home = keeping.one_level or not chip.has_outer_homes
     return is_small(keeping) and chip.mapping_objective == "energy" and has_one_home and not is_pinned
-
-
-def _may_pay(
-    keeping: Keeping, plan: StepPlan, shares: Sequence[float], products: Measured, energy: float
-) -> bool:  # fmt: skip
-    """Whether enough could be saved if tiles took no room of tensors, and tensors no room of tiles."""
-    least = _WORTH * energy - _squeezed(keeping, plan, products)
-    gains = np.array([choice.gain for choice in keeping.choices(products)])
-    if not len(gains):
-        return least <= 0
-    searched = [way.tensor not in keeping.given for way in keeping.ways]
-    return float(gains @ (np.array(keeping.best_shares(products, Measured())) - np.array(shares)[searched])) >= least
-
-
-def _squeezed(keeping: Keeping, plan: StepPlan, products: Measured) -> float:
-    """pJ that products would save that take more than half of their room, if they had all."""
-    tasks = [
-        task
-        for task in keeping.tasks
-        if any(products.room.get((task.task, name), 0.0) > bits / 2 for name, bits in plan.room.get(task.task, ()))
-    ]
-    roomy = replace(plan, room=dict.fromkeys((task.task for task in tasks), all_room(keeping.step.chip)))
-    own, free = (measured(keeping.step, under, tasks, products) for under in (plan, roomy))
-    return own.energy_pj - free.energy_pj
 
 
 def _others(keeping: Keeping, menus: Sequence[Menu]) -> list[ProductTask]:
