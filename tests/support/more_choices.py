@@ -14,6 +14,7 @@ from fahw.chip.step_pricing import StepPricing
 from fahw.errors import ConfigError
 from fahw.mapping.tiled import TiledMapping
 from fahw.work import training_step
+from fahw.work.mesh import parts_of
 from fahw.work.plan import search
 from fahw.work.plan.measured import product_tasks
 from tests.support.random_setups import RandomSetup, large_setup, tight
@@ -47,10 +48,15 @@ class Pair:
 
 
 def setup_of(seed: int) -> RandomSetup:
-    """A setup in whose memories not all has room, at equal prices of all sizes."""
+    """A setup in whose memories not all has room, at equal prices of all sizes. Layers keep their cores: with larger
+    memories a layer is split over fewer, which is another chip."""
     setup = tight(large_setup(seed), Random(seed).choice([0.1, 0.2, 0.4, 0.7]))
     prices = {f"memories.{n}.energy": PRICES for n in range(len(setup.chip["memories"]))}
-    return setup.with_chip(prices | {"mapping": "best"})
+    setup = setup.with_chip(prices | {"mapping": "best"})
+    if setup.chip.get("mesh") is None:
+        return setup
+    parts = parts_of(setup.made_chip, setup.network, False)
+    return setup.with_chip({"mesh.placement": {name: [part.core for part in of] for name, of in parts.items()}})
 
 
 def pairs(setup: RandomSetup) -> Iterator[Pair]:

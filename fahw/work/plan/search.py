@@ -278,7 +278,7 @@ def _settled(step: StepContext, best: _Found) -> _Found:
 def _joint(step: StepContext, best: _Found) -> _Found:
     """The plan, or a cheaper one found by a search of mappings and lifetimes at once."""
     keeping = best.keeping
-    found = None if keeping.is_complete else joint_plan(keeping, best.plan, best.shares, best.products, best.cost[0])
+    found = None if keeping.is_complete else joint_plan(keeping, best.products, best.cost[0])
     if found is None:
         return best
     plan, shares = found

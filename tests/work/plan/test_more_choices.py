@@ -38,6 +38,8 @@ def test_more_of_anything_costs_no_more():
         (9, "dataflows of array0"),  # more mappings switched that search off
         (10, "dataflows of array1"),  # tiles of two arrays fit no common reserve: refused
         (44, "DRAM x 2"),  # of two starts only one was bettered
+        (47, "DRAM x 2"),  # of large steps the best round was not bettered
+        (48, "weights x 5"),  # an estimate kept a step from the search for mappings and lifetimes at once
         (159, "dataflows of array0"),  # in turns more choices ended at a dearer plan
     ],
 )

@@ -1,4 +1,4 @@
-"""The search for mappings and lifetimes together, where that can pay and the step is small enough.
+"""The search for mappings and lifetimes together, where the step is small enough.
 
 In turns, what frees the room of a tile is not seen: an operand that is there wholly needs none, and a smaller tile of
 one product may let a tensor stay that others read. So small steps are searched once more as one programme.
@@ -25,11 +25,9 @@ _GRAIN = 2.0**-20
 """What shares are multiples of."""
 
 
-def joint_plan(
-    keeping: Keeping, plan: StepPlan, shares: Sequence[float], products: Measured, energy: float
-) -> tuple[StepPlan, Sequence[float]] | None:
-    """A plan that should cost less than the given one, with its shares of the ways to keep tensors; None where none is
-    found, or little is to be gained. `shares`, `products`, `energy`: of the given plan, in pJ."""
+def joint_plan(keeping: Keeping, products: Measured, energy: float) -> tuple[StepPlan, Sequence[float]] | None:
+    """A plan that should cost less than a given one, with its shares of the ways to keep tensors; None where none is
+    found. `products`, `energy`: of the given plan, in pJ."""
     if not _is_open(keeping):
         return None
     menus = menus_of(keeping, products)

@@ -79,7 +79,6 @@ def test_a_vertex_in_which_every_tensor_has_one_of_its_choices_is_the_best():
 
 def test_what_deep_or_large_steps_cost_is_found_in_turns_alone(monkeypatch):
     """More tasks than twelve, or more mappings than there are menus of."""
-    monkeypatch.setattr(joint, "_may_pay", lambda *_: True)
     built = []
     monkeypatch.setattr(joint, "JointProgramme", lambda *args: built.append(args))
     search.known_plans.cache_clear()

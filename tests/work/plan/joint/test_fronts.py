@@ -27,8 +27,10 @@ def expected(cost, rooms, left):
     found = []
     for own in left:
         key = cost[own], *rooms[:, own]
-        others = [(tuple([cost[n], *rooms[:, n]]), n) for n in left if n != own]
-        is_beaten = any(all(a <= b for a, b in zip(other, key)) and (other != key or n < own) for other, n in others)
+        others = [((cost[n], *rooms[:, n]), n) for n in left if n != own]
+        is_beaten = any(
+            all(a <= b for a, b in zip(other, key, strict=True)) and (other != key or n < own) for other, n in others
+        )
         if np.isfinite(cost[own]) and not is_beaten:
             found.append(own)
     return found
