@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as Table
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from fahw.errors import ConfigError, Problem
 from fahw.hardware.array import Array
@@ -55,7 +55,7 @@ class StepPlan:
     def site(self, site: Site, task: TaskId) -> Site:
         """A core as a task finds it."""
         shares = self.task_shares(site.core, task)
-        return replace(site, accesses=TaskAccesses(self.chip, site.prefix, shares))
+        return site.with_accesses(TaskAccesses(self.chip, site.prefix, shares))
 
     def task_shares(self, core: int, task: TaskId) -> TaskShares:
         """Which share of what a task uses on a core is there."""
