@@ -23,6 +23,8 @@ from fahw.work.plan.tiles import Unfolding, UntiledProduct, can_be_tiled, laid_o
 ALL_THERE = TaskShares()
 ProductKey = tuple[TaskId, int, tuple[int, int, int]]
 """A product of a step: its task, its number among the task's, and M, N and K."""
+LaidKey = tuple[TaskId, int, tuple[int, int, int], int]
+"""The same, and how often it runs."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class StepPlan:
     """Whether tasks wait for room (`order/short_lives.py`)."""
     is_whole: bool = False
     """Whether all stays on the chip, and no product is cut or would be in more room."""
+    laid: Table[LaidKey, Gemm] = field(default_factory=dict, compare=False, repr=False)
+    """Products in their tiles, as far as the search found them."""
 
     def site(self, site: Site, task: TaskId) -> Site:
         """A core as a task finds it."""
@@ -75,6 +79,9 @@ class StepPlan:
 
         Raises ConfigError where no tile fits its memory, or the pinned one does not.
         """
+        known = self.laid.get((task, number, gemm.mapping.sizes, gemm.repeats))
+        if known is not None:
+            return known
         return self.tiled(UntiledProduct(gemm, number, unfolding, array, psum, core, self.chip, self.book), task)
 
     def tiled(self, untiled: UntiledProduct, task: TaskId) -> Gemm:
