@@ -155,7 +155,9 @@ class _Counted(NamedTuple):
 
 def _counted(step: StepContext, pricing: Callable[[Chip], Pricing]) -> _Counted:
     counted = CountingPlan(step.chip, price_book(pricing(step.chip), step.chip))
-    return _Counted(tuple(_checked_tasks(step.under(counted))), kept_tensors(step), counted)
+    tasks = tuple(_checked_tasks(step.under(counted)))
+    counted.products[:] = counted.product_tasks(step)
+    return _Counted(tasks, kept_tensors(step), counted)
 
 
 def _counted_before(chip: Chip, rival: Work | None, pricing: Callable[[Chip], Pricing]) -> _Counted | None:

@@ -7,7 +7,7 @@ costs are those of its ledger, whatever part of a tensor a task touches, in what
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -16,17 +16,18 @@ from fahw.hardware.arrays.mapping import Burst
 from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
 from fahw.hardware.part import Tensor
+from fahw.work.context import StepContext
 from fahw.work.counts.accesses import Accesses, InTurn, Traffic
 from fahw.work.counts.gemm import Gemm
 from fahw.work.counts.record import Count, Task, TaskId
 from fahw.work.counts.site import Site
 from fahw.work.counts.task_accesses import TaskAccesses, TaskShares
-from fahw.work.plan.measured import ProductTask
+from fahw.work.plan.measured import FORMS, ProductTask, product_tasks
 from fahw.work.plan.moments import Moments
 from fahw.work.plan.pricing import NEVER_PJ, PriceBook
 from fahw.work.plan.step_plan import StepPlan
 from fahw.work.plan.tensors.room import TensorRoom
-from fahw.work.plan.tiles import Unfolding
+from fahw.work.plan.tiles import Unfolding, UntiledProduct
 
 OtherKey = tuple[int, TaskId, str, str]
 """Accesses that a task makes beside those to operands: the core, the task, `read` or `write`, and the kind of tensor
@@ -66,6 +67,8 @@ class CountingPlan(StepPlan):
     """What more each is if nothing is there, counted where it is asked for."""
     at_will: list[Moments] = field(default_factory=list)
     in_order: list[Moments] = field(default_factory=list)
+    untiled: dict[TaskId, dict[int, UntiledProduct]] = field(default_factory=dict)
+    """Products of the first micro-batch that were counted, by task and number; what they move is not."""
     products: list[ProductTask] = field(default_factory=list)
     rooms: dict[object, TensorRoom] = field(default_factory=dict)
 
@@ -74,15 +77,26 @@ class CountingPlan(StepPlan):
         products = [replace(task, untiled_before=task.all_untiled, all_untiled={}, known={}) for task in self.products]
         return replace(self, chip=chip, book=book, products=products)
 
+    def product_tasks(self, step: StepContext) -> Iterator[ProductTask]:
+        """Yield the tasks with products of the step that was counted, with those that were: of the first micro-batch,
+        errors in the first form."""
+        for task in product_tasks(step):
+            if task.task in self.untiled:
+                key = FORMS[0] if task.forms else None, step.micro_batch_sizes[0], None
+                task.all_untiled[key] = tuple(self.untiled[task.task].values())
+            yield task
+
     def site(self, site: Site, task: TaskId) -> Site:
         """A core whose accesses are noted as the task's."""
-        return site.with_accesses(_Noted(self, site, task))
+        return site.with_accesses(_Noted(self, site, task), counts_products=False)
 
     def laid_out(
         self, gemm: Gemm, number: int, unfolding: Unfolding | None, array: Array, psum: Memory | None, core: int,
         task: TaskId,
     ) -> Gemm:  # fmt: skip
-        """The product as it is."""
+        """The product as it is, noted."""
+        product = UntiledProduct(gemm, number, unfolding, array, psum, core, self.chip, self.book)
+        self.untiled.setdefault(task, {}).setdefault(number, product)
         return gemm
 
     def away_pj(self, tasks: Iterable[Task]) -> Mapping[OtherKey, Away]:
