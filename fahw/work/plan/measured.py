@@ -67,7 +67,7 @@ class ProductTask:
         key = form, samples, plan.fused.get(self.task)
         if key not in self.all_untiled:
             before = self.untiled_before.get(key)
-            there = before and tuple(replace(product, chip=plan.chip, book=plan.book) for product in before)
+            there = before and tuple(product.on(plan.chip, plan.book) for product in before)
             self.all_untiled[key] = there or self._noted(step, plan, form, samples)
         return self.all_untiled[key]
 
@@ -236,8 +236,7 @@ def _in_room(step: StepContext, plan: StepPlan, task: ProductTask, form: ErrorFo
     depends = bool(plan.book.outer_homes)
     if not known and not depends:
         with suppress(ConfigError):
-            anywhere = replace(plan, room={})
-            known.append(InRoom((), *_measured_task(step, anywhere, task, form)))
+            known.append(InRoom((), *_measured_task(step, plan.anywhere, task, form)))
             if known[0].holds_in(room):
                 return known[0]
     known.append(InRoom(room, *_measured_task(step, plan, task, form), depends))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as Table
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from fahw.errors import ConfigError, Problem
 from fahw.hardware.array import Array
@@ -55,6 +56,11 @@ class StepPlan:
     """Whether all stays on the chip, and no product is cut or would be in more room."""
     laid: Table[LaidKey, Gemm] = field(default_factory=dict, compare=False, repr=False)
     """Products in their tiles, as far as the search found them."""
+
+    @cached_property
+    def anywhere(self) -> StepPlan:
+        """The same plan where tiles have any room."""
+        return replace(self, room={})
 
     def site(self, site: Site, task: TaskId) -> Site:
         """A core as a task finds it."""
