@@ -22,7 +22,10 @@ class StepPricing:
 
     def energy_pj(self, counts: Iterable[Count]) -> float:
         """Energy of counted actions."""
-        return sum(count.count * self.prices.unit_price(count).value for count in counts)
+        unit_price, energy = self.prices.unit_price, 0.0
+        for count in counts:
+            energy += count.count * unit_price(count).value
+        return energy
 
 
 @lru_cache(maxsize=64)

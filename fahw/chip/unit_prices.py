@@ -64,7 +64,8 @@ class Prices:
         cached = self._cache
         price = cached.get(key)
         if price is None:
-            price = cached[key] = self._price_of(replace(count, component=local_name(count.component)))
+            local = replace(count, component=local_name(count.component)) if ":" in count.component else count
+            price = cached[key] = self._price_of(local)
         return price
 
     def _price_of(self, count: Count) -> Constant:
@@ -118,41 +119,23 @@ class Prices:
         if count.action not in ("clock", "idle"):
             kind = next(kind for kind in DATAFLOWS.values() if count.action in kind.own_actions(array))
             return kind.action_price(count.action, count.widths, array, self.chip.technology)
-        active, clock = self._element_cycle(count.widths, *forms)
+        active, clock = _element_cycle(count.widths, *forms, node, self.chip.technology.clock_share)
         if count.action == "clock":
             return clock
-        idle = self._made_of([(1, active), (1, clock)], f"{array.idle_pe_fraction:g} of an active PE-cycle", "logic")
+        idle = _made_of([(1, active), (1, clock)], f"{array.idle_pe_fraction:g} of an active PE-cycle", "logic")
         return idle.times(array.idle_pe_fraction, Part("idle share", 1.0, 1 / IDLE_FACTOR, IDLE_FACTOR))
-
-    def _element_cycle(
-        self, widths: tuple[int, ...], form: Float | None, sum_form: Float | None
-    ) -> tuple[Constant, Constant]:
-        """Energy of an element that multiplies and accumulates, and of its clock's tree, which drives no registers'
-        own clock twice; `widths`: of the operands, the sum, and what moves on."""
-        left_bits, right_bits, accumulator_bits, moved_bits = widths
-        held_bits, node = moved_bits + accumulator_bits, self.chip.technology.node_nm
-        product = ops.mac_pj(left_bits, right_bits, accumulator_bits, node, form, sum_form)
-        active = self._made_of([(1, product), (1, ops.register_pj(held_bits, node))], "", "logic")
-        share = self.chip.technology.clock_share
-        source = f"{share:g} of the logic and registers clocked, without the registers' own clock"
-        tree = self._made_of([(1, active), (-1, ops.register_clock_pj(held_bits, node))], source, "clock")
-        return active, tree.times(share, ops.clock_part(share))
-
-    @staticmethod
-    def _made_of(terms: list[tuple[float, Constant]], source: str, kind: str) -> Constant:
-        """The sum of number x constant, with logic's factor, or with the clock's share's."""
-        value = sum(number * constant.value for number, constant in terms)
-        factor = ops.CLOCK_FACTOR if kind == "clock" else LOGIC_FACTOR
-        return Constant(value, source, kind, factor, parts=parts_of_sum(terms))
 
     def _ungated_price(self, array: Array, count: Count) -> Constant:
         """What the part of an element that narrow operands leave unused takes all the same; nothing where the file
         gives the energy of its multiply-accumulate, which is that of all of it."""
         forms, share = self._product_forms(count), array.ungated_share
-        used, widest = (self._element_cycle(widths, *forms) for widths in (count.widths[:4], count.widths[4:]))
-        all_of, that_of = (self._made_of([(1, active), (1, clock)], "", "logic") for active, clock in (widest, used))
+        node, clock_share = self.chip.technology.node_nm, self.chip.technology.clock_share
+        used, widest = (
+            _element_cycle(widths, *forms, node, clock_share) for widths in (count.widths[:4], count.widths[4:])
+        )
+        all_of, that_of = (_made_of([(1, active), (1, clock)], "", "logic") for active, clock in (widest, used))
         source = f"assumed: {share:g} of what narrow operands leave unused"
-        unused = self._made_of([(1, all_of), (-1, that_of)], source, "gating")
+        unused = _made_of([(1, all_of), (-1, that_of)], source, "gating")
         scale = 0.0 if (array.name, "mac") in self._given_energies else share
         own = Part("ungated share", 1.0, 1 / UNGATED_FACTOR, UNGATED_FACTOR)
         return replace(unused.times(scale, own), factor=UNGATED_FACTOR)
@@ -187,6 +170,28 @@ class Prices:
             self.chip.precision.number(name) for name in (_FORMATS.get(tensor, "activation"), "accumulator")
         )
         return (accumulator if bits == accumulator.bits != tensor_number.bits else tensor_number).float_form
+
+
+@lru_cache(maxsize=1024)
+def _element_cycle(
+    widths: tuple[int, ...], form: Float | None, sum_form: Float | None, node: float, share: float
+) -> tuple[Constant, Constant]:
+    """Energy of an element that multiplies and accumulates, and of its clock's tree, which drives no registers' own
+    clock twice; `widths`: of the operands, the sum, and what moves on. `share`: of logic that is clocked."""
+    left_bits, right_bits, accumulator_bits, moved_bits = widths
+    held_bits = moved_bits + accumulator_bits
+    product = ops.mac_pj(left_bits, right_bits, accumulator_bits, node, form, sum_form)
+    active = _made_of([(1, product), (1, ops.register_pj(held_bits, node))], "", "logic")
+    source = f"{share:g} of the logic and registers clocked, without the registers' own clock"
+    tree = _made_of([(1, active), (-1, ops.register_clock_pj(held_bits, node))], source, "clock")
+    return active, tree.times(share, ops.clock_part(share))
+
+
+def _made_of(terms: list[tuple[float, Constant]], source: str, kind: str) -> Constant:
+    """The sum of number x constant, with logic's factor, or with the clock's share's."""
+    value = sum(number * constant.value for number, constant in terms)
+    factor = ops.CLOCK_FACTOR if kind == "clock" else LOGIC_FACTOR
+    return Constant(value, source, kind, factor, parts=parts_of_sum(terms))
 
 
 @lru_cache(maxsize=64)

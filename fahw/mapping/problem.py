@@ -64,6 +64,11 @@ class Dataflow:
     """Energy of an element in a cycle without a multiply-accumulate."""
     costs: FlowCosts = FlowCosts()
 
+    def priced(self, mac_pj: float, idle_pj: float, costs: FlowCosts) -> Dataflow:
+        """The same with these energies."""
+        layout = self.name, self.rows, self.cols, self.streamed, self.stays, self.skewed
+        return Dataflow(*layout, mac_pj, idle_pj, costs)
+
 
 DATAFLOWS = {
     flow.name: flow
@@ -250,6 +255,23 @@ class TiledProduct:
             lengths = self.length(positions), self.length(window)
             if lengths != (self.windows.positions, self.windows.window):
                 raise ValueError(f"the windows do not make up the product: {lengths}, {self.windows}")
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Of numbers alone, which is the same in every process; computed once, as several tables ask for it."""
+        operands = self.left.bits, self.left.resident, self.right.bits, self.right.resident
+        room = tuple([bits for _, bits in self.room])
+        return hash((self.m, self.n, self.k, self.array, operands, self.result.sum_bits, self.prices, room))
+
+    def where(self, left: OperandPlace, right: OperandPlace, room: tuple[tuple[str, float], ...]) -> TiledProduct:
+        """The same product with its operands at other places, and other room for tiles."""
+        other = object.__new__(TiledProduct)
+        other.__dict__.update(self.__dict__, left=left, right=right, room=room)
+        other.__dict__.pop("_hash", None)
+        return other
 
     def length(self, dimension: Dimension) -> int:
         """M, N or K."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
@@ -39,7 +38,7 @@ _ASSUMED = {
 }
 """Names of the chip file's assumed shares, which hold for every layer."""
 _OF_ALL_TASKS = ("_widths", "element_bits", "_skipping_arrays", "feedback_width", "trains", "segments")
-"""What is computed of a step at the latest when its first task is counted, so that it is not for every one."""
+"""What is computed of a step at the latest when it gets a plan, so that it is not for every task."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +70,14 @@ class StepContext:
 
     def under(self, plan: StepPlan) -> StepContext:
         """The same step under a plan."""
+        for name in _OF_ALL_TASKS:
+            getattr(self, name)
         return self._with(plan=plan)
 
     def _with(self, **changed: object) -> StepContext:
         """The same step with other sites, plan or task. What was computed of it holds all the same, and is kept."""
-        for name in _OF_ALL_TASKS:
-            getattr(self, name)
-        other = copy(self)
-        other.__dict__.update(changed)
+        other = object.__new__(StepContext)
+        other.__dict__.update(self.__dict__, **changed)
         return other
 
     def sub_batches(self, samples: int) -> tuple[int, int]:

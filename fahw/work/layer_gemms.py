@@ -302,8 +302,11 @@ def mirror_gemm(step: StepContext, part: Part) -> Gemm:
 
 
 def traffic_of(site: Site, product: Gemm, phase: Phase) -> Traffic:
-    """Action counts and flows of a product on its core, without those that hand on its results."""
+    """Action counts and flows of a product on its core, without those that hand on its results; none where these are
+    not counted."""
     psum = site.home("psum", phase) if product.mapping.partial_sum_bursts else None
+    if not site.counts_products:
+        return Traffic()
     return gemm_traffic(product, site.array(phase), site.accesses, psum)
 
 

@@ -35,6 +35,7 @@ from fahw.work.phases.forward import LOSS, RECOMPUTE, forward_task, input_task, 
 from fahw.work.phases.gradient import gradient_task
 from fahw.work.phases.recompute import ids_of_way_back, recompute_tasks, waiting_for_recomputed, way_back
 from fahw.work.phases.update import update_task
+from fahw.work.plan.measured import with_products
 from fahw.work.plan.order.short_lives import with_short_lives
 from fahw.work.plan.others import CountingPlan
 from fahw.work.plan.pricing import Pricing, price_book
@@ -154,7 +155,9 @@ class _Counted(NamedTuple):
 
 def _counted(step: StepContext, pricing: Callable[[Chip], Pricing]) -> _Counted:
     counted = CountingPlan(step.chip, price_book(pricing(step.chip), step.chip))
-    return _Counted(tuple(_checked_tasks(step.under(counted))), kept_tensors(step), counted)
+    tasks = tuple(_checked_tasks(step.under(counted)))
+    counted.products[:] = counted.product_tasks(step)
+    return _Counted(tasks, kept_tensors(step), counted)
 
 
 def _counted_before(chip: Chip, rival: Work | None, pricing: Callable[[Chip], Pricing]) -> _Counted | None:
@@ -172,7 +175,7 @@ def _with_plan(
     if (plan := known_plan(step)) is not None:
         return step.under(plan), None
     counted = _counted_before(step.chip, rival, pricing) or _counted(step, pricing)
-    step = planned(step, *counted)
+    step = with_products(planned(step, *counted), counted.plan.products)
     remember(step)
     return step, counted
 

@@ -118,11 +118,11 @@ class InTurn(NamedTuple):
 class Accesses:
     """Reads and writes on one core with one placement; names of parts carry the core's `prefix`."""
 
-    def __init__(self, chip: Chip, placements: Iterable[Placement], prefix: str = "") -> None:
+    def __init__(self, chip: Chip, placements: Sequence[Placement], prefix: str = "") -> None:
         self._chip, self._prefix = chip, prefix
         self._ports: dict[tuple[str, str], tuple[str, str, float]] = {}
         self._outer_homes: dict[str, Memory | None] = {}
-        memories = {f"{prefix}{memory.name}": memory for memory in chip.memories if memory.writable}
+        memories = {f"{prefix}{each.name}": each for each in chip.memories if each.writable} if placements else {}
         chains: dict[str, list[Placement]] = {}
         for placement in placements:
             if placement.memory in memories:

@@ -9,7 +9,7 @@ loop. Of both orders the better is taken.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -60,6 +60,15 @@ class Operand:
     """How its values lie in memory where zeros are left out."""
     block: Fraction | int = 1
     """Values that are read for each that is multiplied: the index of a sparse partner picks one of so many in a row."""
+
+    @cached_property
+    def price_key(self) -> Hashable:
+        """What the price of a value depends on."""
+        streams = ((item.memory.name, item.tensor, item.stored, item.bits, item.factor) for item in self.streams)
+        return (
+            self.bits, self.block, self.generated_bits, self.generator, self.zeros, self.skipping, self.packing,
+            *streams,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,13 @@ class Site:
     _homes: dict[tuple[Tensor, Phase], Memory] = field(default_factory=dict, compare=False, repr=False)
     """Looked up once, for the core as every task finds it."""
 
+    counts_products: bool = True
+    """Whether what products move is counted."""
+
+    def with_accesses(self, accesses: Accesses, counts_products: bool = True) -> Site:
+        """The same core with other accesses."""
+        return Site(self.chip, self.core, self.prefix, accesses, self._arrays, self._homes, counts_products)
+
     def array(self, phase: Phase) -> Array:
         """The array that runs `phase`, under its name on this core."""
         if phase not in self._arrays:

@@ -33,7 +33,7 @@ from fahw.work.layer_gemms import (
 from fahw.work.mesh import Part
 from fahw.work.phases.forward import RECOMPUTE
 from fahw.work.plan.pricing import NOWHERE
-from fahw.work.plan.step_plan import NotingPlan, StepPlan
+from fahw.work.plan.step_plan import LaidKey, NotingPlan, StepPlan
 from fahw.work.plan.tiles import UntiledProduct
 
 FORMS: tuple[ErrorFormName, ErrorFormName] = ("scatter", "gather")
@@ -67,7 +67,7 @@ class ProductTask:
         key = form, samples, plan.fused.get(self.task)
         if key not in self.all_untiled:
             before = self.untiled_before.get(key)
-            there = before and tuple(replace(product, chip=plan.chip, book=plan.book) for product in before)
+            there = before and tuple(product.on(plan.chip, plan.book) for product in before)
             self.all_untiled[key] = there or self._noted(step, plan, form, samples)
         return self.all_untiled[key]
 
@@ -105,6 +105,8 @@ class InRoom(NamedTuple):
 
     room: tuple[tuple[str, float], ...]
     measured: Measured
+    gemms: tuple[Gemm, ...]
+    """Its products in their tiles."""
     depends: bool = False
 
     def holds_in(self, room: tuple[tuple[str, float], ...]) -> bool:
@@ -199,6 +201,17 @@ def _best_form(step: StepContext, plan: StepPlan, task: ProductTask) -> Measured
     return found[0] if len(found) == 1 else min(found, key=lambda one: one.cycles if is_latency else one.energy_pj)
 
 
+def with_products(step: StepContext, tasks: Sequence[ProductTask]) -> StepContext:
+    """The step with its products in the tiles that a search found for its plan, which need not be found again."""
+    plan, laid = step.plan, dict[LaidKey, Gemm]()
+    assert plan is not None, "a search found it"
+    for task in tasks:
+        decided = plan.forms.get(task.part.name) if task.forms else None
+        for number, gemm in enumerate(_in_room(step, plan, task, decided).gemms):
+            laid[task.task, number, gemm.mapping.sizes, gemm.repeats] = gemm
+    return step.under(replace(plan, laid=laid))
+
+
 def stay_whole(step: StepContext, plan: StepPlan, tasks: Sequence[ProductTask]) -> bool:
     """Whether no product is cut under the plan, in any form that its error can take, and none would be in more room."""
     try:
@@ -208,6 +221,10 @@ def stay_whole(step: StepContext, plan: StepPlan, tasks: Sequence[ProductTask]) 
 
 
 def _in_form(step: StepContext, plan: StepPlan, task: ProductTask, form: ErrorFormName | None) -> Measured:
+    return _in_room(step, plan, task, form).measured
+
+
+def _in_room(step: StepContext, plan: StepPlan, task: ProductTask, form: ErrorFormName | None) -> InRoom:
     """What a task costs with its error in a form, measured once for what it finds around it."""
     shares, room = plan.task_shares(task.core, task.task), plan.room.get(task.task, ())
     operands = tuple(shares.operands.items()), tuple((shares.anywhere or shares).operands.items()), plan.one_level
@@ -215,24 +232,26 @@ def _in_form(step: StepContext, plan: StepPlan, task: ProductTask, form: ErrorFo
     known = task.known.setdefault((form, plan.fused.get(task.task), plan.narrowing, operands, pinned), [])
     for item in known:
         if item.holds_in(room):
-            return item.measured
+            return item
     depends = bool(plan.book.outer_homes)
     if not known and not depends:
         with suppress(ConfigError):
-            anywhere = replace(plan, room={})
-            known.append(InRoom((), _measured_task(step, anywhere, task, form)))
+            known.append(InRoom((), *_measured_task(step, plan.anywhere, task, form)))
             if known[0].holds_in(room):
-                return known[0].measured
-    known.append(InRoom(room, _measured_task(step, plan, task, form), depends))
-    return known[-1].measured
+                return known[0]
+    known.append(InRoom(room, *_measured_task(step, plan, task, form), depends))
+    return known[-1]
 
 
-def _measured_task(step: StepContext, plan: StepPlan, task: ProductTask, form: ErrorFormName | None) -> Measured:
+def _measured_task(
+    step: StepContext, plan: StepPlan, task: ProductTask, form: ErrorFormName | None
+) -> tuple[Measured, tuple[Gemm, ...]]:
     untiled = task.untiled(step, plan, form, step.micro_batch_sizes[0])
-    found = _measured_products(plan, task, untiled)
+    gemms = tuple(plan.tiled(product, task.task) for product in untiled)
+    found = _measured_products(plan, task, untiled, gemms)
     if task.task in plan.fused and task.task[0] == "gradient":
         found = replace(found, energy_pj=found.energy_pj + _handed_on_pj(step, plan, task, untiled[0]))
-    return found if form is None else replace(found, forms={task.part.name: form})
+    return found if form is None else replace(found, forms={task.part.name: form}), gemms
 
 
 def _handed_on_pj(step: StepContext, plan: StepPlan, task: ProductTask, product: UntiledProduct) -> float:
@@ -242,12 +261,13 @@ def _handed_on_pj(step: StepContext, plan: StepPlan, task: ProductTask, product:
     return handed_on_sums(under, task.part, step.micro_batch_sizes[0]) * prices.partial_sum
 
 
-def _measured_products(plan: StepPlan, task: ProductTask, products: Sequence[UntiledProduct]) -> Measured:
+def _measured_products(
+    plan: StepPlan, task: ProductTask, products: Sequence[UntiledProduct], gemms: Sequence[Gemm]
+) -> Measured:
     absent, outer = defaultdict[tuple[TaskId, str], float](float), defaultdict[tuple[TaskId, str], float](float)
     room, sums_room = defaultdict[tuple[TaskId, str], float](float), defaultdict[tuple[TaskId, str], float](float)
     energy, cycles, spills, is_whole = 0.0, 0.0, False, True
-    for product in products:
-        gemm = plan.tiled(product, task.task)
+    for product, gemm in zip(products, gemms, strict=True):
         _add_absent(plan, task, product, gemm, absent, outer)
         mapping = gemm.mapping
         is_whole = is_whole and _stays_whole(product, mapping)

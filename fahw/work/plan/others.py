@@ -7,9 +7,8 @@ costs are those of its ledger, whatever part of a tensor a task touches, in what
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
 from typing import NamedTuple
 
 from fahw.hardware.array import Array
@@ -17,26 +16,23 @@ from fahw.hardware.arrays.mapping import Burst
 from fahw.hardware.chip import Chip
 from fahw.hardware.memory import Memory
 from fahw.hardware.part import Tensor
-from fahw.work.counts.accesses import InTurn, Traffic
+from fahw.work.context import StepContext
+from fahw.work.counts.accesses import Accesses, InTurn, Traffic
 from fahw.work.counts.gemm import Gemm
 from fahw.work.counts.record import Count, Task, TaskId
 from fahw.work.counts.site import Site
 from fahw.work.counts.task_accesses import TaskAccesses, TaskShares
-from fahw.work.plan.measured import ProductTask
+from fahw.work.plan.measured import FORMS, ProductTask, product_tasks
 from fahw.work.plan.moments import Moments
-from fahw.work.plan.pricing import AWAY, IN_OUTER, NEVER_PJ, PriceBook
+from fahw.work.plan.pricing import NEVER_PJ, PriceBook
 from fahw.work.plan.step_plan import StepPlan
 from fahw.work.plan.tensors.room import TensorRoom
-from fahw.work.plan.tiles import Unfolding
+from fahw.work.plan.tiles import Unfolding, UntiledProduct
 
 OtherKey = tuple[int, TaskId, str, str]
 """Accesses that a task makes beside those to operands: the core, the task, `read` or `write`, and the kind of tensor
 that lies there."""
-_Access = tuple[
-    str, Memory, tuple[Tensor, Tensor], tuple[Burst, ...], int, float, int | InTurn | None
-]  # fmt: skip
-"""Action, memory, tensors, bursts, bits, factor and values of an access."""
-_Note = Callable[[str, str, object], None]
+_Counts = tuple[Count, ...]
 
 
 class Away(NamedTuple):
@@ -66,10 +62,13 @@ class CountingPlan(StepPlan):
 
     noted: list[tuple[OtherKey, object]] = field(default_factory=list)
     """Accesses of tasks, by what they do."""
-    accesses: dict[object, Callable[[], Further]] = field(default_factory=dict)
+    accesses: dict[object, Seen] = field(default_factory=dict)
+    further: dict[object, Further] = field(default_factory=dict)
     """What more each is if nothing is there, counted where it is asked for."""
     at_will: list[Moments] = field(default_factory=list)
     in_order: list[Moments] = field(default_factory=list)
+    untiled: dict[TaskId, dict[int, UntiledProduct]] = field(default_factory=dict)
+    """Products of the first micro-batch that were counted, by task and number; what they move is not."""
     products: list[ProductTask] = field(default_factory=list)
     rooms: dict[object, TensorRoom] = field(default_factory=dict)
 
@@ -78,29 +77,38 @@ class CountingPlan(StepPlan):
         products = [replace(task, untiled_before=task.all_untiled, all_untiled={}, known={}) for task in self.products]
         return replace(self, chip=chip, book=book, products=products)
 
+    def product_tasks(self, step: StepContext) -> Iterator[ProductTask]:
+        """Yield the tasks with products of the step that was counted, with those that were: of the first micro-batch,
+        errors in the first form."""
+        for task in product_tasks(step):
+            if task.task in self.untiled:
+                key = FORMS[0] if task.forms else None, step.micro_batch_sizes[0], None
+                task.all_untiled[key] = tuple(self.untiled[task.task].values())
+            yield task
+
     def site(self, site: Site, task: TaskId) -> Site:
         """A core whose accesses are noted as the task's."""
-
-        def note(action: str, tensor: str, access: object) -> None:
-            self.noted.append(((site.core, task, action, tensor), access))
-
-        return replace(site, accesses=_Noted(self.chip, site.prefix, note, self.accesses))
+        return site.with_accesses(_Noted(self, site, task), counts_products=False)
 
     def laid_out(
         self, gemm: Gemm, number: int, unfolding: Unfolding | None, array: Array, psum: Memory | None, core: int,
         task: TaskId,
     ) -> Gemm:  # fmt: skip
-        """The product as it is."""
+        """The product as it is, noted."""
+        product = UntiledProduct(gemm, number, unfolding, array, psum, core, self.chip, self.book)
+        self.untiled.setdefault(task, {}).setdefault(number, product)
         return gemm
 
     def away_pj(self, tasks: Iterable[Task]) -> Mapping[OtherKey, Away]:
         """What was noted costs more if nothing is there, per step. `tasks`: those that were counted, of which some run
         once in several steps."""
         pricing, never = self.book.pricing, 0.0 if self.chip.dram is not None else NEVER_PJ
-        prices = {
-            key: Away(pricing.energy_pj(more.away) + never * more.values, pricing.energy_pj(more.outer))
-            for key, more in ((key, access()) for key, access in self.accesses.items())
-        }
+        prices = dict[object, Away]()
+        for key, seen in self.accesses.items():
+            if key not in self.further:
+                self.further[key] = seen.further(self.book)
+            more = self.further[key]
+            prices[key] = Away(pricing.energy_pj(more.away) + never * more.values, pricing.energy_pj(more.outer))
         found = defaultdict[OtherKey, Away](Away)
         for place, access in self.noted:
             found[place] = found[place].plus(prices[access])
@@ -117,14 +125,38 @@ class Further(NamedTuple):
     values: int
 
 
-class _Noted(TaskAccesses):
-    """Accesses to memories in which all is there, with a note of what more each would be if it is not."""
+class Seen(NamedTuple):
+    """An access that was noted, of values in bursts, with so many counts where all is there; `is_staged`: bits that are
+    brought to their innermost home alone."""
 
-    def __init__(self, chip: Chip, prefix: str, note: _Note, known: dict[object, Callable[[], Further]]) -> None:
-        super().__init__(chip, prefix, TaskShares())
-        self._away, self._in_outer = (TaskAccesses(chip, prefix, shares) for shares in (AWAY, IN_OUTER))
-        self._two_homes = chip.has_outer_homes
-        self._note, self._known = note, known
+    access: tuple[str, Memory, tuple[Tensor, Tensor], tuple[Burst, ...], int, float, int | InTurn | None]
+    """Action, memory, tensors, bursts, bits, factor and values."""
+    counts: int = 0
+    is_staged: bool = False
+
+    def further(self, book: PriceBook) -> Further:
+        """What more it is if nothing is there, and if all is in its outer home."""
+        away = self._beyond(book.elsewhere)
+        values = sum(times * values for times, values in self.access[3])
+        return Further(away, self._beyond(book.in_outer) if book.outer_homes else away, values)
+
+    def _beyond(self, accesses: Accesses) -> _Counts:
+        """The counts of the access beyond those where all is there."""
+        _, memory, (tensor, _), ((_, values), *_), *_ = self.access
+        traffic = accesses.staged(memory, tensor, values) if self.is_staged else accesses._access(*self.access)
+        return traffic.counts[self.counts :]
+
+
+class _Noted(TaskAccesses):
+    """Accesses of a task to memories in which all is there, which its plan notes."""
+
+    def __init__(self, plan: CountingPlan, site: Site, task: TaskId) -> None:
+        super().__init__(plan.chip, site.prefix, TaskShares())
+        self._plan, self._place = plan, (site.core, task)
+
+    def _note(self, action: str, tensor: str, key: object, seen: Seen) -> None:
+        self._plan.accesses.setdefault(key, seen)
+        self._plan.noted.append(((*self._place, action, tensor), key))
 
     def _access(
         self, action: str, memory: Memory, tensors: tuple[Tensor, Tensor], bursts: tuple[Burst, ...], bits: int,
@@ -134,24 +166,11 @@ class _Noted(TaskAccesses):
         here = super()._access(*access)
         if memory.writable and here.counts and tensors[1] != "psum":
             key = action, memory.name, tensors, bursts, bits
-            if key not in self._known:
-                self._known[key] = cache(partial(self._further_counts, access, len(here.counts)))
-            self._note(action, tensors[1], key)
+            self._note(action, tensors[1], key, Seen(access, len(here.counts)))
         return here
-
-    def _further_counts(self, access: _Access, here: int) -> Further:
-        """What more an access is, beyond so many counts of one to what is there."""
-        away, outer = (
-            accesses._access(*access).counts[here:]
-            for accesses in (self._away, self._in_outer if self._two_homes else self._away)
-        )
-        return Further(away, outer, sum(times * values for times, values in access[3]))
 
     def staged(self, memory: Memory, tensor: Tensor, bits: int) -> Traffic:
         """Nothing, as all is there."""
-        key = "staged", memory.name, tensor, bits
-        if key not in self._known:
-            away, outer = (accesses.staged(memory, tensor, bits).counts for accesses in (self._away, self._in_outer))
-            self._known[key] = partial(Further, away, outer, bits)
-        self._note("read", tensor, key)
+        access = "read", memory, (tensor, tensor), ((1, bits),), 1, 1.0, None
+        self._note("read", tensor, ("staged", memory.name, tensor, bits), Seen(access, is_staged=True))
         return super().staged(memory, tensor, bits)

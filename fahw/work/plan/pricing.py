@@ -108,7 +108,11 @@ class PriceBook:
 
     def streams(self, operand: Operand) -> tuple[StreamPrice, ...]:
         """The streams of an operand that can lie in DRAM, with what a value costs from there."""
-        return tuple(self._stream(operand, stream) for stream in operand.streams if stream.memory.writable)
+        key = "streams", operand.price_key
+        if key not in self._kept:
+            writable = [stream for stream in operand.streams if stream.memory.writable]
+            self._kept[key] = tuple(self._stream(operand, stream) for stream in writable)
+        return self._kept[key]  # type: ignore[return-value]
 
     def _stream(self, operand: Operand, stream: Stream) -> StreamPrice:
         stored, outer = stream.stored or stream.tensor, self.outer_homes.get(stream.stored or stream.tensor)
@@ -126,6 +130,12 @@ class PriceBook:
 
     def read_pj(self, operand: Operand) -> float:
         """What a value of an operand costs that the array reads."""
+        key = "read", operand.price_key
+        if key not in self._kept:
+            self._kept[key] = self._read_pj(operand)
+        return self._kept[key]  # type: ignore[return-value]
+
+    def _read_pj(self, operand: Operand) -> float:
         traffic = generated_traffic(operand, _MANY)
         for stream in operand.streams:
             traffic += self.here.read(stream.memory, stream.tensor, [(1, _MANY)], stream.bits, stream.factor)
@@ -136,7 +146,7 @@ class PriceBook:
 
     def product_prices(self, gemm: Gemm, array: Array, psum: Memory | None) -> Prices:
         """The mapper's prices of a product whose sums wait in `psum`, or nowhere."""
-        key = array.name, psum and psum.name, gemm.accumulator_bits, _signature(gemm.left), _signature(gemm.right)
+        key = array.name, psum and psum.name, gemm.accumulator_bits, gemm.left.price_key, gemm.right.price_key
         if key not in self._kept:
             self._kept[key] = self._product_prices(gemm, array, psum)
         return self._kept[key]  # type: ignore[return-value]
@@ -160,7 +170,7 @@ class PriceBook:
     def outer_prices(self, gemm: Gemm, psum: Memory | None) -> OuterPrices:
         """Those of a product whose tiles lie in outer ones."""
         name = psum.name if psum else ""
-        key = "outer", name, gemm.accumulator_bits, _signature(gemm.left), _signature(gemm.right)
+        key = "outer", name, gemm.accumulator_bits, gemm.left.price_key, gemm.right.price_key
         if key not in self._kept:
             self._kept[key] = self._outer_prices(gemm, psum)
         return self._kept[key]  # type: ignore[return-value]
@@ -181,22 +191,18 @@ class PriceBook:
 
     def flow_costs(self, gemm: Gemm, array: Array, psum: Memory | None, kind: Folded) -> FlowCosts:
         """What the product costs in a dataflow, untiled, relative to its prices."""
-        key = (
-            "flow",
-            array.name,
-            psum and psum.name,
-            kind,
-            gemm.accumulator_bits,
-            gemm.imbalance,
-            *map(_signature, gemm.operands),
-        )
+        left, right = gemm.operands
+        place, rest = (array.name, psum and psum.name), (gemm.accumulator_bits, gemm.imbalance)
+        key = "flow", kind, *place, *rest, left.price_key, right.price_key
         if key not in self._kept:
             self._kept[key] = self._flow_costs(gemm, psum, kind)
         return self._kept[key]  # type: ignore[return-value]
 
     def _flow_costs(self, gemm: Gemm, psum: Memory | None, kind: Folded) -> FlowCosts:
         skipped = [operand.zeros if operand.skipping == "skip" else 0.0 for operand in gemm.operands]
-        whole, moved = dict(kind.operand_bursts), dict(kind.unskipped_bursts((skipped[LEFT], skipped[RIGHT])))
+        whole = moved = dict(kind.operand_bursts)
+        if any(skipped):
+            moved = dict(kind.unskipped_bursts((skipped[LEFT], skipped[RIGHT])))
         found = [self._relative(operand, whole[side], moved[side]) for side, operand in enumerate(gemm.operands)]
         bits, bursts = gemm.accumulator_bits, kind.result_bursts
         sums = [
@@ -260,7 +266,7 @@ class PriceBook:
 
     def element_prices(self, gemm: Gemm, array: Array, kind: arrays.Mapping) -> tuple[float, float]:
         """What an element costs per multiply-accumulate, and per cycle without one, laid out as `kind`."""
-        key = array.name, kind.name, gemm.result, _signature(gemm.left), _signature(gemm.right)
+        key = array.name, kind.name, gemm.result, gemm.left.price_key, gemm.right.price_key
         if key not in self._kept:
             self._kept[key] = self._element_prices(gemm, array, kind)
         return self._kept[key]  # type: ignore[return-value]
@@ -273,15 +279,6 @@ class PriceBook:
             counts = [Count(array.name, act.action, act.tensor, act.count, act.widths) for act in actions if act.count]
             prices.append(self.pricing.energy_pj(counts))
         return prices[0], prices[1]
-
-
-def _signature(operand: Operand) -> tuple[object, ...]:
-    """What the price of an operand's value depends on."""
-    streams = ((item.memory.name, item.tensor, item.stored, item.bits, item.factor) for item in operand.streams)
-    return (
-        operand.bits, operand.block, operand.generated_bits, operand.generator, operand.zeros, operand.skipping,
-        operand.packing, *streams,
-    )  # fmt: skip
 
 
 def _values(bursts: Sequence[Burst]) -> int:

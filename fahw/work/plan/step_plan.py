@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping as Table
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from fahw.errors import ConfigError, Problem
 from fahw.hardware.array import Array
@@ -23,6 +24,8 @@ from fahw.work.plan.tiles import Unfolding, UntiledProduct, can_be_tiled, laid_o
 ALL_THERE = TaskShares()
 ProductKey = tuple[TaskId, int, tuple[int, int, int]]
 """A product of a step: its task, its number among the task's, and M, N and K."""
+LaidKey = tuple[TaskId, int, tuple[int, int, int], int]
+"""The same, and how often it runs."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,18 @@ class StepPlan:
     """Whether tasks wait for room (`order/short_lives.py`)."""
     is_whole: bool = False
     """Whether all stays on the chip, and no product is cut or would be in more room."""
+    laid: Table[LaidKey, Gemm] = field(default_factory=dict, compare=False, repr=False)
+    """Products in their tiles, as far as the search found them."""
+
+    @cached_property
+    def anywhere(self) -> StepPlan:
+        """The same plan where tiles have any room."""
+        return replace(self, room={})
 
     def site(self, site: Site, task: TaskId) -> Site:
         """A core as a task finds it."""
         shares = self.task_shares(site.core, task)
-        return replace(site, accesses=TaskAccesses(self.chip, site.prefix, shares))
+        return site.with_accesses(TaskAccesses(self.chip, site.prefix, shares))
 
     def task_shares(self, core: int, task: TaskId) -> TaskShares:
         """Which share of what a task uses on a core is there."""
@@ -75,6 +85,9 @@ class StepPlan:
 
         Raises ConfigError where no tile fits its memory, or the pinned one does not.
         """
+        known = self.laid.get((task, number, gemm.mapping.sizes, gemm.repeats))
+        if known is not None:
+            return known
         return self.tiled(UntiledProduct(gemm, number, unfolding, array, psum, core, self.chip, self.book), task)
 
     def tiled(self, untiled: UntiledProduct, task: TaskId) -> Gemm:

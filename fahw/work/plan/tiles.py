@@ -75,6 +75,11 @@ class UntiledProduct:
     chip: Chip
     book: PriceBook
 
+    def on(self, chip: Chip, book: PriceBook) -> UntiledProduct:
+        """The same product on a chip with other sizes of memories."""
+        place = self.unfolding, self.array, self.psum, self.core
+        return UntiledProduct(self.gemm, self.number, *place, chip, book)
+
     @cached_property
     def streams(self) -> tuple[tuple[StreamPrice, ...], tuple[StreamPrice, ...]]:
         """What of either operand can lie in DRAM."""
@@ -107,7 +112,7 @@ class UntiledProduct:
     def around(self, around: Surroundings) -> TiledProduct:
         """One of the equal products, to be mapped."""
         left, right = (_place(streams, around.shares) for streams in self.streams)
-        product = replace(self._alone, left=left, right=right, room=around.room)
+        product = self._alone.where(left, right, around.room)
         if not self.book.outer_homes:
             return product
         return in_outer(product, self.streams, self.gemm, self.psum, self.chip, self.book, around)
@@ -123,7 +128,7 @@ def _flow(name: str, gemm: Gemm, array: Array, psum: Memory | None, book: PriceB
     assert isinstance(kind, Folded), "folds fit any array"
     mac, idle = book.element_prices(gemm, array, kind)
     costs = book.flow_costs(gemm, array, psum, kind)
-    return replace(problem.DATAFLOWS[name], mac_pj=mac, idle_pj=idle, costs=costs)
+    return problem.DATAFLOWS[name].priced(mac, idle, costs)
 
 
 def _place(streams: Sequence[StreamPrice], shares: Table[str, float]) -> OperandPlace:
