@@ -174,7 +174,7 @@ class Prices:
 
 @lru_cache(maxsize=1024)
 def _element_cycle(
-    widths: tuple[int, ...], form: Float | None, sum_form: Float | None, node: float, share: float
+    widths: tuple[int, ...], form: Float | None, sum_form: Float | None, node: int, share: float
 ) -> tuple[Constant, Constant]:
     """Energy of an element that multiplies and accumulates, and of its clock's tree, which drives no registers' own
     clock twice; `widths`: of the operands, the sum, and what moves on. `share`: of logic that is clocked."""

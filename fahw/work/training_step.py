@@ -108,10 +108,10 @@ def training_step(
     if step.plan is not None and step.plan.waits:
         tasks = with_short_lives(tasks, step, counted.tensors if counted else kept_tensors(step))
     stored = sum(bits["feedback"] for bits in contents.bits.values()) + sum(contents.rom_bits.values())
+    same = partial(is_same_on, step=step, pricing=pricing, counted=counted.plan if counted else None)
     return Work(
         chip, tasks, tuple(placements), stored, _one_time(step), _padding_macs(step, tasks),
-        partial(_inference, step, pricing), partial(_record, step), partial(is_same_on, step=step, pricing=pricing),
-        counted,
+        partial(_inference, step, pricing), partial(_record, step), same, counted,
     )  # fmt: skip
 
 

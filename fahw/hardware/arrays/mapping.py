@@ -75,8 +75,7 @@ class Convolution:
         return self.samples * self.outputs * self.out[0] * self.out[1]
 
 
-@dataclass(frozen=True)
-class Product:
+class Product(NamedTuple):
     """What is laid out: an (M x K) by (K x N) product; of a layer, the `convolution` that it is, and the words of the
     memory in which partial sums wait. `objective`: of the search for mappings; None where nothing is searched for."""
 
@@ -98,7 +97,7 @@ class Fetches(NamedTuple):
 ONCE = Fetches(1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # frozen ones take three times as long to make
 class ElementAction:
     """Something that elements do: the tensor that it counts for, how often, and the widths that its energy depends
     on."""

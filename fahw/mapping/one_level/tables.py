@@ -36,20 +36,17 @@ class Uses(NamedTuple):
     each nest.
 
     `once`: its values if every tile comes once; `again`: where each comes as often as the loop that does not concern it
-    turns, `trips` times; `room`: values that lie in memory at a time, and where this is the `whole` part.
+    turns, `trips` times; `visits`: how often each comes; `room`: values that lie in memory at a time, and where this is
+    the `whole` part.
     """
 
     of_nest: Numbers
     once: Values
     again: Places
     trips: Values
+    visits: Values
     room: Values
     whole: Places
-
-    @property
-    def visits(self) -> Values:
-        """How often each tile comes."""
-        return np.where(self.again, self.trips, 1.0)
 
 
 class Tiles(NamedTuple):
@@ -196,11 +193,13 @@ def _uses(grid: Grid, part: int, ways: PartWays) -> Uses:
     """The part in its ways, for tile sizes along one axis."""
     (first, second), (one, other) = grid.extents(part), ways.held
     trips, others = (grid.sizes[dimension].trips for dimension in CONCERNED[part])
+    again, turns = grid.again_inside(part, ways.inside) & ~ways.holds, grid.sizes[IRRELEVANT[part]].trips
     return Uses(
         ways.of_nest,
         np.where(one, first.held_fetched, first.fetched) * np.where(other, second.held_fetched, second.fetched),
-        grid.again_inside(part, ways.inside) & ~ways.holds,
-        grid.sizes[IRRELEVANT[part]].trips,
+        again,
+        turns,
+        np.where(again, turns, 1.0),
         np.where(one, first.held, first.tile) * np.where(other, second.held, second.tile),
         (one | (trips == 1)) & (other | (others == 1)),
     )

@@ -106,7 +106,7 @@ class Vertex:
     def _rebase(self, tensor: int, option: int, rate: Values, step: float) -> None:
         """Takes the tensor's base out: another of its options becomes the base."""
         own = tensor == self.tensor[option]
-        members = np.flatnonzero(self.owner == tensor)
+        members = (self.owner == tensor).nonzero()[0]
         if not len(members):
             self._set_base(tensor, option)
             self.left[tensor] = step
@@ -130,8 +130,7 @@ class Vertex:
     def _exchange(self, row: int, option: int, rate: Values, step: float) -> None:
         """Puts the option into the basis in this row's place."""
         pivot = self.inverse[row] / rate[row]
-        moved = np.flatnonzero(pivot)
-        self.inverse[:, moved] -= rate[:, None] * pivot[moved]
+        self.inverse -= rate[:, None] * pivot
         self.inverse[row] = pivot
         self.basis[row], self.owner[row] = option, self.tensor[option]
         self.shares[row] = step
@@ -148,11 +147,14 @@ class Vertex:
 
 def _first_empty(amounts: Values, rates: Values) -> tuple[float, int]:
     """How far it is until one of these amounts is down to nothing, and which: of several the fastest."""
-    bound = np.full(len(rates), np.inf)
-    np.divide(np.maximum(amounts, 0), rates, out=bound, where=rates > _TINY)
-    step = float(bound.min())
-    tied = np.flatnonzero(bound <= step + 1e-12)
-    return step, int(tied[rates[tied].argmax()])
+    falling = (rates > _TINY).nonzero()[0]
+    if not len(falling):
+        return np.inf, 0
+    rate = rates[falling]
+    bound = np.maximum(amounts[falling], 0) / rate
+    step = float(np.minimum.reduce(bound))
+    tied = (bound <= step + 1e-12).nonzero()[0]
+    return step, int(falling[tied[rate[tied].argmax()]])
 
 
 def best_vertex(gain: Values, tensor: Numbers, room: Values) -> Values:

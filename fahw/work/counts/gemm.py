@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from math import ceil, prod
+from typing import NamedTuple
 
 from fahw.hardware.array import WEIGHTS, Array, Skipping
 from fahw.hardware.arrays.mapping import LEFT, RIGHT, Burst, Fetches, Mapping
@@ -27,8 +28,7 @@ _STAGING_SHARE = 1 / 8
 """Share of a memory that can keep a block of an operand while the inner loop runs (assumed)."""
 
 
-@dataclass(frozen=True)
-class Stream:
+class Stream(NamedTuple):
     """A source of an operand, or of some of its bits: a memory, bits per value, and the energy factor of its reads."""
 
     memory: Memory

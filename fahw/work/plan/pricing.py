@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import ceil, prod
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from fahw.hardware.array import Array
 from fahw.hardware.arrays import mapping as arrays
@@ -46,8 +46,7 @@ class Pricing(Hashable, Protocol):
         """Energy of counted actions."""
 
 
-@dataclass(frozen=True)
-class StreamPrice:
+class StreamPrice(NamedTuple):
     """What one value of a stream costs more if it comes from DRAM, in pJ, and the tensor that lies there.
 
     `outer`: the tensor's home behind the innermost, none where it is empty; then `move_pj`: if the value comes from

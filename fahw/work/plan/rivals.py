@@ -10,16 +10,19 @@ from fahw.work.context import StepContext
 from fahw.work.counts.accesses import Accesses
 from fahw.work.counts.site import Site
 from fahw.work.plan.measured import measured, product_tasks
+from fahw.work.plan.others import CountingPlan
 from fahw.work.plan.pricing import Pricing, price_book
 
 
-def is_same_on(chip: Chip, step: StepContext, pricing: Callable[[Chip], Pricing] | None) -> bool:
+def is_same_on(
+    chip: Chip, step: StepContext, pricing: Callable[[Chip], Pricing] | None, counted: CountingPlan | None
+) -> bool:  # fmt: skip
     """Whether the step's plan is the best on a chip with more room, too, and all counts of its work are the same; not
     known to be so where False.
 
     That is so where all is kept and no product is cut, as nothing depends on sizes then but prices; and these decide
     nothing but the forms of errors. `chip`: that of the step, but for sizes of memories, in which all has room that it
-    keeps.
+    keeps. `counted`: what was counted of the step before its search, where it was searched.
     """
     plan = step.plan
     if plan is None or pricing is None or not plan.is_whole or chip.mesh or _are_fitted(chip):
@@ -28,8 +31,10 @@ def is_same_on(chip: Chip, step: StepContext, pricing: Callable[[Chip], Pricing]
     there = replace(step, chip=chip, sites=sites, plan=None, task=None)
     if there.transposed != step.transposed:
         return False
-    tasks = [task for task in product_tasks(there) if len(task.forms) > 1]
-    undecided = replace(plan, chip=chip, book=price_book(pricing(chip), chip), forms={}) if tasks else plan
+    book = price_book(pricing(chip), chip)
+    products = counted.on(chip, book).products if counted is not None else product_tasks(there)
+    tasks = [task for task in products if len(task.forms) > 1]
+    undecided = replace(plan, chip=chip, book=book, forms={}) if tasks else plan
     forms = measured(there, undecided, tasks).forms
     return all(plan.forms[part] == form for part, form in forms.items())
 

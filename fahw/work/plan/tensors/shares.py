@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from fahw.work.counts.record import TaskId
 from fahw.work.counts.task_accesses import TaskShares
 from fahw.work.plan.tensors.lives import KeptTensor
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """The share of a tensor, 0 to 1, that is in its innermost home at each of its reads, and that stays there to the
     end; likewise in its outer home, to which it is written at first. The rest is written to DRAM."""
 
