@@ -16,6 +16,7 @@ from fahw.chip.step_pricing import step_pricing
 from fahw.chip.timing.clock import Timing, time_step
 from fahw.chip.unit_prices import prices_of
 from fahw.errors import ConfigError, Problem, check_integer, check_kind, suggestion
+from fahw.garbage import without_garbage_collection
 from fahw.hardware.chip import Chip
 from fahw.hardware.load import load_chip
 from fahw.hardware.part import Form
@@ -189,9 +190,9 @@ def simulate(
     if transport == SHARED and value != BACKPROPAGATION:
         message = f"'{SHARED}' is the baseline of backpropagation; forms for {rule}: {', '.join(chip.transport)}"
         raise ConfigError(Problem("transport", message))
-    if chip.micro_batch == "best":
-        return _best_split(chip, network, value, batch_size, transport, activity)
-    return _at_split(chip, network, value, batch_size, transport, activity)
+    priced = _best_split if chip.micro_batch == "best" else _at_split
+    with without_garbage_collection():
+        return priced(chip, network, value, batch_size, transport, activity)
 
 
 def _best_split(

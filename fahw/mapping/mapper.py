@@ -145,7 +145,7 @@ def _objective(product: TiledProduct, mapped: MappedProduct) -> float:
 
 def _best(product: TiledProduct) -> MappedProduct:
     """The best mapping of one level; one that was found in more room, and fits, is the best in less."""
-    known, limits = _known(replace(product, room=())), dict(product.room)
+    known, limits = _known(product.where(product.left, product.right, ())), dict(product.room)
     for item in known:
         if item.is_best_in(limits):
             return item.mapped

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -17,6 +15,7 @@ from typing import Any
 from fahw.activity import Activity
 from fahw.chip.cost import SHARED, Cost, get_rule, simulate
 from fahw.errors import FAULTS, ConfigError, fault_text
+from fahw.garbage import without_garbage_collection
 from fahw.hardware.chip import Chip
 from fahw.network.graph import Network
 from fahw.rules.catalogue import stored_name
@@ -120,7 +119,7 @@ def code_key() -> str:
 
 def price_records(requests: Sequence[Request]) -> list[tuple[str, bool]]:
     """The record of each request as JSON text, and whether it is final: a fault of fahw's is not."""
-    with _without_garbage_collection():
+    with without_garbage_collection():
         return [_record_text(_chip_of(request), request) for request in requests]
 
 
@@ -134,20 +133,6 @@ def _chip_of(request: Request) -> Chip:
 def _unpacked_chip(chip: PackedChip) -> Chip:
     """The chip, unpacked once for the points that share it."""
     return chip.unpack()
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """A context without garbage collection: a cost is hundreds of thousands of small objects, which it would go through
-    again and again (a tenth of the time). What refers to itself is collected afterwards."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-            gc.collect(0)
 
 
 def _record_text(chip: Chip, request: Request) -> tuple[str, bool]:

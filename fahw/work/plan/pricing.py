@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from math import ceil, prod
 from typing import NamedTuple, Protocol
 
@@ -291,7 +290,6 @@ def _stored_share(operand: Operand, stream: Stream) -> float:
     return operand.packing.stored_bits(_MANY, stream.bits) / (_MANY * stream.bits)
 
 
-@lru_cache(maxsize=16)
 def dram_cycles(chip: Chip, bits: float) -> float:
     """Cycles that bits take from DRAM or to it; none where there is no DRAM."""
     return bits * chip.clock_mhz / (chip.dram.gbyte_per_s * 8e3) if chip.dram is not None else 0.0
