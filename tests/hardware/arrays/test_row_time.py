@@ -169,7 +169,7 @@ def test_an_array_is_timed_where_mappings_are_searched_for():
     array = load_chip("eyeriss").arrays[0]
     group = convolution_of(load_model("alexnet").layer("conv1"), 4)
     plain = Product(4 * 55 * 55, 96, 363, group, 50 * 1024)
-    fixed, best = (RowStationary.laid_out(replace(plain, objective=each), array) for each in (None, "energy"))
+    fixed, best = (RowStationary.laid_out(plain._replace(objective=each), array) for each in (None, "energy"))
     assert fixed.cycles == movement(group, *EYERISS).cycles == 288 * fixed.fold_cycles
     assert (best.cycles, best.folds, best.fold_cycles) == (3_322_944, 288, 11_538)
 

@@ -24,7 +24,8 @@ DOCS = ROOT / "docs"
 
 def forget_prices():
     """Every price is computed anew."""
-    for cached in (unit_prices.prices_of, sram_memory._bank, sram.sram, sram.sram_estimate):
+    caches = unit_prices.prices_of, unit_prices._element_cycle, sram_memory._bank, sram.sram, sram.sram_estimate
+    for cached in caches:
         cached.cache_clear()
 
 
