@@ -216,7 +216,7 @@ def _reserved(step: StepContext, keeping: Keeping) -> list[_Found]:
                 more = [keeping.nothing_kept(room) for room in every_room(step.chip)]
                 nothing = in_least_room(step, more, keeping.tasks)
             given = measured(step, nothing, keeping.tasks)
-            if given == before:
+            if given == before and reserve != _LEAST:
                 continue
             before, first = given, keeping.where_all_stays(given)
             check_room(keeping, given if keeping.is_complete else first)

@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from fahw.errors import ConfigError
 from tests.support.more_choices import pairs, planned, rises, setup_of
 
 MOST = 0.005
@@ -48,6 +49,12 @@ def test_what_once_cost_more_does_not(seed, name):
     pair = next(pair for pair in pairs(setup) if pair.name == name)
     less = planned(setup)
     assert planned(pair.more, less.static_pj).energy_pj <= less.energy_pj * (1 + MOST)
+
+
+def test_tiles_that_fit_under_no_reserve_are_refused():
+    """The least that each task needs had been tried before, and did not fit: an error of the file, no crash."""
+    with pytest.raises(ConfigError, match=r"buffer has 8,192 bits; tiles take 12,416 of it during error layer2"):
+        planned(setup_of(258))
 
 
 @pytest.mark.long
